@@ -1,0 +1,17 @@
+//! Generates the messages, guards and validation of auth.v1, and the catalogue of permissions.
+
+use std::{env, fs, path::Path};
+
+const AUTH: [&str; 5] =
+    ["auth/v1/token.proto", "auth/v1/identity.proto", "auth/v1/session.proto", "auth/v1/user.proto", "auth/v1/key.proto"];
+const PROFILE: [&str; 3] = ["profile/v1/profile.proto", "profile/v1/friend.proto", "profile/v1/note.proto"];
+
+fn main() -> Result<(), shared_build::Error> {
+    let protos = shared_build::Protos::new("../proto");
+    protos.compile(&AUTH)?;
+    // A permission exists because an access rule of one of the services asks for it.
+    let permissions = protos.permissions(&[AUTH.as_slice(), &PROFILE].concat())?;
+    let out = env::var("OUT_DIR")?;
+    fs::write(Path::new(&out).join("permissions.rs"), format!("&{:?}", permissions.into_iter().collect::<Vec<_>>()))?;
+    Ok(())
+}

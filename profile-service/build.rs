@@ -1,0 +1,5 @@
+//! Generates the messages, guards and validation of profile.v1.
+
+fn main() -> Result<(), shared_build::Error> {
+    shared_build::Protos::new("../proto").compile(&["profile/v1/profile.proto", "profile/v1/friend.proto", "profile/v1/note.proto"])
+}

@@ -1,0 +1,72 @@
+//! What does not build, and what it says.
+
+use std::fs;
+
+use crate::Protos;
+
+/// Compiles one service whose method has `options`, and whose request has `field`.
+fn compile(options: &str, field: &str) -> Result<String, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let proto = format!(
+        r#"syntax = "proto3";
+        package test.v1;
+        import "access/v1/access.proto";
+        import "buf/validate/validate.proto";
+        service TestService {{ rpc Try(TryRequest) returns (TryResponse) {{ {options} }} }}
+        message TryRequest {{ {field} }}
+        message TryResponse {{}}"#
+    );
+    fs::write(folder.path().join("test.proto"), proto).expect("a file");
+    let out = tempfile::tempdir().expect("a folder");
+    Protos::new(folder.path()).compile_to(out.path(), &["test.proto"]).map_err(|error| error.to_string())?;
+    Ok(fs::read_to_string(out.path().join("test.v1.rs")).expect("the generated code"))
+}
+
+const PUBLIC: &str = "option (access.v1.rule) = {public: true};";
+
+#[test]
+fn a_method_without_a_rule_does_not_build() {
+    let error = compile("", "").expect_err("a method without a rule");
+    assert_eq!(error, "test.v1.TestService.Try: no (access.v1.rule): every method says who may call it");
+}
+
+#[test]
+fn a_rule_that_says_nothing_or_two_things_does_not_build() {
+    for (rule, expected) in [
+        ("{}", "says nothing"),
+        ("{public: true, authenticated: true}", "contradicts itself"),
+        ("{public: true, owner: \"user_id\"}", "contradicts itself"),
+        ("{authenticated: true, permission: \"a.b\"}", "contradicts itself"),
+        ("{public: true, actors: [ACTOR_USER]}", "is public and names actors"),
+        ("{permission: \"change_note\"}", "not of the form `app.codename`"),
+        ("{owner: \"nobody\"}", "the owner \"nobody\" is not the path of a string field of test.v1.TryRequest"),
+        ("{owner: \"count\"}", "the owner \"count\" is not the path"),
+    ] {
+        let error = compile(&format!("option (access.v1.rule) = {rule};"), "string user_id = 1; int32 count = 2;").expect_err(rule);
+        assert!(error.contains(expected), "{rule}: {error}");
+    }
+}
+
+#[test]
+fn a_validation_rule_that_is_not_understood_does_not_build() {
+    for (field, expected) in [
+        ("string name = 1 [(buf.validate.field).string.pattern = \"a+\"];", "test.v1.TryRequest.name: `string.pattern` of buf.validate is not supported"),
+        ("string name = 1 [(buf.validate.field).cel = {id: \"x\", expression: \"true\"}];", "`cel`"),
+        ("map<string, string> names = 1 [(buf.validate.field).map.min_pairs = 1];", "`map`"),
+        ("oneof one { string name = 1 [(buf.validate.field).string.min_len = 1]; }", "a rule in a map or a oneof"),
+        ("oneof one { option (buf.validate.oneof).required = true; string name = 1; }", "(buf.validate.oneof) is not supported"),
+        ("option (buf.validate.message).cel = {id: \"x\", expression: \"true\"};", "(buf.validate.message) is not supported"),
+    ] {
+        let error = compile(PUBLIC, field).expect_err(field);
+        assert!(error.contains(expected), "{field}: {error}");
+    }
+}
+
+#[test]
+fn what_is_declared_is_generated() {
+    let rule = "option (access.v1.rule) = {permission: \"test.try_it\", owner: \"user_id\", actors: [ACTOR_SERVICE]};";
+    let code = compile(rule, "string user_id = 1 [(buf.validate.field).string.uuid = true];").expect("the generated code");
+    assert!(code.contains(r#"rule: Rule { who: Who::OwnerOrPermissionHolder("test.try_it"), actors: &[::shared::contract::Actor::Service] }"#), "{code}");
+    assert!(code.contains("|request| Some(&mut request.user_id)"), "{code}");
+    assert!(code.contains("into.string_uuid(at, value);"), "{code}");
+}

@@ -1,0 +1,201 @@
+//! Who is calling: the layer that turns a bearer token (RFC 6750) into a [`Caller`], or refuses before the body is read.
+
+use std::{
+    future::Future,
+    net::IpAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{HeaderMap, HeaderValue, Request, Response, header};
+use tonic::{Code, Status, body::Body, transport::server::TcpConnectInfo};
+use tower::{Layer, Service};
+
+use crate::{
+    Error, Result, SessionId, UserId,
+    contract::{Actor, Contract, Who},
+    error::{Reason, status},
+    token::{Verified, Verifier},
+};
+
+/// The longest user agent that is kept, in characters.
+const USER_AGENT_LIMIT: usize = 200;
+
+/// Who calls, as a verified access token says.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    token: Arc<Verified>,
+    origin: Origin,
+}
+
+impl Caller {
+    /// The user's or the client's id, as it stands in the token.
+    pub fn subject(&self) -> &str {
+        &self.token.claims.sub
+    }
+
+    /// The user's id.
+    ///
+    /// # Errors
+    ///
+    /// PERMISSION_DENIED where the caller is no user.
+    pub fn user_id(&self) -> Result<UserId> {
+        let subject = Some(self.subject()).filter(|_| self.actor() == Actor::User);
+        subject.and_then(|subject| subject.parse::<uuid::Uuid>().ok()).map(UserId::from).ok_or(Error::PermissionMissing(None))
+    }
+
+    /// The username, at the time when the token was issued.
+    pub fn username(&self) -> Option<&str> {
+        self.token.claims.preferred_username.as_deref()
+    }
+
+    /// The version of the user that the token was issued for.
+    pub fn user_version(&self) -> i64 {
+        self.token.claims.ver
+    }
+
+    /// The session that the token belongs to.
+    pub fn session_id(&self) -> Option<SessionId> {
+        self.token.claims.sid
+    }
+
+    /// What kind of caller it is.
+    pub fn actor(&self) -> Actor {
+        self.token.claims.actor
+    }
+
+    /// The groups of the user.
+    pub fn groups(&self) -> &[String] {
+        &self.token.claims.groups
+    }
+
+    /// The permissions that the token holds, separated by spaces.
+    pub fn scope(&self) -> &str {
+        &self.token.claims.scope
+    }
+
+    /// True where the token holds the permission. The access rules ask this; a handler rarely has to.
+    pub fn may(&self, permission: &str) -> bool {
+        self.token.may(permission)
+    }
+
+    /// Where the call comes from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+/// Where a call comes from, whoever makes it.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    address: Option<IpAddr>,
+    user_agent: Option<HeaderValue>,
+}
+
+impl Origin {
+    fn of(request: &Request<Body>) -> Self {
+        let connection = request.extensions().get::<TcpConnectInfo>();
+        Self {
+            address: connection.and_then(TcpConnectInfo::remote_addr).map(|address| address.ip().to_canonical()),
+            user_agent: request.headers().get(header::USER_AGENT).cloned(),
+        }
+    }
+
+    /// The address at the other end of the connection.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    /// What the client calls itself: at most 200 characters, and none that could play tricks with a screen.
+    pub fn user_agent(&self) -> String {
+        let text = self.user_agent.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
+        text.chars().filter(|c| !c.is_control()).take(USER_AGENT_LIMIT).collect()
+    }
+}
+
+/// What runs once for every authenticated call, before its guard.
+pub(crate) type EachCaller = Arc<dyn Fn(Caller) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send + Sync>;
+
+/// Puts [`Authenticated`] before a service.
+#[derive(Clone)]
+pub(crate) struct Authenticate {
+    pub(crate) contract: Arc<Contract>,
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) each_caller: Option<EachCaller>,
+}
+
+impl<S> Layer<S> for Authenticate {
+    type Service = Authenticated<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Authenticated { authenticate: self.clone(), inner }
+    }
+}
+
+/// A service that a request reaches with a [`Caller`], or, where anyone may call, with an [`Origin`].
+#[derive(Clone)]
+pub(crate) struct Authenticated<S> {
+    authenticate: Authenticate,
+    inner: S,
+}
+
+impl<S> Service<Request<Body>> for Authenticated<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        // The one that was polled ready is the one to call.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let authenticate = self.authenticate.clone();
+        Box::pin(async move {
+            match authenticate.admit(&mut request).await {
+                Ok(()) => inner.call(request).await,
+                Err(status) => Ok(status.into_http()),
+            }
+        })
+    }
+}
+
+impl Authenticate {
+    async fn admit(&self, request: &mut Request<Body>) -> Result<(), Status> {
+        let Some(rule) = self.contract.rule(request.uri().path()) else {
+            return Err(status(Code::Unimplemented, Reason::MethodUnknown, "there is no such method"));
+        };
+        let origin = Origin::of(request);
+        if rule.who == Who::Anyone {
+            request.extensions_mut().insert(origin);
+            return Ok(());
+        }
+        let token = match bearer(request.headers()) {
+            Some(token) => self.verifier.authenticate(token).await.map_err(|refusal| tracing::info!(%refusal, "an access token is refused")),
+            None => Err(()),
+        };
+        let token = token.map_err(|()| Error::Unauthenticated(Reason::AccessTokenInvalid))?;
+        let caller = Caller { token, origin };
+        tracing::Span::current().record("caller", caller.subject());
+        if let Some(each_caller) = &self.each_caller {
+            each_caller(caller.clone()).await?;
+        }
+        request.extensions_mut().insert(caller);
+        Ok(())
+    }
+}
+
+/// The token of the one `authorization` header. Two would be two opinions on who is calling.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
+}

@@ -1,0 +1,144 @@
+//! What generated code calls before every handler: allowed? valid? — in that order, so that an outsider learns nothing from
+//! a validation error — and how it runs the handler.
+
+use std::{
+    any::Any,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
+
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status};
+use tracing::Instrument;
+
+use crate::{
+    Caller, Error, Origin, Result,
+    contract::{Rule, Who},
+    db,
+    error::Reason,
+    validate::{self, Validate},
+};
+
+/// A handler's stream of answers.
+pub type Streaming<T> = Pin<Box<dyn Stream<Item = Result<T>> + Send>>;
+/// The same, on its way out.
+pub type StatusStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The literal that stands for the caller's own id in an owner field.
+const ME: &str = "me";
+/// How often a handler is run again when the engine gives up on its transaction.
+const RETRIES: u32 = 5;
+
+/// Lets a request through to a handler that only some may reach, with `me` replaced in its owner field.
+///
+/// # Errors
+///
+/// UNAUTHENTICATED, PERMISSION_DENIED or INVALID_ARGUMENT, the first that applies.
+pub fn admit<T: Validate>(mut request: Request<T>, rule: &Rule, owner: impl FnOnce(&mut T) -> Option<&mut String>) -> Result<(Caller, T)> {
+    let caller = request.extensions_mut().remove::<Caller>().ok_or(Error::Unauthenticated(Reason::AccessTokenInvalid))?;
+    let mut message = request.into_inner();
+    let is_owner = match owner(&mut message) {
+        Some(owner) if owner == ME => {
+            caller.subject().clone_into(owner);
+            true
+        }
+        Some(owner) => owner.eq_ignore_ascii_case(caller.subject()),
+        None => false,
+    };
+    let (allowed, missing) = match rule.who {
+        Who::Anyone | Who::Authenticated => (true, None),
+        Who::PermissionHolder(permission) => (caller.may(permission), Some(permission)),
+        Who::OwnerOrPermissionHolder(permission) => (is_owner || caller.may(permission), Some(permission)),
+        Who::Owner => (is_owner, None),
+    };
+    let right_kind = rule.actors.is_empty() || rule.actors.contains(&caller.actor());
+    if !(allowed && right_kind) {
+        return Err(Error::PermissionMissing(missing.filter(|_| !allowed)));
+    }
+    validate::check(&message)?;
+    Ok((caller, message))
+}
+
+/// Lets a valid request through to a handler that anyone may reach.
+///
+/// # Errors
+///
+/// INVALID_ARGUMENT.
+pub fn admit_anyone<T: Validate>(mut request: Request<T>) -> Result<(Origin, T)> {
+    let origin = request.extensions_mut().remove::<Origin>().unwrap_or_default();
+    let message = request.into_inner();
+    validate::check(&message)?;
+    Ok((origin, message))
+}
+
+/// Runs a call that changes something. It comes to its end even when the client leaves or the deadline passes, so that no
+/// transaction is left half-way on a connection that goes back to its pool.
+///
+/// A handler has one transaction. Where the engine gives up on it (a deadlock, a serialization failure), nothing of it has
+/// happened, and the handler is run again: five times at most.
+///
+/// # Errors
+///
+/// The handler's, and INTERNAL where it panics.
+pub async fn to_the_end<T, F>(work: impl Fn() -> F + Send + 'static) -> Result<Response<T>, Status>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T>> + Send + 'static,
+{
+    let attempts = async move {
+        let mut attempt = 0;
+        loop {
+            match work().await {
+                Err(Error::Database(error)) if attempt < RETRIES && db::gave_up(&error) => {
+                    attempt += 1;
+                    tracing::debug!(%error, attempt, "the transaction is tried again");
+                    tokio::time::sleep(pause(attempt)).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    };
+    match tokio::spawn(attempts.in_current_span()).await {
+        Ok(answer) => Ok(Response::new(answer?)),
+        Err(stopped) => match stopped.try_into_panic() {
+            Ok(panic) => Err(panicked(panic.as_ref()).into()),
+            Err(cancelled) => Err(Error::Unavailable(cancelled.into()).into()),
+        },
+    }
+}
+
+/// Runs a call that only reads. It is dropped when nobody waits for it any more.
+///
+/// # Errors
+///
+/// The handler's, and INTERNAL where it panics.
+pub async fn while_wanted<T, F: Future<Output = Result<T>> + Send>(work: impl FnOnce() -> F) -> Result<Response<T>, Status> {
+    let mut work = pin!(work());
+    let answer = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+        Ok(poll) => poll,
+        Err(panic) => Poll::Ready(Err(panicked(panic.as_ref()))),
+    });
+    Ok(Response::new(answer.await?))
+}
+
+/// Maps the errors of a stream.
+pub fn statuses<T: 'static>(stream: Streaming<T>) -> StatusStream<T> {
+    Box::pin(stream.map(|item| item.map_err(Status::from)))
+}
+
+/// 5 ms, 10 ms, 20 ms, … and up to as much again, so that two that met once don't meet again.
+fn pause(attempt: u32) -> Duration {
+    let mut byte = [0];
+    // Without randomness the pauses are merely less spread.
+    let _ = aws_lc_rs::rand::fill(&mut byte);
+    let base = Duration::from_millis(5) * 2_u32.pow(attempt - 1);
+    base + base * u32::from(byte[0]) / 256
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let message = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
+    Error::internal(format!("a handler panicked: {}", message.unwrap_or_default()))
+}

@@ -1,0 +1,152 @@
+//! One call as the log sees it: its request id, its deadline, its one line, and the statuses that the transport makes by
+//! itself, put right and dressed like every other.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use tonic::{Code, Status, body::Body};
+use tower::{Layer, Service};
+use tracing::{Instrument, field::Empty};
+use uuid::Uuid;
+
+use crate::error::{Reason, status};
+
+/// The id of a call, taken from the request or made, and sent back.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest id that is taken from a request.
+const REQUEST_ID_LIMIT: usize = 64;
+/// The longest that the answer to a call may be waited for. A client's own deadline may be shorter.
+const LONGEST_CALL: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Calls;
+
+impl<S> Layer<S> for Calls {
+    type Service = Logged<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Logged(inner)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Logged<S>(S);
+
+impl<S> Service<Request<Body>> for Logged<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "how long a call took is told to the log and decides nothing")]
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let began = Instant::now();
+        let id = request_id(request.headers());
+        let deadline = deadline(request.headers_mut());
+        let span = tracing::info_span!("call", method = request.uri().path(), request_id = id.to_str().unwrap_or_default(), caller = Empty);
+        let answer = {
+            let _inside = span.enter();
+            self.0.call(request)
+        };
+        let call = async move {
+            let mut response = match tokio::time::timeout(deadline, answer).await {
+                Ok(answer) => dress(answer?),
+                Err(_) => {
+                    status(Code::DeadlineExceeded, Reason::DeadlineExceeded, "the call took longer than it is allowed to").into_http()
+                }
+            };
+            let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
+            tracing::info!(?code, ms = began.elapsed().as_secs_f64() * 1e3, "answered");
+            response.headers_mut().insert(REQUEST_ID, id);
+            Ok(response)
+        };
+        Box::pin(call.instrument(span))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a request id is for the log and decides nothing")]
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let is_plain = |id: &&HeaderValue| {
+        (1..=REQUEST_ID_LIMIT).contains(&id.len()) && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+    };
+    let given = headers.get(REQUEST_ID).filter(is_plain).cloned();
+    given.unwrap_or_else(|| {
+        let id = Uuid::now_v7().to_string();
+        HeaderValue::from_maybe_shared(id).expect("a UUID is a header value")
+    })
+}
+
+/// Takes the client's deadline out of the headers: tonic would answer CANCELLED when it passes.
+fn deadline(headers: &mut HeaderMap) -> Duration {
+    let given = headers.remove("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
+    given.map_or(LONGEST_CALL, |given| given.min(LONGEST_CALL))
+}
+
+/// `grpc-timeout` as gRPC over HTTP/2 has it: up to eight digits and a unit.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let is_number = (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    let amount: u64 = digits.parse().ok().filter(|_| is_number)?;
+    match unit {
+        "H" => Some(Duration::from_secs(amount * 3600)),
+        "M" => Some(Duration::from_secs(amount * 60)),
+        "S" => Some(Duration::from_secs(amount)),
+        "m" => Some(Duration::from_millis(amount)),
+        "u" => Some(Duration::from_micros(amount)),
+        "n" => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+/// A status without details comes from tonic itself.
+fn dress(response: Response<Body>) -> Response<Body> {
+    let Some(found) = Status::from_header_map(response.headers()).filter(|status| status.details().is_empty()) else { return response };
+    let message = found.message();
+    let better = match found.code() {
+        Code::OutOfRange if message.contains("message length too large") => {
+            status(Code::ResourceExhausted, Reason::MessageTooLarge, &format!("the message is larger than {} bytes", super::MESSAGE_LIMIT))
+        }
+        Code::Internal if message.contains("failed to decode Protobuf message") => {
+            status(Code::InvalidArgument, Reason::MessageMalformed, "the request is not a message of the method's request type")
+        }
+        Code::Unimplemented => status(Code::Unimplemented, Reason::MethodUnknown, message),
+        _ => return response,
+    };
+    better.into_http()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_read_as_the_specification_writes_it() {
+        for (text, expected) in [
+            ("1H", Some(Duration::from_secs(3600))),
+            ("2M", Some(Duration::from_secs(120))),
+            ("3S", Some(Duration::from_secs(3))),
+            ("250m", Some(Duration::from_millis(250))),
+            ("99999999n", Some(Duration::from_nanos(99_999_999))),
+            ("", None),
+            ("S", None),
+            ("1", None),
+            ("123456789S", None),
+            ("-1S", None),
+            ("1é", None),
+        ] {
+            assert_eq!(parse_timeout(text), expected, "{text}");
+        }
+    }
+}

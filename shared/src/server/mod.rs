@@ -1,0 +1,150 @@
+//! The server: what stands between the socket and the guards, the same for every service.
+
+mod accept;
+mod call;
+
+use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
+
+use tokio::net::TcpListener;
+use tonic::{
+    body::Body,
+    server::NamedService,
+    service::{Routes, RoutesBuilder},
+    transport,
+};
+use tonic_health::ServingStatus;
+use tower::Service;
+
+use crate::{
+    Caller, Result,
+    authenticate::{Authenticate, EachCaller},
+    contract::{Contract, Method, STANDARD},
+    token::Verifier,
+};
+
+/// The largest message that is read, in bytes.
+pub const MESSAGE_LIMIT: usize = 1 << 20;
+/// The largest header list, in bytes.
+const HEADER_LIMIT: u32 = 8 << 10;
+/// How many calls one connection may have under way.
+const STREAM_LIMIT: u32 = 100;
+/// How long a connection may be silent before it is asked whether it is still there, and how long it has to answer.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often readiness is looked at.
+const READINESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A service behind its guard. Generated code makes it, and nothing else can.
+pub struct Guarded {
+    name: &'static str,
+    methods: &'static [Method],
+    add_to: Box<dyn FnOnce(&mut RoutesBuilder)>,
+}
+
+impl Guarded {
+    /// For generated code.
+    #[doc(hidden)]
+    pub fn __generated<S>(methods: &'static [Method], service: S) -> Self
+    where
+        S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
+        S::Future: Send + 'static,
+    {
+        let add_to = Box::new(|routes: &mut RoutesBuilder| {
+            routes.add_service(service);
+        });
+        Self { name: S::NAME, methods, add_to }
+    }
+}
+
+/// A server of guarded services, with health (`grpc.health.v1`) and reflection (v1 and v1alpha) beside them.
+pub struct Server {
+    contract: Contract,
+    routes: RoutesBuilder,
+    names: Vec<&'static str>,
+    verifier: Arc<Verifier>,
+    each_caller: Option<EachCaller>,
+}
+
+impl Server {
+    /// A server that verifies access tokens with `verifier`, and whose reflection knows the protos in `descriptors`: what
+    /// `shared-build` wrote to `descriptors.bin`.
+    ///
+    /// # Errors
+    ///
+    /// Descriptors that are none.
+    pub fn new(verifier: Arc<Verifier>, descriptors: &'static [u8]) -> Result<Self, tonic_reflection::server::Error> {
+        let reflection = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(descriptors);
+        let mut contract = Contract::default();
+        contract.extend(STANDARD);
+        let mut routes = Routes::builder();
+        routes.add_service(reflection().build_v1()?);
+        routes.add_service(reflection().build_v1alpha()?);
+        Ok(Self { contract, routes, names: vec![""], verifier, each_caller: None })
+    }
+
+    /// Adds a service.
+    #[must_use]
+    pub fn add(mut self, service: Guarded) -> Self {
+        self.contract.extend(service.methods);
+        self.names.push(service.name);
+        (service.add_to)(&mut self.routes);
+        self
+    }
+
+    /// Runs `work` for every authenticated call, before its guard. The call fails where `work` does.
+    #[must_use]
+    pub fn each_caller<F: Future<Output = Result<()>> + Send + 'static>(mut self, work: impl Fn(Caller) -> F + Send + Sync + 'static) -> Self {
+        self.each_caller = Some(Arc::new(move |caller| Box::pin(work(caller))));
+        self
+    }
+
+    /// Serves on `listener` until `shutdown`. Then no call begins any more, and those in flight come to their end.
+    ///
+    /// `is_ready` is asked every second; health checks answer what it answered last.
+    ///
+    /// # Errors
+    ///
+    /// Those of the transport.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        is_ready: impl AsyncFn() -> bool,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), transport::Error> {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let mut routes = self.routes;
+        routes.add_service(health_service);
+        let authenticate =
+            Authenticate { contract: Arc::new(self.contract), verifier: Arc::clone(&self.verifier), each_caller: self.each_caller };
+        let report = async |status| {
+            for name in &self.names {
+                health.set_service_status(*name, status).await;
+            }
+        };
+        let watch_readiness = async {
+            loop {
+                report(if is_ready().await { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
+                tokio::time::sleep(READINESS_INTERVAL).await;
+            }
+        };
+        let shutdown = async {
+            tokio::select! {
+                () = watch_readiness => {}
+                () = shutdown => report(ServingStatus::NotServing).await,
+            }
+        };
+        transport::Server::builder()
+            // Outermost, so that whatever is refused below still gets a request id, a line in the log and its details.
+            .layer(call::Calls)
+            // Before the body is read, so that a stranger can't make the server parse anything.
+            .layer(authenticate)
+            // Silence is the only sign of a peer that is gone.
+            .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+            // What one connection can make the server hold is bounded.
+            .max_concurrent_streams(STREAM_LIMIT)
+            .http2_max_header_list_size(HEADER_LIMIT)
+            .serve_with_incoming_shutdown(routes.routes(), accept::Incoming::new(listener), shutdown)
+            .await
+    }
+}

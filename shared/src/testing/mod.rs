@@ -1,0 +1,232 @@
+//! The test harness: every behaviour test runs on both engines, against a real server on a port of the system's choice.
+
+mod issuer;
+mod postgres;
+
+use std::{
+    fmt::{self, Write},
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tonic::{
+    Request,
+    metadata::AsciiMetadataValue,
+    transport::{Channel, Endpoint},
+};
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+    subscriber::DefaultGuard,
+};
+use tracing_subscriber::{
+    Layer,
+    layer::{Context, SubscriberExt},
+    util::SubscriberInitExt,
+};
+
+pub use issuer::Issuer;
+
+use crate::db::Db;
+
+/// The engine that a test runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// A file in a folder of its own.
+    Sqlite,
+    /// A database of its own in an ephemeral cluster, or in the one that `TEST_POSTGRES_URL` names.
+    Postgres,
+}
+
+/// Runs each test on both engines. `App::start(engine)` has to answer what the test takes; an ERROR line that the test leaves
+/// in the log fails it.
+#[macro_export]
+macro_rules! on_both_engines {
+    ($($(#[$meta:meta])* async fn $name:ident($app:ident: $App:ty) $body:block)+) => {$(
+        $(#[$meta])*
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            async fn test($app: $App) $body
+
+            #[tokio::test]
+            async fn sqlite() {
+                let log = $crate::testing::ErrorLines::watch();
+                test(<$App>::start($crate::testing::Engine::Sqlite).await).await;
+                log.assert_none();
+            }
+
+            #[tokio::test]
+            async fn postgres() {
+                let log = $crate::testing::ErrorLines::watch();
+                test(<$App>::start($crate::testing::Engine::Postgres).await).await;
+                log.assert_none();
+            }
+        }
+    )+};
+}
+
+/// An empty database of the test's own, which is gone when it is dropped.
+#[derive(Debug)]
+pub struct TestDatabase {
+    url: String,
+    _place: Place,
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "held until it is dropped")]
+enum Place {
+    Folder(tempfile::TempDir),
+    Cluster(postgres::Database),
+}
+
+impl TestDatabase {
+    /// Makes an empty database.
+    ///
+    /// # Panics
+    ///
+    /// Where it can't, with a sentence that says what is missing.
+    pub async fn new(engine: Engine) -> Self {
+        match engine {
+            Engine::Sqlite => {
+                let folder = tempfile::tempdir().expect("a temporary folder");
+                let url = format!("sqlite:{}", folder.path().join("test.db").display());
+                Self { url, _place: Place::Folder(folder) }
+            }
+            Engine::Postgres => {
+                let database = postgres::Database::create().await;
+                Self { url: database.url.clone(), _place: Place::Cluster(database) }
+            }
+        }
+    }
+
+    /// Where it is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Connects to it.
+    ///
+    /// # Panics
+    ///
+    /// Never: the harness made the URL.
+    pub fn open(&self) -> Db {
+        Db::new(&self.url, None, 8).expect("a URL that the harness made")
+    }
+}
+
+/// A server that runs until it is stopped or dropped.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    serving: JoinHandle<()>,
+}
+
+/// Ends when the server is to stop.
+pub type Shutdown = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl Running {
+    /// Runs `serve` on a port of the system's choice.
+    ///
+    /// # Panics
+    ///
+    /// Where no port can be had.
+    pub async fn start<F: Future<Output = ()> + Send + 'static>(serve: impl FnOnce(TcpListener, Shutdown) -> F) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = Box::pin(async {
+            let _ = stopped.await;
+        });
+        Self { address, stop: Some(stop), serving: tokio::spawn(serve(listener, shutdown)) }
+    }
+
+    /// A connection to it.
+    ///
+    /// # Panics
+    ///
+    /// Never: the address is one.
+    pub fn channel(&self) -> Channel {
+        Endpoint::from_shared(format!("http://{}", self.address)).expect("an address is a URL").connect_lazy()
+    }
+
+    /// Stops it, and waits until it has stopped.
+    ///
+    /// # Panics
+    ///
+    /// Where it did not stop cleanly.
+    pub async fn stop(mut self) {
+        drop(self.stop.take());
+        self.serving.await.expect("a server that stops cleanly");
+    }
+}
+
+/// A request with a bearer token.
+///
+/// # Panics
+///
+/// Where the token can't stand in a header.
+pub fn with_token<T>(token: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    let value: AsciiMetadataValue = format!("Bearer {token}").parse().expect("a token that can stand in a header");
+    request.metadata_mut().insert("authorization", value);
+    request
+}
+
+/// The ERROR lines of one test: of the thread that runs it, and so of every task that it spawns.
+#[must_use]
+#[derive(Debug)]
+pub struct ErrorLines {
+    lines: Arc<Mutex<Vec<String>>>,
+    _subscriber: DefaultGuard,
+}
+
+impl ErrorLines {
+    /// Collects them from now on.
+    pub fn watch() -> Self {
+        let lines = Arc::default();
+        let subscriber = tracing_subscriber::registry().with(Collect(Arc::clone(&lines)));
+        Self { lines, _subscriber: subscriber.set_default() }
+    }
+
+    /// The lines so far, taken away.
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.lines.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Fails the test where there is a line.
+    ///
+    /// # Panics
+    ///
+    /// Then.
+    pub fn assert_none(&self) {
+        let lines = self.take();
+        assert!(lines.is_empty(), "the test leaves ERROR lines in the log: {lines:#?}");
+    }
+}
+
+struct Collect(Arc<Mutex<Vec<String>>>);
+
+impl<S: Subscriber> Layer<S> for Collect {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() == Level::ERROR {
+            let mut line = Line(String::new());
+            event.record(&mut line);
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line.0);
+        }
+    }
+}
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let _ = write!(self.0, "{field}={value:?} ");
+    }
+}

@@ -1,0 +1,299 @@
+//! Access tokens (RFC 9068): their claims, and the verifier that any service checks them with, by itself and offline.
+
+mod follow;
+mod jose;
+mod keys;
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use quick_cache::{Weighter, sync::Cache};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+
+pub use follow::{follow, follow_auth_service};
+pub use jose::ACCESS_TOKEN_TYPE;
+pub use keys::{KeyRefusal, KeySet};
+
+use crate::{Clock, SessionId, contract::Actor};
+
+/// How far the clocks of two machines may be apart.
+const LEEWAY: f64 = 30.0;
+/// The longest that an access token may live.
+const LONGEST_LIFE: f64 = 24.0 * 3600.0;
+/// 2100-01-01: no time in a token is later.
+const LAST_TIME: f64 = 4_102_444_800.0;
+/// The memory that verified tokens may take, in bytes of token. Their claims take about as much again.
+const CACHE_BYTES: u64 = 16 << 20;
+/// How often, at most, unknown key ids make the verifier ask for new keys: all of them together.
+const UNKNOWN_KEY_INTERVAL: TimeDelta = TimeDelta::seconds(30);
+/// How long a token with an unknown key id waits for the answer.
+const UNKNOWN_KEY_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The claims of an access token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// The issuer.
+    pub iss: String,
+    /// The user's or the client's id.
+    pub sub: String,
+    /// The services that it is for.
+    #[serde(deserialize_with = "one_or_more")]
+    pub aud: Vec<String>,
+    /// When it expires, in seconds since 1970.
+    pub exp: i64,
+    /// When it was issued, in seconds since 1970.
+    pub iat: i64,
+    /// Its own id.
+    pub jti: String,
+    /// The client that it was issued to.
+    pub client_id: String,
+    /// The session that it belongs to. None where there is no session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sid: Option<SessionId>,
+    /// The effective permissions, separated by spaces.
+    #[serde(default)]
+    pub scope: String,
+    /// The groups of the user.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// The username.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preferred_username: Option<String>,
+    /// The kind of caller.
+    pub actor: Actor,
+    /// The version of the user that the claims were read from.
+    #[serde(default)]
+    pub ver: i64,
+}
+
+/// What a token says, once its signature and its claims have been checked.
+#[derive(Debug)]
+pub struct Verified {
+    /// Its claims.
+    pub claims: Claims,
+    permissions: HashSet<String>,
+    expires: f64,
+}
+
+impl Verified {
+    /// True where the token's scope holds the permission.
+    pub fn may(&self, permission: &str) -> bool {
+        self.permissions.contains(permission)
+    }
+}
+
+/// Why a token is refused. For the log: its bearer is told nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum Refusal {
+    #[error("longer than 8192 bytes")]
+    TooLong,
+    #[error("not three segments of canonical base64url")]
+    Malformed,
+    #[error("the header is not a JSON object without duplicate members")]
+    Header,
+    #[error("the algorithm is not RS256")]
+    Algorithm,
+    #[error("the type is not at+jwt")]
+    Type,
+    #[error("a header parameter that is not accepted")]
+    HeaderParameter,
+    #[error("no key id")]
+    KeyId,
+    #[error("an unknown key id")]
+    UnknownKey,
+    #[error("the signature does not fit")]
+    Signature,
+    #[error("the claims are not a JSON object without duplicate members, or one has the wrong type")]
+    Claims,
+    #[error("another issuer")]
+    Issuer,
+    #[error("not for this service")]
+    Audience,
+    #[error("times that make no sense")]
+    Times,
+    #[error("not valid yet")]
+    NotYetValid,
+    #[error("expired")]
+    Expired,
+    #[error("a subject, token id or client id that is empty, too long or not plain text")]
+    Identity,
+}
+
+/// Verifies access tokens with the keys that it holds. It answers whether or not the auth service can be reached.
+#[derive(Debug)]
+pub struct Verifier {
+    issuer: String,
+    audience: String,
+    clock: Clock,
+    keys: RwLock<Arc<KeySet>>,
+    verified: Cache<Box<str>, Arc<Verified>, Bytes>,
+    /// When an unknown key id last made it ask for keys.
+    asked: Mutex<Option<DateTime<Utc>>>,
+    /// Asks for new keys: how often it has asked.
+    wanted: watch::Sender<u64>,
+    /// How often the asking has been answered.
+    answered: watch::Sender<u64>,
+}
+
+#[derive(Debug, Clone)]
+struct Bytes;
+
+impl Weighter<Box<str>, Arc<Verified>> for Bytes {
+    fn weight(&self, token: &Box<str>, _: &Arc<Verified>) -> u64 {
+        token.len() as u64
+    }
+}
+
+impl Verifier {
+    /// A verifier of the tokens that `issuer` issues for the service `audience`. It holds no keys yet: see [`follow`].
+    pub fn new(issuer: impl Into<String>, audience: impl Into<String>, clock: Clock) -> Self {
+        let items = usize::try_from(CACHE_BYTES / 800).unwrap_or_default();
+        Self {
+            issuer: issuer.into(),
+            audience: audience.into(),
+            clock,
+            keys: RwLock::default(),
+            verified: Cache::with_weighter(items, CACHE_BYTES, Bytes),
+            asked: Mutex::default(),
+            wanted: watch::Sender::new(0),
+            answered: watch::Sender::new(0),
+        }
+    }
+
+    /// Replaces the keys. Tokens of a key that is gone are refused from now on.
+    pub fn set_keys(&self, keys: KeySet) {
+        let keys = Arc::new(keys);
+        let old = std::mem::replace(&mut *self.keys.write().unwrap_or_else(PoisonError::into_inner), Arc::clone(&keys));
+        if !old.is_within(&keys) {
+            self.verified.clear();
+        }
+    }
+
+    /// True where there is a key to verify with.
+    pub fn has_keys(&self) -> bool {
+        !self.keys().is_empty()
+    }
+
+    /// Verifies a token. One with an unknown key id waits for new keys, where it is time to ask for them.
+    ///
+    /// # Errors
+    ///
+    /// Why it is refused.
+    pub async fn authenticate(&self, token: &str) -> Result<Arc<Verified>, Refusal> {
+        match self.verify(token) {
+            Err(Refusal::UnknownKey) if self.asks_for_keys().await => self.verify(token),
+            outcome => outcome,
+        }
+    }
+
+    /// Verifies a token with the keys at hand.
+    ///
+    /// # Errors
+    ///
+    /// Why it is refused: the first of the reasons, in the order of [`Refusal`].
+    pub fn verify(&self, token: &str) -> Result<Arc<Verified>, Refusal> {
+        let now = seconds(self.clock.now());
+        if let Some(verified) = self.verified.get(token) {
+            if verified.expires > now - LEEWAY {
+                return Ok(verified);
+            }
+            self.verified.remove(token);
+            return Err(Refusal::Expired);
+        }
+        let claims = jose::open(token, &self.keys())?;
+        let verified = Arc::new(self.check(claims, now)?);
+        self.verified.insert(token.into(), Arc::clone(&verified));
+        Ok(verified)
+    }
+
+    fn check(&self, claims: Map<String, Value>, now: f64) -> Result<Verified, Refusal> {
+        if claims.get("iss").and_then(Value::as_str) != Some(&self.issuer) {
+            return Err(Refusal::Issuer);
+        }
+        let is_us = |audience: &Value| audience.as_str() == Some(&self.audience);
+        if !claims.get("aud").is_some_and(|aud| is_us(aud) || aud.as_array().is_some_and(|aud| aud.iter().any(is_us))) {
+            return Err(Refusal::Audience);
+        }
+        let time = |name| match claims.get(name) {
+            None => Ok(None),
+            Some(value) => value.as_f64().filter(|time| (0.0..=LAST_TIME).contains(time)).map(Some).ok_or(Refusal::Times),
+        };
+        let (expires, issued) = (time("exp")?.ok_or(Refusal::Times)?, time("iat")?.ok_or(Refusal::Times)?);
+        if expires <= issued || expires - issued > LONGEST_LIFE {
+            return Err(Refusal::Times);
+        }
+        if issued > now + LEEWAY || time("nbf")?.is_some_and(|not_before| not_before > now + LEEWAY) {
+            return Err(Refusal::NotYetValid);
+        }
+        if expires <= now - LEEWAY {
+            return Err(Refusal::Expired);
+        }
+        for name in ["sub", "jti", "client_id"] {
+            if !claims.get(name).and_then(Value::as_str).is_some_and(is_plain) {
+                return Err(Refusal::Identity);
+            }
+        }
+        let claims: Claims = serde_json::from_value(Value::Object(claims)).map_err(|_| Refusal::Claims)?;
+        let permissions = claims.scope.split(' ').filter(|permission| !permission.is_empty()).map(str::to_owned).collect();
+        Ok(Verified { claims, permissions, expires })
+    }
+
+    fn keys(&self) -> Arc<KeySet> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Asks whoever follows the keys to fetch them, unless that was just done. True where the keys may be newer than before.
+    async fn asks_for_keys(&self) -> bool {
+        let mut answered = self.answered.subscribe();
+        let asked = {
+            let now = self.clock.now();
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            if asked.is_none_or(|asked| now - asked >= UNKNOWN_KEY_INTERVAL) {
+                *asked = Some(now);
+                self.wanted.send_modify(|count| *count += 1);
+            }
+            *self.wanted.borrow()
+        };
+        // Whoever comes while the keys are being fetched waits for the same answer; whoever comes later does not.
+        if *answered.borrow_and_update() >= asked {
+            return false;
+        }
+        let answer = answered.wait_for(|answered| *answered >= asked);
+        matches!(tokio::time::timeout(UNKNOWN_KEY_PATIENCE, answer).await, Ok(Ok(_)))
+    }
+}
+
+/// RFC 7519 section 4.1.3: one audience may stand without its array.
+fn one_or_more<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Audience {
+        One(String),
+        More(Vec<String>),
+    }
+    Ok(match Audience::deserialize(deserializer)? {
+        Audience::One(audience) => vec![audience],
+        Audience::More(audiences) => audiences,
+    })
+}
+
+/// Text that can't play tricks with a log or a screen.
+fn is_plain(text: &str) -> bool {
+    let is_bidi = |c| matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !text.is_empty() && text.len() <= 255 && !text.chars().any(|c| c.is_control() || is_bidi(c))
+}
+
+#[allow(clippy::cast_precision_loss, reason = "seconds until the year 2100 fit a float to the microsecond")]
+fn seconds(time: DateTime<Utc>) -> f64 {
+    time.timestamp_micros() as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! The validation rules of the protos, with the meaning that <https://protovalidate.com> gives them. Generated code calls
+//! one function a rule.
+
+use std::fmt;
+
+use uuid::Uuid;
+
+use crate::error::{Error, Reason, Result, Violation};
+
+/// Implemented by generated code for every message of a service.
+pub trait Validate {
+    /// Adds what the message, which is found `at` this place, violates.
+    fn validate(&self, at: &At<'_>, into: &mut Violations);
+}
+
+impl Validate for () {
+    fn validate(&self, _: &At<'_>, _: &mut Violations) {}
+}
+
+/// Checks a whole request.
+///
+/// # Errors
+///
+/// INVALID_ARGUMENT with one violation for each rule that is broken.
+pub fn check(request: &impl Validate) -> Result<()> {
+    let mut violations = Violations(Vec::new());
+    request.validate(&At::Request, &mut violations);
+    if violations.0.is_empty() { Ok(()) } else { Err(Error::Invalid(Reason::FieldInvalid, violations.0)) }
+}
+
+/// A place in a request, which costs nothing until it has to be written.
+#[derive(Debug, Clone, Copy)]
+pub enum At<'a> {
+    /// The request itself.
+    Request,
+    /// A field of a message.
+    Field(&'a At<'a>, &'static str),
+    /// An item of a list.
+    Item(&'a At<'a>, usize),
+}
+
+impl<'a> At<'a> {
+    /// A field of the message at this place.
+    pub fn field(&'a self, name: &'static str) -> At<'a> {
+        At::Field(self, name)
+    }
+
+    /// An item of the list at this place.
+    pub fn item(&'a self, index: usize) -> At<'a> {
+        At::Item(self, index)
+    }
+}
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            At::Request => Ok(()),
+            At::Field(At::Request, name) => f.write_str(name),
+            At::Field(message, name) => write!(f, "{message}.{name}"),
+            At::Item(list, index) => write!(f, "{list}[{index}]"),
+        }
+    }
+}
+
+/// What a request violates.
+#[derive(Debug)]
+pub struct Violations(Vec<Violation>);
+
+/// One function for each rule, named as the rule. Lengths of strings are counted in Unicode code points.
+#[allow(missing_docs)]
+impl Violations {
+    pub fn required(&mut self, at: &At<'_>) {
+        self.add(at, "required", "must be set");
+    }
+
+    pub fn string_min_len(&mut self, at: &At<'_>, value: &str, limit: usize) {
+        if value.chars().count() < limit {
+            self.add(at, "string.min_len", at_least(limit, "character"));
+        }
+    }
+
+    pub fn string_max_len(&mut self, at: &At<'_>, value: &str, limit: usize) {
+        if value.chars().count() > limit {
+            self.add(at, "string.max_len", at_most(limit, "character"));
+        }
+    }
+
+    pub fn string_max_bytes(&mut self, at: &At<'_>, value: &str, limit: usize) {
+        if value.len() > limit {
+            self.add(at, "string.max_bytes", at_most(limit, "byte"));
+        }
+    }
+
+    /// The hyphenated form of RFC 9562, in either case.
+    pub fn string_uuid(&mut self, at: &At<'_>, value: &str) {
+        if value.len() != 36 || Uuid::try_parse(value).is_err() {
+            self.add(at, "string.uuid", "must be a UUID");
+        }
+    }
+
+    /// The form that HTML's `<input type=email>` accepts.
+    pub fn string_email(&mut self, at: &At<'_>, value: &str) {
+        if !is_email(value) {
+            self.add(at, "string.email", "must be an e-mail address");
+        }
+    }
+
+    pub fn bytes_min_len(&mut self, at: &At<'_>, value: &[u8], limit: usize) {
+        if value.len() < limit {
+            self.add(at, "bytes.min_len", at_least(limit, "byte"));
+        }
+    }
+
+    pub fn bytes_max_len(&mut self, at: &At<'_>, value: &[u8], limit: usize) {
+        if value.len() > limit {
+            self.add(at, "bytes.max_len", at_most(limit, "byte"));
+        }
+    }
+
+    pub fn min_items(&mut self, at: &At<'_>, items: usize, limit: usize) {
+        if items < limit {
+            self.add(at, "repeated.min_items", at_least(limit, "item"));
+        }
+    }
+
+    pub fn max_items(&mut self, at: &At<'_>, items: usize, limit: usize) {
+        if items > limit {
+            self.add(at, "repeated.max_items", at_most(limit, "item"));
+        }
+    }
+
+    pub fn number_gt(&mut self, at: &At<'_>, value: i128, limit: i128, rule: &'static str) {
+        if value <= limit {
+            self.add(at, rule, format!("must be greater than {limit}"));
+        }
+    }
+
+    pub fn number_gte(&mut self, at: &At<'_>, value: i128, limit: i128, rule: &'static str) {
+        if value < limit {
+            self.add(at, rule, format!("must be at least {limit}"));
+        }
+    }
+
+    pub fn number_lt(&mut self, at: &At<'_>, value: i128, limit: i128, rule: &'static str) {
+        if value >= limit {
+            self.add(at, rule, format!("must be less than {limit}"));
+        }
+    }
+
+    pub fn number_lte(&mut self, at: &At<'_>, value: i128, limit: i128, rule: &'static str) {
+        if value > limit {
+            self.add(at, rule, format!("must be at most {limit}"));
+        }
+    }
+
+    pub fn defined_only(&mut self, at: &At<'_>, defined: bool) {
+        if !defined {
+            self.add(at, "enum.defined_only", "must be a value that the enum defines");
+        }
+    }
+
+    fn add(&mut self, at: &At<'_>, rule: &'static str, description: impl Into<std::borrow::Cow<'static, str>>) {
+        self.0.push(Violation::new(at.to_string(), rule, description));
+    }
+}
+
+fn at_least(limit: usize, unit: &str) -> String {
+    format!("must have at least {limit} {unit}{}", if limit == 1 { "" } else { "s" })
+}
+
+fn at_most(limit: usize, unit: &str) -> String {
+    format!("must have at most {limit} {unit}{}", if limit == 1 { "" } else { "s" })
+}
+
+fn is_email(value: &str) -> bool {
+    let Some((local, domain)) = value.split_once('@') else { return false };
+    let atom = |b: u8| b.is_ascii_alphanumeric() || b".!#$%&'*+/=?^_`{|}~-".contains(&b);
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    !local.is_empty() && local.bytes().all(atom) && domain.split('.').all(label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broken(check: impl Fn(&mut Violations)) -> Vec<&'static str> {
+        let mut violations = Violations(Vec::new());
+        check(&mut violations);
+        violations.0.iter().map(|violation| violation.rule).collect()
+    }
+
+    #[test]
+    fn lengths_are_code_points() {
+        assert!(broken(|v| v.string_max_len(&At::Request, "ééé", 3)).is_empty());
+        assert_eq!(broken(|v| v.string_max_len(&At::Request, "éééé", 3)), ["string.max_len"]);
+        assert_eq!(broken(|v| v.string_max_bytes(&At::Request, "éé", 3)), ["string.max_bytes"]);
+        assert_eq!(broken(|v| v.string_min_len(&At::Request, "é", 2)), ["string.min_len"]);
+    }
+
+    #[test]
+    fn a_uuid_is_hyphenated() {
+        for good in ["01890a5d-ac96-774b-bcce-b302099a8057", "01890A5D-AC96-774B-BCCE-B302099A8057"] {
+            assert!(broken(|v| v.string_uuid(&At::Request, good)).is_empty(), "{good}");
+        }
+        for bad in ["", "me", "01890a5dac96774bbcceb302099a8057", "{01890a5d-ac96-774b-bcce-b302099a8057}", "01890a5d-ac96-774b-bcce-b302099a805g"] {
+            assert_eq!(broken(|v| v.string_uuid(&At::Request, bad)), ["string.uuid"], "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_email_address_is_html_s() {
+        for good in ["a@b", "first.last+tag@example.co.uk", "x_{1}@1.example"] {
+            assert!(is_email(good), "{good}");
+        }
+        for bad in ["", "a", "@b", "a@", "a@b@c", "a b@c", "a@-b.c", "a@b..c", "ä@b.c", "a@b\n"] {
+            assert!(!is_email(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_place_reads_as_a_path() {
+        let (request, note) = (At::Request, "note");
+        let note = request.field(note);
+        let tags = note.field("tags");
+        assert_eq!(tags.item(3).to_string(), "note.tags[3]");
+    }
+}
