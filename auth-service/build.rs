@@ -7,6 +7,7 @@ const AUTH: [&str; 5] =
 const PROFILE: [&str; 3] = ["profile/v1/profile.proto", "profile/v1/friend.proto", "profile/v1/note.proto"];
 
 fn main() -> Result<(), shared_build::Error> {
+    println!("cargo:rerun-if-changed=migrations");
     let protos = shared_build::Protos::new("../proto");
     protos.compile(&AUTH)?;
     // A permission exists because an access rule of one of the services asks for it.

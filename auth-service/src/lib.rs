@@ -1,0 +1,169 @@
+//! Who is this, and what may they do: users, sessions, RS256 tokens and the keys that sign them.
+//!
+//! A call goes through `api/<noun>.rs`, which begins and commits, to `<noun>.rs`, which holds the row, its rules and its SQL.
+
+mod api;
+pub mod cli;
+pub mod keys;
+pub mod passwords;
+pub mod permissions;
+pub mod sessions;
+pub mod tokens;
+pub mod usernames;
+pub mod users;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use chrono::TimeDelta;
+use shared::{
+    Clock, Db, Error,
+    migrations::{self, SchemaError},
+    server::Server,
+    token::{self, Verifier},
+};
+use sqlx::migrate::Migrator;
+use tokio::net::TcpListener;
+
+use crate::{
+    api::{IdentityApi, KeyApi, TokenApi, UserApi},
+    keys::{KeyBits, KeyError, KeyRing, MasterKey},
+    passwords::Passwords,
+    proto::{identity_service, key_service, token_service, user_service},
+    sessions::Lifetime,
+    tokens::Tokens,
+};
+
+/// The messages, clients and guards of `auth.v1`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod proto {
+    tonic::include_proto!("auth.v1");
+}
+
+/// The schema.
+pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// The descriptors of `auth.v1` and of what it imports.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The name of this service in the audience of tokens.
+pub const NAME: &str = "auth-service";
+
+/// How often the keys are looked up in the database, where another replica may have changed them.
+const KEY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What the operator decides.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The `iss` of every token: a URL by which this service is known.
+    pub issuer: String,
+    /// The services that access tokens are for. This service is always one of them.
+    pub audience: Vec<String>,
+    /// How long an access token lives.
+    pub access_lifetime: TimeDelta,
+    /// How long a session lives.
+    pub session_lifetime: Lifetime,
+    /// Whether every spent refresh token ends its session, even when only an answer was lost.
+    pub strict_refresh: bool,
+    /// Whether anyone may register.
+    pub registration: bool,
+    /// The shortest password, in code points.
+    pub shortest_password: usize,
+    /// The size of the key that is made where there is none.
+    pub key_bits: KeyBits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            issuer: "http://127.0.0.1:50051".to_owned(),
+            audience: vec!["profile-service".to_owned()],
+            access_lifetime: TimeDelta::minutes(10),
+            session_lifetime: Lifetime { idle: TimeDelta::days(14), absolute: TimeDelta::days(90) },
+            strict_refresh: false,
+            registration: true,
+            shortest_password: 15,
+            key_bits: KeyBits::default(),
+        }
+    }
+}
+
+/// Why the service does not serve.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum ServeError {
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    #[error("reflection can't read the descriptors: {0}")]
+    Reflection(#[from] shared::server::ReflectionError),
+    #[error("the server failed: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Serves on `listener` until `shutdown`. Calls in flight come to their end.
+///
+/// # Errors
+///
+/// A schema that is not this version's, a master key that is not the one, and those of the transport.
+pub async fn serve(
+    db: Db,
+    clock: Clock,
+    master_key: MasterKey,
+    settings: Settings,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    migrations::check(&db, &MIGRATIONS).await?;
+    let keys = Arc::new(KeyRing::open(db.clone(), clock.clone(), master_key, settings.key_bits).await?);
+    let verifier = Arc::new(Verifier::new(&*settings.issuer, NAME, clock.clone()));
+    let mut audience = settings.audience;
+    if !audience.iter().any(|service| service == NAME) {
+        audience.insert(0, NAME.to_owned());
+    }
+    let tokens = Tokens::new(Arc::clone(&keys), &settings.issuer, &audience, settings.access_lifetime);
+    let passwords = Passwords::new(settings.shortest_password);
+    let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
+        .add(token_service::guarded(TokenApi {
+            db: db.clone(),
+            clock: clock.clone(),
+            passwords: passwords.clone(),
+            tokens,
+            lifetime: settings.session_lifetime,
+            strict: settings.strict_refresh,
+        }))
+        .add(identity_service::guarded(IdentityApi { db: db.clone() }))
+        .add(user_service::guarded(UserApi { db: db.clone(), clock, passwords, registration: settings.registration }))
+        .add(key_service::guarded(KeyApi { keys: Arc::clone(&keys) }));
+
+    let follow_keys = token::follow(Arc::clone(&verifier), KEY_INTERVAL, || {
+        let keys = Arc::clone(&keys);
+        async move { keys.reload().await.map(|jwks| keys::shared_jwks(&jwks)) }
+    });
+    let is_ready = || {
+        let (db, verifier) = (db.clone(), Arc::clone(&verifier));
+        async move { db.is_reachable().await && verifier.has_keys() }
+    };
+    let served = tokio::select! {
+        served = server.serve(listener, is_ready, shutdown) => served,
+        never = follow_keys => match never {},
+    };
+    db.close().await;
+    Ok(served?)
+}
+
+/// Makes a superuser, who may do everything.
+///
+/// # Errors
+///
+/// INVALID_ARGUMENT for a name or a password that no user could have, ALREADY_EXISTS where the name is taken.
+pub async fn create_superuser(db: &Db, clock: &Clock, username: &str, email: &str, password: &str, shortest_password: usize) -> Result<(), Error> {
+    let email = usernames::Email::new(email);
+    let username = usernames::Username::new("username", username, email.as_ref())?;
+    let names = vec![username.shown.clone(), email.as_ref().map(|email| email.shown.clone()).unwrap_or_default()];
+    let password_hash = Passwords::new(shortest_password).hash_new("password", password, names).await?;
+    let (first_name, last_name) = Default::default();
+    let mut tx = db.begin().await?;
+    users::create(&mut tx, clock, &users::NewUser { username, email, first_name, last_name, password_hash, is_superuser: true }).await?;
+    tx.commit().await
+}

@@ -39,6 +39,11 @@ impl Clock {
         DateTime::from_timestamp_micros(micros).expect("a clock within the years that chrono knows")
     }
 
+    /// True for the machine's clock.
+    pub fn is_system(&self) -> bool {
+        matches!(self.0, Source::System)
+    }
+
     /// Moves a clock that was set. The machine's own clock is left alone.
     pub fn advance(&self, by: Duration) {
         if let (Source::Set(micros), Some(by)) = (&self.0, by.num_microseconds()) {

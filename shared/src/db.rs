@@ -5,14 +5,15 @@
 
 use std::{path::Path, str::FromStr, time::Duration};
 
+use chrono::{DateTime, Utc};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Encode, FromRow, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, SqlSafeStr, Transaction, Type,
+    AssertSqlSafe, ConnectOptions, Encode, FromRow, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, SqlSafeStr, SqlStr, Transaction, Type,
     error::BoxDynError,
     postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
     sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
-use crate::error::Result;
+use crate::{Clock, error::Result};
 
 /// How long a call waits for a connection before it is UNAVAILABLE.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -148,6 +149,20 @@ impl Db {
 }
 
 impl Tx {
+    /// The time that every replica agrees on: PostgreSQL's own, and the clock's on SQLite, which has one process. A clock
+    /// that was set is the time on both.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub async fn now(&mut self, clock: &Clock) -> Result<DateTime<Utc>> {
+        if let (Transactions::Postgres(_), true) = (&self.0, clock.is_system()) {
+            // The time of the statement: `now()` is that of the BEGIN, before any lock was waited for.
+            return Ok(self.query("SELECT clock_timestamp()").one::<(DateTime<Utc>,)>().await?.0);
+        }
+        Ok(clock.now())
+    }
+
     /// Makes what was written durable: it is there after a crash and after a power cut.
     ///
     /// # Errors
@@ -203,6 +218,7 @@ impl<T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unp
 #[must_use = "a query does nothing until it is run"]
 pub struct Query<'c> {
     sql: &'static str,
+    locks: bool,
     target: Target<'c>,
     arguments: Result<Arguments, BoxDynError>,
 }
@@ -221,7 +237,7 @@ enum Arguments {
 
 macro_rules! run {
     ($query:expr, $make:ident, $fetch:ident) => {{
-        let sql = AssertSqlSafe($query.sql).into_sql_str();
+        let sql = $query.text();
         match ($query.arguments.map_err(sqlx::Error::Encode)?, $query.target) {
             (Arguments::Postgres(arguments), Target::PostgresPool(pool)) => sqlx::$make(sql, arguments).$fetch(pool).await,
             (Arguments::Postgres(arguments), Target::Postgres(connection)) => sqlx::$make(sql, arguments).$fetch(connection).await,
@@ -234,11 +250,21 @@ macro_rules! run {
 
 impl<'c> Query<'c> {
     fn postgres(sql: &'static str, target: Target<'c>) -> Self {
-        Self { sql, target, arguments: Ok(Arguments::Postgres(PgArguments::default())) }
+        Self { sql, locks: false, target, arguments: Ok(Arguments::Postgres(PgArguments::default())) }
     }
 
     fn sqlite(sql: &'static str, target: Target<'c>) -> Self {
-        Self { sql, target, arguments: Ok(Arguments::Sqlite(SqliteArguments::default())) }
+        Self { sql, locks: false, target, arguments: Ok(Arguments::Sqlite(SqliteArguments::default())) }
+    }
+
+    /// Locks the rows that it finds until the transaction ends. (On SQLite the transaction itself is the lock.)
+    pub fn for_update(mut self) -> Self {
+        self.locks = matches!(self.target, Target::Postgres(_));
+        self
+    }
+
+    fn text(&self) -> SqlStr {
+        if self.locks { AssertSqlSafe(format!("{} FOR UPDATE", self.sql)).into_sql_str() } else { self.sql.into_sql_str() }
     }
 
     /// Gives the next parameter its value.
@@ -288,7 +314,7 @@ impl<'c> Query<'c> {
     ///
     /// Those of the database.
     pub async fn execute(self) -> sqlx::Result<u64> {
-        let sql = AssertSqlSafe(self.sql).into_sql_str();
+        let sql = self.text();
         Ok(match (self.arguments.map_err(sqlx::Error::Encode)?, self.target) {
             (Arguments::Postgres(arguments), Target::PostgresPool(pool)) => sqlx::query_with(sql, arguments).execute(pool).await?.rows_affected(),
             (Arguments::Postgres(arguments), Target::Postgres(on)) => sqlx::query_with(sql, arguments).execute(on).await?.rows_affected(),

@@ -91,6 +91,13 @@ impl Violations {
         }
     }
 
+    /// Holds for every string, whether or not it has rules.
+    pub fn string_no_nul(&mut self, at: &At<'_>, value: &str) {
+        if value.contains('\0') {
+            self.add(at, "string.no_nul", "must not hold a NUL character");
+        }
+    }
+
     /// The hyphenated form of RFC 9562, in either case.
     pub fn string_uuid(&mut self, at: &At<'_>, value: &str) {
         if value.len() != 36 || Uuid::try_parse(value).is_err() {

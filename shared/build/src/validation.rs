@@ -64,13 +64,19 @@ impl Check {
         if let Some(rules) = declared(field) {
             check.read(&rules)?;
         }
+        let declared = check.has_rules();
+        if matches!(field.kind(), Kind::String) {
+            // PostgreSQL has no NUL in its texts.
+            let texts = if field.is_list() { &mut check.items } else { &mut check.rules };
+            texts.push("into.string_no_nul(at, value);".to_owned());
+        }
         let empty = !check.required && check.rules.is_empty() && check.items.is_empty() && !check.nested;
         if empty {
             return Ok(None);
         }
         if field.is_map() || field.containing_oneof().is_some_and(|oneof| !oneof.is_synthetic()) {
             // A nested message without rules of its own would be harmless, but no request needs one yet.
-            return if check.has_rules() { Err(check.not_supported("a rule in a map or a oneof")) } else { Ok(None) };
+            return if declared { Err(check.not_supported("a rule in a map or a oneof")) } else { Ok(None) };
         }
         Ok(Some(check))
     }

@@ -5,14 +5,18 @@ mod call;
 
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
 use tonic::{
     body::Body,
     server::NamedService,
     service::{Routes, RoutesBuilder},
     transport,
 };
-use tonic_health::ServingStatus;
+use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::Service;
 
 use crate::{
@@ -21,6 +25,8 @@ use crate::{
     contract::{Contract, Method, STANDARD},
     token::Verifier,
 };
+
+pub use tonic_reflection::server::Error as ReflectionError;
 
 /// The largest message that is read, in bytes.
 pub const MESSAGE_LIMIT: usize = 1 << 20;
@@ -31,6 +37,8 @@ const STREAM_LIMIT: u32 = 100;
 /// How long a connection may be silent before it is asked whether it is still there, and how long it has to answer.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long calls in flight have when the server stops.
+const GRACE: Duration = Duration::from_secs(20);
 /// How often readiness is looked at.
 const READINESS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -72,7 +80,7 @@ impl Server {
     /// # Errors
     ///
     /// Descriptors that are none.
-    pub fn new(verifier: Arc<Verifier>, descriptors: &'static [u8]) -> Result<Self, tonic_reflection::server::Error> {
+    pub fn new(verifier: Arc<Verifier>, descriptors: &'static [u8]) -> Result<Self, ReflectionError> {
         let reflection = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(descriptors);
         let mut contract = Contract::default();
         contract.extend(STANDARD);
@@ -105,10 +113,10 @@ impl Server {
     /// # Errors
     ///
     /// Those of the transport.
-    pub async fn serve(
+    pub async fn serve<R: Future<Output = bool>>(
         self,
         listener: TcpListener,
-        is_ready: impl AsyncFn() -> bool,
+        is_ready: impl Fn() -> R,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), transport::Error> {
         let (health, health_service) = tonic_health::server::health_reporter();
@@ -116,24 +124,21 @@ impl Server {
         routes.add_service(health_service);
         let authenticate =
             Authenticate { contract: Arc::new(self.contract), verifier: Arc::clone(&self.verifier), each_caller: self.each_caller };
-        let report = async |status| {
-            for name in &self.names {
-                health.set_service_status(*name, status).await;
-            }
-        };
         let watch_readiness = async {
             loop {
-                report(if is_ready().await { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
+                report(&health, &self.names, if is_ready().await { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
                 tokio::time::sleep(READINESS_INTERVAL).await;
             }
         };
+        let (stopping, stopped) = oneshot::channel();
         let shutdown = async {
             tokio::select! {
                 () = watch_readiness => {}
-                () = shutdown => report(ServingStatus::NotServing).await,
+                () = shutdown => report(&health, &self.names, ServingStatus::NotServing).await,
             }
+            let _ = stopping.send(());
         };
-        transport::Server::builder()
+        let serving = transport::Server::builder()
             // Outermost, so that whatever is refused below still gets a request id, a line in the log and its details.
             .layer(call::Calls)
             // Before the body is read, so that a stranger can't make the server parse anything.
@@ -144,7 +149,39 @@ impl Server {
             // What one connection can make the server hold is bounded.
             .max_concurrent_streams(STREAM_LIMIT)
             .http2_max_header_list_size(HEADER_LIMIT)
-            .serve_with_incoming_shutdown(routes.routes(), accept::Incoming::new(listener), shutdown)
-            .await
+            .serve_with_incoming_shutdown(routes.routes(), accept::Incoming::new(listener), shutdown);
+        let patience = async {
+            let _ = stopped.await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            served = serving => served,
+            // A stream without an end would keep the process alive for ever.
+            () = patience => {
+                tracing::warn!("calls that did not come to their end in time are cut off");
+                Ok(())
+            }
+        }
     }
+}
+
+async fn report(health: &HealthReporter, names: &[&'static str], status: ServingStatus) {
+    for name in names {
+        health.set_service_status(*name, status).await;
+    }
+}
+
+/// Ends when the process is asked to stop: by SIGTERM, or by Ctrl-C.
+///
+/// # Panics
+///
+/// Outside a tokio runtime.
+pub async fn stop_signal() {
+    let on = |kind| signal(kind).expect("signals can be listened for in a runtime");
+    let (mut terminate, mut interrupt) = (on(SignalKind::terminate()), on(SignalKind::interrupt()));
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: calls in flight come to their end");
 }

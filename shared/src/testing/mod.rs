@@ -2,6 +2,7 @@
 
 mod issuer;
 mod postgres;
+mod walk;
 
 use std::{
     fmt::{self, Write},
@@ -13,10 +14,11 @@ use std::{
 
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::{
-    Request,
+    Code, Request, Status,
     metadata::AsciiMetadataValue,
     transport::{Channel, Endpoint},
 };
+use tonic_types::StatusExt;
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -29,6 +31,7 @@ use tracing_subscriber::{
 };
 
 pub use issuer::Issuer;
+pub use walk::walk;
 
 use crate::db::Db;
 
@@ -177,6 +180,32 @@ pub fn with_token<T>(token: &str, message: T) -> Request<T> {
     let value: AsciiMetadataValue = format!("Bearer {token}").parse().expect("a token that can stand in a header");
     request.metadata_mut().insert("authorization", value);
     request
+}
+
+/// The reason, and the fields with the rules that they break, of a refusal.
+///
+/// # Panics
+///
+/// Where the status carries no `ErrorInfo` of the published domain.
+pub fn details(status: &Status) -> (String, Vec<(String, String)>) {
+    let details = status.get_error_details();
+    let info = details.error_info().expect("a status carries ErrorInfo");
+    assert_eq!(info.domain, crate::error::DOMAIN);
+    let violations = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
+    (info.reason.clone(), violations.into_iter().map(|violation| (violation.field, violation.reason)).collect())
+}
+
+/// Asserts that a call was refused with this code, this reason, and these fields with the rules that they break.
+///
+/// # Panics
+///
+/// Where it was not.
+#[track_caller]
+pub fn assert_refused<T: fmt::Debug>(outcome: Result<T, Status>, code: Code, reason: &str, violations: &[(&str, &str)]) {
+    let status = outcome.expect_err("a refusal");
+    let (found, fields) = details(&status);
+    let fields: Vec<_> = fields.iter().map(|(field, rule)| (field.as_str(), rule.as_str())).collect();
+    assert_eq!((status.code(), found.as_str(), fields.as_slice()), (code, reason, violations), "{}", status.message());
 }
 
 /// The ERROR lines of one test: of the thread that runs it, and so of every task that it spawns.

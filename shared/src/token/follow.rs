@@ -1,6 +1,6 @@
 //! Keeps a verifier's keys fresh, in the background.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use tonic::transport::Channel;
 
@@ -12,7 +12,11 @@ const FIRST_RETRY: Duration = Duration::from_millis(200);
 
 /// Gives the verifier the keys that `fetch` answers: at once, then every `interval`, and when an unknown key id asks for
 /// them. Keys that are known stay while none can be fetched. It never returns.
-pub async fn follow<E: std::fmt::Display>(verifier: Arc<Verifier>, interval: Duration, fetch: impl AsyncFn() -> Result<Vec<Jwk>, E>) {
+pub async fn follow<E, F>(verifier: Arc<Verifier>, interval: Duration, fetch: impl Fn() -> F) -> Infallible
+where
+    E: std::fmt::Display,
+    F: Future<Output = Result<Vec<Jwk>, E>>,
+{
     let mut wanted = verifier.wanted.subscribe();
     let mut retry = FIRST_RETRY;
     loop {
@@ -40,11 +44,14 @@ pub async fn follow<E: std::fmt::Display>(verifier: Arc<Verifier>, interval: Dur
 }
 
 /// Follows the keys of the auth service behind `channel`. It never returns.
-pub async fn follow_auth_service(verifier: Arc<Verifier>, interval: Duration, channel: Channel) {
+pub async fn follow_auth_service(verifier: Arc<Verifier>, interval: Duration, channel: Channel) -> Infallible {
     let client = KeyServiceClient::new(channel);
-    follow(verifier, interval, async || {
-        let answer = client.clone().get_jwks(GetJwksRequest {}).await;
-        answer.map(|response| response.into_inner().keys).map_err(|status| format!("{:?}: {}", status.code(), status.message()))
+    follow(verifier, interval, || {
+        let mut client = client.clone();
+        async move {
+            let answer = client.get_jwks(GetJwksRequest {}).await;
+            answer.map(|response| response.into_inner().keys).map_err(|status| format!("{:?}: {}", status.code(), status.message()))
+        }
     })
-    .await;
+    .await
 }

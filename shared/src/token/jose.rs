@@ -20,8 +20,12 @@ const LONGEST: usize = 8192;
 /// Parameters that would change how the token is to be read, or that bring a key of their own.
 const REFUSED_PARAMETERS: [&str; 9] = ["crit", "b64", "zip", "enc", "cty", "jwk", "jku", "x5u", "x5c"];
 
-/// The claims of a token whose header is right and whose signature fits.
-pub(super) fn open(token: &str, keys: &KeySet) -> Result<Map<String, Value>, Refusal> {
+/// The claims of a token of type `typ` whose header is right and whose signature fits. What they say is not checked.
+///
+/// # Errors
+///
+/// Why it is refused.
+pub fn open(token: &str, typ: &str, keys: &KeySet) -> Result<Map<String, Value>, Refusal> {
     if token.len() > LONGEST {
         return Err(Refusal::TooLong);
     }
@@ -38,11 +42,11 @@ pub(super) fn open(token: &str, keys: &KeySet) -> Result<Map<String, Value>, Ref
     if text("alg") != Some("RS256") {
         return Err(Refusal::Algorithm);
     }
-    let is_access_token = |typ: &str| {
-        let typ = typ.to_ascii_lowercase();
-        typ.strip_prefix("application/").unwrap_or(&typ) == ACCESS_TOKEN_TYPE
+    let is_of_type = |given: &str| {
+        let given = given.to_ascii_lowercase();
+        given.strip_prefix("application/").unwrap_or(&given) == typ
     };
-    if !text("typ").is_some_and(is_access_token) {
+    if !text("typ").is_some_and(is_of_type) {
         return Err(Refusal::Type);
     }
     if REFUSED_PARAMETERS.iter().any(|name| header.contains_key(*name)) {

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 pub use follow::{follow, follow_auth_service};
-pub use jose::ACCESS_TOKEN_TYPE;
+pub use jose::{ACCESS_TOKEN_TYPE, open};
 pub use keys::{KeyRefusal, KeySet};
 
 use crate::{Clock, SessionId, contract::Actor};
@@ -100,7 +100,7 @@ pub enum Refusal {
     Header,
     #[error("the algorithm is not RS256")]
     Algorithm,
-    #[error("the type is not at+jwt")]
+    #[error("another type of token")]
     Type,
     #[error("a header parameter that is not accepted")]
     HeaderParameter,
@@ -207,7 +207,7 @@ impl Verifier {
             self.verified.remove(token);
             return Err(Refusal::Expired);
         }
-        let claims = jose::open(token, &self.keys())?;
+        let claims = open(token, ACCESS_TOKEN_TYPE, &self.keys())?;
         let verified = Arc::new(self.check(claims, now)?);
         self.verified.insert(token.into(), Arc::clone(&verified));
         Ok(verified)

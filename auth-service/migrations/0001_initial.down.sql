@@ -1,0 +1,3 @@
+DROP TABLE sessions;
+DROP TABLE signing_keys;
+DROP TABLE users;

@@ -1,0 +1,114 @@
+//! `auth.v1.TokenService`.
+
+use chrono::TimeDelta;
+use shared::{Clock, Db, Error, Origin, Result, error::Reason};
+use uuid::Uuid;
+
+use super::users::user_message;
+use crate::{
+    passwords::Passwords,
+    proto::{LoginRequest, LoginResponse, LogoutRequest, RefreshRequest, RefreshResponse, token_service},
+    sessions::{self, Lifetime, Presented, Verdict},
+    tokens::Tokens,
+    users,
+};
+
+/// When a client that replays one refresh token over and over should come back.
+const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
+
+pub(crate) struct TokenApi {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+    pub(crate) passwords: Passwords,
+    pub(crate) tokens: Tokens,
+    pub(crate) lifetime: Lifetime,
+    pub(crate) strict: bool,
+}
+
+impl token_service::Handlers for TokenApi {
+    async fn login(&self, origin: Origin, request: LoginRequest) -> Result<LoginResponse> {
+        let refused = || Error::Unauthenticated(Reason::CredentialsInvalid);
+        let found = users::find_by_login(&self.db, &request.username).await?;
+        let hash = found.as_ref().map(|user| user.password_hash.as_str());
+        let is_right = self.passwords.verify(&request.password, hash).await?;
+        let user = found.filter(|user| is_right && user.is_active).ok_or_else(refused)?;
+
+        let kid = self.tokens.kid()?;
+        let mut tx = self.db.begin().await?;
+        // The password may have been changed, or the user deactivated, while it was being checked.
+        let unchanged = |now: &users::User| now.is_active && now.password_hash == user.password_hash;
+        let user = users::lock(&mut tx, user.user_id).await?.filter(unchanged).ok_or_else(refused)?;
+        let session = sessions::create(&mut tx, &self.clock, user.user_id, &kid, &origin, self.lifetime).await?;
+        users::logged_in(&mut tx, user.user_id, session.create_time).await?;
+        tx.commit().await?;
+
+        let issued = self.tokens.issue(&user, &session, session.rotated_at).await?;
+        let user = users::User { last_login_time: Some(session.create_time), ..user };
+        Ok(LoginResponse {
+            access_token: issued.access_token,
+            token_type: "Bearer".to_owned(),
+            expires_in: seconds(issued.expires_in),
+            refresh_token: issued.refresh_token,
+            refresh_expires_in: seconds(issued.refresh_expires_in),
+            user: Some(user_message(user)),
+        })
+    }
+
+    async fn refresh(&self, _: Origin, request: RefreshRequest) -> Result<RefreshResponse> {
+        let refused = || Error::Unauthenticated(Reason::RefreshTokenInvalid);
+        let claims = self.tokens.read_refresh_token(&request.refresh_token)?;
+        let presented = Presented::new(claims.generation, Uuid::try_parse(&request.request_id).ok());
+
+        let kid = self.tokens.kid()?;
+        let mut tx = self.db.begin().await?;
+        let session = sessions::lock(&mut tx, claims.sid).await?.filter(|session| session.client_id == claims.client_id);
+        let session = session.ok_or_else(refused)?;
+        let user = users::find(&mut tx, session.user_id).await?.ok_or_else(refused)?;
+        let now = tx.now(&self.clock).await?;
+        let verdict = sessions::judge(&session, user.is_active, presented, now, self.strict);
+        let answered = match verdict {
+            Verdict::Rotate => Ok(sessions::rotate(&mut tx, &session, presented, &kid, now, self.lifetime).await?),
+            Verdict::Replay => {
+                sessions::count_replay(&mut tx, session.session_id).await?;
+                Ok(session)
+            }
+            Verdict::TooManyReplays => Err(Error::Overloaded { retry_after: RETRY_AFTER }),
+            Verdict::LateDuplicate | Verdict::Ended => Err(refused()),
+            Verdict::Ends(reason) => {
+                sessions::end(&mut tx, session.session_id, reason).await?;
+                Err(refused())
+            }
+            Verdict::Reuse => {
+                tracing::warn!(session_id = %session.session_id, user_id = %user.user_id, "a spent refresh token was used again");
+                sessions::end(&mut tx, session.session_id, sessions::Reason::Reuse).await?;
+                Err(refused())
+            }
+            Verdict::Restored => {
+                tracing::warn!(session_id = %session.session_id, "a refresh token is newer than its session: was the database restored?");
+                Err(refused())
+            }
+        };
+        // A refusal that the database has to remember is committed like any other outcome.
+        tx.commit().await?;
+
+        let issued = self.tokens.issue(&user, &answered?, now).await?;
+        Ok(RefreshResponse {
+            access_token: issued.access_token,
+            token_type: "Bearer".to_owned(),
+            expires_in: seconds(issued.expires_in),
+            refresh_token: issued.refresh_token,
+            refresh_expires_in: seconds(issued.refresh_expires_in),
+        })
+    }
+
+    async fn logout(&self, _: Origin, request: LogoutRequest) -> Result<()> {
+        let claims = self.tokens.read_refresh_token(&request.refresh_token)?;
+        let mut tx = self.db.begin().await?;
+        sessions::end(&mut tx, claims.sid, sessions::Reason::Logout).await?;
+        tx.commit().await
+    }
+}
+
+fn seconds(duration: TimeDelta) -> i32 {
+    i32::try_from(duration.num_seconds()).unwrap_or(i32::MAX)
+}

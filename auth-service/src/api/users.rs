@@ -1,0 +1,115 @@
+//! `auth.v1.UserService`.
+
+use shared::{
+    Caller, Clock, Db, Error, Origin, Result, UserId,
+    error::Reason,
+    page::Page,
+    update::{Mask, check_etag, etag},
+};
+
+use super::timestamp;
+use crate::{
+    passwords::Passwords,
+    proto::{
+        self, ChangePasswordRequest, GetUserRequest, ListUsersRequest, ListUsersResponse, RegisterRequest, UpdateUserRequest, user_service,
+    },
+    sessions,
+    usernames::{self, Email, Username},
+    users::{self, NewNames, NewUser, User},
+};
+
+pub(crate) struct UserApi {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+    pub(crate) passwords: Passwords,
+    /// Whether anyone may register.
+    pub(crate) registration: bool,
+}
+
+impl user_service::Handlers for UserApi {
+    async fn register(&self, _: Origin, request: RegisterRequest) -> Result<proto::User> {
+        if !self.registration {
+            return Err(Error::Closed(Reason::RegistrationClosed, "registration is closed: ask an administrator for an account"));
+        }
+        let email = Email::new(&request.email);
+        let username = Username::new("username", &request.username, email.as_ref())?;
+        let names = vec![request.username, request.email, request.first_name.clone(), request.last_name.clone()];
+        let password_hash = self.passwords.hash_new("password", &request.password, names).await?;
+        let (first_name, last_name) = (request.first_name, request.last_name);
+        let new = NewUser { username, email, first_name, last_name, password_hash, is_superuser: false };
+        let mut tx = self.db.begin().await?;
+        let user = users::create(&mut tx, &self.clock, &new).await?;
+        tx.commit().await?;
+        Ok(user_message(user))
+    }
+
+    async fn get_user(&self, _: Caller, request: GetUserRequest) -> Result<proto::User> {
+        let user = users::find(&self.db, UserId::parse("user_id", &request.user_id)?).await?;
+        Ok(user_message(user.ok_or_else(|| Error::not_found("user_id"))?))
+    }
+
+    async fn list_users(&self, _: Caller, request: ListUsersRequest) -> Result<ListUsersResponse> {
+        let ListUsersRequest { page_size, page_token, username_prefix, show_inactive } = request;
+        let page: Page<String> = Page::of(page_size, &page_token, ("ListUsers", &username_prefix, show_inactive))?;
+        let prefix = match username_prefix.as_str() {
+            "" => String::new(),
+            prefix => usernames::key(prefix).ok_or_else(|| usernames::not_a_username("username_prefix"))?,
+        };
+        let rows = users::list(&self.db, &prefix, show_inactive, page.after(), page.limit()).await?;
+        let (rows, next_page_token) = page.cut(rows, |user| user.username_key.clone())?;
+        Ok(ListUsersResponse { users: rows.into_iter().map(user_message).collect(), next_page_token })
+    }
+
+    async fn update_user(&self, _: Caller, request: UpdateUserRequest) -> Result<proto::User> {
+        let mask = Mask::of(request.update_mask.as_ref(), &["username", "email", "first_name", "last_name"])?;
+        let given = request.user.unwrap_or_default();
+        let mut tx = self.db.begin().await?;
+        let user_id = UserId::parse("user.user_id", &given.user_id)?;
+        let user = users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user.user_id"))?;
+        check_etag("user.etag", &given.etag, user.version)?;
+
+        let pick = |path, given: String, old: &str| if mask.writes(path, !given.is_empty()) { given } else { old.to_owned() };
+        let email = Email::new(&pick("email", given.email, user.email.as_deref().unwrap_or_default()));
+        let username = Username::new("user.username", &pick("username", given.username, &user.username), email.as_ref())?;
+        let first_name = pick("first_name", given.first_name, &user.first_name);
+        let last_name = pick("last_name", given.last_name, &user.last_name);
+        let new = NewNames { username, email, first_name, last_name };
+        let user = users::update(&mut tx, &self.clock, &user, &new).await?;
+        tx.commit().await?;
+        Ok(user_message(user))
+    }
+
+    async fn change_password(&self, caller: Caller, request: ChangePasswordRequest) -> Result<()> {
+        let user_id = UserId::parse("user_id", &request.user_id)?;
+        let user = users::find(&self.db, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        let wrong = || Error::invalid("old_password", "password.current", "is not the current password");
+        if !self.passwords.verify(&request.old_password, Some(&user.password_hash)).await? {
+            return Err(wrong());
+        }
+        let names = vec![user.username, user.email.unwrap_or_default(), user.first_name, user.last_name];
+        let password_hash = self.passwords.hash_new("new_password", &request.new_password, names).await?;
+        let mut tx = self.db.begin().await?;
+        // Somebody may have changed it while the old one was being checked.
+        let unchanged = |now: &User| now.password_hash == user.password_hash;
+        users::lock(&mut tx, user_id).await?.filter(unchanged).ok_or_else(wrong)?;
+        users::set_password(&mut tx, &self.clock, user_id, &password_hash).await?;
+        sessions::end_others(&mut tx, user_id, caller.session_id(), sessions::Reason::PasswordChanged).await?;
+        tx.commit().await
+    }
+}
+
+pub(super) fn user_message(user: User) -> proto::User {
+    proto::User {
+        user_id: user.user_id.to_string(),
+        username: user.username,
+        email: user.email.unwrap_or_default(),
+        first_name: user.first_name,
+        last_name: user.last_name,
+        is_active: user.is_active,
+        is_superuser: user.is_superuser,
+        create_time: Some(timestamp(user.create_time)),
+        update_time: Some(timestamp(user.update_time)),
+        last_login_time: user.last_login_time.map(timestamp),
+        etag: etag(user.version),
+    }
+}

@@ -1,0 +1,202 @@
+//! The commands: `serve`, `migrate`, `createsuperuser`.
+
+use std::{
+    io::{self, BufRead, IsTerminal},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use chrono::TimeDelta;
+use clap::{Args, Parser, Subcommand};
+use shared::{
+    Clock, Error,
+    config::{self, ConfigError, DatabaseArgs, LogArgs},
+    migrations::{self, SchemaError},
+    server,
+};
+use tokio::net::TcpListener;
+
+use crate::{
+    MIGRATIONS, ServeError, Settings,
+    keys::{KeyBits, KeyError, MasterKey},
+    sessions::Lifetime,
+};
+
+/// The auth service: users, sessions, tokens and keys.
+#[derive(Debug, Parser)]
+#[command(name = "auth-service", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves until SIGTERM or Ctrl-C.
+    Serve(Box<Serve>),
+    /// Applies the migrations that are not applied yet.
+    Migrate(Migrate),
+    /// Makes a user who may do everything.
+    Createsuperuser(Createsuperuser),
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// The address to listen on.
+    #[arg(long, env = "LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    log: LogArgs,
+    /// A file that holds the key that seals the signing keys: `openssl rand -base64 32` makes one.
+    #[arg(long, env = "MASTER_KEY_FILE", value_name = "FILE", required_unless_present = "master_key")]
+    master_key_file: Option<PathBuf>,
+    /// The same key itself, for the environment only: a command line is no place for a secret.
+    #[arg(long, env = "MASTER_KEY", hide = true, hide_env_values = true)]
+    master_key: Option<String>,
+    /// The URL by which this service is known: the `iss` of every token.
+    #[arg(long, env = "ISSUER", value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    issuer: String,
+    /// A service that tokens are for: their `aud`. May be given more than once.
+    #[arg(long, env = "AUDIENCE", value_name = "NAME", value_delimiter = ',', default_value = "profile-service")]
+    audience: Vec<String>,
+    /// How long an access token lives, in seconds.
+    #[arg(long, env = "ACCESS_LIFETIME", value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(i64).range(10..=86_400))]
+    access_lifetime: i64,
+    /// How long a session lives without a refresh, in seconds.
+    #[arg(long, env = "SESSION_IDLE_LIFETIME", value_name = "SECONDS", default_value_t = 1_209_600, value_parser = clap::value_parser!(i64).range(60..=31_536_000))]
+    session_idle_lifetime: i64,
+    /// How long a session lives at most, in seconds.
+    #[arg(long, env = "SESSION_LIFETIME", value_name = "SECONDS", default_value_t = 7_776_000, value_parser = clap::value_parser!(i64).range(60..=315_360_000))]
+    session_lifetime: i64,
+    /// Ends a session at every second use of a refresh token, even where only an answer was lost.
+    #[arg(long, env = "STRICT_REFRESH")]
+    strict_refresh: bool,
+    /// Refuses Register: users are made by others.
+    #[arg(long, env = "CLOSED_REGISTRATION")]
+    closed_registration: bool,
+    /// The shortest password that is accepted, in characters.
+    #[arg(long, env = "SHORTEST_PASSWORD", value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(8..=128))]
+    shortest_password: u16,
+    /// The size of the key that is made where there is none.
+    #[arg(long, env = "KEY_BITS", value_enum, default_value = "2048")]
+    key_bits: KeyBits,
+}
+
+#[derive(Debug, Args)]
+struct Migrate {
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+#[derive(Debug, Args)]
+struct Createsuperuser {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// The username.
+    #[arg(long)]
+    username: String,
+    /// The e-mail address.
+    #[arg(long, default_value = "")]
+    email: String,
+    /// A file that holds the password. Without it the password is asked for, or read from standard input.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// The shortest password that is accepted, in characters.
+    #[arg(long, env = "SHORTEST_PASSWORD", value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(8..=128))]
+    shortest_password: u16,
+}
+
+/// Why a command failed, as a sentence.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("the log filter can't be read: {0}")]
+    Log(#[from] shared::telemetry::FilterError),
+    #[error("{address} can't be listened on: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error("the password can't be read: {0}")]
+    Password(io::Error),
+    #[error("the two passwords are not the same")]
+    PasswordsDiffer,
+    #[error(transparent)]
+    Refused(#[from] Error),
+}
+
+/// Runs a command.
+///
+/// # Errors
+///
+/// What a person has to be told.
+pub async fn run(cli: Cli) -> Result<(), CliError> {
+    match cli.command {
+        Command::Serve(arguments) => serve(*arguments).await,
+        Command::Migrate(arguments) => {
+            let applied = migrations::migrate(&arguments.database.open()?, &MIGRATIONS).await?;
+            eprintln!("{applied} migration(s) applied");
+            Ok(())
+        }
+        Command::Createsuperuser(arguments) => create_superuser(arguments).await,
+    }
+}
+
+async fn serve(arguments: Serve) -> Result<(), CliError> {
+    arguments.log.init()?;
+    let db = arguments.database.open()?;
+    let master_key = match (&arguments.master_key_file, &arguments.master_key) {
+        (Some(file), _) => config::secret(file)?,
+        (None, key) => key.clone().unwrap_or_default(),
+    };
+    let master_key = MasterKey::from_base64(&master_key)?;
+    let settings = Settings {
+        issuer: arguments.issuer,
+        audience: arguments.audience,
+        access_lifetime: TimeDelta::seconds(arguments.access_lifetime),
+        session_lifetime: Lifetime {
+            idle: TimeDelta::seconds(arguments.session_idle_lifetime),
+            absolute: TimeDelta::seconds(arguments.session_lifetime),
+        },
+        strict_refresh: arguments.strict_refresh,
+        registration: !arguments.closed_registration,
+        shortest_password: arguments.shortest_password.into(),
+        key_bits: arguments.key_bits,
+    };
+    let address = arguments.listen;
+    let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
+    crate::serve(db, Clock::system(), master_key, settings, listener, server::stop_signal()).await?;
+    Ok(())
+}
+
+async fn create_superuser(arguments: Createsuperuser) -> Result<(), CliError> {
+    let db = arguments.database.open()?;
+    migrations::check(&db, &MIGRATIONS).await?;
+    let password = password(arguments.password_file.as_deref())?;
+    let (username, email) = (&arguments.username, &arguments.email);
+    crate::create_superuser(&db, &Clock::system(), username, email, &password, arguments.shortest_password.into()).await?;
+    db.close().await;
+    eprintln!("the superuser {username} is made");
+    Ok(())
+}
+
+fn password(file: Option<&Path>) -> Result<String, CliError> {
+    if let Some(file) = file {
+        return Ok(config::secret(file)?);
+    }
+    if !io::stdin().is_terminal() {
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line).map_err(CliError::Password)?;
+        return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
+    }
+    let ask = |prompt| rpassword::prompt_password(prompt).map_err(CliError::Password);
+    let password = ask("Password: ")?;
+    if ask("Password (again): ")? == password { Ok(password) } else { Err(CliError::PasswordsDiffer) }
+}

@@ -1,0 +1,353 @@
+//! Sessions: a chain of refresh tokens of which the last one counts (RFC 9700 section 4.14.2).
+//!
+//! [`judge`] decides what a presented refresh token is worth. It is a pure function; the row is locked around it.
+
+use aws_lc_rs::digest;
+use chrono::{DateTime, TimeDelta, Utc};
+use shared::{Clock, Origin, Result, SessionId, Tx, UserId, db::Executor};
+use uuid::Uuid;
+
+/// How long the predecessor of a refresh token is answered again.
+const GRACE: TimeDelta = TimeDelta::seconds(10);
+/// How often at most.
+const REPLAYS: i64 = 200;
+/// How many generations are remembered with the request that rotated them.
+const REMEMBERED: i64 = 16;
+
+/// The client of every session that begins with a password.
+pub const FIRST_PARTY: &str = "first-party";
+
+/// A session's row.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[expect(missing_docs, reason = "the columns, as the migration documents them")]
+pub struct Session {
+    pub session_id: SessionId,
+    pub user_id: UserId,
+    pub client_id: String,
+    #[sqlx(rename = "gen")]
+    pub generation: i64,
+    pub kid: String,
+    pub rotated_at: DateTime<Utc>,
+    pub replays: i64,
+    pub request_hashes: Vec<u8>,
+    pub status: String,
+    pub idle_expires_at: DateTime<Utc>,
+    pub absolute_expires_at: DateTime<Utc>,
+    pub user_agent: String,
+    pub address: String,
+    pub create_time: DateTime<Utc>,
+}
+
+/// How long a session lasts.
+#[derive(Debug, Clone, Copy)]
+pub struct Lifetime {
+    /// Without a refresh.
+    pub idle: TimeDelta,
+    /// With any number of them.
+    pub absolute: TimeDelta,
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Its user signed out.
+    Logout,
+    /// Nobody refreshed it in time.
+    Expired,
+    /// A spent refresh token came back: one of the two who have it is a thief.
+    Reuse,
+    /// The password was changed from another session.
+    PasswordChanged,
+    /// The user is not active any more.
+    UserInactive,
+}
+
+impl Reason {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Logout => "LOGOUT",
+            Self::Expired => "EXPIRED",
+            Self::Reuse => "REUSE",
+            Self::PasswordChanged => "PASSWORD_CHANGED",
+            Self::UserInactive => "USER_INACTIVE",
+        }
+    }
+}
+
+/// A refresh token whose signature fits, and the request that brings it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Presented {
+    /// The token's generation.
+    pub generation: i64,
+    /// The hash of the request's id, where it has one.
+    pub request: Option<[u8; 32]>,
+}
+
+impl Presented {
+    /// A token of this generation in a request with this id.
+    pub fn new(generation: i64, request_id: Option<Uuid>) -> Self {
+        let hash = |id: Uuid| {
+            let mut hash = [0; 32];
+            hash.copy_from_slice(digest::digest(&digest::SHA256, id.as_bytes()).as_ref());
+            hash
+        };
+        Self { generation, request: request_id.map(hash) }
+    }
+}
+
+/// What a presented refresh token is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the last one: it gets a successor.
+    Rotate,
+    /// It is the one before, and its client did not get the answer: the same successor again.
+    Replay,
+    /// The same, too often.
+    TooManyReplays,
+    /// A copy of an old request that the network delivered late.
+    LateDuplicate,
+    /// It is spent.
+    Reuse,
+    /// The session has ended already.
+    Ended,
+    /// The session has expired, or its user is not active, and is to end for it.
+    Ends(Reason),
+    /// It is newer than the session: the database was restored from a backup.
+    Restored,
+}
+
+/// Judges a refresh token. `strict` knows no grace and no request ids: every spent token is reuse.
+pub fn judge(session: &Session, user_is_active: bool, presented: Presented, now: DateTime<Utc>, strict: bool) -> Verdict {
+    if session.status != "ACTIVE" {
+        return Verdict::Ended;
+    }
+    if !user_is_active {
+        return Verdict::Ends(Reason::UserInactive);
+    }
+    if session.idle_expires_at <= now || session.absolute_expires_at <= now {
+        return Verdict::Ends(Reason::Expired);
+    }
+    let behind = session.generation - presented.generation;
+    let same_request = !strict && presented.request.is_some_and(|request| session.remembers(presented.generation, request));
+    let in_grace = !strict && now - session.rotated_at <= GRACE;
+    match behind {
+        ..0 => Verdict::Restored,
+        0 => Verdict::Rotate,
+        1 if in_grace || same_request => {
+            if session.replays < REPLAYS {
+                Verdict::Replay
+            } else {
+                Verdict::TooManyReplays
+            }
+        }
+        1.. if same_request => Verdict::LateDuplicate,
+        1.. => Verdict::Reuse,
+    }
+}
+
+impl Session {
+    /// True where `request` is what rotated `generation`.
+    fn remembers(&self, generation: i64, request: [u8; 32]) -> bool {
+        self.generation - generation <= REMEMBERED && self.request_hashes.get(place(generation)) == Some(&request)
+    }
+}
+
+/// Where the hash of the request that rotated a generation is kept.
+fn place(generation: i64) -> std::ops::Range<usize> {
+    let slot = usize::try_from(generation.rem_euclid(REMEMBERED)).unwrap_or_default();
+    slot * 32..(slot + 1) * 32
+}
+
+macro_rules! columns {
+    () => {
+        "session_id, user_id, client_id, gen, kid, rotated_at, replays, request_hashes, status, idle_expires_at, \
+         absolute_expires_at, user_agent, address, create_time"
+    };
+}
+
+/// Opens a session, whose first refresh token the key `kid` signs.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn create(tx: &mut Tx, clock: &Clock, user_id: UserId, kid: &str, origin: &Origin, lifetime: Lifetime) -> Result<Session> {
+    let now = tx.now(clock).await?;
+    let query = tx.query(concat!(
+        "INSERT INTO sessions (session_id, user_id, client_id, gen, kid, rotated_at, replays, request_hashes, status,
+             idle_expires_at, absolute_expires_at, user_agent, address, create_time)
+         VALUES ($1, $2, $3, 0, $4, $5, 0, $6, 'ACTIVE', $7, $8, $9, $10, $5) RETURNING ",
+        columns!()
+    ));
+    let address = origin.address().map(|address| address.to_string()).unwrap_or_default();
+    let session = query
+        .bind(SessionId::new(clock))
+        .bind(user_id)
+        .bind(FIRST_PARTY)
+        .bind(kid)
+        .bind(now)
+        .bind(Vec::<u8>::new())
+        .bind(now + lifetime.idle.min(lifetime.absolute))
+        .bind(now + lifetime.absolute)
+        .bind(origin.user_agent())
+        .bind(address)
+        .one()
+        .await?;
+    Ok(session)
+}
+
+/// The session with this id.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn find(on: impl Executor<'_>, session_id: SessionId) -> Result<Option<Session>> {
+    let query = on.query(concat!("SELECT ", columns!(), " FROM sessions WHERE session_id = $1"));
+    Ok(query.bind(session_id).optional().await?)
+}
+
+/// The session with this id, which nobody else changes until the transaction ends.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn lock(tx: &mut Tx, session_id: SessionId) -> Result<Option<Session>> {
+    let query = tx.query(concat!("SELECT ", columns!(), " FROM sessions WHERE session_id = $1"));
+    Ok(query.bind(session_id).for_update().optional().await?)
+}
+
+/// Gives the locked session its next generation, whose refresh token the key `kid` signs.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn rotate(tx: &mut Tx, old: &Session, presented: Presented, kid: &str, now: DateTime<Utc>, lifetime: Lifetime) -> Result<Session> {
+    let mut hashes = old.request_hashes.clone();
+    hashes.resize(usize::try_from(REMEMBERED).unwrap_or_default() * 32, 0);
+    // Nothing hashes to zeros, so they stand for a request without an id.
+    hashes[place(old.generation)].copy_from_slice(&presented.request.unwrap_or_default());
+    let query = tx.query(concat!(
+        "UPDATE sessions SET gen = gen + 1, kid = $2, rotated_at = $3, replays = 0, request_hashes = $4, idle_expires_at = $5
+         WHERE session_id = $1 RETURNING ",
+        columns!()
+    ));
+    let idle_expires_at = (now + lifetime.idle).min(old.absolute_expires_at);
+    Ok(query.bind(old.session_id).bind(kid).bind(now).bind(hashes).bind(idle_expires_at).one().await?)
+}
+
+/// Counts a replay of the locked session.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn count_replay(tx: &mut Tx, session_id: SessionId) -> Result<()> {
+    tx.query("UPDATE sessions SET replays = replays + 1 WHERE session_id = $1").bind(session_id).execute().await?;
+    Ok(())
+}
+
+/// Ends a session. One that has ended keeps its reason.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn end(tx: &mut Tx, session_id: SessionId, reason: Reason) -> Result<()> {
+    let query = tx.query("UPDATE sessions SET status = 'ENDED', reason = $2 WHERE session_id = $1 AND status = 'ACTIVE'");
+    query.bind(session_id).bind(reason.name()).execute().await?;
+    Ok(())
+}
+
+/// Ends every session of a user but one.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn end_others(tx: &mut Tx, user_id: UserId, kept: Option<SessionId>, reason: Reason) -> Result<()> {
+    let query = tx.query(
+        "UPDATE sessions SET status = 'ENDED', reason = $3 WHERE user_id = $1 AND session_id <> $2 AND status = 'ACTIVE'",
+    );
+    query.bind(user_id).bind(kept.unwrap_or(Uuid::nil().into())).bind(reason.name()).execute().await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: i64 = 1_800_000_000;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(T0 + seconds, 0).expect("a time")
+    }
+
+    /// A session of generation 5, rotated at second 0 by the request 5 (and every generation g before by the request g).
+    fn session() -> Session {
+        let mut hashes = vec![0; 16 * 32];
+        for generation in 0..5 {
+            hashes[place(generation)].copy_from_slice(&presented(generation, Some(generation)).request.expect("a hash"));
+        }
+        Session {
+            session_id: Uuid::nil().into(),
+            user_id: Uuid::nil().into(),
+            client_id: FIRST_PARTY.to_owned(),
+            generation: 5,
+            kid: "k".to_owned(),
+            rotated_at: at(0),
+            replays: 0,
+            request_hashes: hashes,
+            status: "ACTIVE".to_owned(),
+            idle_expires_at: at(100),
+            absolute_expires_at: at(200),
+            user_agent: String::new(),
+            address: String::new(),
+            create_time: at(-100),
+        }
+    }
+
+    fn presented(generation: i64, request: Option<i64>) -> Presented {
+        Presented::new(generation, request.map(|request| Uuid::from_u128(u128::from(request.unsigned_abs()))))
+    }
+
+    #[test]
+    fn each_case_has_its_verdict() {
+        use Verdict::{Ended, Ends, LateDuplicate, Replay, Restored, Reuse, Rotate, TooManyReplays};
+        let ended = Session { status: "ENDED".to_owned(), ..session() };
+        let replayed = Session { replays: REPLAYS, ..session() };
+        for (case, session, active, token, now, expected, in_strict) in [
+            ("the last one", session(), true, presented(5, None), 50, Rotate, Rotate),
+            ("the last one, with a request id", session(), true, presented(5, Some(77)), 50, Rotate, Rotate),
+            ("the one before, in the grace", session(), true, presented(4, None), 10, Replay, Reuse),
+            ("in the grace, by another request", session(), true, presented(4, Some(77)), 10, Replay, Reuse),
+            ("after the grace, by the same request", session(), true, presented(4, Some(4)), 99, Replay, Reuse),
+            ("after the grace, by another request", session(), true, presented(4, Some(77)), 11, Reuse, Reuse),
+            ("after the grace, without a request id", session(), true, presented(4, None), 11, Reuse, Reuse),
+            ("in the grace, too often", replayed.clone(), true, presented(4, None), 5, TooManyReplays, Reuse),
+            ("by the same request, too often", replayed, true, presented(4, Some(4)), 50, TooManyReplays, Reuse),
+            ("two before, by its request", session(), true, presented(3, Some(3)), 1, LateDuplicate, Reuse),
+            ("two before, by another generation's request", session(), true, presented(3, Some(4)), 1, Reuse, Reuse),
+            ("two before, in the grace", session(), true, presented(3, None), 1, Reuse, Reuse),
+            ("from the future", session(), true, presented(6, None), 1, Restored, Restored),
+            ("ended", ended.clone(), true, presented(5, None), 1, Ended, Ended),
+            ("ended, and spent", ended, true, presented(1, None), 1, Ended, Ended),
+            ("idle for too long", session(), true, presented(5, None), 100, Ends(Reason::Expired), Ends(Reason::Expired)),
+            ("user inactive", session(), false, presented(5, None), 1, Ends(Reason::UserInactive), Ends(Reason::UserInactive)),
+        ] {
+            assert_eq!(judge(&session, active, token, at(now), false), expected, "{case}");
+            assert_eq!(judge(&session, active, token, at(now), true), in_strict, "{case}, strictly");
+        }
+    }
+
+    #[test]
+    fn what_rotated_a_generation_is_forgotten_after_sixteen() {
+        let mut session = session();
+        session.generation = 20;
+        // The place of generation 4 is the place of generation 20.
+        assert_eq!(judge(&session, true, presented(4, Some(4)), at(50), false), Verdict::LateDuplicate);
+        session.generation = 21;
+        assert_eq!(judge(&session, true, presented(4, Some(4)), at(50), false), Verdict::Reuse);
+    }
+
+    #[test]
+    fn the_end_of_a_session_is_never_put_off_beyond_its_absolute_one() {
+        let session = Session { idle_expires_at: at(200), ..session() };
+        assert_eq!(judge(&session, true, presented(5, None), at(200), false), Verdict::Ends(Reason::Expired));
+    }
+}

@@ -1,0 +1,151 @@
+//! Issues access tokens (RFC 9068) and refresh tokens, and reads the latter.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared::{
+    Error, Result, SessionId, UserId,
+    contract::Actor,
+    error::Reason,
+    token::{self, ACCESS_TOKEN_TYPE, Claims},
+};
+
+use crate::{
+    keys::KeyRing,
+    permissions,
+    sessions::Session,
+    users::User,
+};
+
+const REFRESH_TOKEN_TYPE: &str = "rt+jwt";
+
+/// Signs tokens.
+#[derive(Clone)]
+pub struct Tokens {
+    keys: Arc<KeyRing>,
+    issuer: Arc<str>,
+    audience: Arc<[String]>,
+    access_lifetime: TimeDelta,
+}
+
+/// The tokens of one Login or Refresh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// For every service of the audience.
+    pub access_token: String,
+    /// Until it expires.
+    pub expires_in: TimeDelta,
+    /// For Refresh and Logout.
+    pub refresh_token: String,
+    /// Until it expires.
+    pub refresh_expires_in: TimeDelta,
+}
+
+/// The claims of a refresh token. Every one of them follows from the session's row, so that signing them again gives the
+/// same bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefreshClaims {
+    iss: String,
+    sub: UserId,
+    aud: String,
+    exp: i64,
+    iat: i64,
+    /// The client that the session belongs to.
+    pub client_id: String,
+    /// The session.
+    pub sid: SessionId,
+    /// The generation.
+    #[serde(rename = "gen")]
+    pub generation: i64,
+}
+
+impl Tokens {
+    /// Issues tokens in the name of `issuer`, for the services of `audience`.
+    pub fn new(keys: Arc<KeyRing>, issuer: &str, audience: &[String], access_lifetime: TimeDelta) -> Self {
+        Self { keys, issuer: issuer.into(), audience: audience.into(), access_lifetime }
+    }
+
+    /// The id of the key that signs what is issued now.
+    ///
+    /// # Errors
+    ///
+    /// INTERNAL before the keys are loaded.
+    pub fn kid(&self) -> Result<String> {
+        Ok(self.keys.keys().active()?.kid().to_owned())
+    }
+
+    /// Issues the refresh token of the session's generation, always the same, and an access token, always another.
+    ///
+    /// # Errors
+    ///
+    /// INTERNAL where the key that the session names is gone.
+    pub async fn issue(&self, user: &User, session: &Session, now: DateTime<Utc>) -> Result<Issued> {
+        let keys = self.keys.keys();
+        let active = Arc::clone(keys.active()?);
+        let named = keys.find(&session.kid).ok_or_else(|| Error::internal("the key of a refresh token is gone"))?;
+        let (named, refresh, access) = (Arc::clone(named), self.refresh_claims(session), self.access_claims(user, session, now));
+        let (access_token, refresh_token) = sign(move || {
+            Ok((active.sign(ACCESS_TOKEN_TYPE, &access)?, named.sign(REFRESH_TOKEN_TYPE, &refresh)?))
+        })
+        .await?;
+        let refresh_expires_in = session.idle_expires_at - now;
+        Ok(Issued { access_token, expires_in: self.access_lifetime, refresh_token, refresh_expires_in })
+    }
+
+    /// Reads a refresh token. Whether it is worth anything, its session decides.
+    ///
+    /// # Errors
+    ///
+    /// UNAUTHENTICATED where it is not one of ours.
+    pub fn read_refresh_token(&self, token: &str) -> Result<RefreshClaims> {
+        let refused = |why: &dyn std::fmt::Display| {
+            tracing::info!(refusal = %why, "a refresh token is refused");
+            Error::Unauthenticated(Reason::RefreshTokenInvalid)
+        };
+        let claims = token::open(token, REFRESH_TOKEN_TYPE, &self.keys.keys().set).map_err(|refusal| refused(&refusal))?;
+        let claims: RefreshClaims = serde_json::from_value(Value::Object(claims)).map_err(|error| refused(&error))?;
+        if claims.iss != *self.issuer || claims.aud != *self.issuer {
+            return Err(refused(&"another issuer"));
+        }
+        Ok(claims)
+    }
+
+    fn refresh_claims(&self, session: &Session) -> RefreshClaims {
+        RefreshClaims {
+            iss: self.issuer.to_string(),
+            sub: session.user_id,
+            aud: self.issuer.to_string(),
+            exp: session.idle_expires_at.timestamp(),
+            iat: session.rotated_at.timestamp(),
+            client_id: session.client_id.clone(),
+            sid: session.session_id,
+            generation: session.generation,
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a token id is unique and means nothing")]
+    fn access_claims(&self, user: &User, session: &Session, now: DateTime<Utc>) -> Claims {
+        Claims {
+            iss: self.issuer.to_string(),
+            sub: user.user_id.to_string(),
+            aud: self.audience.to_vec(),
+            exp: (now + self.access_lifetime).timestamp(),
+            iat: now.timestamp(),
+            jti: uuid::Uuid::now_v7().to_string(),
+            client_id: session.client_id.clone(),
+            sid: Some(session.session_id),
+            scope: permissions::effective(user).join(" "),
+            groups: Vec::new(),
+            preferred_username: Some(user.username.clone()),
+            actor: Actor::User,
+            ver: user.version,
+        }
+    }
+}
+
+/// A signature takes about a millisecond, during which a thread that serves calls would serve none.
+async fn sign<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
+}

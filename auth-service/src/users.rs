@@ -1,0 +1,220 @@
+//! Users: their row, and what is asked of the table.
+
+use chrono::{DateTime, Utc};
+use shared::{
+    Clock, Error, Result, Tx, UserId,
+    db::{self, Executor},
+    error::{Reason, Violation},
+};
+
+use crate::usernames::{Email, Username};
+
+/// A user's row.
+#[derive(Debug, Clone, sqlx::FromRow)]
+#[expect(missing_docs, reason = "the columns, as the proto documents them")]
+pub struct User {
+    pub user_id: UserId,
+    pub username: String,
+    pub username_key: String,
+    pub email: Option<String>,
+    pub first_name: String,
+    pub last_name: String,
+    /// A PHC string, or `!` where no password is right.
+    pub password_hash: String,
+    pub is_active: bool,
+    pub is_superuser: bool,
+    pub create_time: DateTime<Utc>,
+    pub update_time: DateTime<Utc>,
+    pub last_login_time: Option<DateTime<Utc>>,
+    /// One more with every change. Logins don't count.
+    pub version: i64,
+}
+
+/// A user to be.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns, as the proto documents them")]
+pub struct NewUser {
+    pub username: Username,
+    pub email: Option<Email>,
+    pub first_name: String,
+    pub last_name: String,
+    pub password_hash: String,
+    pub is_superuser: bool,
+}
+
+/// What a user may change of oneself.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns, as the proto documents them")]
+pub struct NewNames {
+    pub username: Username,
+    pub email: Option<Email>,
+    pub first_name: String,
+    pub last_name: String,
+}
+
+/// The columns of [`User`].
+macro_rules! columns {
+    () => {
+        "user_id, username, username_key, email, first_name, last_name, password_hash, is_active, is_superuser, create_time, \
+         update_time, last_login_time, version"
+    };
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!("SELECT ", columns!(), " FROM users ", $rest)
+    };
+}
+
+macro_rules! returning {
+    ($statement:literal) => {
+        concat!($statement, " RETURNING ", columns!())
+    };
+}
+
+/// Adds a user.
+///
+/// # Errors
+///
+/// ALREADY_EXISTS where the username or the e-mail address is taken.
+pub async fn create(tx: &mut Tx, clock: &Clock, new: &NewUser) -> Result<User> {
+    let now = tx.now(clock).await?;
+    let user = tx
+        .query(returning!(
+            "INSERT INTO users (user_id, username, username_key, email, email_key, first_name, last_name, password_hash,
+                 is_active, is_superuser, create_time, update_time, version)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, TRUE, $9, $10, $10, 1)
+             ON CONFLICT DO NOTHING"
+        ))
+        .bind(UserId::new(clock))
+        .bind(&new.username.shown)
+        .bind(&new.username.key)
+        .bind(new.email.as_ref().map(|email| &email.shown))
+        .bind(new.email.as_ref().map(|email| &email.key))
+        .bind(&new.first_name)
+        .bind(&new.last_name)
+        .bind(&new.password_hash)
+        .bind(new.is_superuser)
+        .bind(now)
+        .optional()
+        .await?;
+    match user {
+        Some(user) => Ok(user),
+        None => {
+            let found = find_by_key(&mut *tx, &new.username.key).await?;
+            Err(if found.is_some() { username_taken("username") } else { email_taken("email") })
+        }
+    }
+}
+
+/// The user with this id.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn find(on: impl Executor<'_>, user_id: UserId) -> Result<Option<User>> {
+    Ok(on.query(select!("WHERE user_id = $1")).bind(user_id).optional().await?)
+}
+
+/// The user with this id, whom nobody else changes until the transaction ends.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn lock(tx: &mut Tx, user_id: UserId) -> Result<Option<User>> {
+    Ok(tx.query(select!("WHERE user_id = $1")).bind(user_id).for_update().optional().await?)
+}
+
+/// The user who signs in as `login`: the one with this username, or else the one with this e-mail address.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn find_by_login(on: impl Executor<'_>, login: &str) -> Result<Option<User>> {
+    let username_key = crate::usernames::key(login).unwrap_or_default();
+    let email_key = login.to_lowercase();
+    let query = on.query(select!("WHERE username_key = $1 OR email_key = $2 ORDER BY username_key = $1 DESC LIMIT 1"));
+    Ok(query.bind(username_key).bind(email_key).optional().await?)
+}
+
+/// The users by username, after the given one.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn list(on: impl Executor<'_>, prefix: &str, inactive_too: bool, after: Option<&String>, limit: i64) -> Result<Vec<User>> {
+    let query = on.query(select!(
+        "WHERE username_key >= $1 AND SUBSTR(username_key, 1, LENGTH($1)) = $1 AND (is_active OR $2) AND username_key > $3
+         ORDER BY username_key LIMIT $4"
+    ));
+    Ok(query.bind(prefix).bind(inactive_too).bind(after.map_or("", String::as_str)).bind(limit).all().await?)
+}
+
+/// Writes the names and the e-mail address of a user who was locked.
+///
+/// # Errors
+///
+/// ALREADY_EXISTS where the username or the e-mail address is taken.
+pub async fn update(tx: &mut Tx, clock: &Clock, old: &User, new: &NewNames) -> Result<User> {
+    let now = tx.now(clock).await?;
+    let renamed = old.username_key != new.username.key;
+    if renamed && find_by_key(&mut *tx, &new.username.key).await?.is_some() {
+        return Err(username_taken("user.username"));
+    }
+    let updated = tx
+        .query(returning!(
+            "UPDATE users SET username = $2, username_key = $3, email = $4, email_key = $5, first_name = $6, last_name = $7,
+                 update_time = $8, version = version + 1
+             WHERE user_id = $1"
+        ))
+        .bind(old.user_id)
+        .bind(&new.username.shown)
+        .bind(&new.username.key)
+        .bind(new.email.as_ref().map(|email| &email.shown))
+        .bind(new.email.as_ref().map(|email| &email.key))
+        .bind(&new.first_name)
+        .bind(&new.last_name)
+        .bind(now)
+        .one()
+        .await;
+    // Whoever takes the username between the question and the write leaves this doubt, where both fields change.
+    updated.map_err(|error| match (db::is_taken(&error), renamed && new.email.is_none()) {
+        (false, _) => error.into(),
+        (true, true) => username_taken("user.username"),
+        (true, false) => email_taken("user.email"),
+    })
+}
+
+/// Writes another password.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn set_password(tx: &mut Tx, clock: &Clock, user_id: UserId, password_hash: &str) -> Result<()> {
+    let now = tx.now(clock).await?;
+    let query = tx.query("UPDATE users SET password_hash = $2, update_time = $3, version = version + 1 WHERE user_id = $1");
+    query.bind(user_id).bind(password_hash).bind(now).execute().await?;
+    Ok(())
+}
+
+/// Remembers a Login.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn logged_in(tx: &mut Tx, user_id: UserId, at: DateTime<Utc>) -> Result<()> {
+    tx.query("UPDATE users SET last_login_time = $2 WHERE user_id = $1").bind(user_id).bind(at).execute().await?;
+    Ok(())
+}
+
+async fn find_by_key(on: impl Executor<'_>, username_key: &str) -> Result<Option<User>> {
+    Ok(on.query(select!("WHERE username_key = $1")).bind(username_key).optional().await?)
+}
+
+fn username_taken(field: &str) -> Error {
+    Error::AlreadyExists(Reason::UsernameTaken, Violation::new(field, "username.unique", "this username is taken, in this or in another spelling"))
+}
+
+fn email_taken(field: &str) -> Error {
+    Error::AlreadyExists(Reason::EmailTaken, Violation::new(field, "email.unique", "this e-mail address belongs to another user"))
+}

@@ -1,0 +1,121 @@
+//! The harness: a whole auth service on a port of the system's choice, and the people who use it.
+
+use auth_service::{
+    Settings,
+    keys::MasterKey,
+    proto::{
+        LoginRequest, LoginResponse, RegisterRequest, User, identity_service_client::IdentityServiceClient,
+        key_service_client::KeyServiceClient, token_service_client::TokenServiceClient, user_service_client::UserServiceClient,
+    },
+};
+use chrono::DateTime;
+use shared::{
+    Clock,
+    testing::{Engine, Running, TestDatabase},
+};
+use tonic::{
+    Request, Status,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
+
+/// A password that every user of the tests has.
+pub(crate) const PASSWORD: &str = "seven blue cafes of tin";
+
+pub(crate) struct App {
+    pub(crate) clock: Clock,
+    pub(crate) database: TestDatabase,
+    pub(crate) master_key: String,
+    pub(crate) server: Running,
+}
+
+impl App {
+    pub(crate) async fn start(engine: Engine) -> Self {
+        Self::start_with(engine, Settings::default()).await
+    }
+
+    pub(crate) async fn start_with(engine: Engine, settings: Settings) -> Self {
+        let database = TestDatabase::new(engine).await;
+        shared::migrations::migrate(&database.open(), &auth_service::MIGRATIONS).await.expect("a migrated database");
+        let clock = Clock::set_to(DateTime::from_timestamp(1_800_000_000, 0).expect("a time"));
+        let master_key = MasterKey::generate();
+        let server = Self::replica(&database, &clock, &master_key, settings).await;
+        Self { clock, database, master_key, server }
+    }
+
+    /// Another process of the same service, on the same database.
+    pub(crate) async fn replica(database: &TestDatabase, clock: &Clock, master_key: &str, settings: Settings) -> Running {
+        let (db, clock) = (database.open(), clock.clone());
+        let master_key = MasterKey::from_base64(master_key).expect("a master key");
+        Running::start(|listener, shutdown| async move {
+            auth_service::serve(db, clock, master_key, settings, listener, shutdown).await.expect("a service that serves");
+        })
+        .await
+    }
+
+    pub(crate) fn tokens(&self) -> TokenServiceClient<Channel> {
+        TokenServiceClient::new(self.server.channel())
+    }
+
+    pub(crate) fn users(&self) -> UserServiceClient<Channel> {
+        UserServiceClient::new(self.server.channel())
+    }
+
+    pub(crate) fn keys(&self) -> KeyServiceClient<Channel> {
+        KeyServiceClient::new(self.server.channel())
+    }
+
+    pub(crate) async fn register(&self, username: &str) -> User {
+        let request = RegisterRequest { username: username.to_owned(), password: PASSWORD.to_owned(), ..RegisterRequest::default() };
+        self.users().register(request).await.expect("a new user").into_inner()
+    }
+
+    pub(crate) async fn login(&self, username: &str) -> LoginResponse {
+        let request = LoginRequest { username: username.to_owned(), password: PASSWORD.to_owned() };
+        self.tokens().login(request).await.expect("a login").into_inner()
+    }
+
+    /// A new user, signed in.
+    pub(crate) async fn user(&self, username: &str) -> Actor {
+        let user = self.register(username).await;
+        Actor { user, login: self.login(username).await, channel: self.server.channel() }
+    }
+
+    /// A new superuser, signed in.
+    pub(crate) async fn superuser(&self, username: &str) -> Actor {
+        auth_service::create_superuser(&self.database.open(), &self.clock, username, "", PASSWORD, 15).await.expect("a superuser");
+        let login = self.login(username).await;
+        Actor { user: login.user.clone().expect("a user"), login, channel: self.server.channel() }
+    }
+}
+
+/// Somebody who is signed in.
+pub(crate) struct Actor {
+    pub(crate) user: User,
+    pub(crate) login: LoginResponse,
+    channel: Channel,
+}
+
+impl Actor {
+    pub(crate) fn users(&self) -> UserServiceClient<InterceptedService<Channel, Bearer>> {
+        UserServiceClient::with_interceptor(self.channel.clone(), self.bearer())
+    }
+
+    pub(crate) fn identity(&self) -> IdentityServiceClient<InterceptedService<Channel, Bearer>> {
+        IdentityServiceClient::with_interceptor(self.channel.clone(), self.bearer())
+    }
+
+    fn bearer(&self) -> Bearer {
+        Bearer(self.login.access_token.clone())
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Bearer(pub(crate) String);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", format!("Bearer {}", self.0).parse().expect("a header"));
+        Ok(request)
+    }
+}

@@ -1,0 +1,8 @@
+//! The auth service, through the front door, on both engines.
+#![allow(missing_docs, reason = "a test's name is its documentation")]
+
+mod app;
+mod guards;
+mod sessions;
+mod starting;
+mod users;

@@ -1,0 +1,1 @@
+//! A start that can't work fails with a sentence.
