@@ -1,8 +1,9 @@
 CREATE TABLE users (
     user_id UUID PRIMARY KEY,
     username TEXT NOT NULL,
-    -- The RFC 8265 UsernameCaseMapped form: what makes two spellings one name.
-    username_key TEXT NOT NULL UNIQUE,
+    -- The RFC 8265 UsernameCaseMapped form: what makes two spellings one name. As UTF-8 bytes it has the same order on every
+    -- engine, whatever the collation of the database, and a prefix is a range of the index.
+    username_key BYTEA NOT NULL UNIQUE,
     email TEXT,
     email_key TEXT UNIQUE,
     first_name TEXT NOT NULL,

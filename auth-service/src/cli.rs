@@ -1,4 +1,4 @@
-//! The commands: `serve`, `migrate`, `createsuperuser`.
+//! The commands: `serve`, `migrate`, `health`, `createsuperuser`.
 
 use std::{
     io::{self, BufRead, IsTerminal},
@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use shared::{
     Clock, Error,
     config::{self, ConfigError, DatabaseArgs, LogArgs},
+    health::{self, HealthError},
     migrations::{self, SchemaError},
     server,
 };
@@ -36,6 +37,8 @@ enum Command {
     Serve(Box<Serve>),
     /// Applies the migrations that are not applied yet.
     Migrate(Migrate),
+    /// Asks a running service whether it is ready, and fails where it is not.
+    Health(HealthCheck),
     /// Makes a user who may do everything.
     Createsuperuser(Createsuperuser),
 }
@@ -108,6 +111,13 @@ struct Createsuperuser {
     shortest_password: u16,
 }
 
+#[derive(Debug, Args)]
+struct HealthCheck {
+    /// Where the service listens.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
+    address: SocketAddr,
+}
+
 /// Why a command failed, as a sentence.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
@@ -124,6 +134,8 @@ pub enum CliError {
     Keys(#[from] KeyError),
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    #[error(transparent)]
+    Health(#[from] HealthError),
     #[error("the password can't be read: {0}")]
     Password(io::Error),
     #[error("the two passwords are not the same")]
@@ -145,6 +157,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
             eprintln!("{applied} migration(s) applied");
             Ok(())
         }
+        Command::Health(arguments) => Ok(health::check(arguments.address).await?),
         Command::Createsuperuser(arguments) => create_superuser(arguments).await,
     }
 }

@@ -15,7 +15,7 @@ use crate::usernames::{Email, Username};
 pub struct User {
     pub user_id: UserId,
     pub username: String,
-    pub username_key: String,
+    pub username_key: Vec<u8>,
     pub email: Option<String>,
     pub first_name: String,
     pub last_name: String,
@@ -88,7 +88,7 @@ pub async fn create(tx: &mut Tx, clock: &Clock, new: &NewUser) -> Result<User> {
         ))
         .bind(UserId::new(clock))
         .bind(&new.username.shown)
-        .bind(&new.username.key)
+        .bind(new.username.key.as_bytes())
         .bind(new.email.as_ref().map(|email| &email.shown))
         .bind(new.email.as_ref().map(|email| &email.key))
         .bind(&new.first_name)
@@ -134,7 +134,7 @@ pub async fn find_by_login(on: impl Executor<'_>, login: &str) -> Result<Option<
     let username_key = crate::usernames::key(login).unwrap_or_default();
     let email_key = login.to_lowercase();
     let query = on.query(select!("WHERE username_key = $1 OR email_key = $2 ORDER BY username_key = $1 DESC LIMIT 1"));
-    Ok(query.bind(username_key).bind(email_key).optional().await?)
+    Ok(query.bind(username_key.into_bytes()).bind(email_key).optional().await?)
 }
 
 /// The users by username, after the given one.
@@ -142,12 +142,14 @@ pub async fn find_by_login(on: impl Executor<'_>, login: &str) -> Result<Option<
 /// # Errors
 ///
 /// Those of the database.
-pub async fn list(on: impl Executor<'_>, prefix: &str, inactive_too: bool, after: Option<&String>, limit: i64) -> Result<Vec<User>> {
+pub async fn list(on: impl Executor<'_>, prefix: &str, inactive_too: bool, after: Option<&Vec<u8>>, limit: i64) -> Result<Vec<User>> {
     let query = on.query(select!(
-        "WHERE username_key >= $1 AND SUBSTR(username_key, 1, LENGTH($1)) = $1 AND (is_active OR $2) AND username_key > $3
-         ORDER BY username_key LIMIT $4"
+        "WHERE username_key >= $1 AND username_key < $2 AND username_key > $3 AND (is_active OR $4) ORDER BY username_key LIMIT $5"
     ));
-    Ok(query.bind(prefix).bind(inactive_too).bind(after.map_or("", String::as_str)).bind(limit).all().await?)
+    // No UTF-8 has the byte 0xFF, so whatever begins with the prefix is less than this.
+    let end = [prefix.as_bytes(), &[0xFF]].concat();
+    let after = after.cloned().unwrap_or_default();
+    Ok(query.bind(prefix.as_bytes()).bind(end).bind(after).bind(inactive_too).bind(limit).all().await?)
 }
 
 /// Writes the names and the e-mail address of a user who was locked.
@@ -157,7 +159,7 @@ pub async fn list(on: impl Executor<'_>, prefix: &str, inactive_too: bool, after
 /// ALREADY_EXISTS where the username or the e-mail address is taken.
 pub async fn update(tx: &mut Tx, clock: &Clock, old: &User, new: &NewNames) -> Result<User> {
     let now = tx.now(clock).await?;
-    let renamed = old.username_key != new.username.key;
+    let renamed = old.username_key != new.username.key.as_bytes();
     if renamed && find_by_key(&mut *tx, &new.username.key).await?.is_some() {
         return Err(username_taken("user.username"));
     }
@@ -169,7 +171,7 @@ pub async fn update(tx: &mut Tx, clock: &Clock, old: &User, new: &NewNames) -> R
         ))
         .bind(old.user_id)
         .bind(&new.username.shown)
-        .bind(&new.username.key)
+        .bind(new.username.key.as_bytes())
         .bind(new.email.as_ref().map(|email| &email.shown))
         .bind(new.email.as_ref().map(|email| &email.key))
         .bind(&new.first_name)
@@ -183,6 +185,15 @@ pub async fn update(tx: &mut Tx, clock: &Clock, old: &User, new: &NewNames) -> R
         (true, true) => username_taken("user.username"),
         (true, false) => email_taken("user.email"),
     })
+}
+
+/// True where somebody may do everything.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn has_superuser(on: impl Executor<'_>) -> Result<bool> {
+    Ok(on.query(select!("WHERE is_superuser AND is_active LIMIT 1")).optional::<User>().await?.is_some())
 }
 
 /// Writes another password.
@@ -208,7 +219,7 @@ pub async fn logged_in(tx: &mut Tx, user_id: UserId, at: DateTime<Utc>) -> Resul
 }
 
 async fn find_by_key(on: impl Executor<'_>, username_key: &str) -> Result<Option<User>> {
-    Ok(on.query(select!("WHERE username_key = $1")).bind(username_key).optional().await?)
+    Ok(on.query(select!("WHERE username_key = $1")).bind(username_key.as_bytes()).optional().await?)
 }
 
 fn username_taken(field: &str) -> Error {

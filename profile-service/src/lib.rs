@@ -1,20 +1,96 @@
+//! Profiles, friends and notes, behind access tokens that are verified here, offline, with the auth service's public keys.
+//!
+//! [`serve`] is the whole service; [`cli`] is its command line. A call comes from `shared::server` through a generated guard
+//! to a handler in `api`, which begins and commits the transaction; the rules and the SQL of what it handles are in
+//! `profiles`, `friends`, `notes` and `favorites`.
+
+use std::{future::Future, sync::Arc};
+
+use shared::{
+    Clock, Db,
+    migrations::{self, SchemaError},
+    server::{ReflectionError, Server},
+    token::Verifier,
+};
+use sqlx::migrate::Migrator;
+use tokio::net::TcpListener;
+
+use crate::{
+    api::{FriendApi, NoteApi, ProfileApi},
+    arrivals::Arrivals,
+    proto::{friend_service, note_service, profile_service},
+};
+
+mod api;
+mod arrivals;
+mod batch;
+pub mod cli;
+mod favorites;
+mod friends;
+mod notes;
+mod profiles;
+
+/// The messages, clients and guards of `profile.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
-pub mod proto { tonic::include_proto!("profile.v1"); }
-use proto::*;
-use shared::{Db, Caller, Result, db::Executor};
-pub struct NoteApi { db: Db }
-async fn ins(tx: &mut shared::Tx, t: &str) -> Result<i64> { Ok(tx.query("SELECT 1 WHERE $1 = 'x'").bind(t).one::<(i64,)>().await?.0) }
-impl note_service::Handlers for NoteApi {
-    async fn create_note(&self, caller: Caller, request: CreateNoteRequest) -> Result<Note> {
-        let id = caller.user_id()?;
-        let n = { let mut tx = self.db.begin().await?; let x = ins(&mut tx, &request.note_id).await?; let _ = id; tx.commit().await?; x };
-        let _ = n;
-        Ok(Note::default())
-    }
-    async fn get_note(&self, caller: Caller, request: GetNoteRequest) -> Result<Note> { unimplemented!() }
-    async fn list_notes(&self, caller: Caller, request: ListNotesRequest) -> Result<ListNotesResponse> { unimplemented!() }
-    async fn batch_get_notes(&self, caller: Caller, request: BatchGetNotesRequest) -> Result<BatchGetNotesResponse> { unimplemented!() }
-    async fn update_note(&self, caller: Caller, request: UpdateNoteRequest) -> Result<Note> { unimplemented!() }
-    async fn delete_note(&self, caller: Caller, request: DeleteNoteRequest) -> Result<()> { unimplemented!() }
-    async fn list_favorited_by(&self, caller: Caller, request: ListFavoritedByRequest) -> Result<ListFavoritedByResponse> { unimplemented!() }
+pub mod proto {
+    tonic::include_proto!("profile.v1");
+}
+
+/// The schema of the service.
+pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// The descriptors of `profile.v1` and of what it imports.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The name of this service in the audience of tokens.
+pub const NAME: &str = "profile-service";
+
+/// What the service stands on.
+#[derive(Debug, Clone)]
+pub struct Service {
+    /// The database, with the schema of [`MIGRATIONS`].
+    pub db: Db,
+    /// What tells the time.
+    pub clock: Clock,
+    /// What verifies access tokens. Somebody else gives it its keys: see [`shared::token::follow_auth_service`].
+    pub verifier: Arc<Verifier>,
+}
+
+/// Why the service does not start, or stops by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The database has another schema than this version of the service.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// The descriptors are none.
+    #[error("reflection can't read the descriptors: {0}")]
+    Reflection(#[from] ReflectionError),
+    /// The listener is of no use.
+    #[error("the server failed: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Serves on `listener` until `shutdown`; calls in flight then come to their end, and the database is closed. It is ready
+/// while it has keys and reaches its database.
+///
+/// # Errors
+///
+/// A schema that is not [`MIGRATIONS`], and those of the transport.
+pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+    let Service { db, clock, verifier } = service;
+    migrations::check(&db, &MIGRATIONS).await?;
+    let arrivals = Arc::new(Arrivals::new(db.clone(), clock.clone()));
+    let is_ready = async || verifier.has_keys() && db.is_reachable().await;
+    let served = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
+        .each_caller(move |caller| {
+            let arrivals = Arc::clone(&arrivals);
+            async move { arrivals.welcome(&caller).await }
+        })
+        .add(profile_service::guarded(ProfileApi { db: db.clone(), clock: clock.clone() }))
+        .add(friend_service::guarded(FriendApi { db: db.clone(), clock: clock.clone() }))
+        .add(note_service::guarded(NoteApi { db: db.clone(), clock }))
+        .serve(listener, is_ready, shutdown)
+        .await;
+    db.close().await;
+    Ok(served?)
 }

@@ -1,1 +1,102 @@
-fn main(){}
+//! `cargo run`: both services on embedded SQLite, with keys and a superuser of their own, on this machine only.
+
+mod data;
+
+use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use auth_service::Settings;
+use clap::Parser;
+use shared::{
+    Clock, Db, migrations, server,
+    telemetry::{self, LogFormat},
+    token::{self, Verifier},
+};
+use tokio::{net::TcpListener, sync::watch};
+
+/// How often the profile service looks for other keys.
+const KEY_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Runs the auth service and the profile service on embedded SQLite.
+#[derive(Debug, Parser)]
+#[command(name = "quickstart", version)]
+struct Quickstart {
+    /// The folder of the databases and of the master key. It is made where it is not there.
+    #[arg(long, value_name = "FOLDER", default_value = "data")]
+    data_dir: PathBuf,
+    /// Where the auth service listens.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
+    auth_listen: SocketAddr,
+    /// Where the profile service listens.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50052")]
+    profile_listen: SocketAddr,
+    /// Which log lines are written to standard error, such as `info`.
+    #[arg(long, value_name = "FILTER", default_value = "warn")]
+    log_filter: String,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(shared::config::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("quickstart: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
+    telemetry::log(LogFormat::Text, &arguments.log_filter)?;
+    let stop = server::stop_signal();
+    let folder = data::Folder::open(&arguments.data_dir)?;
+    let auth_db = prepare(folder.database("auth.db"), &auth_service::MIGRATIONS).await?;
+    let profile_db = prepare(folder.database("profile.db"), &profile_service::MIGRATIONS).await?;
+    let clock = Clock::system();
+    let superuser = data::superuser(&auth_db, &clock).await?;
+
+    let auth_listener = listen(arguments.auth_listen).await?;
+    let profile_listener = listen(arguments.profile_listen).await?;
+    let (auth_address, profile_address) = (auth_listener.local_addr()?, profile_listener.local_addr()?);
+
+    let settings = Settings::default();
+    let verifier = Arc::new(Verifier::new(&*settings.issuer, profile_service::NAME, clock.clone()));
+    let channel = token::auth_channel(&format!("http://{auth_address}"))?;
+    let follow_keys = token::follow_auth_service(Arc::clone(&verifier), KEY_INTERVAL, channel);
+
+    let (stopping, stopped) = watch::channel(false);
+    let until_stopped = || {
+        let mut stopped = stopped.clone();
+        async move {
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        }
+    };
+    let service = profile_service::Service { db: profile_db, clock: clock.clone(), verifier: Arc::clone(&verifier) };
+    let auth = auth_service::serve(auth_db, clock, folder.master_key()?, settings, auth_listener, until_stopped());
+    let profile = profile_service::serve(service, profile_listener, until_stopped());
+    let both = async { tokio::try_join!(async { Ok::<_, Box<dyn Error>>(auth.await?) }, async { Ok(profile.await?) }) };
+    let greet = async {
+        // The profile service is of use once it holds the auth service's key, which the latter may still be making.
+        while !verifier.has_keys() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        data::greet(auth_address, profile_address, superuser.as_ref());
+        stop.await;
+        let _ = stopping.send(true);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        served = both => served.map(|_| ()),
+        never = follow_keys => match never {},
+        () = greet => Ok(()),
+    }
+}
+
+async fn prepare(url: String, migrations: &migrations::Migrator) -> Result<Db, Box<dyn Error>> {
+    let db = Db::new(&url, None, 8)?;
+    migrations::migrate(&db, migrations).await?;
+    Ok(db)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, Box<dyn Error>> {
+    TcpListener::bind(address).await.map_err(|error| format!("{address} can't be listened on: {error}").into())
+}

@@ -37,12 +37,30 @@ pub enum Who {
 
 /// A kind of caller: the `actor` claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum Actor {
     /// A person, signed in with a session.
     User,
     /// A service, with credentials of its own.
     Service,
+}
+
+/// An `actor` claim that names no kind of caller.
+#[derive(Debug, thiserror::Error)]
+#[error("neither `user` nor `service`")]
+pub struct UnknownActor;
+
+// Derived, it would take `{"user": null}` for a user too.
+impl TryFrom<String> for Actor {
+    type Error = UnknownActor;
+
+    fn try_from(name: String) -> Result<Self, UnknownActor> {
+        match name.as_str() {
+            "user" => Ok(Self::User),
+            "service" => Ok(Self::Service),
+            _ => Err(UnknownActor),
+        }
+    }
 }
 
 /// The methods that a server answers.

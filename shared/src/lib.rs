@@ -3,7 +3,7 @@
 //!
 //! The way of a request: [`server`] → [`authenticate`] → [`guard`] (called by generated code) → the service's handlers.
 //!
-//! `examples/protected.rs` is a whole protected service.
+//! `examples/greeter` in the workspace is a whole protected service.
 
 pub mod authenticate;
 pub mod clock;
@@ -12,6 +12,7 @@ pub mod contract;
 pub mod db;
 pub mod error;
 pub mod guard;
+pub mod health;
 pub mod id;
 pub mod migrations;
 pub mod page;

@@ -1,8 +1,9 @@
 //! The schema of a service: applied by `migrate`, and checked before anything is served.
 
+pub use sqlx::migrate::Migrator;
 use sqlx::{
     Acquire, Connection,
-    migrate::{AppliedMigration, Migrate, MigrateError, Migrator},
+    migrate::{AppliedMigration, Migrate, MigrateError},
 };
 
 use crate::db::{Db, Dedicated};

@@ -50,7 +50,7 @@ impl user_service::Handlers for UserApi {
 
     async fn list_users(&self, _: Caller, request: ListUsersRequest) -> Result<ListUsersResponse> {
         let ListUsersRequest { page_size, page_token, username_prefix, show_inactive } = request;
-        let page: Page<String> = Page::of(page_size, &page_token, ("ListUsers", &username_prefix, show_inactive))?;
+        let page: Page<Vec<u8>> = Page::of(page_size, &page_token, ("ListUsers", &username_prefix, show_inactive))?;
         let prefix = match username_prefix.as_str() {
             "" => String::new(),
             prefix => usernames::key(prefix).ok_or_else(|| usernames::not_a_username("username_prefix"))?,

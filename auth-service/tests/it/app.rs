@@ -66,7 +66,8 @@ impl App {
     }
 
     pub(crate) async fn register(&self, username: &str) -> User {
-        let request = RegisterRequest { username: username.to_owned(), password: PASSWORD.to_owned(), ..RegisterRequest::default() };
+        let request =
+            RegisterRequest { username: username.to_owned(), password: PASSWORD.to_owned(), ..RegisterRequest::default() };
         self.users().register(request).await.expect("a new user").into_inner()
     }
 
@@ -83,7 +84,9 @@ impl App {
 
     /// A new superuser, signed in.
     pub(crate) async fn superuser(&self, username: &str) -> Actor {
-        auth_service::create_superuser(&self.database.open(), &self.clock, username, "", PASSWORD, 15).await.expect("a superuser");
+        auth_service::create_superuser(&self.database.open(), &self.clock, username, "", PASSWORD, 15)
+            .await
+            .expect("a superuser");
         let login = self.login(username).await;
         Actor { user: login.user.clone().expect("a user"), login, channel: self.server.channel() }
     }

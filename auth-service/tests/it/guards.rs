@@ -1,12 +1,30 @@
 //! Every method lets in whom its access rule names, and nobody else.
 
-use auth_service::{DESCRIPTORS, keys::MasterKey};
-use shared::{on_both_engines, testing::walk};
+use std::collections::BTreeSet;
+
+use auth_service::{
+    DESCRIPTORS,
+    keys::{KeyBits, KeyRing, MasterKey},
+    proto::{identity_service, key_service, token_service, user_service},
+};
+use shared::{
+    UserId, on_both_engines,
+    testing::{Issuer, walk},
+};
 
 use crate::app::App;
 
 on_both_engines! {
     async fn every_method_lets_in_whom_its_rule_names(app: App) {
-        let _ = (app, walk, DESCRIPTORS, MasterKey::generate);
+        let alice = app.user("alice").await;
+        let master_key = MasterKey::from_base64(&app.master_key).expect("a master key");
+        let keys = KeyRing::open(app.database.open(), app.clock.clone(), master_key, KeyBits::default()).await.expect("the keys");
+        let key = keys.keys().active().expect("a key").clone();
+        let issuer = Issuer::new("http://127.0.0.1:50051", "auth-service", app.clock.clone());
+        let claims = issuer.claims(UserId::parse("user_id", &alice.user.user_id).expect("an id"), "alice");
+        let sign = |claims: &_| key.sign("at+jwt", claims).expect("a token");
+        let walked = walk(app.server.channel(), DESCRIPTORS, "auth.v1", &claims, sign).await;
+        let served = [token_service::METHODS, identity_service::METHODS, user_service::METHODS, key_service::METHODS].concat();
+        assert_eq!(walked, served.iter().map(|method| method.path.to_owned()).collect::<BTreeSet<_>>());
     }
 }

@@ -1,6 +1,8 @@
 //! Login, Refresh, Logout, WhoAmI, and the keys that verify what they hand out.
 
-use auth_service::proto::{ChangePasswordRequest, GetJwksRequest, LoginRequest, LogoutRequest, RefreshRequest, RefreshResponse, WhoAmIRequest};
+use auth_service::proto::{
+    ChangePasswordRequest, GetJwksRequest, LoginRequest, LogoutRequest, RefreshRequest, RefreshResponse, WhoAmIRequest,
+};
 use chrono::TimeDelta;
 use shared::{
     on_both_engines,

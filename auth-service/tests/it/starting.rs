@@ -1,1 +1,130 @@
-//! A start that can't work fails with a sentence.
+//! A start that can't work fails with a sentence, and one that can leaves nothing behind that was there before.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Output, Stdio},
+};
+
+use auth_service::{MIGRATIONS, keys::MasterKey};
+use shared::{
+    db::Executor,
+    migrations, on_both_engines,
+    testing::{Engine, TestDatabase},
+};
+
+struct Fresh(TestDatabase);
+
+impl Fresh {
+    async fn start(engine: Engine) -> Self {
+        Self(TestDatabase::new(engine).await)
+    }
+
+    fn command(&self, command: &str) -> Command {
+        process(&[command, "--database-url", self.0.url()])
+    }
+
+    fn serve(&self, master_key: &str) -> Command {
+        let mut process = self.command("serve");
+        process.args(["--listen", "127.0.0.1:0"]).env("MASTER_KEY", master_key);
+        process
+    }
+
+    async fn migrated(&self) {
+        migrations::migrate(&self.0.open(), &MIGRATIONS).await.expect("a migrated database");
+    }
+
+    async fn execute(&self, sql: &'static str) {
+        let mut tx = self.0.open().begin().await.expect("a transaction");
+        tx.query(sql).execute().await.expect("a statement");
+        tx.commit().await.expect("a commit");
+    }
+}
+
+fn process(arguments: &[&str]) -> Command {
+    let mut process = Command::new(env!("CARGO_BIN_EXE_auth-service"));
+    process.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+    process
+}
+
+#[track_caller]
+fn assert_fails(output: &Output, sentence: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(sentence), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+on_both_engines! {
+    async fn an_empty_database_has_to_be_migrated_first(app: Fresh) {
+        let output = app.serve(&MasterKey::generate()).output().expect("a process");
+        assert_fails(&output, "the database is 1 migration(s) behind this version of the service: run `migrate` first");
+        let output = app.command("migrate").output().expect("a process");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "1 migration(s) applied\n");
+        let output = app.command("migrate").output().expect("a process");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "0 migration(s) applied\n");
+    }
+
+    async fn a_schema_of_the_future_is_refused(app: Fresh) {
+        app.migrated().await;
+        app.execute("UPDATE _sqlx_migrations SET version = 99").await;
+        let output = app.serve(&MasterKey::generate()).output().expect("a process");
+        assert_fails(&output, "the database has migration 99, which this version of the service does not know");
+    }
+
+    async fn a_migration_that_was_changed_is_refused(app: Fresh) {
+        app.migrated().await;
+        let mut tx = app.0.open().begin().await.expect("a transaction");
+        tx.query("UPDATE _sqlx_migrations SET checksum = $1").bind(vec![1_u8, 2, 3]).execute().await.expect("a statement");
+        tx.commit().await.expect("a commit");
+        let output = app.serve(&MasterKey::generate()).output().expect("a process");
+        assert_fails(&output, "migration 1 has been changed since it was applied");
+    }
+
+    async fn a_wrong_master_key_is_refused_and_changes_nothing(app: Fresh) {
+        app.migrated().await;
+        let right = MasterKey::generate();
+        let mut serving = app.serve(&right).stderr(Stdio::piped()).spawn().expect("a process");
+        let mut lines = BufReader::new(serving.stderr.take().expect("a pipe")).lines();
+        lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("serving"))).expect("a service that serves").expect("a line");
+        serving.kill().expect("a kill");
+        serving.wait().expect("an end");
+        let output = app.serve(&MasterKey::generate()).output().expect("a process");
+        assert_fails(&output, "can't be opened with this master key");
+        let output = app.serve("too short").output().expect("a process");
+        assert_fails(&output, "the master key must be 32 bytes in base64");
+    }
+
+    async fn a_superuser_is_made_once(app: Fresh) {
+        app.migrated().await;
+        let create = |password: &str| {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            std::fs::write(file.path(), password).expect("a write");
+            app.command("createsuperuser").args(["--username", "root", "--password-file"]).arg(file.path()).output().expect("a process")
+        };
+        assert_fails(&create("short"), "password: must have at least 15 characters");
+        assert!(create("seven blue cafes of tin").status.success());
+        assert_fails(&create("seven blue cafes of tin"), "this username is taken");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused() {
+    let app = Fresh::start(Engine::Sqlite).await;
+    let path = app.0.url().trim_start_matches("sqlite:");
+    std::fs::write(path, "this is no database, and long enough to be told from an empty one".repeat(100)).expect("a write");
+    let output = app.serve(&MasterKey::generate()).output().expect("a process");
+    assert_fails(&output, "file is not a database");
+    assert_eq!(std::fs::read_to_string(path).expect("the file").len(), 6500);
+}
+
+#[test]
+fn a_database_that_can_t_be_reached_or_named_is_said() {
+    for (url, sentence) in [
+        ("postgres://nobody@127.0.0.1:1/none", "the schema can't be read"),
+        ("mysql://root@localhost/test", "the database URL must begin with `sqlite:` or `postgres:`"),
+        ("sqlite::memory:", "an in-memory SQLite database can't be served"),
+    ] {
+        let output = process(&["serve", "--database-url", url]).env("MASTER_KEY", MasterKey::generate()).output().expect("a process");
+        assert_fails(&output, sentence);
+    }
+}

@@ -14,7 +14,12 @@ use tonic::Code;
 use crate::app::{App, PASSWORD};
 
 fn registration(username: &str, email: &str, password: &str) -> RegisterRequest {
-    RegisterRequest { username: username.to_owned(), email: email.to_owned(), password: password.to_owned(), ..RegisterRequest::default() }
+    RegisterRequest {
+        username: username.to_owned(),
+        email: email.to_owned(),
+        password: password.to_owned(),
+        ..RegisterRequest::default()
+    }
 }
 
 fn update(user: User, paths: &[&str]) -> UpdateUserRequest {

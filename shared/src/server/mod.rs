@@ -119,6 +119,9 @@ impl Server {
         is_ready: impl Fn() -> R,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), transport::Error> {
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(%address, "serving");
+        }
         let (health, health_service) = tonic_health::server::health_reporter();
         let mut routes = self.routes;
         routes.add_service(health_service);
@@ -176,12 +179,15 @@ async fn report(health: &HealthReporter, names: &[&'static str], status: Serving
 /// # Panics
 ///
 /// Outside a tokio runtime.
-pub async fn stop_signal() {
+pub fn stop_signal() -> impl Future<Output = ()> {
+    // Before the first await, so that no signal is missed from now on.
     let on = |kind| signal(kind).expect("signals can be listened for in a runtime");
     let (mut terminate, mut interrupt) = (on(SignalKind::terminate()), on(SignalKind::interrupt()));
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: calls in flight come to their end");
     }
-    tracing::info!("stopping: calls in flight come to their end");
 }

@@ -3,6 +3,7 @@
 mod issuer;
 mod postgres;
 mod walk;
+mod wire;
 
 use std::{
     fmt::{self, Write},
@@ -32,6 +33,7 @@ use tracing_subscriber::{
 
 pub use issuer::Issuer;
 pub use walk::walk;
+pub use wire::Wire;
 
 use crate::db::Db;
 

@@ -11,17 +11,27 @@ use tonic::{
     transport::Channel,
 };
 
-use super::{Issuer, details, with_token};
-use crate::{UserId, contract::Actor};
+use super::{details, with_token};
+use crate::{contract::Actor, token::Claims};
+
+/// The owner of what a request names, where it is not the caller.
+const ANOTHER: &str = "018f0000-0000-7000-8000-000000000000";
 
 /// Calls every method of `package` that the server's descriptors know: without a token, with the token of a user who has no
 /// permission, with the token of another user than the owner, with the owner's, with the permission, and with the token of
-/// the wrong kind of caller. Answers the paths that it has called.
+/// the wrong kind of caller. `claims` are those of a user who exists and holds no permission, `sign` makes tokens that the
+/// server accepts. Answers the paths that it has called.
 ///
 /// # Panics
 ///
 /// Where a method lets in whom it must not, or keeps out whom it must let in.
-pub async fn walk(channel: Channel, descriptors: &[u8], package: &str, issuer: &Issuer) -> BTreeSet<String> {
+pub async fn walk(
+    channel: Channel,
+    descriptors: &[u8],
+    package: &str,
+    claims: &Claims,
+    sign: impl Fn(&Claims) -> String,
+) -> BTreeSet<String> {
     let pool = DescriptorPool::decode(descriptors).expect("descriptors");
     let services = pool.services().filter(|service| service.package_name() == package);
     let methods: Vec<_> = services.flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
@@ -29,7 +39,7 @@ pub async fn walk(channel: Channel, descriptors: &[u8], package: &str, issuer: &
     let mut walked = BTreeSet::new();
     for method in methods {
         let method = Walked::new(&pool, method);
-        method.walk(&channel, issuer).await;
+        method.walk(&channel, claims.clone(), &sign).await;
         walked.insert(method.path);
     }
     walked
@@ -50,12 +60,10 @@ impl Walked {
         Self { path, method, rule }
     }
 
-    async fn walk(&self, channel: &Channel, issuer: &Issuer) {
+    async fn walk(&self, channel: &Channel, mut claims: Claims, sign: &impl Fn(&Claims) -> String) {
         let path = &self.path;
-        let [somebody, owner] = [(); 2].map(|()| UserId::new(&issuer.clock));
-        let mut claims = issuer.claims(somebody, "somebody");
-        let token = issuer.token(&claims);
-        let of_another = self.request(&owner.to_string());
+        let token = sign(&claims);
+        let of_another = self.request(ANOTHER);
 
         let stranger = self.call(channel, None, &of_another).await;
         if self.flag("public") {
@@ -71,22 +79,22 @@ impl Walked {
         assert_eq!(admitted(&answer), lets_anybody, "{path}, with a token of no permission: {answer:?}");
 
         if !self.text("owner").is_empty() {
-            for own in ["me".to_owned(), somebody.to_string()] {
+            for own in ["me".to_owned(), claims.sub.clone(), claims.sub.to_uppercase()] {
                 let answer = self.call(channel, Some(&token), &self.request(&own)).await;
                 assert!(admitted(&answer), "{path}, by the owner as {own}: {answer:?}");
             }
         }
         if !permission.is_empty() {
             claims.scope = format!("other.view_thing {permission} other.change_thing");
-            let answer = self.call(channel, Some(&issuer.token(&claims)), &of_another).await;
+            let answer = self.call(channel, Some(&sign(&claims)), &of_another).await;
             assert!(admitted(&answer), "{path}, with {permission}: {answer:?}");
             claims.scope = format!("{permission}s x{permission} {}", permission.to_uppercase());
-            let answer = self.call(channel, Some(&issuer.token(&claims)), &of_another).await;
+            let answer = self.call(channel, Some(&sign(&claims)), &of_another).await;
             assert!(!admitted(&answer), "{path}, with permissions that only look like {permission}: {answer:?}");
         }
         if self.rule.get_field_by_name("actors").is_some_and(|actors| actors.as_list() == Some(&[Value::EnumNumber(1)])) {
             claims.actor = Actor::Service;
-            let answer = self.call(channel, Some(&issuer.token(&claims)), &self.request("me")).await;
+            let answer = self.call(channel, Some(&sign(&claims)), &self.request("me")).await;
             assert!(!admitted(&answer), "{path}, by a service: {answer:?}");
         }
     }

@@ -2,11 +2,19 @@
 
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 use super::{KeySet, Verifier};
 use crate::proto::auth::v1::{GetJwksRequest, Jwk, key_service_client::KeyServiceClient};
 
+/// How long a connection may take to be made, and a call to be answered.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the connection may be silent before it is asked whether it is still there, and how long it has to answer.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a fetch may take.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
 /// The first wait after a fetch that failed. It doubles up to the interval.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 
@@ -21,26 +29,37 @@ where
     let mut retry = FIRST_RETRY;
     loop {
         let asked = *wanted.borrow_and_update();
-        let wait = match fetch().await {
-            Ok(jwks) => {
-                let (keys, refused) = KeySet::from_jwks(&jwks);
-                for refusal in refused {
-                    tracing::warn!(%refusal, "a published key is not taken");
-                }
+        let fetched = match tokio::time::timeout(FETCH_TIMEOUT, fetch()).await {
+            Ok(Ok(jwks)) => usable(&jwks),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("no answer in time".to_owned()),
+        };
+        let wait = match fetched {
+            Ok(keys) => {
                 verifier.set_keys(keys);
                 retry = FIRST_RETRY;
                 interval
             }
             Err(error) => {
-                tracing::warn!(%error, "the keys could not be fetched; those that are known stay in use");
-                retry = (retry * 2).min(interval);
-                retry
+                tracing::warn!(error, "the keys could not be fetched; those that are known stay in use");
+                let wait = retry.min(interval);
+                retry = wait * 2;
+                wait
             }
         };
         verifier.answered.send_replace(asked);
         // Dropping the sleep when somebody asks is what makes it come early.
         let _ = tokio::time::timeout(wait, wanted.changed()).await;
     }
+}
+
+/// The keys that can verify. An answer without one is a fault of whoever answers, and no reason to forget what is known.
+fn usable(jwks: &[Jwk]) -> Result<KeySet, String> {
+    let (keys, refused) = KeySet::from_jwks(jwks);
+    for refusal in refused {
+        tracing::warn!(%refusal, "a published key is not taken");
+    }
+    if keys.is_empty() { Err("no key that can verify is published".to_owned()) } else { Ok(keys) }
 }
 
 /// Follows the keys of the auth service behind `channel`. It never returns.
@@ -54,4 +73,25 @@ pub async fn follow_auth_service(verifier: Arc<Verifier>, interval: Duration, ch
         }
     })
     .await
+}
+
+/// A URL that leads to no auth service.
+#[derive(Debug, thiserror::Error)]
+#[error("the URL of the auth service must be like http://127.0.0.1:50051")]
+pub struct AuthUrlError;
+
+/// A connection that is made when it is first used, and again whenever it is lost.
+///
+/// # Errors
+///
+/// A URL that is of no use. Whether the auth service is there turns out later.
+pub fn auth_channel(url: &str) -> Result<Channel, AuthUrlError> {
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| AuthUrlError)?;
+    if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none() {
+        return Err(AuthUrlError);
+    }
+    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
+    // Without these a connection that a partition has cut would look open for ever.
+    let endpoint = endpoint.http2_keep_alive_interval(KEEP_ALIVE_INTERVAL).keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+    Ok(endpoint.keep_alive_while_idle(true).connect_lazy())
 }

@@ -7,9 +7,15 @@ use jsonwebtoken::DecodingKey;
 
 use crate::proto::auth::v1::Jwk;
 
-/// The public keys by their id. Its clones share nothing.
+/// The public keys by their id.
 #[derive(Clone, Default)]
-pub struct KeySet(HashMap<String, DecodingKey>);
+pub struct KeySet(HashMap<String, PublicKey>);
+
+#[derive(Clone)]
+struct PublicKey {
+    modulus: Vec<u8>,
+    key: DecodingKey,
+}
 
 /// Why a JWK is not taken. The others of its set are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,16 +54,17 @@ impl KeySet {
     }
 
     pub(super) fn find(&self, kid: &str) -> Option<&DecodingKey> {
-        self.0.get(kid)
+        self.0.get(kid).map(|public| &public.key)
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// True where `other` holds every key that this set holds.
+    /// True where `other` holds every key that this set holds, under the same id.
     pub(super) fn is_within(&self, other: &KeySet) -> bool {
-        self.0.keys().all(|kid| other.0.contains_key(kid))
+        let is_held = |(kid, public): (&String, &PublicKey)| other.0.get(kid).is_some_and(|held| held.modulus == public.modulus);
+        self.0.iter().all(is_held)
     }
 }
 
@@ -68,7 +75,7 @@ impl std::fmt::Debug for KeySet {
 }
 
 /// RFC 7518 section 6.3.1. A private member can't get here: the message has no place for one.
-fn read(jwk: &Jwk) -> Result<DecodingKey, KeyRefusal> {
+fn read(jwk: &Jwk) -> Result<PublicKey, KeyRefusal> {
     if jwk.kty != "RSA" {
         return Err(KeyRefusal::Type);
     }
@@ -86,5 +93,6 @@ fn read(jwk: &Jwk) -> Result<DecodingKey, KeyRefusal> {
     if jwk.e != "AQAB" {
         return Err(KeyRefusal::Exponent);
     }
-    Ok(DecodingKey::from_rsa_raw_components(&modulus, &[1, 0, 1]))
+    let key = DecodingKey::from_rsa_raw_components(&modulus, &[1, 0, 1]);
+    Ok(PublicKey { modulus, key })
 }

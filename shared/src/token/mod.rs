@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::watch;
 
-pub use follow::{follow, follow_auth_service};
+pub use follow::{AuthUrlError, auth_channel, follow, follow_auth_service};
 pub use jose::{ACCESS_TOKEN_TYPE, open};
 pub use keys::{KeyRefusal, KeySet};
 
@@ -45,9 +45,11 @@ pub struct Claims {
     /// The services that it is for.
     #[serde(deserialize_with = "one_or_more")]
     pub aud: Vec<String>,
-    /// When it expires, in seconds since 1970.
+    /// When it expires, in whole seconds since 1970.
+    #[serde(deserialize_with = "whole_seconds")]
     pub exp: i64,
-    /// When it was issued, in seconds since 1970.
+    /// When it was issued, in whole seconds since 1970.
+    #[serde(deserialize_with = "whole_seconds")]
     pub iat: i64,
     /// Its own id.
     pub jti: String,
@@ -207,9 +209,14 @@ impl Verifier {
             self.verified.remove(token);
             return Err(Refusal::Expired);
         }
-        let claims = open(token, ACCESS_TOKEN_TYPE, &self.keys())?;
+        let keys = self.keys();
+        let claims = open(token, ACCESS_TOKEN_TYPE, &keys)?;
         let verified = Arc::new(self.check(claims, now)?);
         self.verified.insert(token.into(), Arc::clone(&verified));
+        // Keys that were replaced meanwhile cleared the cache too early for this token.
+        if !Arc::ptr_eq(&keys, &self.keys()) {
+            self.verified.remove(token);
+        }
         Ok(verified)
     }
 
@@ -284,6 +291,12 @@ fn one_or_more<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
     })
 }
 
+/// RFC 7519 section 2: a time may have a fraction.
+#[expect(clippy::cast_possible_truncation, reason = "times before the year 2100 fit")]
+fn whole_seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    f64::deserialize(deserializer).map(|seconds| seconds.floor() as i64)
+}
+
 /// Text that can't play tricks with a log or a screen.
 fn is_plain(text: &str) -> bool {
     let is_bidi = |c| matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -295,5 +308,3 @@ fn seconds(time: DateTime<Utc>) -> f64 {
     time.timestamp_micros() as f64 / 1e6
 }
 
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,4 @@
+DROP TABLE favorites;
+DROP TABLE notes;
+DROP TABLE friendships;
+DROP TABLE profiles;

@@ -1,0 +1,85 @@
+//! `profile.v1.FriendService`.
+
+use std::time::SystemTime;
+
+use shared::{Caller, Clock, Db, Result, UserId, page::Page};
+
+use super::{profiles::message, reader, refuse};
+use crate::{
+    friends::{self, Relation},
+    profiles::{self, PAGE_WEIGHT, Profile},
+    proto::{
+        self, AddFriendRequest, Friendship, ListFriendOfRequest, ListFriendOfResponse, ListFriendsRequest, ListFriendsResponse,
+        ListMutualFriendsRequest, ListMutualFriendsResponse, RemoveFriendRequest, friend_service,
+    },
+};
+
+pub(crate) struct FriendApi {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+}
+
+impl friend_service::Handlers for FriendApi {
+    async fn add_friend(&self, _: Caller, request: AddFriendRequest) -> Result<Friendship> {
+        let user_id = UserId::parse("user_id", &request.user_id)?;
+        let friend_id = UserId::parse("friend_id", &request.friend_id)?;
+        refuse([friends::friend("friend_id", user_id, friend_id)])?;
+
+        let mut tx = self.db.begin().await?;
+        profiles::must_exist(&mut tx, "user_id", user_id).await?;
+        profiles::must_exist(&mut tx, "friend_id", friend_id).await?;
+        let since = friends::add(&mut tx, user_id, "friend_id", friend_id, self.clock.now()).await?;
+        tx.commit().await?;
+        Ok(Friendship {
+            user_id: user_id.to_string(),
+            friend_id: friend_id.to_string(),
+            create_time: Some(SystemTime::from(since).into()),
+        })
+    }
+
+    async fn remove_friend(&self, _: Caller, request: RemoveFriendRequest) -> Result<()> {
+        let user_id = UserId::parse("user_id", &request.user_id)?;
+        let friend_id = UserId::parse("friend_id", &request.friend_id)?;
+        let mut tx = self.db.begin().await?;
+        friends::remove(&mut tx, user_id, friend_id).await?;
+        tx.commit().await
+    }
+
+    async fn list_friends(&self, caller: Caller, request: ListFriendsRequest) -> Result<ListFriendsResponse> {
+        let page = (request.page_size, request.page_token.as_str());
+        let (profiles, next_page_token) = self.list(caller, Relation::Friends, &request.user_id, page).await?;
+        Ok(ListFriendsResponse { profiles, next_page_token })
+    }
+
+    async fn list_friend_of(&self, caller: Caller, request: ListFriendOfRequest) -> Result<ListFriendOfResponse> {
+        let page = (request.page_size, request.page_token.as_str());
+        let (profiles, next_page_token) = self.list(caller, Relation::FriendOf, &request.user_id, page).await?;
+        Ok(ListFriendOfResponse { profiles, next_page_token })
+    }
+
+    async fn list_mutual_friends(&self, caller: Caller, request: ListMutualFriendsRequest) -> Result<ListMutualFriendsResponse> {
+        let page = (request.page_size, request.page_token.as_str());
+        let (profiles, next_page_token) = self.list(caller, Relation::Mutual, &request.user_id, page).await?;
+        Ok(ListMutualFriendsResponse { profiles, next_page_token })
+    }
+}
+
+impl FriendApi {
+    /// A page of one of the three lists, and the token of the next.
+    async fn list(
+        &self,
+        caller: Caller,
+        relation: Relation,
+        user_id: &str,
+        (size, token): (i32, &str),
+    ) -> Result<(Vec<proto::Profile>, String)> {
+        let user_id = UserId::parse("user_id", user_id)?;
+        let page = Page::of(size, token, (relation.name(), user_id))?;
+        let found = friends::list(&self.db, reader(&caller), relation, user_id, page.after(), page.limit()).await?;
+        if found.is_empty() {
+            profiles::must_exist(&self.db, "user_id", user_id).await?;
+        }
+        let (profiles, next_page_token) = page.cut_by_weight(found, Profile::place, Profile::weight, PAGE_WEIGHT)?;
+        Ok((profiles.into_iter().map(message).collect(), next_page_token))
+    }
+}

@@ -1,0 +1,38 @@
+//! The handlers: one struct for each service of the proto, with the one mapping of its rows to messages. A handler is reached
+//! by whoever may call it, with a request that keeps the rules of the proto.
+
+mod export;
+mod friends;
+mod notes;
+mod profiles;
+
+use std::{collections::HashMap, hash::Hash};
+
+use shared::{
+    Caller, Error, Result, UserId,
+    error::{Reason, Violation},
+};
+
+pub(crate) use self::{friends::FriendApi, notes::NoteApi, profiles::ProfileApi};
+
+/// Who reads: nobody in particular where the caller is a service.
+fn reader(caller: &Caller) -> Option<UserId> {
+    caller.user_id().ok()
+}
+
+/// Refuses a request whose fields break rules: with every violation, not only the first.
+fn refuse(broken: impl IntoIterator<Item = Option<Violation>>) -> Result<()> {
+    let violations: Vec<_> = broken.into_iter().flatten().collect();
+    if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(Reason::FieldInvalid, violations)) }
+}
+
+/// The rows that a batch asks for, in the order of its keys, some of which may be the same.
+///
+/// # Errors
+///
+/// `NOT_FOUND` that names the place in `field` of a key without a row.
+fn in_order<K: Eq + Hash, R: Clone>(field: &str, keys: &[K], rows: Vec<R>, key: impl Fn(&R) -> K) -> Result<Vec<R>> {
+    let rows: HashMap<K, R> = rows.into_iter().map(|row| (key(&row), row)).collect();
+    let at = |(index, key)| rows.get(key).cloned().ok_or_else(|| Error::not_found(format!("{field}[{index}]")));
+    keys.iter().enumerate().map(at).collect()
+}

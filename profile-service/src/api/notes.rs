@@ -1,0 +1,154 @@
+//! `profile.v1.NoteService`.
+
+use std::time::SystemTime;
+
+use shared::{
+    Caller, Clock, Db, Error, Result, UserId,
+    id::Id,
+    page::Page,
+    update::{Mask, check_etag, etag},
+};
+
+use super::{in_order, reader, refuse};
+use crate::{
+    favorites,
+    notes::{self, Note, NoteId, PAGE_WEIGHT, Visibility},
+    profiles,
+    proto::{
+        self, BatchGetNotesRequest, BatchGetNotesResponse, CreateNoteRequest, DeleteNoteRequest, GetNoteRequest,
+        ListFavoritedByRequest, ListFavoritedByResponse, ListNotesRequest, ListNotesResponse, UpdateNoteRequest, note_service,
+    },
+};
+
+pub(crate) struct NoteApi {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+}
+
+impl note_service::Handlers for NoteApi {
+    async fn create_note(&self, _: Caller, request: CreateNoteRequest) -> Result<proto::Note> {
+        let user_id = UserId::parse("user_id", &request.user_id)?;
+        let note_id = if request.note_id.is_empty() { Id::new(&self.clock) } else { Id::parse("note_id", &request.note_id)? };
+        let given = request.note.unwrap_or_default();
+        refuse([notes::title("note.title", &given.title)])?;
+        let now = self.clock.now();
+        let visibility = visibility(given.visibility());
+        let note = Note {
+            user_id,
+            note_id,
+            title: given.title,
+            body: given.body,
+            visibility,
+            create_time: now,
+            update_time: now,
+            version: 1,
+        };
+
+        let mut tx = self.db.begin().await?;
+        let note = notes::create(&mut tx, &note).await?;
+        tx.commit().await?;
+        Ok(message(note))
+    }
+
+    async fn get_note(&self, caller: Caller, request: GetNoteRequest) -> Result<proto::Note> {
+        let user_id = UserId::parse("user_id", &request.user_id)?;
+        let note_id = Id::parse("note_id", &request.note_id)?;
+        let note = notes::find(&self.db, reader(&caller), user_id, note_id).await?;
+        note.map(message).ok_or_else(|| Error::not_found("note_id"))
+    }
+
+    async fn list_notes(&self, caller: Caller, request: ListNotesRequest) -> Result<ListNotesResponse> {
+        let user_id = UserId::parse("user_id", &request.user_id)?;
+        let page = Page::of(request.page_size, &request.page_token, ("ListNotes", user_id))?;
+        let found = notes::list(&self.db, reader(&caller), user_id, page.after().copied(), page.limit()).await?;
+        if found.is_empty() {
+            profiles::must_exist(&self.db, "user_id", user_id).await?;
+        }
+        let (notes, next_page_token) = page.cut_by_weight(found, Note::place, Note::weight, PAGE_WEIGHT)?;
+        Ok(ListNotesResponse { notes: notes.into_iter().map(message).collect(), next_page_token })
+    }
+
+    async fn batch_get_notes(&self, caller: Caller, request: BatchGetNotesRequest) -> Result<BatchGetNotesResponse> {
+        let user_id = UserId::parse("user_id", &request.user_id)?;
+        let note_ids = request.note_ids.iter().map(|id| NoteId::parse("note_ids", id)).collect::<Result<Vec<_>>>()?;
+        let found = notes::find_many(&self.db, reader(&caller), user_id, &note_ids).await?;
+        let notes = in_order("note_ids", &note_ids, found, |note| note.note_id)?;
+        Ok(BatchGetNotesResponse { notes: notes.into_iter().map(message).collect() })
+    }
+
+    async fn update_note(&self, _: Caller, request: UpdateNoteRequest) -> Result<proto::Note> {
+        let given = request.note.unwrap_or_default();
+        let user_id = UserId::parse("note.user_id", &given.user_id)?;
+        let note_id = Id::parse("note.note_id", &given.note_id)?;
+        let mask = Mask::of(request.update_mask.as_ref(), &["title", "body", "visibility"])?;
+
+        let is_visibility_set = given.visibility() != proto::Visibility::Unspecified;
+        let visibility = mask.writes("visibility", is_visibility_set).then(|| visibility(given.visibility()));
+        let title = mask.writes("title", !given.title.is_empty()).then_some(given.title);
+        let body = mask.writes("body", !given.body.is_empty()).then_some(given.body);
+        refuse([title.as_ref().and_then(|title| notes::title("note.title", title))])?;
+
+        let mut tx = self.db.begin().await?;
+        let mut note = notes::lock(&mut tx, user_id, note_id).await?.ok_or_else(|| Error::not_found("note.note_id"))?;
+        check_etag("note.etag", &given.etag, note.version)?;
+        let before = note.clone();
+        note.title = title.unwrap_or(note.title);
+        note.body = body.unwrap_or(note.body);
+        note.visibility = visibility.unwrap_or(note.visibility);
+        if note != before {
+            notes::update(&mut tx, &mut note, self.clock.now()).await?;
+        }
+        tx.commit().await?;
+        Ok(message(note))
+    }
+
+    async fn delete_note(&self, _: Caller, request: DeleteNoteRequest) -> Result<()> {
+        let user_id = UserId::parse("user_id", &request.user_id)?;
+        let note_id = Id::parse("note_id", &request.note_id)?;
+        let mut tx = self.db.begin().await?;
+        let note = notes::lock(&mut tx, user_id, note_id).await?.ok_or_else(|| Error::not_found("note_id"))?;
+        check_etag("etag", &request.etag, note.version)?;
+        notes::delete(&mut tx, user_id, note_id).await?;
+        tx.commit().await
+    }
+
+    async fn list_favorited_by(&self, caller: Caller, request: ListFavoritedByRequest) -> Result<ListFavoritedByResponse> {
+        let user_id = UserId::parse("user_id", &request.user_id)?;
+        let note_id = Id::parse("note_id", &request.note_id)?;
+        let page = Page::of(request.page_size, &request.page_token, ("ListFavoritedBy", user_id, note_id))?;
+        notes::find(&self.db, reader(&caller), user_id, note_id).await?.ok_or_else(|| Error::not_found("note_id"))?;
+        let found = favorites::list(&self.db, user_id, note_id, page.after(), page.limit()).await?;
+        let (places, next_page_token) = page.cut(found, Clone::clone)?;
+        Ok(ListFavoritedByResponse {
+            user_ids: places.into_iter().map(|(_, user_id)| user_id.to_string()).collect(),
+            next_page_token,
+        })
+    }
+}
+
+/// A note as the API shows it.
+pub(super) fn message(note: Note) -> proto::Note {
+    let visibility = match note.visibility {
+        Visibility::Private => proto::Visibility::Private,
+        Visibility::Friends => proto::Visibility::Friends,
+        Visibility::Public => proto::Visibility::Public,
+    };
+    proto::Note {
+        user_id: note.user_id.to_string(),
+        note_id: note.note_id.to_string(),
+        title: note.title,
+        body: note.body,
+        visibility: visibility.into(),
+        create_time: Some(SystemTime::from(note.create_time).into()),
+        update_time: Some(SystemTime::from(note.update_time).into()),
+        etag: etag(note.version),
+    }
+}
+
+fn visibility(given: proto::Visibility) -> Visibility {
+    match given {
+        proto::Visibility::Unspecified | proto::Visibility::Private => Visibility::Private,
+        proto::Visibility::Friends => Visibility::Friends,
+        proto::Visibility::Public => Visibility::Public,
+    }
+}

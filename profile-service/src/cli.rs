@@ -1,0 +1,125 @@
+//! The commands: `serve`, `migrate` and `health`.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use shared::{
+    Clock,
+    config::{ConfigError, DatabaseArgs, LogArgs},
+    health::{self, HealthError},
+    migrations::{self, SchemaError},
+    server,
+    telemetry::FilterError,
+    token::{AuthUrlError, Verifier, auth_channel, follow_auth_service},
+};
+use tokio::net::TcpListener;
+
+use crate::{MIGRATIONS, NAME, ServeError, Service};
+
+/// The profile service: profiles, friends and notes.
+#[derive(Debug, Parser)]
+#[command(name = "profile-service", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves until SIGTERM or Ctrl-C.
+    Serve(Serve),
+    /// Applies the migrations that are not applied yet.
+    Migrate(Migrate),
+    /// Asks a running service whether it is ready, and fails where it is not.
+    Health(HealthCheck),
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// The address to listen on.
+    #[arg(long, env = "LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:50052")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    log: LogArgs,
+    /// Where the auth service publishes its keys.
+    #[arg(long, env = "AUTH_URL", value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    auth_url: String,
+    /// The issuer of the access tokens that are accepted: their `iss`.
+    #[arg(long, env = "ISSUER", value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    issuer: String,
+    /// The name of this service in the `aud` of access tokens.
+    #[arg(long, env = "AUDIENCE", value_name = "NAME", default_value = NAME)]
+    audience: String,
+    /// How often the keys are fetched, in seconds.
+    #[arg(long, env = "KEY_INTERVAL", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    key_interval: u64,
+}
+
+#[derive(Debug, Args)]
+struct Migrate {
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+#[derive(Debug, Args)]
+struct HealthCheck {
+    /// Where the service listens.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50052")]
+    address: SocketAddr,
+}
+
+/// Why a command failed, as a sentence.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Log(#[from] FilterError),
+    #[error(transparent)]
+    AuthUrl(#[from] AuthUrlError),
+    #[error("{address} can't be listened on: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error(transparent)]
+    Health(#[from] HealthError),
+}
+
+/// Runs a command.
+///
+/// # Errors
+///
+/// What a person has to be told.
+pub async fn run(cli: Cli) -> Result<(), CliError> {
+    match cli.command {
+        Command::Serve(arguments) => serve(arguments).await,
+        Command::Migrate(arguments) => {
+            let applied = migrations::migrate(&arguments.database.open()?, &MIGRATIONS).await?;
+            eprintln!("{applied} migration(s) applied");
+            Ok(())
+        }
+        Command::Health(arguments) => Ok(health::check(arguments.address).await?),
+    }
+}
+
+async fn serve(arguments: Serve) -> Result<(), CliError> {
+    arguments.log.init()?;
+    let db = arguments.database.open()?;
+    let clock = Clock::system();
+    let verifier = Arc::new(Verifier::new(arguments.issuer, arguments.audience, clock.clone()));
+    let key_interval = Duration::from_secs(arguments.key_interval);
+    let follow_keys = follow_auth_service(Arc::clone(&verifier), key_interval, auth_channel(&arguments.auth_url)?);
+    let address = arguments.listen;
+    let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
+    let stop = server::stop_signal();
+    let service = Service { db, clock, verifier };
+    tokio::select! {
+        served = crate::serve(service, listener, stop) => Ok(served?),
+        never = follow_keys => match never {},
+    }
+}

@@ -1,0 +1,233 @@
+//! Notes: the row, its rules, its SQL.
+
+use std::sync::LazyLock;
+
+use chrono::{DateTime, Utc};
+use shared::{
+    Db, Error, Result, Tx, UserId,
+    db::{self, Executor},
+    error::{Reason, Violation},
+    id::Id,
+};
+use uuid::Uuid;
+
+use crate::batch;
+
+/// The id of a note, unique among those of its owner.
+pub(crate) type NoteId = Id<Note>;
+
+/// What the notes of one page weigh together at most, in bytes. Clients commonly refuse an answer of more than 4 MiB.
+pub(crate) const PAGE_WEIGHT: usize = 1 << 20;
+/// How many notes are read at a time: 2.6 MB, were each as long as a note can be.
+const CHUNK: i64 = 64;
+
+/// A note.
+#[expect(clippy::struct_field_names, reason = "the names of the columns")]
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub(crate) struct Note {
+    pub(crate) user_id: UserId,
+    pub(crate) note_id: NoteId,
+    pub(crate) title: String,
+    pub(crate) body: String,
+    pub(crate) visibility: Visibility,
+    pub(crate) create_time: DateTime<Utc>,
+    pub(crate) update_time: DateTime<Utc>,
+    /// One more with every change.
+    pub(crate) version: i64,
+}
+
+/// Who can read a note.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
+#[repr(i16)]
+pub(crate) enum Visibility {
+    /// Its owner.
+    Private = 1,
+    /// Its owner, and those whom its owner calls a friend.
+    Friends = 2,
+    /// Whoever is signed in.
+    Public = 3,
+}
+
+/// Where a note stands in a list, the newest first: when it was made, in microseconds since 1970, and its id.
+pub(crate) type Place = (i64, NoteId);
+
+impl Note {
+    pub(crate) fn place(&self) -> Place {
+        (self.create_time.timestamp_micros(), self.note_id)
+    }
+
+    pub(crate) fn weight(&self) -> usize {
+        self.title.len() + self.body.len()
+    }
+
+    fn has_content_of(&self, other: &Self) -> bool {
+        (&self.title, &self.body, self.visibility) == (&other.title, &other.body, other.visibility)
+    }
+}
+
+/// The rule of a title: something to read, on one line.
+pub(crate) fn title(field: &str, title: &str) -> Option<Violation> {
+    if title.contains(char::is_control) {
+        Some(Violation::new(field, "title.one_line", "must not contain line ends or other control characters"))
+    } else if title.trim().is_empty() {
+        Some(Violation::new(field, "title.not_blank", "must not be blank"))
+    } else {
+        None
+    }
+}
+
+macro_rules! columns {
+    () => {
+        "user_id, note_id, title, body, visibility, create_time, update_time, version"
+    };
+}
+
+/// True for a note `n` that the reader, who is always `$1`, can see. NULL reads what anybody can.
+macro_rules! is_visible {
+    () => {
+        "(n.user_id = $1 OR n.visibility = 3 OR n.visibility = 2 AND EXISTS
+             (SELECT 1 FROM friendships WHERE friendships.user_id = n.user_id AND friendships.friend_id = $1))"
+    };
+}
+pub(crate) use is_visible;
+
+macro_rules! select_visible {
+    ($rest:literal) => {
+        concat!("SELECT ", columns!(), " FROM notes n WHERE ", is_visible!(), $rest)
+    };
+}
+
+/// The note, if it is there and the reader can see it.
+pub(crate) async fn find(
+    on: impl Executor<'_>,
+    reader: Option<UserId>,
+    user_id: UserId,
+    note_id: NoteId,
+) -> sqlx::Result<Option<Note>> {
+    let query = on.query(select_visible!(" AND n.user_id = $2 AND n.note_id = $3"));
+    query.bind(reader).bind(user_id).bind(note_id).optional().await
+}
+
+/// Those of the notes of one user that are there and that the reader can see, in any order.
+pub(crate) async fn find_many(db: &Db, reader: Option<UserId>, user_id: UserId, note_ids: &[NoteId]) -> sqlx::Result<Vec<Note>> {
+    static SQL: LazyLock<String> =
+        LazyLock::new(|| format!(select_visible!(" AND n.user_id = $2 AND n.note_id IN ({})"), batch::parameters(3)));
+    let mut notes = Vec::new();
+    for chunk in note_ids.chunks(batch::SIZE) {
+        let query = db.query(&SQL).bind(reader).bind(user_id);
+        notes.extend(batch::bind(query, chunk).all::<Note>().await?);
+    }
+    Ok(notes)
+}
+
+/// The notes of one user that the reader can see, the newest first: `limit` of them, or as many as it takes to outweigh a page.
+pub(crate) async fn list(
+    db: &Db,
+    reader: Option<UserId>,
+    user_id: UserId,
+    after: Option<Place>,
+    limit: i64,
+) -> sqlx::Result<Vec<Note>> {
+    let (mut notes, mut weight, mut after, mut wanted) = (Vec::new(), 0, after, limit);
+    loop {
+        let size = wanted.min(CHUNK);
+        let (time, note_id) = boundary(after);
+        let query = db.query(select_visible!(
+            " AND n.user_id = $2 AND (n.create_time, n.note_id) < ($3, $4) ORDER BY n.create_time DESC, n.note_id DESC LIMIT $5"
+        ));
+        let chunk: Vec<Note> = query.bind(reader).bind(user_id).bind(time).bind(note_id).bind(size).all().await?;
+        wanted -= size;
+        weight += chunk.iter().map(Note::weight).sum::<usize>();
+        let is_last = chunk.len() < usize::try_from(size).unwrap_or_default();
+        after = chunk.last().map(Note::place).or(after);
+        notes.extend(chunk);
+        if is_last || wanted == 0 || weight > PAGE_WEIGHT {
+            return Ok(notes);
+        }
+    }
+}
+
+/// The place that a list goes on after, within the times that both engines know. The first page begins after the end of time.
+fn boundary(after: Option<Place>) -> (DateTime<Utc>, NoteId) {
+    /// The last microsecond of the year 9999.
+    const LAST: i64 = 253_402_300_799_999_999;
+    let (micros, note_id) = after.unwrap_or((LAST, Uuid::max().into()));
+    let time = DateTime::from_timestamp_micros(micros.clamp(0, LAST));
+    (time.expect("a time of the years 1970 to 9999"), note_id)
+}
+
+/// Adds a note. One that exists with the same id and the same content is answered as it is.
+///
+/// # Errors
+///
+/// `ALREADY_EXISTS` where the note with the id has other content, and `NOT_FOUND` where the owner has no profile.
+pub(crate) async fn create(tx: &mut Tx, note: &Note) -> Result<Note> {
+    // The update that changes nothing waits for whoever is adding the same note, and makes the statement answer it.
+    let query = tx.query(concat!(
+        "INSERT INTO notes (",
+        columns!(),
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+         ON CONFLICT (user_id, note_id) DO UPDATE SET version = notes.version RETURNING ",
+        columns!()
+    ));
+    let query = query.bind(note.user_id).bind(note.note_id).bind(&note.title).bind(&note.body).bind(note.visibility);
+    let stored = query.bind(note.create_time).bind(note.update_time).bind(note.version).one::<Note>().await;
+    let stored = stored.map_err(|error| if db::is_dangling(&error) { Error::not_found("user_id") } else { error.into() })?;
+    if stored.has_content_of(note) {
+        return Ok(stored);
+    }
+    let description = "is the id of a note with another title, body or visibility";
+    Err(Error::AlreadyExists(Reason::AlreadyExists, Violation::new("note_id", "note_id.same_content", description)))
+}
+
+/// The note, if it is there, which nobody else changes until the transaction ends.
+pub(crate) async fn lock(tx: &mut Tx, user_id: UserId, note_id: NoteId) -> sqlx::Result<Option<Note>> {
+    let query = tx.query(concat!("SELECT ", columns!(), " FROM notes WHERE user_id = $1 AND note_id = $2"));
+    query.bind(user_id).bind(note_id).for_update().optional().await
+}
+
+/// Writes a note that is locked and was changed.
+pub(crate) async fn update(tx: &mut Tx, note: &mut Note, now: DateTime<Utc>) -> sqlx::Result<()> {
+    note.version += 1;
+    note.update_time = now;
+    let query = tx.query(
+        "UPDATE notes SET title = $3, body = $4, visibility = $5, update_time = $6, version = $7
+         WHERE user_id = $1 AND note_id = $2",
+    );
+    let query = query.bind(note.user_id).bind(note.note_id).bind(&note.title).bind(&note.body).bind(note.visibility);
+    query.bind(note.update_time).bind(note.version).execute().await?;
+    Ok(())
+}
+
+/// Deletes the note, and with it the favourites that it was.
+pub(crate) async fn delete(tx: &mut Tx, user_id: UserId, note_id: NoteId) -> sqlx::Result<()> {
+    tx.query("DELETE FROM notes WHERE user_id = $1 AND note_id = $2").bind(user_id).bind(note_id).execute().await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_is_something_to_read_on_one_line() {
+        for good in ["a", " a ", "Über uns: \u{1F600}"] {
+            assert_eq!(title("note.title", good), None, "{good:?}");
+        }
+        for (bad, rule) in [
+            ("", "title.not_blank"),
+            (" \u{2003}\u{a0}", "title.not_blank"),
+            ("a\nb", "title.one_line"),
+            ("a\0", "title.one_line"),
+        ] {
+            assert_eq!(title("note.title", bad).expect("a violation").rule, rule, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_goes_on_after_any_place_that_a_client_makes_up() {
+        let note_id = Uuid::max().into();
+        assert_eq!(boundary(None), boundary(Some((i64::MAX, note_id))));
+        assert_eq!(boundary(Some((i64::MIN, note_id))).0, DateTime::UNIX_EPOCH);
+    }
+}

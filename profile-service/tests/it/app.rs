@@ -1,0 +1,166 @@
+//! The harness: a running service, the users who call it, and what a refusal has to look like.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use profile_service::{
+    MIGRATIONS, Service,
+    proto::{
+        AddFriendRequest, CreateNoteRequest, GetProfileRequest, Note, NoteReference, Profile, Visibility,
+        friend_service_client::FriendServiceClient, note_service_client::NoteServiceClient,
+        profile_service_client::ProfileServiceClient,
+    },
+};
+use shared::{
+    Clock, Db, UserId, migrations,
+    testing::{Engine, Issuer, Running, TestDatabase},
+    token::{Claims, KeySet, Verifier},
+};
+use tonic::{
+    Code, Request, Response, Status,
+    metadata::AsciiMetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
+
+pub use shared::testing::assert_refused;
+
+pub const ISSUER: &str = "http://issuer.test";
+pub const AUDIENCE: &str = "profile-service";
+
+/// A running service on a database of its own.
+pub struct App {
+    pub clock: Clock,
+    pub issuer: Issuer,
+    pub channel: Channel,
+    pub database: TestDatabase,
+    _running: Running,
+}
+
+impl App {
+    pub async fn start(engine: Engine) -> Self {
+        let database = TestDatabase::new(engine).await;
+        let db = database.open();
+        migrations::migrate(&db, &MIGRATIONS).await.unwrap();
+        Self::on(database, db).await
+    }
+
+    /// A service that reaches the database, which is migrated, through `db`.
+    pub async fn on(database: TestDatabase, db: Db) -> Self {
+        let clock = Clock::set_to("2026-03-01T12:00:00Z".parse::<DateTime<Utc>>().unwrap());
+        let issuer = Issuer::new(ISSUER, AUDIENCE, clock.clone());
+        let verifier = Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clone()));
+        verifier.set_keys(KeySet::from_jwks(&issuer.jwks()).0);
+        let service = Service { db, clock: clock.clone(), verifier };
+        let running = Running::start(|listener, shutdown| async {
+            profile_service::serve(service, listener, shutdown).await.unwrap();
+        })
+        .await;
+        Self { clock, issuer, channel: running.channel(), database, _running: running }
+    }
+
+    /// A user who has called once, and so has a profile.
+    pub async fn user(&self, username: &str) -> User {
+        self.user_with(username, "").await
+    }
+
+    /// A user whose token holds these permissions, and who has called once.
+    pub async fn user_with(&self, username: &str, scope: &str) -> User {
+        let mut claims = self.issuer.claims(UserId::new(&self.clock), username);
+        scope.clone_into(&mut claims.scope);
+        let user = self.caller(claims);
+        user.profile("me").await.unwrap();
+        user
+    }
+
+    /// Whoever has a token with these claims.
+    pub fn caller(&self, claims: Claims) -> User {
+        let token = WithToken(format!("Bearer {}", self.issuer.token(&claims)).parse().unwrap());
+        User { id: claims.sub.clone(), claims, token, channel: self.channel.clone() }
+    }
+
+    /// Whoever has no token.
+    pub fn stranger(&self) -> NoteServiceClient<Channel> {
+        NoteServiceClient::new(self.channel.clone())
+    }
+
+    pub fn later(&self) {
+        self.clock.advance(chrono::Duration::seconds(1));
+    }
+}
+
+/// One who calls the service.
+pub struct User {
+    pub id: String,
+    pub claims: Claims,
+    token: WithToken,
+    channel: Channel,
+}
+
+type Authenticated = InterceptedService<Channel, WithToken>;
+
+#[derive(Clone)]
+pub struct WithToken(AsciiMetadataValue);
+
+impl Interceptor for WithToken {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+impl User {
+    pub fn profiles(&self) -> ProfileServiceClient<Authenticated> {
+        ProfileServiceClient::with_interceptor(self.channel.clone(), self.token.clone())
+    }
+
+    pub fn friends(&self) -> FriendServiceClient<Authenticated> {
+        FriendServiceClient::with_interceptor(self.channel.clone(), self.token.clone())
+    }
+
+    pub fn notes(&self) -> NoteServiceClient<Authenticated> {
+        NoteServiceClient::with_interceptor(self.channel.clone(), self.token.clone())
+    }
+
+    /// Anybody's profile.
+    pub async fn profile(&self, user_id: &str) -> Result<Profile, Status> {
+        self.profiles().get_profile(GetProfileRequest { user_id: user_id.to_owned() }).await.map(Response::into_inner)
+    }
+
+    /// Writes a note with an id of the service's choice.
+    pub async fn writes(&self, title: &str, visibility: Visibility) -> Note {
+        let request = create_note("me", "", note(title, "", visibility));
+        self.notes().create_note(request).await.unwrap().into_inner()
+    }
+
+    pub async fn calls_a_friend(&self, friend: &User) {
+        let request = AddFriendRequest { user_id: "me".to_owned(), friend_id: friend.id.clone() };
+        self.friends().add_friend(request).await.unwrap();
+    }
+}
+
+/// The content of a note.
+pub fn note(title: &str, body: &str, visibility: Visibility) -> Note {
+    Note { title: title.to_owned(), body: body.to_owned(), visibility: visibility.into(), ..Note::default() }
+}
+
+pub fn create_note(user_id: &str, note_id: &str, note: Note) -> CreateNoteRequest {
+    CreateNoteRequest { user_id: user_id.to_owned(), note_id: note_id.to_owned(), note: Some(note) }
+}
+
+pub fn reference(note: &Note) -> NoteReference {
+    NoteReference { user_id: note.user_id.clone(), note_id: note.note_id.clone() }
+}
+
+/// An id that belongs to nobody and nothing.
+pub const NOBODY: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+
+#[track_caller]
+pub fn assert_invalid<T: std::fmt::Debug>(outcome: Result<T, Status>, violations: &[(&str, &str)]) {
+    assert_refused(outcome, Code::InvalidArgument, "FIELD_INVALID", violations);
+}
+
+#[track_caller]
+pub fn assert_not_found<T: std::fmt::Debug>(outcome: Result<T, Status>, field: &str) {
+    assert_refused(outcome, Code::NotFound, "NOT_FOUND", &[(field, "EXISTS")]);
+}

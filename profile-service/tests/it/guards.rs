@@ -1,0 +1,20 @@
+//! Every method lets in whom its access rule names, and nobody else.
+
+use std::collections::BTreeSet;
+
+use profile_service::{
+    DESCRIPTORS,
+    proto::{friend_service, note_service, profile_service as profiles},
+};
+use shared::{on_both_engines, testing::walk};
+
+use crate::app::App;
+
+on_both_engines! {
+    async fn every_method_lets_in_whom_its_rule_names(app: App) {
+        let alice = app.user("alice").await;
+        let walked = walk(app.channel.clone(), DESCRIPTORS, "profile.v1", &alice.claims, |claims| app.issuer.token(claims)).await;
+        let served = [profiles::METHODS, friend_service::METHODS, note_service::METHODS].concat();
+        assert_eq!(walked, served.iter().map(|method| method.path.to_owned()).collect::<BTreeSet<_>>());
+    }
+}

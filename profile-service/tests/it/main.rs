@@ -1,0 +1,15 @@
+//! The service through its front door, on both engines.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod app;
+mod cancellation;
+mod export;
+mod favorites;
+mod friends;
+mod guards;
+mod note_lists;
+mod notes;
+mod outage;
+mod profiles;
+mod readers;
+mod starting;

@@ -1,0 +1,37 @@
+//! A database that is down makes calls UNAVAILABLE, readiness false, and nothing worse; it all recovers by itself.
+
+use profile_service::{MIGRATIONS, proto::Visibility};
+use shared::{
+    Db, migrations,
+    testing::{Engine, ErrorLines, TestDatabase, Wire, assert_refused},
+};
+use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use crate::app::{App, create_note, note};
+
+#[tokio::test]
+async fn calls_are_unavailable_while_the_database_is_down_and_served_when_it_is_back() {
+    let log = ErrorLines::watch();
+    let database = TestDatabase::new(Engine::Postgres).await;
+    migrations::migrate(&database.open(), &MIGRATIONS).await.unwrap();
+    let wire = Wire::to(database.url()).await;
+    let app = App::on(database, Db::new(&wire.url, None, 8).unwrap()).await;
+    let alice = app.user("alice").await;
+    alice.writes("before", Visibility::Private).await;
+
+    let request = HealthCheckRequest { service: "profile.v1.NoteService".to_owned() };
+    let mut health = HealthClient::new(app.channel.clone()).watch(request).await.unwrap().into_inner();
+    let mut becomes = async |status| while health.message().await.unwrap().unwrap().status() != status {};
+    becomes(ServingStatus::Serving).await;
+
+    wire.cut();
+    let refused = alice.notes().create_note(create_note("me", "", note("during", "", Visibility::Private))).await;
+    assert_refused(refused, Code::Unavailable, "UNAVAILABLE", &[]);
+    becomes(ServingStatus::NotServing).await;
+
+    wire.mend();
+    becomes(ServingStatus::Serving).await;
+    alice.writes("after", Visibility::Private).await;
+    log.assert_none();
+}

@@ -1,0 +1,169 @@
+//! What the service starts on, what it refuses to start on, and how it stops.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Output, Stdio},
+    sync::Arc,
+};
+
+use profile_service::{
+    MIGRATIONS, ServeError, Service,
+    proto::{GetProfileRequest, profile_service_client::ProfileServiceClient},
+};
+use shared::{
+    Clock, Db,
+    db::Executor,
+    migrations::{self, SchemaError},
+    testing::{Engine, TestDatabase},
+    token::Verifier,
+};
+use tokio::net::TcpListener;
+use tonic::Code;
+
+use crate::app::{AUDIENCE, ISSUER, assert_refused};
+
+fn service(db: Db) -> Service {
+    let clock = Clock::system();
+    Service { db, clock: clock.clone(), verifier: Arc::new(Verifier::new(ISSUER, AUDIENCE, clock)) }
+}
+
+async fn start(db: Db) -> Result<(), ServeError> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    profile_service::serve(service(db), listener, async {}).await
+}
+
+async fn execute(db: &Db, sql: &'static str) {
+    let mut tx = db.begin().await.unwrap();
+    tx.query(sql).execute().await.unwrap();
+    tx.commit().await.unwrap();
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_profile-service"));
+    command.env_clear().args(arguments).stdin(Stdio::null());
+    command
+}
+
+#[track_caller]
+fn assert_fails_with(output: &Output, sentence: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let last = stderr.lines().last().unwrap_or_default();
+    assert!(last.starts_with("profile-service: ") && last.contains(sentence), "{stderr}");
+}
+
+/// A migrated database and a way to break it.
+struct Database(TestDatabase);
+
+impl Database {
+    async fn start(engine: Engine) -> Self {
+        let database = TestDatabase::new(engine).await;
+        assert_eq!(migrations::migrate(&database.open(), &MIGRATIONS).await.unwrap(), 1);
+        Self(database)
+    }
+}
+
+/// An empty database.
+struct Empty(TestDatabase);
+
+impl Empty {
+    async fn start(engine: Engine) -> Self {
+        Self(TestDatabase::new(engine).await)
+    }
+}
+
+shared::on_both_engines! {
+    async fn a_migrated_database_is_served(database: Database) {
+        start(database.0.open()).await.unwrap();
+        assert_eq!(migrations::migrate(&database.0.open(), &MIGRATIONS).await.unwrap(), 0);
+    }
+
+    async fn an_unmigrated_database_is_refused(database: Empty) {
+        let error = start(database.0.open()).await.unwrap_err();
+        assert!(matches!(error, ServeError::Schema(SchemaError::Behind(1))), "{error}");
+        assert!(error.to_string().contains("run `migrate` first"));
+    }
+
+    async fn a_database_of_the_future_is_refused(database: Database) {
+        let db = database.0.open();
+        execute(&db, "UPDATE _sqlx_migrations SET version = 7000").await;
+        let error = start(db).await.unwrap_err();
+        assert!(matches!(error, ServeError::Schema(SchemaError::Ahead(7000))), "{error}");
+    }
+
+    async fn a_database_with_another_schema_is_refused(database: Database) {
+        let db = database.0.open();
+        let mut tx = db.begin().await.unwrap();
+        tx.query("UPDATE _sqlx_migrations SET checksum = $1").bind(vec![0_u8]).execute().await.unwrap();
+        tx.commit().await.unwrap();
+        let error = start(db).await.unwrap_err();
+        assert!(matches!(error, ServeError::Schema(SchemaError::Changed(1))), "{error}");
+    }
+
+    async fn a_database_that_is_half_migrated_is_refused(database: Database) {
+        let db = database.0.open();
+        execute(&db, "UPDATE _sqlx_migrations SET success = FALSE").await;
+        let error = start(db).await.unwrap_err();
+        assert!(matches!(error, ServeError::Schema(SchemaError::Partial(1))), "{error}");
+    }
+
+    async fn the_migrations_can_be_undone(database: Database) {
+        let db = database.0.open();
+        for migration in MIGRATIONS.iter().filter(|migration| migration.migration_type.is_down_migration()) {
+            for statement in migration.sql.as_str().split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
+                execute(&db, String::leak(statement.to_owned())).await;
+            }
+        }
+        execute(&db, "DELETE FROM _sqlx_migrations").await;
+        assert_eq!(migrations::migrate(&db, &MIGRATIONS).await.unwrap(), 1);
+        start(db).await.unwrap();
+    }
+
+    async fn the_command_line_migrates_serves_and_stops(database: Empty) {
+        let url = database.0.url().to_owned();
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--database-url", &url];
+        assert_fails_with(&command(&serve).output().unwrap(), "run `migrate` first");
+        let migrated = command(&["migrate", "--database-url", &url]).output().unwrap();
+        assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+
+        let mut serving = command(&serve).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(serving.stderr.take().unwrap()).lines().map(Result::unwrap);
+        let listening = lines.by_ref().find(|line| line.contains("serving")).unwrap();
+        let address = listening.split("\"address\":\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        let mut stranger = ProfileServiceClient::connect(format!("http://{address}")).await.unwrap();
+        let refused = stranger.get_profile(GetProfileRequest { user_id: "me".to_owned() }).await;
+        assert_refused(refused, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+
+        let signalled = Command::new("kill").args(["-TERM", &serving.id().to_string()]).status().unwrap();
+        assert!(signalled.success());
+        let rest: Vec<_> = lines.collect();
+        assert!(serving.wait().unwrap().success(), "{rest:#?}");
+        assert!(rest.iter().any(|line| line.contains("stopping")), "{rest:#?}");
+    }
+}
+
+#[test]
+fn what_can_t_be_started_is_said_in_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("notes.db");
+    std::fs::write(&file, "This is no database, whatever its name says. ".repeat(100)).unwrap();
+    let corrupt = format!("sqlite:{}", file.display());
+    let missing = format!("sqlite:{}", folder.path().join("missing/notes.db").display());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
+    let fresh = format!("sqlite:{}", folder.path().join("fresh.db").display());
+    for (arguments, sentence) in [
+        (&["serve", "--listen", "127.0.0.1:0", "--database-url", &corrupt][..], "the schema can't be read"),
+        (&["serve", "--listen", "127.0.0.1:0", "--database-url", &missing], "the schema can't be read"),
+        (&["migrate", "--database-url", &corrupt], "the schema can't be read"),
+        (&["migrate", "--database-url", "mysql://x"], "must begin with `sqlite:` or `postgres:`"),
+        (&["serve", "--listen", &taken, "--database-url", &fresh], "can't be listened on"),
+        (
+            &["serve", "--listen", "127.0.0.1:0", "--database-url", &fresh, "--auth-url", "https://auth"],
+            "the URL of the auth service",
+        ),
+        (&["serve", "--listen", "127.0.0.1:0", "--database-url", &fresh, "--auth-url", "auth"], "the URL of the auth service"),
+    ] {
+        assert_fails_with(&command(arguments).output().unwrap(), sentence);
+    }
+}

@@ -1,0 +1,88 @@
+//! What the quickstart keeps in its folder, and what it tells the person who runs it.
+
+use std::{
+    error::Error,
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use auth_service::{keys::MasterKey, passwords::Passwords, users};
+use shared::{Clock, Db, config};
+
+/// The superuser's name.
+const SUPERUSER: &str = "admin";
+/// The shortest password that the superuser may have: theirs is longer.
+const SHORTEST_PASSWORD: usize = 15;
+
+/// The folder of the databases and of the master key.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    /// Opens the folder, and makes it where it is not there: for its owner only.
+    pub(crate) fn open(path: &Path) -> Result<Self, Box<dyn Error>> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// The URL of a database in it.
+    pub(crate) fn database(&self, name: &str) -> String {
+        format!("sqlite:{}", self.0.join(name).display())
+    }
+
+    /// The master key in it, which is made where it is not there: for its owner only.
+    pub(crate) fn master_key(&self) -> Result<MasterKey, Box<dyn Error>> {
+        let path = self.0.join("master.key");
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(mut file) => {
+                writeln!(file, "{}", MasterKey::generate())?;
+                file.sync_all()?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(format!("{}: {error}", path.display()).into()),
+        }
+        Ok(MasterKey::from_base64(&config::secret(&path)?)?)
+    }
+}
+
+/// A superuser who was made just now.
+pub(crate) struct Superuser {
+    password: String,
+}
+
+/// Makes a superuser where there is none.
+pub(crate) async fn superuser(db: &Db, clock: &Clock) -> Result<Option<Superuser>, shared::Error> {
+    if users::has_superuser(db).await? {
+        return Ok(None);
+    }
+    let password = Passwords::generate();
+    auth_service::create_superuser(db, clock, SUPERUSER, "", &password, SHORTEST_PASSWORD).await?;
+    Ok(Some(Superuser { password }))
+}
+
+/// Says where everything is, and what to try.
+#[expect(clippy::print_stdout, reason = "this is what the person who typed `cargo run` reads")]
+pub(crate) fn greet(auth: SocketAddr, profile: SocketAddr, superuser: Option<&Superuser>) {
+    println!("auth-service     {auth}");
+    println!("profile-service  {profile}");
+    if let Some(Superuser { password }) = superuser {
+        println!("superuser        {SUPERUSER}");
+        println!("password         {password}");
+        println!("The password is shown this once.");
+    }
+    let credentials = r#"{"username": "alice", "password": "seven blue cafes of tin"}"#;
+    println!(
+        r#"
+Try it: register, sign in, ask who you are, write a note.
+
+  grpcurl -plaintext -d '{credentials}' {auth} auth.v1.UserService/Register
+  TOKEN=$(grpcurl -plaintext -d '{credentials}' {auth} auth.v1.TokenService/Login | sed -n 's/.*"accessToken": "\(.*\)".*/\1/p')
+  grpcurl -plaintext -H "authorization: Bearer $TOKEN" {auth} auth.v1.IdentityService/WhoAmI
+  grpcurl -plaintext -H "authorization: Bearer $TOKEN" -d '{{"user_id": "me", "note": {{"title": "Hello"}}}}' {profile} profile.v1.NoteService/CreateNote
+
+Ctrl-C stops both. The data stays where it is."#
+    );
+}

@@ -1,0 +1,254 @@
+//! What the verifier makes of the corpus, and what it remembers of tokens.
+
+#![allow(missing_docs)]
+
+mod corpus;
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Barrier},
+    thread,
+};
+
+use aws_lc_rs::rsa::KeySize;
+use chrono::{DateTime, TimeDelta};
+use serde_json::json;
+use shared::{
+    Clock, UserId,
+    testing::Issuer,
+    token::{ACCESS_TOKEN_TYPE, KeySet, Refusal, Verifier, open},
+};
+
+use corpus::{Forge, Key, SECOND_KEY};
+
+fn issuer() -> Issuer {
+    let now = DateTime::from_timestamp(1_790_000_000, 0).expect("a time");
+    Issuer::new("https://auth.example.test", "profile-service", Clock::set_to(now))
+}
+
+/// A verifier with the keys of the corpus.
+fn verifier(issuer: &Issuer) -> Verifier {
+    let verifier = Verifier::new(&issuer.name, &issuer.audience[0], issuer.clock.clone());
+    verifier.set_keys(keys(issuer));
+    verifier
+}
+
+fn keys(issuer: &Issuer) -> KeySet {
+    let (keys, refused) = KeySet::from_jwks(&corpus::jwks(issuer));
+    assert_eq!(refused, []);
+    keys
+}
+
+fn refusal(verifier: &Verifier, token: &str) -> Option<Refusal> {
+    verifier.verify(token).err()
+}
+
+#[test]
+fn every_hostile_token_is_refused_for_its_reason() {
+    let issuer = issuer();
+    let (verifier, hostile) = (verifier(&issuer), corpus::hostile(&issuer));
+    let wrong: Vec<_> = hostile
+        .iter()
+        .map(|hostile| (&hostile.name, refusal(&verifier, &hostile.token), Some(hostile.refusal)))
+        .filter(|(_, found, expected)| found != expected)
+        .collect();
+    assert!(wrong.is_empty(), "(name, found, expected): {wrong:#?}");
+}
+
+#[test]
+fn every_good_token_gets_in() {
+    let issuer = issuer();
+    let (verifier, good) = (verifier(&issuer), corpus::good(&issuer));
+    assert!(good.len() >= 12);
+    let wrong: Vec<_> = good.iter().filter_map(|good| Some((good.name, refusal(&verifier, &good.token)?))).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_corpus_is_large_distinct_and_covers_every_refusal() {
+    let issuer = issuer();
+    let hostile = corpus::hostile(&issuer);
+    let names: HashSet<_> = hostile.iter().map(|hostile| &hostile.name).collect();
+    let tokens: HashSet<_> = hostile.iter().map(|hostile| &hostile.token).collect();
+    assert_eq!((names.len(), tokens.len()), (hostile.len(), hostile.len()));
+    assert!(hostile.iter().filter(|hostile| hostile.travels()).count() >= 150);
+    for refusal in [
+        Refusal::TooLong,
+        Refusal::Malformed,
+        Refusal::Header,
+        Refusal::Algorithm,
+        Refusal::Type,
+        Refusal::HeaderParameter,
+        Refusal::KeyId,
+        Refusal::UnknownKey,
+        Refusal::Signature,
+        Refusal::Claims,
+        Refusal::Issuer,
+        Refusal::Audience,
+        Refusal::Times,
+        Refusal::NotYetValid,
+        Refusal::Expired,
+        Refusal::Identity,
+    ] {
+        assert!(hostile.iter().filter(|hostile| hostile.refusal == refusal).count() >= 5, "{refusal:?}");
+    }
+}
+
+#[test]
+fn a_verifier_without_keys_or_for_another_service_lets_nobody_in() {
+    let issuer = issuer();
+    let good = Forge::new(&issuer).good();
+    let without_keys = Verifier::new(&issuer.name, &issuer.audience[0], issuer.clock.clone());
+    assert!(!without_keys.has_keys());
+    assert_eq!(refusal(&without_keys, &good), Some(Refusal::UnknownKey));
+    for (name, audience, expected) in [
+        ("https://other.example.test", "profile-service", Refusal::Issuer),
+        ("https://auth.example.test", "other-service", Refusal::Audience),
+        ("https://auth.example.test", "", Refusal::Audience),
+        ("", "profile-service", Refusal::Issuer),
+    ] {
+        let verifier = Verifier::new(name, audience, issuer.clock.clone());
+        verifier.set_keys(keys(&issuer));
+        assert_eq!(refusal(&verifier, &good), Some(expected), "{name:?} {audience:?}");
+    }
+}
+
+#[test]
+fn a_refresh_token_opens_as_one_and_is_no_access_token() {
+    let issuer = issuer();
+    let forge = Forge::new(&issuer);
+    let (access, refresh) = (forge.good(), forge.header_with("typ", &json!("rt+jwt")));
+    let keys = keys(&issuer);
+    assert_eq!(open(&refresh, "rt+jwt", &keys).expect("claims")["iss"], json!(issuer.name));
+    assert_eq!(open(&refresh, ACCESS_TOKEN_TYPE, &keys), Err(Refusal::Type));
+    assert_eq!(open(&access, "rt+jwt", &keys), Err(Refusal::Type));
+}
+
+#[test]
+fn the_claims_and_permissions_are_those_of_the_token() {
+    let issuer = issuer();
+    let verifier = verifier(&issuer);
+    let mut claims = issuer.claims(UserId::new(&issuer.clock), "alice");
+    claims.scope = "notes.read notes.write".to_owned();
+    let token = verifier.verify(&issuer.token(&claims)).expect("a good token");
+    assert_eq!(token.claims, claims);
+    for (permission, expected) in [
+        ("notes.read", true),
+        ("notes.write", true),
+        ("notes", false),
+        ("notes.read notes.write", false),
+        ("NOTES.READ", false),
+        ("", false),
+    ] {
+        assert_eq!(token.may(permission), expected, "{permission:?}");
+    }
+}
+
+#[test]
+fn each_key_verifies_its_own_tokens() {
+    let issuer = issuer();
+    let forge = Forge::new(&issuer);
+    let verifier = verifier(&issuer);
+    let payload = corpus::base64(serde_json::to_vec(&forge.claims).expect("JSON"));
+    let second = SECOND_KEY.sign(&format!("{}.{payload}", corpus::base64(SECOND_KEY.header())));
+    assert!(verifier.verify(&second).is_ok());
+    verifier.set_keys(KeySet::from_jwks(&issuer.jwks()).0);
+    assert_eq!(refusal(&verifier, &second), Some(Refusal::UnknownKey));
+}
+
+#[test]
+fn a_refused_token_stays_refused_with_good_ones_in_the_cache() {
+    let issuer = issuer();
+    let (verifier, hostile) = (verifier(&issuer), corpus::hostile(&issuer));
+    let good = Forge::new(&issuer).good();
+    for hostile in &hostile {
+        let before = refusal(&verifier, &hostile.token);
+        assert!(verifier.verify(&good).is_ok(), "after {}", hostile.name);
+        assert_eq!(refusal(&verifier, &hostile.token), before, "{}", hostile.name);
+    }
+}
+
+#[test]
+fn a_refusal_is_not_remembered() {
+    let issuer = issuer();
+    let verifier = verifier(&issuer);
+    let now = issuer.clock.now().timestamp();
+    let early = Forge::new(&issuer).claims_with("nbf", &json!(now + 40));
+    assert_eq!(refusal(&verifier, &early), Some(Refusal::NotYetValid));
+    verifier.set_keys(KeySet::default());
+    assert_eq!(refusal(&verifier, &early), Some(Refusal::UnknownKey));
+    verifier.set_keys(keys(&issuer));
+    assert_eq!(refusal(&verifier, &early), Some(Refusal::NotYetValid));
+    issuer.clock.advance(TimeDelta::seconds(10));
+    assert!(verifier.verify(&early).is_ok());
+}
+
+#[test]
+fn a_cached_token_expires_to_the_microsecond() {
+    let issuer = issuer();
+    let verifier = verifier(&issuer);
+    let good = Forge::new(&issuer).good();
+    assert!(verifier.verify(&good).is_ok());
+    issuer.clock.advance(TimeDelta::seconds(630) - TimeDelta::microseconds(1));
+    assert!(verifier.verify(&good).is_ok());
+    issuer.clock.advance(TimeDelta::microseconds(1));
+    for _ in 0..3 {
+        assert_eq!(refusal(&verifier, &good), Some(Refusal::Expired));
+    }
+    issuer.clock.advance(TimeDelta::days(365));
+    assert_eq!(refusal(&verifier, &good), Some(Refusal::Expired));
+}
+
+#[test]
+fn a_cached_token_is_refused_once_its_key_is_gone() {
+    let issuer = issuer();
+    let verifier = verifier(&issuer);
+    let good = Forge::new(&issuer).good();
+    let only = |jwks: &[_]| KeySet::from_jwks(jwks).0;
+    assert!(verifier.verify(&good).is_ok());
+    // A key less, but not that of the token.
+    verifier.set_keys(only(&issuer.jwks()));
+    assert!(verifier.verify(&good).is_ok());
+    verifier.set_keys(only(&[SECOND_KEY.jwk()]));
+    assert_eq!(refusal(&verifier, &good), Some(Refusal::UnknownKey));
+    // It comes back with its key, and goes with it.
+    verifier.set_keys(keys(&issuer));
+    assert!(verifier.verify(&good).is_ok());
+    verifier.set_keys(KeySet::default());
+    assert_eq!(refusal(&verifier, &good), Some(Refusal::UnknownKey));
+}
+
+#[test]
+fn a_cached_token_is_refused_once_its_key_id_stands_for_another_key() {
+    let issuer = issuer();
+    let verifier = verifier(&issuer);
+    let good = Forge::new(&issuer).good();
+    verifier.set_keys(KeySet::from_jwks(&issuer.jwks()).0);
+    assert!(verifier.verify(&good).is_ok());
+    verifier.set_keys(KeySet::from_jwks(&[Key::generate(Issuer::KID, KeySize::Rsa2048).jwk()]).0);
+    assert_eq!(refusal(&verifier, &good), Some(Refusal::Signature));
+}
+
+#[test]
+fn a_token_that_is_verified_while_its_key_goes_does_not_outlive_it() {
+    let issuer = issuer();
+    let verifier = Arc::new(verifier(&issuer));
+    let forge = Forge::new(&issuer);
+    for round in 0..500 {
+        verifier.set_keys(keys(&issuer));
+        let token = forge.claims_with("round", &json!(round));
+        let together = Arc::new(Barrier::new(2));
+        let verifying = thread::spawn({
+            let (verifier, together, token) = (Arc::clone(&verifier), Arc::clone(&together), token.clone());
+            move || {
+                together.wait();
+                let _ = verifier.verify(&token);
+            }
+        });
+        let without = KeySet::from_jwks(&[SECOND_KEY.jwk()]).0;
+        together.wait();
+        verifier.set_keys(without);
+        verifying.join().expect("a verification that ends");
+        assert_eq!(refusal(&verifier, &token), Some(Refusal::UnknownKey), "in round {round}");
+    }
+}
