@@ -12,6 +12,7 @@ fn main() -> Result<(), shared_build::Error> {
     protos.compile(&AUTH)?;
     // A permission exists because an access rule of one of the services asks for it.
     let permissions = protos.permissions(&[AUTH.as_slice(), &PROFILE].concat())?;
+    #[expect(clippy::disallowed_methods, reason = "how cargo speaks to a build script")]
     let out = env::var("OUT_DIR")?;
     fs::write(Path::new(&out).join("permissions.rs"), format!("&{:?}", permissions.into_iter().collect::<Vec<_>>()))?;
     Ok(())

@@ -14,7 +14,7 @@ use shared::{
 use tokio::{net::TcpListener, sync::watch};
 
 /// How often the profile service looks for other keys.
-const KEY_INTERVAL: Duration = Duration::from_secs(60);
+const KEY_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Runs the auth service and the profile service on embedded SQLite.
 #[derive(Debug, Parser)]
@@ -36,7 +36,7 @@ struct Quickstart {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(shared::config::parse()).await {
+    match Box::pin(run(shared::config::parse())).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("quickstart: {error}");

@@ -178,7 +178,9 @@ impl Authenticate {
             return Ok(());
         }
         let token = match bearer(request.headers()) {
-            Some(token) => self.verifier.authenticate(token).await.map_err(|refusal| tracing::info!(%refusal, "an access token is refused")),
+            Some(token) => {
+                self.verifier.authenticate(token).await.map_err(|refusal| tracing::info!(%refusal, "an access token is refused"))
+            }
             None => Err(()),
         };
         let token = token.map_err(|()| Error::Unauthenticated(Reason::AccessTokenInvalid))?;

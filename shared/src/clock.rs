@@ -30,6 +30,10 @@ impl Clock {
     }
 
     /// The time now.
+    ///
+    /// # Panics
+    ///
+    /// In the year 262,143.
     #[expect(clippy::disallowed_methods, reason = "the one place that asks the machine")]
     pub fn now(&self) -> DateTime<Utc> {
         let micros = match &self.0 {

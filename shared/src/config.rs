@@ -102,6 +102,7 @@ pub fn secret(path: &Path) -> Result<String, ConfigError> {
 
 /// Parses the command line of this process. A file that `--config` or `CONFIG_FILE` names replaces the defaults. Ends the
 /// process with a sentence where something is wrong.
+#[expect(clippy::disallowed_methods, reason = "the one reader of the environment")]
 pub fn parse<T: CommandFactory + FromArgMatches>() -> T {
     parse_from(env::args_os().collect(), env::var_os(CONFIG_ENV)).unwrap_or_else(|error| error.exit())
 }

@@ -7,7 +7,8 @@ use std::{path::Path, str::FromStr, time::Duration};
 
 use chrono::{DateTime, Utc};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Encode, FromRow, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, SqlSafeStr, SqlStr, Transaction, Type,
+    AssertSqlSafe, ConnectOptions, Encode, FromRow, PgConnection, PgPool, Postgres, SqlSafeStr, SqlStr, Sqlite, SqliteConnection,
+    SqlitePool, Transaction, Type,
     error::BoxDynError,
     postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
     sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
@@ -240,7 +241,9 @@ macro_rules! run {
         let sql = $query.text();
         match ($query.arguments.map_err(sqlx::Error::Encode)?, $query.target) {
             (Arguments::Postgres(arguments), Target::PostgresPool(pool)) => sqlx::$make(sql, arguments).$fetch(pool).await,
-            (Arguments::Postgres(arguments), Target::Postgres(connection)) => sqlx::$make(sql, arguments).$fetch(connection).await,
+            (Arguments::Postgres(arguments), Target::Postgres(connection)) => {
+                sqlx::$make(sql, arguments).$fetch(connection).await
+            }
             (Arguments::Sqlite(arguments), Target::SqlitePool(pool)) => sqlx::$make(sql, arguments).$fetch(pool).await,
             (Arguments::Sqlite(arguments), Target::Sqlite(connection)) => sqlx::$make(sql, arguments).$fetch(connection).await,
             _ => unreachable!("a query is made with its target's arguments"),
@@ -316,10 +319,18 @@ impl<'c> Query<'c> {
     pub async fn execute(self) -> sqlx::Result<u64> {
         let sql = self.text();
         Ok(match (self.arguments.map_err(sqlx::Error::Encode)?, self.target) {
-            (Arguments::Postgres(arguments), Target::PostgresPool(pool)) => sqlx::query_with(sql, arguments).execute(pool).await?.rows_affected(),
-            (Arguments::Postgres(arguments), Target::Postgres(on)) => sqlx::query_with(sql, arguments).execute(on).await?.rows_affected(),
-            (Arguments::Sqlite(arguments), Target::SqlitePool(pool)) => sqlx::query_with(sql, arguments).execute(pool).await?.rows_affected(),
-            (Arguments::Sqlite(arguments), Target::Sqlite(on)) => sqlx::query_with(sql, arguments).execute(on).await?.rows_affected(),
+            (Arguments::Postgres(arguments), Target::PostgresPool(pool)) => {
+                sqlx::query_with(sql, arguments).execute(pool).await?.rows_affected()
+            }
+            (Arguments::Postgres(arguments), Target::Postgres(on)) => {
+                sqlx::query_with(sql, arguments).execute(on).await?.rows_affected()
+            }
+            (Arguments::Sqlite(arguments), Target::SqlitePool(pool)) => {
+                sqlx::query_with(sql, arguments).execute(pool).await?.rows_affected()
+            }
+            (Arguments::Sqlite(arguments), Target::Sqlite(on)) => {
+                sqlx::query_with(sql, arguments).execute(on).await?.rows_affected()
+            }
             _ => unreachable!("a query is made with its target's arguments"),
         })
     }
@@ -338,7 +349,11 @@ pub fn is_dangling(error: &sqlx::Error) -> bool {
 /// True for what passes by itself: a database that can't be reached, or that is too busy.
 pub(crate) fn is_passing(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
         // Connection exceptions, insufficient resources, operator intervention (a shutdown), SQLITE_BUSY, CANTOPEN, FULL, IOERR.
         sqlx::Error::Database(error) => {
             error.code().is_some_and(|code| match error.try_downcast_ref::<sqlx::sqlite::SqliteError>() {

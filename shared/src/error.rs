@@ -112,7 +112,10 @@ impl Error {
     /// The published reason.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Unauthenticated(reason) | Self::Closed(reason, _) | Self::AlreadyExists(reason, _) | Self::Invalid(reason, _) => *reason,
+            Self::Unauthenticated(reason)
+            | Self::Closed(reason, _)
+            | Self::AlreadyExists(reason, _)
+            | Self::Invalid(reason, _) => *reason,
             Self::PermissionMissing(_) => Reason::PermissionMissing,
             Self::NotFound(_) => Reason::NotFound,
             Self::Stale(_) => Reason::EtagStale,
@@ -126,7 +129,9 @@ impl Error {
 
     fn violations(&self) -> &[Violation] {
         match self {
-            Self::NotFound(violation) | Self::AlreadyExists(_, violation) | Self::Stale(violation) => std::slice::from_ref(violation),
+            Self::NotFound(violation) | Self::AlreadyExists(_, violation) | Self::Stale(violation) => {
+                std::slice::from_ref(violation)
+            }
             Self::Invalid(_, violations) => violations,
             _ => &[],
         }
@@ -137,9 +142,10 @@ impl Error {
         let Some(source) = self.source() else { return };
         let causes = std::iter::successors(source.source(), |cause: &&dyn StdError| (*cause).source());
         let cause = causes.fold(source.to_string(), |text, cause| format!("{text}: {cause}"));
-        match self.code() {
-            Code::Internal => tracing::error!(cause, "the call failed"),
-            _ => tracing::warn!(cause, "the call could not be served"),
+        if self.code() == Code::Internal {
+            tracing::error!(cause, "the call failed");
+        } else {
+            tracing::warn!(cause, "the call could not be served");
         }
     }
 }
@@ -153,7 +159,8 @@ fn unauthenticated_message(reason: Reason) -> &'static str {
 }
 
 fn invalid_message(violations: &[Violation]) -> String {
-    let sentences: Vec<_> = violations.iter().map(|violation| format!("{}: {}", violation.field, violation.description)).collect();
+    let sentences: Vec<_> =
+        violations.iter().map(|violation| format!("{}: {}", violation.field, violation.description)).collect();
     sentences.join("; ")
 }
 

@@ -37,7 +37,11 @@ const RETRIES: u32 = 5;
 /// # Errors
 ///
 /// UNAUTHENTICATED, PERMISSION_DENIED or INVALID_ARGUMENT, the first that applies.
-pub fn admit<T: Validate>(mut request: Request<T>, rule: &Rule, owner: impl FnOnce(&mut T) -> Option<&mut String>) -> Result<(Caller, T)> {
+pub fn admit<T: Validate>(
+    mut request: Request<T>,
+    rule: &Rule,
+    owner: impl FnOnce(&mut T) -> Option<&mut String>,
+) -> Result<(Caller, T)> {
     let caller = request.extensions_mut().remove::<Caller>().ok_or(Error::Unauthenticated(Reason::AccessTokenInvalid))?;
     let mut message = request.into_inner();
     let is_owner = match owner(&mut message) {

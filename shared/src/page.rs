@@ -41,7 +41,11 @@ impl<K: Serialize + DeserializeOwned> Page<K> {
             Some(key) => Ok(Self { size, after: Some(key), list }),
             None => Err(Error::Invalid(
                 Reason::PageTokenInvalid,
-                vec![Violation::new("page_token", "page_token.same_list", "must be the next_page_token of this list with the same filter")],
+                vec![Violation::new(
+                    "page_token",
+                    "page_token.same_list",
+                    "must be the next_page_token of this list with the same filter",
+                )],
             )),
         }
     }

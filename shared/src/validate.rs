@@ -41,11 +41,13 @@ pub enum At<'a> {
 
 impl<'a> At<'a> {
     /// A field of the message at this place.
+    #[must_use]
     pub fn field(&'a self, name: &'static str) -> At<'a> {
         At::Field(self, name)
     }
 
     /// An item of the list at this place.
+    #[must_use]
     pub fn item(&'a self, index: usize) -> At<'a> {
         At::Item(self, index)
     }
@@ -214,7 +216,13 @@ mod tests {
         for good in ["01890a5d-ac96-774b-bcce-b302099a8057", "01890A5D-AC96-774B-BCCE-B302099A8057"] {
             assert!(broken(|v| v.string_uuid(&At::Request, good)).is_empty(), "{good}");
         }
-        for bad in ["", "me", "01890a5dac96774bbcceb302099a8057", "{01890a5d-ac96-774b-bcce-b302099a8057}", "01890a5d-ac96-774b-bcce-b302099a805g"] {
+        for bad in [
+            "",
+            "me",
+            "01890a5dac96774bbcceb302099a8057",
+            "{01890a5d-ac96-774b-bcce-b302099a8057}",
+            "01890a5d-ac96-774b-bcce-b302099a805g",
+        ] {
             assert_eq!(broken(|v| v.string_uuid(&At::Request, bad)), ["string.uuid"], "{bad}");
         }
     }

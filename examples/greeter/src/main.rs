@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 async fn main() -> Result<(), Box<dyn Error>> {
     let auth = "http://127.0.0.1:50051";
     let verifier = Arc::new(Verifier::new(auth, greeter::NAME, Clock::system()));
-    tokio::spawn(follow_auth_service(Arc::clone(&verifier), Duration::from_secs(60), auth_channel(auth)?));
+    tokio::spawn(follow_auth_service(Arc::clone(&verifier), Duration::from_mins(1), auth_channel(auth)?));
 
     let listener = TcpListener::bind("127.0.0.1:50053").await?;
     let stop = server::stop_signal();

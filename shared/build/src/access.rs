@@ -41,7 +41,11 @@ impl Rule {
             (false, false, Some(_), Some(_)) => Who::OwnerOrPermissionHolder,
             (false, false, None, Some(_)) => Who::Owner,
             (false, false, None, None) => return Err(format!("{name}: (access.v1.rule) says nothing").into()),
-            _ => return Err(format!("{name}: (access.v1.rule) contradicts itself: public, authenticated, permission, pick one").into()),
+            _ => {
+                return Err(
+                    format!("{name}: (access.v1.rule) contradicts itself: public, authenticated, permission, pick one").into()
+                );
+            }
         };
         if let Some(permission) = &permission {
             let well_formed = permission.split_once('.').is_some_and(|(app, codename)| {
@@ -70,14 +74,21 @@ fn declared(method: &MethodDescriptor) -> Option<DynamicMessage> {
 }
 
 fn actors(rule: &DynamicMessage) -> Vec<String> {
-    let Some(Kind::Enum(actor)) = rule.descriptor().get_field_by_name("actors").map(|field| field.kind()) else { return Vec::new() };
+    let Some(Kind::Enum(actor)) = rule.descriptor().get_field_by_name("actors").map(|field| field.kind()) else {
+        return Vec::new();
+    };
     let value = rule.get_field_by_name("actors");
     let numbers = value.iter().flat_map(|value| value.as_list().unwrap_or_default()).filter_map(Value::as_enum_number);
-    numbers.filter_map(|number| actor.get_value(number)).map(|value| value.name().trim_start_matches("ACTOR_").to_owned()).collect()
+    numbers
+        .filter_map(|number| actor.get_value(number))
+        .map(|value| value.name().trim_start_matches("ACTOR_").to_owned())
+        .collect()
 }
 
 fn owner_path(method: &MethodDescriptor, path: &str) -> Result<Vec<FieldDescriptor>, Error> {
-    let broken = || format!("{}: the owner {path:?} is not the path of a string field of {}", method.full_name(), method.input().full_name());
+    let broken = || {
+        format!("{}: the owner {path:?} is not the path of a string field of {}", method.full_name(), method.input().full_name())
+    };
     let mut message: Option<MessageDescriptor> = Some(method.input());
     let mut fields = Vec::new();
     for name in path.split('.') {

@@ -167,8 +167,10 @@ fn owner_accessor(rule: &Rule) -> String {
         [field] => format!("|request| Some(&mut request.{field})"),
         [first, inner @ ..] => {
             let (last, between) = inner.split_last().expect("a path of two fields or more");
-            let between: String = between.iter().map(|field| format!(".and_then(|inner| inner.{field}.as_mut())")).collect();
-            format!("|request| request.{first}.as_mut(){between}.map(|inner| &mut inner.{last})")
+            let way = between
+                .iter()
+                .fold(format!("request.{first}.as_mut()"), |way, field| way + ".and_then(|inner| inner." + field + ".as_mut())");
+            format!("|request| {way}.map(|inner| &mut inner.{last})")
         }
         [] => "|_| None".to_owned(),
     }

@@ -70,6 +70,7 @@ impl Protos {
     ///
     /// A proto that does not compile, a method without an access rule, or a validation rule that is not understood.
     pub fn compile(&self, files: &[&str]) -> Result<(), Error> {
+        #[expect(clippy::disallowed_methods, reason = "how cargo speaks to a build script")]
         let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: call this from a build script")?);
         self.compile_to(&out, files)
     }
@@ -91,7 +92,10 @@ impl Protos {
     }
 
     fn compile_to(&self, out: &Path, files: &[&str]) -> Result<(), Error> {
-        println!("cargo:rerun-if-changed={}", self.include.display());
+        #[expect(clippy::print_stdout, reason = "how a build script speaks to cargo")]
+        for folder in self.includes()? {
+            println!("cargo:rerun-if-changed={}", folder.display());
+        }
         let protos = self.parse(files)?;
         let bytes = protos.encode_file_descriptor_set();
         let pool = pool(&protos)?;
@@ -102,7 +106,9 @@ impl Protos {
         set.file.retain(|file| !matches!(file.package(), "google.api" | "buf.validate"));
         let mut code = tonic_prost_build::configure().out_dir(out).build_server(self.servers);
         if self.servers {
-            code = code.extern_path(".access.v1", "::shared::proto::access::v1").extern_path(".google.type.Date", "::shared::proto::google::Date");
+            code = code
+                .extern_path(".access.v1", "::shared::proto::access::v1")
+                .extern_path(".google.type.Date", "::shared::proto::google::Date");
         }
         code.compile_fds_with_config(set, prost_build::Config::new())?;
 
@@ -124,13 +130,17 @@ impl Protos {
         Ok(())
     }
 
-    fn parse(&self, files: &[&str]) -> Result<protox::Compiler, Error> {
-        let built_in = BUILT_IN.map(PathBuf::from);
+    fn includes(&self) -> Result<Vec<PathBuf>, Error> {
         let mut includes = vec![self.include.clone()];
         // Naming one folder twice makes protox see each file in it twice.
-        let own = self.include.canonicalize().map_err(|e| format!("{}: {e}", self.include.display()))?;
-        includes.extend(built_in.into_iter().filter(|path| path.canonicalize().is_ok_and(|path| path != own)));
-        let mut compiler = protox::Compiler::new(includes)?;
+        let own = self.include.canonicalize().map_err(|error| format!("{}: {error}", self.include.display()))?;
+        let built_in = BUILT_IN.map(PathBuf::from).into_iter();
+        includes.extend(built_in.filter(|path| path.canonicalize().is_ok_and(|path| path != own)));
+        Ok(includes)
+    }
+
+    fn parse(&self, files: &[&str]) -> Result<protox::Compiler, Error> {
+        let mut compiler = protox::Compiler::new(self.includes()?)?;
         compiler.include_imports(true).include_source_info(true).open_files(files)?;
         Ok(compiler)
     }

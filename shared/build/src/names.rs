@@ -46,7 +46,8 @@ impl Scope<'_> {
 pub(crate) fn field(name: &str) -> String {
     let name = name.to_snake_case();
     match name.as_str() {
-        "type" | "use" | "in" | "ref" | "match" | "mod" | "move" | "fn" | "for" | "loop" | "where" | "as" | "enum" | "impl" | "trait" => {
+        "type" | "use" | "in" | "ref" | "match" | "mod" | "move" | "fn" | "for" | "loop" | "where" | "as" | "enum" | "impl"
+        | "trait" => {
             format!("r#{name}")
         }
         _ => name,

@@ -42,7 +42,8 @@ fn a_rule_that_says_nothing_or_two_things_does_not_build() {
         ("{owner: \"nobody\"}", "the owner \"nobody\" is not the path of a string field of test.v1.TryRequest"),
         ("{owner: \"count\"}", "the owner \"count\" is not the path"),
     ] {
-        let error = compile(&format!("option (access.v1.rule) = {rule};"), "string user_id = 1; int32 count = 2;").expect_err(rule);
+        let error =
+            compile(&format!("option (access.v1.rule) = {rule};"), "string user_id = 1; int32 count = 2;").expect_err(rule);
         assert!(error.contains(expected), "{rule}: {error}");
     }
 }
@@ -50,7 +51,10 @@ fn a_rule_that_says_nothing_or_two_things_does_not_build() {
 #[test]
 fn a_validation_rule_that_is_not_understood_does_not_build() {
     for (field, expected) in [
-        ("string name = 1 [(buf.validate.field).string.pattern = \"a+\"];", "test.v1.TryRequest.name: `string.pattern` of buf.validate is not supported"),
+        (
+            "string name = 1 [(buf.validate.field).string.pattern = \"a+\"];",
+            "test.v1.TryRequest.name: `string.pattern` of buf.validate is not supported",
+        ),
         ("string name = 1 [(buf.validate.field).cel = {id: \"x\", expression: \"true\"}];", "`cel`"),
         ("map<string, string> names = 1 [(buf.validate.field).map.min_pairs = 1];", "`map`"),
         ("oneof one { string name = 1 [(buf.validate.field).string.min_len = 1]; }", "a rule in a map or a oneof"),
@@ -66,7 +70,12 @@ fn a_validation_rule_that_is_not_understood_does_not_build() {
 fn what_is_declared_is_generated() {
     let rule = "option (access.v1.rule) = {permission: \"test.try_it\", owner: \"user_id\", actors: [ACTOR_SERVICE]};";
     let code = compile(rule, "string user_id = 1 [(buf.validate.field).string.uuid = true];").expect("the generated code");
-    assert!(code.contains(r#"rule: Rule { who: Who::OwnerOrPermissionHolder("test.try_it"), actors: &[::shared::contract::Actor::Service] }"#), "{code}");
+    assert!(
+        code.contains(
+            r#"rule: Rule { who: Who::OwnerOrPermissionHolder("test.try_it"), actors: &[::shared::contract::Actor::Service] }"#
+        ),
+        "{code}"
+    );
     assert!(code.contains("|request| Some(&mut request.user_id)"), "{code}");
     assert!(code.contains("into.string_uuid(at, value);"), "{code}");
 }

@@ -109,7 +109,8 @@ impl Check {
                                 }
                             }
                             "min_items" | "max_items" => {
-                                self.rules.push(self.call("list", rule.name(), &literal(value).ok_or_else(|| self.not_supported(rule.name()))?));
+                                let limit = literal(value).ok_or_else(|| self.not_supported(rule.name()))?;
+                                self.rules.push(format!("into.{}(at, value.len(), {limit});", rule.name()));
                             }
                             other => return Err(self.not_supported(&format!("`repeated.{other}`"))),
                         }
@@ -150,20 +151,20 @@ impl Check {
                 }
                 ("int32" | "int64" | "uint32" | "uint64", value) => {
                     let bound = literal(value).ok_or_else(|| self.not_supported(rule.name()))?;
-                    calls.push(format!("into.number_{}(at, i128::from(*value), {bound}, {:?});", rule.name(), format!("{kind}.{}", rule.name())));
+                    calls.push(format!(
+                        "into.number_{}(at, i128::from(*value), {bound}, {:?});",
+                        rule.name(),
+                        format!("{kind}.{}", rule.name())
+                    ));
                 }
                 (_, Value::Bool(true)) => calls.push(format!("into.{kind}_{}(at, value);", rule.name())),
-                (_, value) => calls.push(self.call(kind, rule.name(), &literal(value).ok_or_else(|| self.not_supported(rule.name()))?)),
+                (_, value) => {
+                    let argument = literal(value).ok_or_else(|| self.not_supported(rule.name()))?;
+                    calls.push(format!("into.{kind}_{}(at, value, {argument});", rule.name()));
+                }
             }
         }
         Ok(calls)
-    }
-
-    fn call(&self, kind: &str, rule: &str, argument: &str) -> String {
-        match kind {
-            "list" => format!("into.{rule}(at, value.len(), {argument});"),
-            _ => format!("into.{kind}_{rule}(at, value, {argument});"),
-        }
     }
 
     /// The statements that check this field of `self`.
@@ -216,7 +217,9 @@ fn declared(field: &FieldDescriptor) -> Option<DynamicMessage> {
 /// Options of a message or a oneof would be rules that nothing enforces.
 fn refuse_options(message: &MessageDescriptor) -> Result<(), Error> {
     let pool = message.parent_pool();
-    let set = |options: &DynamicMessage, name| pool.get_extension_by_name(name).is_some_and(|extension| options.has_extension(&extension));
+    let set = |options: &DynamicMessage, name| {
+        pool.get_extension_by_name(name).is_some_and(|extension| options.has_extension(&extension))
+    };
     if set(&message.options(), "buf.validate.message") {
         return Err(format!("{}: (buf.validate.message) is not supported", message.full_name()).into());
     }

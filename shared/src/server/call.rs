@@ -21,7 +21,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest id that is taken from a request.
 const REQUEST_ID_LIMIT: usize = 64;
 /// The longest that the answer to a call may be waited for. A client's own deadline may be shorter.
-const LONGEST_CALL: Duration = Duration::from_secs(60);
+const LONGEST_CALL: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Calls;
@@ -55,7 +55,12 @@ where
         let began = Instant::now();
         let id = request_id(request.headers());
         let deadline = deadline(request.headers_mut());
-        let span = tracing::info_span!("call", method = request.uri().path(), request_id = id.to_str().unwrap_or_default(), caller = Empty);
+        let span = tracing::info_span!(
+            "call",
+            method = request.uri().path(),
+            request_id = id.to_str().unwrap_or_default(),
+            caller = Empty
+        );
         let answer = {
             let _inside = span.enter();
             self.0.call(request)
@@ -63,9 +68,8 @@ where
         let call = async move {
             let mut response = match tokio::time::timeout(deadline, answer).await {
                 Ok(answer) => dress(answer?),
-                Err(_) => {
-                    status(Code::DeadlineExceeded, Reason::DeadlineExceeded, "the call took longer than it is allowed to").into_http()
-                }
+                Err(_) => status(Code::DeadlineExceeded, Reason::DeadlineExceeded, "the call took longer than it is allowed to")
+                    .into_http(),
             };
             let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
             tracing::info!(?code, ms = began.elapsed().as_secs_f64() * 1e3, "answered");
@@ -79,7 +83,8 @@ where
 #[expect(clippy::disallowed_methods, reason = "a request id is for the log and decides nothing")]
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let is_plain = |id: &&HeaderValue| {
-        (1..=REQUEST_ID_LIMIT).contains(&id.len()) && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+        (1..=REQUEST_ID_LIMIT).contains(&id.len())
+            && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
     };
     let given = headers.get(REQUEST_ID).filter(is_plain).cloned();
     given.unwrap_or_else(|| {
@@ -100,8 +105,8 @@ fn parse_timeout(text: &str) -> Option<Duration> {
     let is_number = (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
     let amount: u64 = digits.parse().ok().filter(|_| is_number)?;
     match unit {
-        "H" => Some(Duration::from_secs(amount * 3600)),
-        "M" => Some(Duration::from_secs(amount * 60)),
+        "H" => Some(Duration::from_hours(amount)),
+        "M" => Some(Duration::from_mins(amount)),
         "S" => Some(Duration::from_secs(amount)),
         "m" => Some(Duration::from_millis(amount)),
         "u" => Some(Duration::from_micros(amount)),
@@ -112,12 +117,16 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 
 /// A status without details comes from tonic itself.
 fn dress(response: Response<Body>) -> Response<Body> {
-    let Some(found) = Status::from_header_map(response.headers()).filter(|status| status.details().is_empty()) else { return response };
+    let Some(found) = Status::from_header_map(response.headers()).filter(|status| status.details().is_empty()) else {
+        return response;
+    };
     let message = found.message();
     let better = match found.code() {
-        Code::OutOfRange if message.contains("message length too large") => {
-            status(Code::ResourceExhausted, Reason::MessageTooLarge, &format!("the message is larger than {} bytes", super::MESSAGE_LIMIT))
-        }
+        Code::OutOfRange if message.contains("message length too large") => status(
+            Code::ResourceExhausted,
+            Reason::MessageTooLarge,
+            &format!("the message is larger than {} bytes", super::MESSAGE_LIMIT),
+        ),
         Code::Internal if message.contains("failed to decode Protobuf message") => {
             status(Code::InvalidArgument, Reason::MessageMalformed, "the request is not a message of the method's request type")
         }
@@ -134,8 +143,8 @@ mod tests {
     #[test]
     fn a_timeout_is_read_as_the_specification_writes_it() {
         for (text, expected) in [
-            ("1H", Some(Duration::from_secs(3600))),
-            ("2M", Some(Duration::from_secs(120))),
+            ("1H", Some(Duration::from_hours(1))),
+            ("2M", Some(Duration::from_mins(2))),
             ("3S", Some(Duration::from_secs(3))),
             ("250m", Some(Duration::from_millis(250))),
             ("99999999n", Some(Duration::from_nanos(99_999_999))),

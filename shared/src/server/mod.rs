@@ -54,7 +54,12 @@ impl Guarded {
     #[doc(hidden)]
     pub fn __generated<S>(methods: &'static [Method], service: S) -> Self
     where
-        S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
+        S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
         S::Future: Send + 'static,
     {
         let add_to = Box::new(|routes: &mut RoutesBuilder| {
@@ -90,8 +95,9 @@ impl Server {
         Ok(Self { contract, routes, names: vec![""], verifier, each_caller: None })
     }
 
-    /// Adds a service.
+    /// Serves this service too.
     #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "a server plus a service is no arithmetic")]
     pub fn add(mut self, service: Guarded) -> Self {
         self.contract.extend(service.methods);
         self.names.push(service.name);
@@ -101,7 +107,10 @@ impl Server {
 
     /// Runs `work` for every authenticated call, before its guard. The call fails where `work` does.
     #[must_use]
-    pub fn each_caller<F: Future<Output = Result<()>> + Send + 'static>(mut self, work: impl Fn(Caller) -> F + Send + Sync + 'static) -> Self {
+    pub fn each_caller<F: Future<Output = Result<()>> + Send + 'static>(
+        mut self,
+        work: impl Fn(Caller) -> F + Send + Sync + 'static,
+    ) -> Self {
         self.each_caller = Some(Arc::new(move |caller| Box::pin(work(caller))));
         self
     }
@@ -125,11 +134,15 @@ impl Server {
         let (health, health_service) = tonic_health::server::health_reporter();
         let mut routes = self.routes;
         routes.add_service(health_service);
-        let authenticate =
-            Authenticate { contract: Arc::new(self.contract), verifier: Arc::clone(&self.verifier), each_caller: self.each_caller };
+        let authenticate = Authenticate {
+            contract: Arc::new(self.contract),
+            verifier: Arc::clone(&self.verifier),
+            each_caller: self.each_caller,
+        };
         let watch_readiness = async {
             loop {
-                report(&health, &self.names, if is_ready().await { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
+                report(&health, &self.names, if is_ready().await { ServingStatus::Serving } else { ServingStatus::NotServing })
+                    .await;
                 tokio::time::sleep(READINESS_INTERVAL).await;
             }
         };

@@ -1,5 +1,6 @@
 //! PostgreSQL for the tests: an ephemeral cluster for each test process, started from the installed binaries and reached over
 //! a Unix socket, or the server that `TEST_POSTGRES_URL` names.
+#![expect(clippy::disallowed_methods, reason = "the tests are configured by the environment alone")]
 
 use std::{
     env,
@@ -83,8 +84,10 @@ impl Cluster {
     }
 
     fn external(url: &str) -> Self {
-        let (url, parameters) = url.split_once('?').map_or((url, String::new()), |(url, parameters)| (url, format!("?{parameters}")));
-        let (server, _) = url.rsplit_once('/').filter(|(server, _)| server.contains("//")).expect("TEST_POSTGRES_URL names a database");
+        let (url, parameters) =
+            url.split_once('?').map_or((url, String::new()), |(url, parameters)| (url, format!("?{parameters}")));
+        let (server, _) =
+            url.rsplit_once('/').filter(|(server, _)| server.contains("//")).expect("TEST_POSTGRES_URL names a database");
         Self { server: server.to_owned(), parameters, _alive: None }
     }
 
@@ -102,13 +105,18 @@ impl Cluster {
             command
         };
         command.env("PATH", path.expect("a path")).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
+        #[expect(clippy::zombie_processes, reason = "it lives as long as this process, and is told of its end by a pipe")]
         let mut child = command.spawn().expect("a shell");
         let mut folder = String::new();
         let output = child.stdout.take().expect("a pipe");
         BufReader::new(output).read_line(&mut folder).expect("a line");
         let folder = folder.trim();
         assert!(!folder.is_empty(), "no PostgreSQL cluster could be started: see above. {INSTALL}");
-        Self { server: "postgres://postgres@localhost".to_owned(), parameters: format!("?host={folder}"), _alive: child.stdin.take() }
+        Self {
+            server: "postgres://postgres@localhost".to_owned(),
+            parameters: format!("?host={folder}"),
+            _alive: child.stdin.take(),
+        }
     }
 
     fn url(&self, database: &str) -> String {
@@ -116,14 +124,18 @@ impl Cluster {
     }
 }
 
-const INSTALL: &str = "Install it (`apt-get install postgresql`), or set TEST_POSTGRES_URL to a server where databases may be made.";
+const INSTALL: &str =
+    "Install it (`apt-get install postgresql`), or set TEST_POSTGRES_URL to a server where databases may be made.";
 
 /// The folder of `initdb`, where Debian keeps it out of the path. The newest version, where there are several.
 fn binaries() -> Option<PathBuf> {
     let on_path = env::split_paths(&env::var_os("PATH")?).find(|folder| folder.join("initdb").exists());
     let debian = || {
         let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.filter_map(|entry| Some(entry.ok()?.path()));
-        versions.filter(|version| version.join("bin/initdb").exists()).max_by_key(|version| number(version)).map(|version| version.join("bin"))
+        versions
+            .filter(|version| version.join("bin/initdb").exists())
+            .max_by_key(|version| number(version))
+            .map(|version| version.join("bin"))
     };
     let found = on_path.or_else(debian);
     assert!(found.is_some(), "the tests need PostgreSQL. {INSTALL}");

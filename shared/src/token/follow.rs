@@ -69,7 +69,9 @@ pub async fn follow_auth_service(verifier: Arc<Verifier>, interval: Duration, ch
         let mut client = client.clone();
         async move {
             let answer = client.get_jwks(GetJwksRequest {}).await;
-            answer.map(|response| response.into_inner().keys).map_err(|status| format!("{:?}: {}", status.code(), status.message()))
+            answer
+                .map(|response| response.into_inner().keys)
+                .map_err(|status| format!("{:?}: {}", status.code(), status.message()))
         }
     })
     .await

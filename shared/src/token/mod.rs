@@ -307,4 +307,3 @@ fn is_plain(text: &str) -> bool {
 fn seconds(time: DateTime<Utc>) -> f64 {
     time.timestamp_micros() as f64 / 1e6
 }
-
