@@ -146,3 +146,90 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
     let message = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
     Error::internal(format!("a handler panicked: {}", message.unwrap_or_default()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use tonic::Code;
+
+    use super::*;
+    use crate::testing::ErrorLines;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_an_internal_error_and_says_so_in_the_log() {
+        let log = ErrorLines::watch();
+        let status = while_wanted(|| async { panic!("in a reader") as Result<()> }).await.expect_err("a status");
+        assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
+        let status = to_the_end(|| async { panic!("in a writer") as Result<()> }).await.expect_err("a status");
+        assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
+        let lines = log.take();
+        assert!(lines[0].contains("in a reader") && lines[1].contains("in a writer"), "{lines:?}");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_changes_something_comes_to_its_end_when_nobody_waits_for_it() {
+        let (begin, begun) = tokio::sync::oneshot::channel::<()>();
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let channels = Arc::new(std::sync::Mutex::new(Some((begun, end))));
+        let call = tokio::spawn(to_the_end(move || {
+            let (begun, end) = channels.lock().expect("a lock").take().expect("one run");
+            async move {
+                begun.await.expect("a beginning");
+                end.send("the end").expect("a listener");
+                Ok(())
+            }
+        }));
+        tokio::task::yield_now().await;
+        call.abort();
+        assert!(call.await.expect_err("an aborted call").is_cancelled());
+        begin.send(()).expect("a handler that goes on");
+        assert_eq!(ended.await.expect("an end"), "the end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transaction_that_the_engine_gave_up_on_is_tried_again_so_often_and_no_more() {
+        let runs = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&runs);
+        let outcome = to_the_end(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async { Err::<(), _>(Error::Database(sqlx::Error::Database(Box::new(GaveUp)))) }
+        });
+        assert_eq!(outcome.await.expect_err("a status").code(), Code::Unavailable);
+        assert_eq!(runs.load(Ordering::Relaxed), RETRIES + 1);
+    }
+
+    /// PostgreSQL's `deadlock_detected`.
+    #[derive(Debug, thiserror::Error)]
+    #[error("deadlock detected")]
+    struct GaveUp;
+
+    impl sqlx::error::DatabaseError for GaveUp {
+        fn message(&self) -> &'static str {
+            "deadlock detected"
+        }
+
+        fn code(&self) -> Option<std::borrow::Cow<'_, str>> {
+            Some("40P01".into())
+        }
+
+        fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn std::error::Error + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> sqlx::error::ErrorKind {
+            sqlx::error::ErrorKind::Other
+        }
+    }
+}

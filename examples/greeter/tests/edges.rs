@@ -1,0 +1,99 @@
+//! What the transport itself refuses is refused in the same form as everything else.
+#![allow(missing_docs)]
+
+use std::sync::Arc;
+
+use greeter::proto::{GreetRequest, GreetResponse, greeter_service_client::GreeterServiceClient};
+use shared::{
+    Clock, UserId,
+    server::MESSAGE_LIMIT,
+    testing::{Issuer, Running, assert_refused, with_token},
+    token::{KeySet, Verifier},
+};
+use tonic::{Code, Request, Response, Status, transport::Channel};
+use tonic_prost::ProstCodec;
+
+struct App {
+    _running: Running,
+    channel: Channel,
+    token: String,
+}
+
+impl App {
+    async fn start() -> Self {
+        let clock = Clock::system();
+        let issuer = Issuer::new("http://issuer.test", greeter::NAME, clock.clone());
+        let verifier = Arc::new(Verifier::new("http://issuer.test", greeter::NAME, clock.clone()));
+        verifier.set_keys(KeySet::from_jwks(&issuer.jwks()).0);
+        let server = greeter::server(verifier).expect("descriptors");
+        let running = Running::start(|listener, shutdown| async {
+            server.serve(listener, || async { true }, shutdown).await.expect("a server that serves");
+        })
+        .await;
+        let mut claims = issuer.claims(UserId::new(&clock), "alice");
+        claims.scope = "greeter.greet_people".to_owned();
+        Self { channel: running.channel(), _running: running, token: issuer.token(&claims) }
+    }
+
+    fn greeting(&self, name: &str) -> Request<GreetRequest> {
+        with_token(&self.token, GreetRequest { name: name.to_owned() })
+    }
+
+    /// Calls any method with any message.
+    async fn call<M: prost::Message + 'static>(&self, path: &'static str, message: M) -> Result<Response<GreetResponse>, Status> {
+        let mut client = tonic::client::Grpc::new(self.channel.clone());
+        client.ready().await.expect("a server that accepts connections");
+        client.unary(with_token(&self.token, message), path.parse().expect("a path"), ProstCodec::default()).await
+    }
+}
+
+#[tokio::test]
+async fn a_method_that_is_not_there_is_unimplemented_for_everybody() {
+    let app = App::start().await;
+    for path in ["/greeter.v1.GreeterService/Nothing", "/nobody.v1.NobodyService/Nothing", "/"] {
+        let answer = app.call(path, GreetRequest::default()).await;
+        assert_refused(answer, Code::Unimplemented, "METHOD_UNKNOWN", &[]);
+    }
+}
+
+#[tokio::test]
+async fn a_message_of_another_type_or_size_is_the_callers_fault() {
+    let app = App::start().await;
+    // A number where the name is a string.
+    let other = prost_types::Timestamp { seconds: 5, nanos: 0 };
+    let answer = app.call("/greeter.v1.GreeterService/Greet", other).await;
+    assert_refused(answer, Code::InvalidArgument, "MESSAGE_MALFORMED", &[]);
+
+    let mut client = GreeterServiceClient::new(app.channel.clone());
+    let answer = client.greet(app.greeting(&"x".repeat(MESSAGE_LIMIT))).await;
+    assert_refused(answer, Code::ResourceExhausted, "MESSAGE_TOO_LARGE", &[]);
+}
+
+#[tokio::test]
+async fn two_tokens_are_none() {
+    let app = App::start().await;
+    let mut request = app.greeting("Bob");
+    let second = format!("Bearer {}", app.token).parse().expect("a header");
+    request.metadata_mut().append("authorization", second);
+    let answer = GreeterServiceClient::new(app.channel.clone()).greet(request).await;
+    assert_refused(answer, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+}
+
+#[tokio::test]
+async fn a_request_id_comes_back_and_one_is_made_where_there_is_none_of_use() {
+    let app = App::start().await;
+    let mut client = GreeterServiceClient::new(app.channel.clone());
+    let long = "x".repeat(65);
+    for (given, kept) in
+        [(Some("order-17.retry_2"), true), (Some("two words"), false), (Some(long.as_str()), false), (None, false)]
+    {
+        let mut request = app.greeting("Bob");
+        if let Some(given) = given {
+            request.metadata_mut().insert("x-request-id", given.parse().expect("a header"));
+        }
+        let answer = client.greet(request).await.expect("a greeting");
+        let id = answer.metadata().get("x-request-id").expect("a request id").to_str().expect("text");
+        assert_eq!(Some(id) == given, kept, "{given:?}: {id}");
+        assert!(!id.is_empty());
+    }
+}

@@ -1,0 +1,50 @@
+//! The hostile tokens of the verifier's own tests, over the wire: each gets one constant answer.
+#![allow(missing_docs)]
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use chrono::DateTime;
+use greeter::proto::{GreetRequest, greeter_service_client::GreeterServiceClient};
+use shared::{
+    Clock,
+    testing::{ErrorLines, Issuer, Running, with_token},
+    token::{Verifier, follow},
+};
+use tonic::Code;
+
+#[path = "../../../shared/tests/corpus/mod.rs"]
+mod corpus;
+
+#[tokio::test]
+async fn every_hostile_token_gets_the_same_answer() {
+    let log = ErrorLines::watch();
+    let clock = Clock::set_to(DateTime::from_timestamp(1_790_000_000, 0).expect("a time"));
+    // The names that the corpus plays with.
+    let issuer = Issuer::new("https://auth.example.test", "profile-service", clock.clone());
+    let verifier = Arc::new(Verifier::new(&*issuer.name, &*issuer.audience[0], clock));
+    let jwks = corpus::jwks(&issuer);
+    tokio::spawn(follow(Arc::clone(&verifier), Duration::from_mins(1), move || {
+        let jwks = jwks.clone();
+        async move { Ok::<_, String>(jwks) }
+    }));
+    while !verifier.has_keys() {
+        tokio::task::yield_now().await;
+    }
+    let server = greeter::server(verifier).expect("descriptors");
+    let running = Running::start(|listener, shutdown| async {
+        server.serve(listener, || async { true }, shutdown).await.expect("a server that serves");
+    })
+    .await;
+    let mut client = GreeterServiceClient::new(running.channel());
+    let hostile: Vec<_> = corpus::hostile(&issuer).into_iter().filter(corpus::Hostile::travels).collect();
+    assert!(hostile.len() >= 150, "{}", hostile.len());
+    let mut answers = BTreeSet::new();
+    for token in &hostile {
+        let refused = client.greet(with_token(&token.token, GreetRequest { name: "Bob".to_owned() })).await;
+        let status = refused.expect_err(&token.name);
+        assert_eq!(status.code(), Code::Unauthenticated, "{}", token.name);
+        answers.insert((status.message().to_owned(), status.details().to_vec()));
+    }
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    log.assert_none();
+}
