@@ -7,7 +7,7 @@ use std::{
 };
 
 use aws_lc_rs::{
-    aead::{AES_256_GCM, Aad, Nonce, NONCE_LEN, RandomizedNonceKey},
+    aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
     encoding::{AsDer, Pkcs8V1Der},
     rand::{self, SystemRandom},
     rsa::{KeyPair, KeySize},
@@ -69,7 +69,8 @@ impl MasterKey {
     /// Nonce, ciphertext and tag. The key id is authenticated with it, so that no row can pass for another.
     fn seal(&self, kid: &str, secret: &[u8]) -> Result<Vec<u8>> {
         let mut sealed = secret.to_vec();
-        let nonce = self.0.seal_in_place_append_tag(Aad::from(kid), &mut sealed).map_err(|_| Error::internal("a key can't be sealed"))?;
+        let nonce =
+            self.0.seal_in_place_append_tag(Aad::from(kid), &mut sealed).map_err(|_| Error::internal("a key can't be sealed"))?;
         Ok([nonce.as_ref().as_slice(), &sealed].concat())
     }
 
@@ -291,7 +292,9 @@ mod tests {
         assert!(!sealed.windows(6).any(|window| window == b"secret"));
         let mut changed = sealed.clone();
         changed[NONCE_LEN] ^= 1;
-        for (master, kid, sealed) in [(&other, "a", &sealed), (&master, "b", &sealed), (&master, "a", &changed), (&master, "a", &vec![])] {
+        for (master, kid, sealed) in
+            [(&other, "a", &sealed), (&master, "b", &sealed), (&master, "a", &changed), (&master, "a", &vec![])]
+        {
             assert!(matches!(master.open(kid, sealed), Err(KeyError::Sealed(named)) if named == kid));
         }
     }

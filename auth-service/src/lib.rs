@@ -25,10 +25,10 @@ use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 
 use crate::{
-    api::{IdentityApi, KeyApi, TokenApi, UserApi},
+    api::{IdentityApi, KeyApi, SessionApi, TokenApi, UserApi},
     keys::{KeyBits, KeyError, KeyRing, MasterKey},
     passwords::Passwords,
-    proto::{identity_service, key_service, token_service, user_service},
+    proto::{identity_service, key_service, session_service, token_service, user_service},
     sessions::Lifetime,
     tokens::Tokens,
 };
@@ -133,10 +133,11 @@ pub async fn serve(
             strict: settings.strict_refresh,
         }))
         .add(identity_service::guarded(IdentityApi { db: db.clone() }))
+        .add(session_service::guarded(SessionApi { db: db.clone(), clock: clock.clone() }))
         .add(user_service::guarded(UserApi { db: db.clone(), clock, passwords, registration: settings.registration }))
         .add(key_service::guarded(KeyApi { keys: Arc::clone(&keys) }));
 
-    let follow_keys = token::follow(Arc::clone(&verifier), KEY_INTERVAL, || {
+    let following = token::follow(Arc::clone(&verifier), KEY_INTERVAL, || {
         let keys = Arc::clone(&keys);
         async move { keys.reload().await.map(|jwks| keys::shared_jwks(&jwks)) }
     });
@@ -144,12 +145,12 @@ pub async fn serve(
         let (db, verifier) = (db.clone(), Arc::clone(&verifier));
         async move { db.is_reachable().await && verifier.has_keys() }
     };
-    let served = tokio::select! {
-        served = server.serve(listener, is_ready, shutdown) => served,
-        never = follow_keys => match never {},
+    let outcome = tokio::select! {
+        outcome = server.serve(listener, is_ready, shutdown) => outcome,
+        never = following => match never {},
     };
     db.close().await;
-    Ok(served?)
+    Ok(outcome?)
 }
 
 /// Makes a superuser, who may do everything.
@@ -157,13 +158,21 @@ pub async fn serve(
 /// # Errors
 ///
 /// INVALID_ARGUMENT for a name or a password that no user could have, ALREADY_EXISTS where the name is taken.
-pub async fn create_superuser(db: &Db, clock: &Clock, username: &str, email: &str, password: &str, shortest_password: usize) -> Result<(), Error> {
+pub async fn create_superuser(
+    db: &Db,
+    clock: &Clock,
+    username: &str,
+    email: &str,
+    password: &str,
+    shortest_password: usize,
+) -> Result<(), Error> {
     let email = usernames::Email::new(email);
     let username = usernames::Username::new("username", username, email.as_ref())?;
     let names = vec![username.shown.clone(), email.as_ref().map(|email| email.shown.clone()).unwrap_or_default()];
     let password_hash = Passwords::new(shortest_password).hash_new("password", password, names).await?;
     let (first_name, last_name) = Default::default();
     let mut tx = db.begin().await?;
-    users::create(&mut tx, clock, &users::NewUser { username, email, first_name, last_name, password_hash, is_superuser: true }).await?;
+    users::create(&mut tx, clock, &users::NewUser { username, email, first_name, last_name, password_hash, is_superuser: true })
+        .await?;
     tx.commit().await
 }

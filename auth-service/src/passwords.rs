@@ -92,7 +92,11 @@ impl Passwords {
         }
         self.run(move || {
             if is_easily_guessed(&password, &names) {
-                return Err(Error::invalid(field, "password.not_common", "is too easily guessed: a longer one of several words is better"));
+                return Err(Error::invalid(
+                    field,
+                    "password.not_common",
+                    "is too easily guessed: a longer one of several words is better",
+                ));
             }
             hash(&password)
         })

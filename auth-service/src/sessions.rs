@@ -56,6 +56,8 @@ pub enum Reason {
     Expired,
     /// A spent refresh token came back: one of the two who have it is a thief.
     Reuse,
+    /// Its user, or an administrator, ended it from elsewhere.
+    Revoked,
     /// The password was changed from another session.
     PasswordChanged,
     /// The user is not active any more.
@@ -68,6 +70,7 @@ impl Reason {
             Self::Logout => "LOGOUT",
             Self::Expired => "EXPIRED",
             Self::Reuse => "REUSE",
+            Self::Revoked => "REVOKED",
             Self::PasswordChanged => "PASSWORD_CHANGED",
             Self::UserInactive => "USER_INACTIVE",
         }
@@ -145,17 +148,43 @@ pub fn judge(session: &Session, user_is_active: bool, presented: Presented, now:
     }
 }
 
+/// Where a session stands in a list, the newest first: when it was opened, in microseconds since 1970, and its id.
+pub type Place = (i64, SessionId);
+
 impl Session {
+    /// Where it stands in a list.
+    pub fn place(&self) -> Place {
+        (self.create_time.timestamp_micros(), self.session_id)
+    }
+
+    /// The session with its next generation, which `presented` has asked for and whose refresh token the key `kid` signs.
+    #[must_use]
+    pub fn rotated(&self, presented: Presented, kid: &str, now: DateTime<Utc>, lifetime: Lifetime) -> Self {
+        let mut request_hashes = self.request_hashes.clone();
+        request_hashes.resize(usize::try_from(REMEMBERED).unwrap_or_default() * 32, 0);
+        // Nothing hashes to zeros, so they stand for a request without an id.
+        request_hashes[slot(self.generation)].copy_from_slice(&presented.request.unwrap_or_default());
+        Self {
+            generation: self.generation + 1,
+            kid: kid.to_owned(),
+            rotated_at: now,
+            replays: 0,
+            request_hashes,
+            idle_expires_at: (now + lifetime.idle).min(self.absolute_expires_at),
+            ..self.clone()
+        }
+    }
+
     /// True where `request` is what rotated `generation`.
     fn remembers(&self, generation: i64, request: [u8; 32]) -> bool {
-        self.generation - generation <= REMEMBERED && self.request_hashes.get(place(generation)) == Some(&request)
+        self.generation - generation <= REMEMBERED && self.request_hashes.get(slot(generation)) == Some(&request)
     }
 }
 
 /// Where the hash of the request that rotated a generation is kept.
-fn place(generation: i64) -> std::ops::Range<usize> {
-    let slot = usize::try_from(generation.rem_euclid(REMEMBERED)).unwrap_or_default();
-    slot * 32..(slot + 1) * 32
+fn slot(generation: i64) -> std::ops::Range<usize> {
+    let index = usize::try_from(generation.rem_euclid(REMEMBERED)).unwrap_or_default();
+    index * 32..(index + 1) * 32
 }
 
 macro_rules! columns {
@@ -170,7 +199,14 @@ macro_rules! columns {
 /// # Errors
 ///
 /// Those of the database.
-pub async fn create(tx: &mut Tx, clock: &Clock, user_id: UserId, kid: &str, origin: &Origin, lifetime: Lifetime) -> Result<Session> {
+pub async fn create(
+    tx: &mut Tx,
+    clock: &Clock,
+    user_id: UserId,
+    kid: &str,
+    origin: &Origin,
+    lifetime: Lifetime,
+) -> Result<Session> {
     let now = tx.now(clock).await?;
     let query = tx.query(concat!(
         "INSERT INTO sessions (session_id, user_id, client_id, gen, kid, rotated_at, replays, request_hashes, status,
@@ -205,6 +241,37 @@ pub async fn find(on: impl Executor<'_>, session_id: SessionId) -> Result<Option
     Ok(query.bind(session_id).optional().await?)
 }
 
+/// The sessions of one user that have neither ended nor expired by `now`, the newest first, after the given one.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn list(
+    on: impl Executor<'_>,
+    user_id: UserId,
+    now: DateTime<Utc>,
+    after: Option<Place>,
+    limit: i64,
+) -> Result<Vec<Session>> {
+    let (time, session_id) = boundary(after);
+    let query = on.query(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM sessions WHERE user_id = $1 AND status = 'ACTIVE' AND idle_expires_at > $2 AND absolute_expires_at > $2
+             AND (create_time, session_id) < ($3, $4) ORDER BY create_time DESC, session_id DESC LIMIT $5"
+    ));
+    Ok(query.bind(user_id).bind(now).bind(time).bind(session_id).bind(limit).all().await?)
+}
+
+/// The place that a list goes on after, within the times that both engines know. The first page begins after the end of time.
+fn boundary(after: Option<Place>) -> (DateTime<Utc>, SessionId) {
+    /// The last microsecond of the year 9999.
+    const LAST: i64 = 253_402_300_799_999_999;
+    let (micros, session_id) = after.unwrap_or((LAST, Uuid::max().into()));
+    let time = DateTime::from_timestamp_micros(micros.clamp(0, LAST));
+    (time.expect("a time of the years 1970 to 9999"), session_id)
+}
+
 /// The session with this id, which nobody else changes until the transaction ends.
 ///
 /// # Errors
@@ -220,18 +287,22 @@ pub async fn lock(tx: &mut Tx, session_id: SessionId) -> Result<Option<Session>>
 /// # Errors
 ///
 /// Those of the database.
-pub async fn rotate(tx: &mut Tx, old: &Session, presented: Presented, kid: &str, now: DateTime<Utc>, lifetime: Lifetime) -> Result<Session> {
-    let mut hashes = old.request_hashes.clone();
-    hashes.resize(usize::try_from(REMEMBERED).unwrap_or_default() * 32, 0);
-    // Nothing hashes to zeros, so they stand for a request without an id.
-    hashes[place(old.generation)].copy_from_slice(&presented.request.unwrap_or_default());
+pub async fn rotate(
+    tx: &mut Tx,
+    old: &Session,
+    presented: Presented,
+    kid: &str,
+    now: DateTime<Utc>,
+    lifetime: Lifetime,
+) -> Result<Session> {
+    let new = old.rotated(presented, kid, now, lifetime);
     let query = tx.query(concat!(
-        "UPDATE sessions SET gen = gen + 1, kid = $2, rotated_at = $3, replays = 0, request_hashes = $4, idle_expires_at = $5
+        "UPDATE sessions SET gen = $2, kid = $3, rotated_at = $4, replays = $5, request_hashes = $6, idle_expires_at = $7
          WHERE session_id = $1 RETURNING ",
         columns!()
     ));
-    let idle_expires_at = (now + lifetime.idle).min(old.absolute_expires_at);
-    Ok(query.bind(old.session_id).bind(kid).bind(now).bind(hashes).bind(idle_expires_at).one().await?)
+    let query = query.bind(new.session_id).bind(new.generation).bind(new.kid).bind(new.rotated_at).bind(new.replays);
+    Ok(query.bind(new.request_hashes).bind(new.idle_expires_at).one().await?)
 }
 
 /// Counts a replay of the locked session.
@@ -261,9 +332,8 @@ pub async fn end(tx: &mut Tx, session_id: SessionId, reason: Reason) -> Result<(
 ///
 /// Those of the database.
 pub async fn end_others(tx: &mut Tx, user_id: UserId, kept: Option<SessionId>, reason: Reason) -> Result<()> {
-    let query = tx.query(
-        "UPDATE sessions SET status = 'ENDED', reason = $3 WHERE user_id = $1 AND session_id <> $2 AND status = 'ACTIVE'",
-    );
+    let query = tx
+        .query("UPDATE sessions SET status = 'ENDED', reason = $3 WHERE user_id = $1 AND session_id <> $2 AND status = 'ACTIVE'");
     query.bind(user_id).bind(kept.unwrap_or(Uuid::nil().into())).bind(reason.name()).execute().await?;
     Ok(())
 }
@@ -282,7 +352,7 @@ mod tests {
     fn session() -> Session {
         let mut hashes = vec![0; 16 * 32];
         for generation in 0..5 {
-            hashes[place(generation)].copy_from_slice(&presented(generation, Some(generation)).request.expect("a hash"));
+            hashes[slot(generation)].copy_from_slice(&presented(generation, Some(generation)).request.expect("a hash"));
         }
         Session {
             session_id: Uuid::nil().into(),
@@ -336,10 +406,17 @@ mod tests {
     }
 
     #[test]
+    fn a_list_goes_on_after_any_place_that_a_client_makes_up() {
+        let session_id = Uuid::max().into();
+        assert_eq!(boundary(None), boundary(Some((i64::MAX, session_id))));
+        assert_eq!(boundary(Some((i64::MIN, session_id))).0, DateTime::UNIX_EPOCH);
+    }
+
+    #[test]
     fn what_rotated_a_generation_is_forgotten_after_sixteen() {
         let mut session = session();
         session.generation = 20;
-        // The place of generation 4 is the place of generation 20.
+        // The slot of generation 4 is the slot of generation 20.
         assert_eq!(judge(&session, true, presented(4, Some(4)), at(50), false), Verdict::LateDuplicate);
         session.generation = 21;
         assert_eq!(judge(&session, true, presented(4, Some(4)), at(50), false), Verdict::Reuse);

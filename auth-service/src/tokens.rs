@@ -12,12 +12,7 @@ use shared::{
     token::{self, ACCESS_TOKEN_TYPE, Claims},
 };
 
-use crate::{
-    keys::KeyRing,
-    permissions,
-    sessions::Session,
-    users::User,
-};
+use crate::{keys::KeyRing, permissions, sessions::Session, users::User};
 
 const REFRESH_TOKEN_TYPE: &str = "rt+jwt";
 
@@ -86,10 +81,8 @@ impl Tokens {
         let active = Arc::clone(keys.active()?);
         let named = keys.find(&session.kid).ok_or_else(|| Error::internal("the key of a refresh token is gone"))?;
         let (named, refresh, access) = (Arc::clone(named), self.refresh_claims(session), self.access_claims(user, session, now));
-        let (access_token, refresh_token) = sign(move || {
-            Ok((active.sign(ACCESS_TOKEN_TYPE, &access)?, named.sign(REFRESH_TOKEN_TYPE, &refresh)?))
-        })
-        .await?;
+        let (access_token, refresh_token) =
+            sign(move || Ok((active.sign(ACCESS_TOKEN_TYPE, &access)?, named.sign(REFRESH_TOKEN_TYPE, &refresh)?))).await?;
         let refresh_expires_in = session.idle_expires_at - now;
         Ok(Issued { access_token, expires_in: self.access_lifetime, refresh_token, refresh_expires_in })
     }

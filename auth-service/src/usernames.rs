@@ -8,7 +8,7 @@ use shared::{Error, Result};
 pub struct Username {
     /// How it is shown.
     pub shown: String,
-    /// RFC 8265, UsernameCaseMapped.
+    /// RFC 8265, `UsernameCaseMapped`.
     pub key: String,
 }
 
@@ -22,7 +22,11 @@ impl Username {
     pub fn new(field: &str, username: &str, email: Option<&Email>) -> Result<Self> {
         let key = key(username).ok_or_else(|| not_a_username(field))?;
         if key.contains('@') && email.is_none_or(|email| email.key != key) {
-            return Err(Error::invalid(field, "username.own_email", "may hold an @ only where it is the user's own e-mail address"));
+            return Err(Error::invalid(
+                field,
+                "username.own_email",
+                "may hold an @ only where it is the user's own e-mail address",
+            ));
         }
         Ok(Self { shown: username.to_owned(), key })
     }
@@ -60,7 +64,8 @@ mod tests {
 
     #[test]
     fn spellings_that_rfc_8265_compares_as_equal_have_one_key() {
-        for (one, other) in [("Alice", "alice"), ("ＡＬＩＣＥ", "alice"), ("Ångström", "A\u{30a}ngström"), ("ΣΊΣΥΦΟΣ", "σίσυφοσ")] {
+        for (one, other) in [("Alice", "alice"), ("ＡＬＩＣＥ", "alice"), ("Ångström", "A\u{30a}ngström"), ("ΣΊΣΥΦΟΣ", "σίσυφοσ")]
+        {
             assert_eq!(key(one), key(other), "{one} {other}");
             assert!(key(one).is_some(), "{one}");
         }

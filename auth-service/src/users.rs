@@ -98,13 +98,11 @@ pub async fn create(tx: &mut Tx, clock: &Clock, new: &NewUser) -> Result<User> {
         .bind(now)
         .optional()
         .await?;
-    match user {
-        Some(user) => Ok(user),
-        None => {
-            let found = find_by_key(&mut *tx, &new.username.key).await?;
-            Err(if found.is_some() { username_taken("username") } else { email_taken("email") })
-        }
+    if let Some(user) = user {
+        return Ok(user);
     }
+    let found = find_by_key(&mut *tx, &new.username.key).await?;
+    Err(if found.is_some() { username_taken("username") } else { email_taken("email") })
 }
 
 /// The user with this id.
@@ -142,7 +140,13 @@ pub async fn find_by_login(on: impl Executor<'_>, login: &str) -> Result<Option<
 /// # Errors
 ///
 /// Those of the database.
-pub async fn list(on: impl Executor<'_>, prefix: &str, inactive_too: bool, after: Option<&Vec<u8>>, limit: i64) -> Result<Vec<User>> {
+pub async fn list(
+    on: impl Executor<'_>,
+    prefix: &str,
+    inactive_too: bool,
+    after: Option<&Vec<u8>>,
+    limit: i64,
+) -> Result<Vec<User>> {
     let query = on.query(select!(
         "WHERE username_key >= $1 AND username_key < $2 AND username_key > $3 AND (is_active OR $4) ORDER BY username_key LIMIT $5"
     ));
@@ -223,7 +227,10 @@ async fn find_by_key(on: impl Executor<'_>, username_key: &str) -> Result<Option
 }
 
 fn username_taken(field: &str) -> Error {
-    Error::AlreadyExists(Reason::UsernameTaken, Violation::new(field, "username.unique", "this username is taken, in this or in another spelling"))
+    Error::AlreadyExists(
+        Reason::UsernameTaken,
+        Violation::new(field, "username.unique", "this username is taken, in this or in another spelling"),
+    )
 }
 
 fn email_taken(field: &str) -> Error {

@@ -2,11 +2,10 @@
 
 use shared::{Caller, Db, Error, Result, error::Reason};
 
-use super::{timestamp, users::user_message};
+use super::{sessions::session_message, users::user_message};
 use crate::{
-    proto::{self, WhoAmIRequest, WhoAmIResponse, identity_service},
-    sessions::{self, Session},
-    users,
+    proto::{WhoAmIRequest, WhoAmIResponse, identity_service},
+    sessions, users,
 };
 
 pub(crate) struct IdentityApi {
@@ -23,20 +22,9 @@ impl identity_service::Handlers for IdentityApi {
         };
         Ok(WhoAmIResponse {
             user: Some(user_message(user)),
-            session: session.map(session_message),
+            session: session.map(|session| session_message(session, &caller)),
             groups: caller.groups().to_vec(),
             permissions: caller.scope().split_ascii_whitespace().map(str::to_owned).collect(),
         })
-    }
-}
-
-fn session_message(session: Session) -> proto::Session {
-    proto::Session {
-        session_id: session.session_id.to_string(),
-        user_agent: session.user_agent,
-        address: session.address,
-        create_time: Some(timestamp(session.create_time)),
-        last_use_time: Some(timestamp(session.rotated_at)),
-        expire_time: Some(timestamp(session.idle_expires_at)),
     }
 }

@@ -2,6 +2,7 @@
 
 mod identity;
 mod keys;
+mod sessions;
 mod tokens;
 mod users;
 
@@ -10,6 +11,7 @@ use prost_types::Timestamp;
 
 pub(crate) use identity::IdentityApi;
 pub(crate) use keys::KeyApi;
+pub(crate) use sessions::SessionApi;
 pub(crate) use tokens::TokenApi;
 pub(crate) use users::UserApi;
 

@@ -11,7 +11,8 @@ use super::timestamp;
 use crate::{
     passwords::Passwords,
     proto::{
-        self, ChangePasswordRequest, GetUserRequest, ListUsersRequest, ListUsersResponse, RegisterRequest, UpdateUserRequest, user_service,
+        self, ChangePasswordRequest, GetUserRequest, ListUsersRequest, ListUsersResponse, RegisterRequest, UpdateUserRequest,
+        user_service,
     },
     sessions,
     usernames::{self, Email, Username},

@@ -5,7 +5,8 @@ use auth_service::{
     keys::MasterKey,
     proto::{
         LoginRequest, LoginResponse, RegisterRequest, User, identity_service_client::IdentityServiceClient,
-        key_service_client::KeyServiceClient, token_service_client::TokenServiceClient, user_service_client::UserServiceClient,
+        key_service_client::KeyServiceClient, session_service_client::SessionServiceClient,
+        token_service_client::TokenServiceClient, user_service_client::UserServiceClient,
     },
 };
 use chrono::DateTime;
@@ -82,6 +83,11 @@ impl App {
         Actor { user, login: self.login(username).await, channel: self.server.channel() }
     }
 
+    /// Somebody who is signed in, signed in once more.
+    pub(crate) async fn again(&self, actor: &Actor) -> Actor {
+        Actor { user: actor.user.clone(), login: self.login(&actor.user.username).await, channel: self.server.channel() }
+    }
+
     /// A new superuser, signed in.
     pub(crate) async fn superuser(&self, username: &str) -> Actor {
         auth_service::create_superuser(&self.database.open(), &self.clock, username, "", PASSWORD, 15)
@@ -106,6 +112,10 @@ impl Actor {
 
     pub(crate) fn identity(&self) -> IdentityServiceClient<InterceptedService<Channel, Bearer>> {
         IdentityServiceClient::with_interceptor(self.channel.clone(), self.bearer())
+    }
+
+    pub(crate) fn sessions(&self) -> SessionServiceClient<InterceptedService<Channel, Bearer>> {
+        SessionServiceClient::with_interceptor(self.channel.clone(), self.bearer())
     }
 
     fn bearer(&self) -> Bearer {

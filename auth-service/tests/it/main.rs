@@ -3,6 +3,8 @@
 
 mod app;
 mod guards;
+mod refresh_model;
+mod revocation;
 mod sessions;
 mod starting;
 mod users;

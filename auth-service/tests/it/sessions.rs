@@ -1,4 +1,4 @@
-//! Login, Refresh, Logout, WhoAmI, and the keys that verify what they hand out.
+//! Login, Refresh, Logout, `WhoAmI`, and the keys that verify what they hand out.
 
 use auth_service::proto::{
     ChangePasswordRequest, GetJwksRequest, LoginRequest, LogoutRequest, RefreshRequest, RefreshResponse, WhoAmIRequest,
@@ -141,7 +141,7 @@ on_both_engines! {
         let alice = app.user("alice").await;
         let good = &alice.login.refresh_token;
         let (message, signature) = good.rsplit_once('.').expect("a signature");
-        let flipped = if signature.starts_with('A') { format!("B{}", &signature[1..]) } else { format!("A{}", &signature[1..]) };
+        let flipped = signature.strip_prefix('A').map_or(format!("A{}", &signature[1..]), |rest| format!("B{rest}"));
         for forged in [format!("{message}.{flipped}"), alice.login.access_token.clone(), "x".to_owned(), format!("{message}.")] {
             assert_refresh_refused(refresh(&app, &forged, None).await);
         }

@@ -5,12 +5,15 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use auth_service::{MIGRATIONS, keys::MasterKey};
+use auth_service::{MIGRATIONS, keys::MasterKey, proto::LoginRequest};
 use shared::{
     db::Executor,
     migrations, on_both_engines,
     testing::{Engine, TestDatabase},
 };
+use tokio::task::JoinSet;
+
+use crate::app::{App, PASSWORD};
 
 struct Fresh(TestDatabase);
 
@@ -124,7 +127,26 @@ fn a_database_that_can_t_be_reached_or_named_is_said() {
         ("mysql://root@localhost/test", "the database URL must begin with `sqlite:` or `postgres:`"),
         ("sqlite::memory:", "an in-memory SQLite database can't be served"),
     ] {
-        let output = process(&["serve", "--database-url", url]).env("MASTER_KEY", MasterKey::generate()).output().expect("a process");
+        let output =
+            process(&["serve", "--database-url", url]).env("MASTER_KEY", MasterKey::generate()).output().expect("a process");
         assert_fails(&output, sentence);
+    }
+}
+
+#[tokio::test]
+async fn calls_in_flight_come_to_their_end_when_the_service_stops() {
+    let app = App::start(Engine::Sqlite).await;
+    app.register("alice").await;
+    let mut logins = JoinSet::new();
+    for _ in 0..8 {
+        let mut tokens = app.tokens();
+        let request = LoginRequest { username: "alice".to_owned(), password: PASSWORD.to_owned() };
+        logins.spawn(async move { tokens.login(request).await });
+    }
+    // The first answer is there when the others are under way: hashes are computed a few at a time.
+    let first = logins.join_next().await.expect("a login").expect("no panic");
+    let (others, ()) = tokio::join!(logins.join_all(), app.server.stop());
+    for answer in others.into_iter().chain([first]) {
+        answer.expect("an answer");
     }
 }

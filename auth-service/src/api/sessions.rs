@@ -1,0 +1,61 @@
+//! `auth.v1.SessionService`.
+
+use shared::{Caller, Clock, Db, Error, Result, SessionId, UserId, page::Page};
+
+use super::timestamp;
+use crate::{
+    proto::{self, ListSessionsRequest, ListSessionsResponse, RevokeAllSessionsRequest, RevokeSessionRequest, session_service},
+    sessions::{self, Reason, Session},
+    users,
+};
+
+pub(crate) struct SessionApi {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+}
+
+impl session_service::Handlers for SessionApi {
+    async fn list_sessions(&self, caller: Caller, request: ListSessionsRequest) -> Result<ListSessionsResponse> {
+        let user_id = UserId::parse("user_id", &request.user_id)?;
+        let page = Page::of(request.page_size, &request.page_token, ("ListSessions", user_id))?;
+        let found = sessions::list(&self.db, user_id, self.clock.now(), page.after().copied(), page.limit()).await?;
+        if found.is_empty() {
+            users::find(&self.db, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        }
+        let (found, next_page_token) = page.cut(found, Session::place)?;
+        let sessions = found.into_iter().map(|session| session_message(session, &caller)).collect();
+        Ok(ListSessionsResponse { sessions, next_page_token })
+    }
+
+    async fn revoke_session(&self, _: Caller, request: RevokeSessionRequest) -> Result<()> {
+        let user_id = UserId::parse("user_id", &request.user_id)?;
+        let session_id = SessionId::parse("session_id", &request.session_id)?;
+        let mut tx = self.db.begin().await?;
+        let found = sessions::find(&mut tx, session_id).await?.filter(|session| session.user_id == user_id);
+        found.ok_or_else(|| Error::not_found("session_id"))?;
+        sessions::end(&mut tx, session_id, Reason::Revoked).await?;
+        tx.commit().await
+    }
+
+    async fn revoke_all_sessions(&self, caller: Caller, request: RevokeAllSessionsRequest) -> Result<()> {
+        let user_id = UserId::parse("user_id", &request.user_id)?;
+        let kept = caller.session_id().filter(|_| request.keep_current);
+        let mut tx = self.db.begin().await?;
+        // A Login takes the same lock: its session is there to be ended, or begins afterwards.
+        users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        sessions::end_others(&mut tx, user_id, kept, Reason::Revoked).await?;
+        tx.commit().await
+    }
+}
+
+pub(super) fn session_message(session: Session, caller: &Caller) -> proto::Session {
+    proto::Session {
+        session_id: session.session_id.to_string(),
+        user_agent: session.user_agent,
+        address: session.address,
+        create_time: Some(timestamp(session.create_time)),
+        last_use_time: Some(timestamp(session.rotated_at)),
+        expire_time: Some(timestamp(session.idle_expires_at)),
+        is_current: caller.session_id() == Some(session.session_id),
+    }
+}
