@@ -86,7 +86,10 @@ impl Server {
     ///
     /// Descriptors that are none.
     pub fn new(verifier: Arc<Verifier>, descriptors: &'static [u8]) -> Result<Self, ReflectionError> {
-        let reflection = || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(descriptors);
+        let reflection = || {
+            let builder = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(descriptors);
+            builder.register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
         let mut contract = Contract::default();
         contract.extend(STANDARD);
         let mut routes = Routes::builder();

@@ -1,0 +1,392 @@
+"""Drives the quickstart with real clients, and asserts everything they print.
+
+grpcurl and buf curl know nothing but what the services tell by reflection; Python has stubs that grpcio-tools makes from the
+protos. All three play the same scenario, and then the quickstart is stopped, killed and started again on the same data.
+"""
+
+import base64
+import importlib
+import json
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from pathlib import Path
+
+import grpc
+from google.protobuf import any_pb2, json_format
+from google.protobuf.message_factory import GetMessageClass
+from google.rpc import error_details_pb2, status_pb2
+from grpc_tools import protoc
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 60  # seconds for anything at all
+PASSWORD = "seven blue cafes of tin"
+HEALTH = "grpc.health.v1.Health"
+
+
+class Like:
+    """Equals every string that matches the pattern, so that whole answers can be compared."""
+
+    def __init__(self, pattern):
+        self.pattern = pattern
+
+    def __eq__(self, other):
+        return isinstance(other, str) and re.fullmatch(self.pattern, other) is not None
+
+    def __repr__(self):
+        return f"/{self.pattern}/"
+
+
+UUID = Like(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+TIME = Like(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+ETAG = Like(r'".+"')
+JWT = Like(r"[\w-]+\.[\w-]+\.[\w-]+")
+
+
+class Report:
+    """One line a step, and a count at the end."""
+
+    passed = failed = 0
+
+    def check(self, step, actual, expected):
+        if actual == expected:
+            self.passed += 1
+            print(f"ok      {step}")
+        else:
+            self.failed += 1
+            print(f"FAILED  {step}\n        expected {expected}\n        got      {actual}")
+        return actual
+
+    def play(self, part, *arguments):
+        """A part that can't go on is one failure, and the next part is played all the same."""
+        try:
+            part(*arguments, self)
+        except Exception:
+            self.failed += 1
+            traceback.print_exc(file=sys.stdout)
+
+
+class Quickstart:
+    """The program under test, from its first line of output to its end."""
+
+    def __init__(self, folder):
+        self.errors = open(folder / "stderr", "a+")
+        listen = ["--auth-listen", "127.0.0.1:0", "--profile-listen", "127.0.0.1:0"]
+        command = [ROOT / "target/debug/quickstart", "--data-dir", folder / "data", *listen]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors, text=True)
+        try:
+            self.said = self._read_greeting()
+        except BaseException:
+            self.kill()
+            raise
+        self.auth, self.profile = self.said["auth-service"], self.said["profile-service"]
+
+    def _read_greeting(self):
+        """The words before the first empty line: it is printed once both services serve."""
+        deadline = threading.Timer(PATIENCE, self.process.kill)
+        deadline.start()
+        said = {}
+        for line in self.process.stdout:
+            if not line.strip():
+                deadline.cancel()
+                return said
+            if words := re.fullmatch(r"([\w-]+)\s+(\S+)\n", line):
+                said[words[1]] = words[2]
+        deadline.cancel()
+        raise RuntimeError(f"the quickstart did not start:\n{self.log()}")
+
+    def stop(self):
+        """Asks it to stop, and answers its exit code."""
+        self.process.terminate()
+        return self.process.wait(PATIENCE)
+
+    def kill(self):
+        self.process.kill()
+        return self.process.wait(PATIENCE)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+        self.process.stdout.close()
+        self.errors.close()
+
+    def log(self):
+        self.errors.seek(0)
+        return self.errors.read()
+
+
+class Client:
+    def mask(self, *paths):
+        """A field mask in the JSON form of protobuf: one string, in camel case."""
+        return ",".join(re.sub("_(.)", lambda letter: letter[1].upper(), path) for path in paths)
+
+
+class Python(Client):
+    """grpcio, with stubs made from the protos."""
+
+    name, user, user_agent = "grpcio", "carol", Like("grpc-python/.+")
+
+    def __init__(self, folder):
+        stubs = folder / "stubs"
+        stubs.mkdir()
+        # The protos of google are in googleapis-common-protos already.
+        protos, third_party = ROOT / "proto", ROOT / "proto/third_party"
+        files = [file for name in ("access", "auth", "profile") for file in protos.glob(f"{name}/**/*.proto")]
+        files += third_party.glob("buf/**/*.proto")
+        includes = [f"-I{folder}" for folder in (third_party, protos, Path(protoc.__file__).parent / "_proto")]
+        if protoc.main(["protoc", *includes, f"--python_out={stubs}", f"--grpc_python_out={stubs}", *map(str, files)]) != 0:
+            raise RuntimeError("protoc failed")
+        # Python has a module `profile` itself, which gives way to nothing less than a package with this file.
+        (stubs / "profile/__init__.py").touch()
+        sys.path.insert(0, str(stubs))
+        modules = [".".join(file.relative_to(stubs).with_suffix("").parts) for file in stubs.rglob("*_pb2.py")]
+        self.services, self.stubs = {}, {}
+        for module in [*modules, "grpc_health.v1.health_pb2"]:
+            stub_module = importlib.import_module(f"{module}_grpc")
+            for name, service in importlib.import_module(module).DESCRIPTOR.services_by_name.items():
+                self.services[service.full_name] = service
+                self.stubs[service.full_name] = getattr(stub_module, f"{name}Stub")
+
+    def call(self, address, method, request, token=None):
+        service, name = method.split("/")
+        kind = GetMessageClass(self.services[service].methods_by_name[name].input_type)
+        message = json_format.ParseDict(request, kind())
+        metadata = [("authorization", f"Bearer {token}")] if token else []
+        with grpc.insecure_channel(address) as channel:
+            try:
+                answer = getattr(self.stubs[service](channel), name)(message, metadata=metadata, timeout=PATIENCE)
+            except grpc.RpcError as error:
+                trailers = dict(error.trailing_metadata())
+                status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+                return refusal(error.code().name, [(detail.type_url, detail.value) for detail in status.details])
+        return json_format.MessageToDict(answer)
+
+    def methods(self, prefix):
+        return sorted(f"{name}/{m.name}" for name, s in self.services.items() if name.startswith(prefix) for m in s.methods)
+
+
+class Command(Client):
+    """A client that is a program: it prints its answer to stdout, or a refusal to stderr, as JSON."""
+
+    def call(self, address, method, request, token=None):
+        header = ["-H", f"authorization: Bearer {token}"] if token else []
+        done = self.run([*header, "-d", json.dumps(request)], address, method)
+        if done.returncode == 0:
+            return json.loads(done.stdout)
+        try:
+            return self.refusal(json.loads(done.stderr))
+        except ValueError:
+            return {"printed": done.stderr, "exit code": done.returncode}
+
+    def run(self, flags, address, *words):
+        command = self.command(flags, address, *words)
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE)
+
+
+class Grpcurl(Command):
+    """Speaks reflection v1alpha."""
+
+    name, user, user_agent = "grpcurl", "alice", Like("grpcurl/.+")
+
+    def command(self, flags, address, *words):
+        return ["grpcurl", "-plaintext", "-format-error", *flags, address, *words]
+
+    def mask(self, *paths):
+        # This version takes a mask only as the message that it is.
+        return {"paths": paths}
+
+    def refusal(self, error):
+        code = next(code.name for code in grpc.StatusCode if code.value[0] == error["code"])
+        return refusal(code, [(detail["@type"], self.detail(detail)) for detail in error["details"]])
+
+    def detail(self, printed):
+        """A detail is printed as JSON where reflection knows its type, and as bytes where it does not."""
+        if "@value" in printed:
+            return base64.b64decode(printed["@value"])
+        return json_format.ParseDict(printed, any_pb2.Any()).value
+
+    def methods(self, address, prefix):
+        services = [name for name in self.run([], address, "list").stdout.split() if name.startswith(prefix)]
+        methods = [method for name in services for method in self.run([], address, "list", name).stdout.split()]
+        return sorted("/".join(method.rsplit(".", 1)) for method in methods)
+
+
+class BufCurl(Command):
+    """Speaks reflection v1."""
+
+    name, user, user_agent = "buf curl", "bob", Like(".*buf/.+")
+
+    def command(self, flags, address, *words):
+        plain_grpc = ["--protocol", "grpc", "--http2-prior-knowledge", "--reflect", "--reflect-protocol", "grpc-v1"]
+        return ["buf", "curl", *plain_grpc, *flags, "/".join([f"http://{address}", *words])]
+
+    def refusal(self, error):
+        # Its base64 has no padding, and too much does no harm.
+        return refusal(error["code"].upper(), [(d["type"], base64.b64decode(d["value"] + "==")) for d in error["details"]])
+
+    def methods(self, address, prefix):
+        return sorted(line for line in self.run(["--list-methods"], address).stdout.split() if line.startswith(prefix))
+
+
+def refusal(code, details):
+    """A refusal in one form, whichever client has printed it: `details` are those of google.rpc.Status, as (type, bytes)."""
+    found = {"refused": code}
+    for kind, value in details:
+        match kind.rsplit("/", 1)[-1]:
+            case "google.rpc.ErrorInfo":
+                info = error_details_pb2.ErrorInfo.FromString(value)
+                found |= {"reason": info.reason, "domain": info.domain, "metadata": dict(info.metadata)}
+            case "google.rpc.BadRequest":
+                violations = error_details_pb2.BadRequest.FromString(value).field_violations
+                found["violations"] = [(violation.field, violation.reason) for violation in violations]
+    return found
+
+
+def refused(code, reason, **more):
+    return {"refused": code, "reason": reason, "domain": "access.v1", "metadata": {}} | more
+
+
+def user(name, **more):
+    return {"userId": UUID, "username": name, "isActive": True, "createTime": TIME, "updateTime": TIME, "etag": ETAG} | more
+
+
+def note(title, visibility="VISIBILITY_PRIVATE"):
+    known = {"userId": UUID, "noteId": UUID, "createTime": TIME, "updateTime": TIME, "etag": ETAG}
+    return known | {"title": title, "visibility": visibility}
+
+
+def request_note(title, **more):
+    return {"userId": "me", "note": {"title": title} | more}
+
+
+def tokens(**more):
+    token = {"tokenType": "Bearer", "accessToken": JWT, "expiresIn": 600, "refreshToken": JWT, "refreshExpiresIn": 1209600}
+    return token | more
+
+
+def walk(client, quickstart, report):
+    """Everything a new user does, and is not let do, on one visit."""
+    auth, profile, name = quickstart.auth, quickstart.profile, client.user
+
+    def check(step, address, method, request, expected, token=None):
+        return report.check(f"{client.name}: {step}", client.call(address, method, request, token), expected)
+
+    for address in (auth, profile):
+        check("health", address, f"{HEALTH}/Check", {}, {"status": "SERVING"})
+
+    credentials = {"username": name, "password": PASSWORD}
+    check("register", auth, "auth.v1.UserService/Register", credentials, user(name))
+    login = tokens(user=user(name, lastLoginTime=TIME))
+    login = check("log in", auth, "auth.v1.TokenService/Login", credentials, login)
+    token = login["accessToken"]
+    session = {"sessionId": UUID, "userAgent": client.user_agent, "address": "127.0.0.1", "isCurrent": True}
+    session |= {"createTime": TIME, "lastUseTime": TIME, "expireTime": TIME}
+    who = {"user": user(name, lastLoginTime=TIME), "session": session}
+    check("who am I", auth, "auth.v1.IdentityService/WhoAmI", {}, who, token)
+
+    create, notes = "profile.v1.NoteService/CreateNote", "profile.v1.NoteService/ListNotes"
+    request = request_note("Hello", visibility="VISIBILITY_PUBLIC")
+    created = check("create a note", profile, create, request, note("Hello", "VISIBILITY_PUBLIC"), token)
+    check("list the notes", profile, notes, {"userId": "me"}, {"notes": [created]}, token)
+
+    known = {"bio": "Likes tin.", "birthDate": {"year": 1990, "month": 2, "day": 28}, "website": "https://example.org/"}
+    request = {"profile": {"userId": "me", **known}, "updateMask": client.mask("bio", "birth_date", "website")}
+    updated = {"userId": created["userId"], "displayName": name, "isActive": True, "createTime": TIME, "updateTime": TIME}
+    updated |= known | {"etag": ETAG}
+    check("update the profile", profile, "profile.v1.ProfileService/UpdateProfile", request, updated, token)
+
+    missing = refused("PERMISSION_DENIED", "PERMISSION_MISSING", metadata={"permission": "auth.view_user"})
+    check("may not list users", auth, "auth.v1.UserService/ListUsers", {}, missing, token)
+    check("no token, no note", profile, create, request_note("Hello"), refused("UNAUTHENTICATED", "ACCESS_TOKEN_INVALID"))
+    too_long = refused("INVALID_ARGUMENT", "FIELD_INVALID", violations=[("note.title", "STRING_MAX_LEN")])
+    check("a title of 201 characters", profile, create, request_note("x" * 201), too_long, token)
+
+    refresh = "auth.v1.TokenService/Refresh"
+    fresh = check("refresh", auth, refresh, {"refreshToken": login["refreshToken"]}, tokens())
+    check("the fresh token works", profile, notes, {"userId": "me"}, {"notes": [created]}, fresh["accessToken"])
+    check("log out", auth, "auth.v1.TokenService/Logout", {"refreshToken": fresh["refreshToken"]}, {})
+    ended = refused("UNAUTHENTICATED", "REFRESH_TOKEN_INVALID")
+    check("no refresh after that", auth, refresh, {"refreshToken": fresh["refreshToken"]}, ended)
+
+
+def become_ready(python, quickstart, report):
+    """A service is asked until it is ready, as whatever runs containers does."""
+    deadline = time.monotonic() + PATIENCE
+    for address in (quickstart.auth, quickstart.profile):
+        while (answer := python.call(address, f"{HEALTH}/Check", {})) != {"status": "SERVING"} and time.monotonic() < deadline:
+            pass
+        report.check("ready", answer, {"status": "SERVING"})
+
+
+def list_methods(clients, python, quickstart, report):
+    """Reflection tells of every method that the protos declare."""
+    for address, package in ((quickstart.auth, "auth.v1."), (quickstart.profile, "profile.v1.")):
+        for client in clients:
+            report.check(f"{client.name}: reflection of {package}", client.methods(address, package), python.methods(package))
+
+
+def superuser(python, quickstart, report):
+    """The superuser may list the users, whom the scenario has made."""
+    credentials = {"username": quickstart.said["superuser"], "password": quickstart.said["password"]}
+    token = python.call(quickstart.auth, "auth.v1.TokenService/Login", credentials)["accessToken"]
+    answer = python.call(quickstart.auth, "auth.v1.UserService/ListUsers", {}, token)
+    admin = user("admin", lastLoginTime=TIME, isSuperuser=True)
+    users = [admin, *(user(name, lastLoginTime=TIME) for name in ("alice", "bob", "carol"))]
+    report.check("grpcio: the superuser lists users", answer, {"users": users})
+
+
+def restart(python, folder, report):
+    """What was there before a stop, and before a crash, is there after it."""
+
+    def call(method, request, token=None):
+        address = quickstart.auth if method.startswith("auth.") else quickstart.profile
+        return python.call(address, method, request, token)
+
+    def log_in():
+        return call("auth.v1.TokenService/Login", {"username": "alice", "password": PASSWORD})["accessToken"]
+
+    def titles(token):
+        notes = call("profile.v1.NoteService/ListNotes", {"userId": "me"}, token)["notes"]
+        return [note["title"] for note in notes]
+
+    with Quickstart(folder) as quickstart:
+        report.check("restart: no second superuser", set(quickstart.said), {"auth-service", "profile-service"})
+        token = log_in()
+        report.check("restart: the note is there", titles(token), ["Hello"])
+        created = call("profile.v1.NoteService/CreateNote", request_note("Last words"), token)
+        quickstart.kill()
+        report.check("kill -9: right after an acknowledged note", created, note("Last words"))
+    with Quickstart(folder) as quickstart:
+        report.check("kill -9: both notes are there", titles(log_in()), ["Last words", "Hello"])
+        report.check("kill -9: stops on SIGTERM afterwards", quickstart.stop(), 0)
+        report.check("nothing in the log is an error", re.findall(r".*ERROR.*", quickstart.log()), [])
+
+
+def main():
+    # So that the quickstart is stopped as well when this program is.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    report = Report()
+    with tempfile.TemporaryDirectory(prefix="quickstart-") as folder:
+        folder = Path(folder)
+        python, grpcurl, buf = Python(folder), Grpcurl(), BufCurl()
+        with Quickstart(folder) as quickstart:
+            report.play(become_ready, python, quickstart)
+            report.play(list_methods, [grpcurl, buf], python, quickstart)
+            for client in (grpcurl, buf, python):
+                report.play(walk, client, quickstart)
+            report.play(superuser, python, quickstart)
+            report.check("stops on SIGTERM", quickstart.stop(), 0)
+        report.play(restart, python, folder)
+    print(f"{report.passed} passed, {report.failed} failed")
+    return 1 if report.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
