@@ -7,7 +7,7 @@ use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, sync:
 use auth_service::Settings;
 use clap::Parser;
 use shared::{
-    Clock, Db, migrations, server,
+    Clock, Db, health, migrations, server,
     telemetry::{self, LogFormat},
     token::{self, Verifier},
 };
@@ -15,6 +15,9 @@ use tokio::{net::TcpListener, sync::watch};
 
 /// How often the profile service looks for other keys.
 const KEY_INTERVAL: Duration = Duration::from_mins(1);
+
+/// How often the services are asked whether they are ready.
+const READINESS_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs the auth service and the profile service on embedded SQLite.
 #[derive(Debug, Parser)]
@@ -75,9 +78,10 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
     let profile = profile_service::serve(service, profile_listener, until_stopped());
     let both = async { tokio::try_join!(async { Ok::<_, Box<dyn Error>>(auth.await?) }, async { Ok(profile.await?) }) };
     let greet = async {
-        // The profile service is of use once it holds the auth service's key, which the latter may still be making.
-        while !verifier.has_keys() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        for address in [auth_address, profile_address] {
+            while health::check(address).await.is_err() {
+                tokio::time::sleep(READINESS_INTERVAL).await;
+            }
         }
         data::greet(auth_address, profile_address, superuser.as_ref());
         stop.await;

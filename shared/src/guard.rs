@@ -172,22 +172,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_call_that_changes_something_comes_to_its_end_when_nobody_waits_for_it() {
-        let (begin, begun) = tokio::sync::oneshot::channel::<()>();
-        let (end, ended) = tokio::sync::oneshot::channel();
-        let channels = Arc::new(std::sync::Mutex::new(Some((begun, end))));
+        let (start, started) = tokio::sync::oneshot::channel::<()>();
+        let (finish, finished) = tokio::sync::oneshot::channel();
+        let channels = Arc::new(std::sync::Mutex::new(Some((started, finish))));
         let call = tokio::spawn(to_the_end(move || {
-            let (begun, end) = channels.lock().expect("a lock").take().expect("one run");
+            let (started, finish) = channels.lock().expect("a lock").take().expect("one run");
             async move {
-                begun.await.expect("a beginning");
-                end.send("the end").expect("a listener");
+                started.await.expect("a beginning");
+                finish.send("the end").expect("a listener");
                 Ok(())
             }
         }));
         tokio::task::yield_now().await;
         call.abort();
         assert!(call.await.expect_err("an aborted call").is_cancelled());
-        begin.send(()).expect("a handler that goes on");
-        assert_eq!(ended.await.expect("an end"), "the end");
+        start.send(()).expect("a handler that goes on");
+        assert_eq!(finished.await.expect("an end"), "the end");
     }
 
     #[tokio::test(start_paused = true)]

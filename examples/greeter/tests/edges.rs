@@ -31,7 +31,7 @@ impl App {
         })
         .await;
         let mut claims = issuer.claims(UserId::new(&clock), "alice");
-        claims.scope = "greeter.greet_people".to_owned();
+        "greeter.greet_people".clone_into(&mut claims.scope);
         Self { channel: running.channel(), _running: running, token: issuer.token(&claims) }
     }
 

@@ -39,8 +39,9 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long calls in flight have when the server stops.
 const GRACE: Duration = Duration::from_secs(20);
-/// How often readiness is looked at.
+/// How often readiness is looked at: while the service is ready, and while it is not.
 const READINESS_INTERVAL: Duration = Duration::from_secs(1);
+const UNREADINESS_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A service behind its guard. Generated code makes it, and nothing else can.
 pub struct Guarded {
@@ -86,9 +87,12 @@ impl Server {
     ///
     /// Descriptors that are none.
     pub fn new(verifier: Arc<Verifier>, descriptors: &'static [u8]) -> Result<Self, ReflectionError> {
+        // Also the details of errors, so that a client that knows nothing but reflection can print them.
         let reflection = || {
-            let builder = tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(descriptors);
-            builder.register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(descriptors)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         let mut contract = Contract::default();
         contract.extend(STANDARD);
@@ -120,7 +124,7 @@ impl Server {
 
     /// Serves on `listener` until `shutdown`. Then no call begins any more, and those in flight come to their end.
     ///
-    /// `is_ready` is asked every second; health checks answer what it answered last.
+    /// `is_ready` is asked every second, and more often while it is not; health checks answer what it answered last.
     ///
     /// # Errors
     ///
@@ -144,9 +148,13 @@ impl Server {
         };
         let watch_readiness = async {
             loop {
-                report(&health, &self.names, if is_ready().await { ServingStatus::Serving } else { ServingStatus::NotServing })
-                    .await;
-                tokio::time::sleep(READINESS_INTERVAL).await;
+                let (status, interval) = if is_ready().await {
+                    (ServingStatus::Serving, READINESS_INTERVAL)
+                } else {
+                    (ServingStatus::NotServing, UNREADINESS_INTERVAL)
+                };
+                report(&health, &self.names, status).await;
+                tokio::time::sleep(interval).await;
             }
         };
         let (stopping, stopped) = oneshot::channel();

@@ -21,6 +21,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 const SCRIPT: &str = r#"
 set -eu
 folder=$(mktemp -d)
+trap 'exit 1' TERM INT HUP
 trap 'pg_ctl -D "$folder/data" stop -m immediate >/dev/null 2>&1 || true; rm -rf "$folder"' EXIT
 initdb -D "$folder/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync >"$folder/log" 2>&1 || { cat "$folder/log" >&2; exit 1; }
 pg_ctl -D "$folder/data" -w -l "$folder/log" start \
