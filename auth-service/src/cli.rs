@@ -18,7 +18,7 @@ use shared::{
 use tokio::net::TcpListener;
 
 use crate::{
-    MIGRATIONS, ServeError, Settings,
+    MIGRATIONS, PROBES, ServeError, Settings,
     keys::{KeyBits, KeyError, MasterKey},
     sessions::Lifetime,
 };
@@ -53,7 +53,7 @@ struct Serve {
     #[command(flatten)]
     log: LogArgs,
     /// A file that holds the key that seals the signing keys: `openssl rand -base64 32` makes one.
-    #[arg(long, env = "MASTER_KEY_FILE", value_name = "FILE", required_unless_present = "master_key")]
+    #[arg(long, env = "MASTER_KEY_FILE", value_name = "FILE")]
     master_key_file: Option<PathBuf>,
     /// The same key itself, for the environment only: a command line is no place for a secret.
     #[arg(long, env = "MASTER_KEY", hide = true, hide_env_values = true)]
@@ -136,6 +136,8 @@ pub enum CliError {
     Schema(#[from] SchemaError),
     #[error(transparent)]
     Health(#[from] HealthError),
+    #[error("there is no master key: `--master-key-file` names the file that holds it, and `openssl rand -base64 32` makes one")]
+    NoMasterKey,
     #[error("the password can't be read: {0}")]
     Password(io::Error),
     #[error("the two passwords are not the same")]
@@ -167,7 +169,8 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
     let db = arguments.database.open()?;
     let master_key = match (&arguments.master_key_file, &arguments.master_key) {
         (Some(file), _) => config::secret(file)?,
-        (None, key) => key.clone().unwrap_or_default(),
+        (None, Some(key)) => key.clone(),
+        (None, None) => return Err(CliError::NoMasterKey),
     };
     let master_key = MasterKey::from_base64(&master_key)?;
     let settings = Settings {
@@ -191,7 +194,7 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
 
 async fn create_superuser(arguments: Createsuperuser) -> Result<(), CliError> {
     let db = arguments.database.open()?;
-    migrations::check(&db, &MIGRATIONS).await?;
+    migrations::check(&db, &MIGRATIONS, PROBES).await?;
     let password = password(arguments.password_file.as_deref())?;
     let (username, email) = (&arguments.username, &arguments.email);
     crate::create_superuser(&db, &Clock::system(), username, email, &password, arguments.shortest_password.into()).await?;

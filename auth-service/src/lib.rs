@@ -42,6 +42,10 @@ pub mod proto {
 /// The schema.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
+/// What every table of the schema answers.
+pub(crate) const PROBES: &[&str] =
+    &["SELECT * FROM users WHERE 1 = 0", "SELECT * FROM sessions WHERE 1 = 0", "SELECT * FROM signing_keys WHERE 1 = 0"];
+
 /// The descriptors of `auth.v1` and of what it imports.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
@@ -114,7 +118,7 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    migrations::check(&db, &MIGRATIONS).await?;
+    migrations::check(&db, &MIGRATIONS, PROBES).await?;
     let keys = Arc::new(KeyRing::open(db.clone(), clock.clone(), master_key, settings.key_bits).await?);
     let verifier = Arc::new(Verifier::new(&*settings.issuer, NAME, clock.clone()));
     let mut audience = settings.audience;

@@ -4,7 +4,12 @@
 
 use aws_lc_rs::digest;
 use chrono::{DateTime, TimeDelta, Utc};
-use shared::{Clock, Origin, Result, SessionId, Tx, UserId, db::Executor};
+use shared::{
+    Clock, Origin, Result, SessionId, Tx, UserId,
+    db::Executor,
+    id,
+    page::{Moment, before},
+};
 use uuid::Uuid;
 
 /// How long the predecessor of a refresh token is answered again.
@@ -13,6 +18,9 @@ const GRACE: TimeDelta = TimeDelta::seconds(10);
 const REPLAYS: i64 = 200;
 /// How many generations are remembered with the request that rotated them.
 const REMEMBERED: i64 = 16;
+
+/// How long a session that is over can still be looked at.
+const KEPT: TimeDelta = TimeDelta::days(30);
 
 /// The client of every session that begins with a password.
 pub const FIRST_PARTY: &str = "first-party";
@@ -148,12 +156,9 @@ pub fn judge(session: &Session, user_is_active: bool, presented: Presented, now:
     }
 }
 
-/// Where a session stands in a list, the newest first: when it was opened, in microseconds since 1970, and its id.
-pub type Place = (i64, SessionId);
-
 impl Session {
     /// Where it stands in a list.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> Moment<id::Session> {
         (self.create_time.timestamp_micros(), self.session_id)
     }
 
@@ -231,6 +236,18 @@ pub async fn create(
     Ok(session)
 }
 
+/// Forgets the sessions of a user that have been over for a month.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn forget(tx: &mut Tx, user_id: UserId, now: DateTime<Utc>) -> Result<()> {
+    let query =
+        tx.query("DELETE FROM sessions WHERE user_id = $1 AND rotated_at < $2 AND (status = 'ENDED' OR idle_expires_at < $2)");
+    query.bind(user_id).bind(now - KEPT).execute().await?;
+    Ok(())
+}
+
 /// The session with this id.
 ///
 /// # Errors
@@ -250,10 +267,10 @@ pub async fn list(
     on: impl Executor<'_>,
     user_id: UserId,
     now: DateTime<Utc>,
-    after: Option<Place>,
+    after: Option<Moment<id::Session>>,
     limit: i64,
 ) -> Result<Vec<Session>> {
-    let (time, session_id) = boundary(after);
+    let (time, session_id) = before(after);
     let query = on.query(concat!(
         "SELECT ",
         columns!(),
@@ -261,15 +278,6 @@ pub async fn list(
              AND (create_time, session_id) < ($3, $4) ORDER BY create_time DESC, session_id DESC LIMIT $5"
     ));
     Ok(query.bind(user_id).bind(now).bind(time).bind(session_id).bind(limit).all().await?)
-}
-
-/// The place that a list goes on after, within the times that both engines know. The first page begins after the end of time.
-fn boundary(after: Option<Place>) -> (DateTime<Utc>, SessionId) {
-    /// The last microsecond of the year 9999.
-    const LAST: i64 = 253_402_300_799_999_999;
-    let (micros, session_id) = after.unwrap_or((LAST, Uuid::max().into()));
-    let time = DateTime::from_timestamp_micros(micros.clamp(0, LAST));
-    (time.expect("a time of the years 1970 to 9999"), session_id)
 }
 
 /// The session with this id, which nobody else changes until the transaction ends.
@@ -403,13 +411,6 @@ mod tests {
             assert_eq!(judge(&session, active, token, at(now), false), expected, "{case}");
             assert_eq!(judge(&session, active, token, at(now), true), in_strict, "{case}, strictly");
         }
-    }
-
-    #[test]
-    fn a_list_goes_on_after_any_place_that_a_client_makes_up() {
-        let session_id = Uuid::max().into();
-        assert_eq!(boundary(None), boundary(Some((i64::MAX, session_id))));
-        assert_eq!(boundary(Some((i64::MIN, session_id))).0, DateTime::UNIX_EPOCH);
     }
 
     #[test]

@@ -144,7 +144,7 @@ pub async fn list(
     on: impl Executor<'_>,
     prefix: &str,
     inactive_too: bool,
-    after: Option<&Vec<u8>>,
+    after: Option<&String>,
     limit: i64,
 ) -> Result<Vec<User>> {
     let query = on.query(select!(
@@ -152,7 +152,7 @@ pub async fn list(
     ));
     // No UTF-8 has the byte 0xFF, so whatever begins with the prefix is less than this.
     let end = [prefix.as_bytes(), &[0xFF]].concat();
-    let after = after.cloned().unwrap_or_default();
+    let after = after.map_or(&[][..], |after| after.as_bytes());
     Ok(query.bind(prefix.as_bytes()).bind(end).bind(after).bind(inactive_too).bind(limit).all().await?)
 }
 
@@ -184,10 +184,11 @@ pub async fn update(tx: &mut Tx, clock: &Clock, old: &User, new: &NewNames) -> R
         .one()
         .await;
     // Whoever takes the username between the question and the write leaves this doubt, where both fields change.
-    updated.map_err(|error| match (db::is_taken(&error), renamed && new.email.is_none()) {
+    let readdressed = old.email.as_ref() != new.email.as_ref().map(|email| &email.shown);
+    updated.map_err(|error| match (db::is_taken(&error), readdressed) {
         (false, _) => error.into(),
-        (true, true) => username_taken("user.username"),
-        (true, false) => email_taken("user.email"),
+        (true, true) => email_taken("user.email"),
+        (true, false) => username_taken("user.username"),
     })
 }
 

@@ -39,6 +39,14 @@ pub mod proto {
 /// The schema of the service.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
+/// What every table of the schema answers.
+const PROBES: &[&str] = &[
+    "SELECT * FROM profiles WHERE 1 = 0",
+    "SELECT * FROM friendships WHERE 1 = 0",
+    "SELECT * FROM notes WHERE 1 = 0",
+    "SELECT * FROM favorites WHERE 1 = 0",
+];
+
 /// The descriptors of `profile.v1` and of what it imports.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
@@ -78,7 +86,7 @@ pub enum ServeError {
 /// A schema that is not [`MIGRATIONS`], and those of the transport.
 pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
     let Service { db, clock, verifier } = service;
-    migrations::check(&db, &MIGRATIONS).await?;
+    migrations::check(&db, &MIGRATIONS, PROBES).await?;
     let arrivals = Arc::new(Arrivals::new(db.clone(), clock.clone()));
     let is_ready = async || verifier.has_keys() && db.is_reachable().await;
     let served = Server::new(Arc::clone(&verifier), DESCRIPTORS)?

@@ -7,7 +7,7 @@ async fn main() -> ExitCode {
     match profile_service::cli::run(shared::config::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("profile-service: {error}");
+            eprintln!("profile-service: {}", shared::error::sentence(&error));
             ExitCode::FAILURE
         }
     }

@@ -8,8 +8,8 @@ use shared::{
     db::{self, Executor},
     error::{Reason, Violation},
     id::Id,
+    page::{Moment, before},
 };
-use uuid::Uuid;
 
 use crate::batch;
 
@@ -48,11 +48,8 @@ pub(crate) enum Visibility {
     Public = 3,
 }
 
-/// Where a note stands in a list, the newest first: when it was made, in microseconds since 1970, and its id.
-pub(crate) type Place = (i64, NoteId);
-
 impl Note {
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Moment<Note> {
         (self.create_time.timestamp_micros(), self.note_id)
     }
 
@@ -125,13 +122,13 @@ pub(crate) async fn list(
     db: &Db,
     reader: Option<UserId>,
     user_id: UserId,
-    after: Option<Place>,
+    after: Option<Moment<Note>>,
     limit: i64,
 ) -> sqlx::Result<Vec<Note>> {
     let (mut notes, mut weight, mut after, mut wanted) = (Vec::new(), 0, after, limit);
     loop {
         let size = wanted.min(CHUNK);
-        let (time, note_id) = boundary(after);
+        let (time, note_id) = before(after);
         let query = db.query(select_visible!(
             " AND n.user_id = $2 AND (n.create_time, n.note_id) < ($3, $4) ORDER BY n.create_time DESC, n.note_id DESC LIMIT $5"
         ));
@@ -145,15 +142,6 @@ pub(crate) async fn list(
             return Ok(notes);
         }
     }
-}
-
-/// The place that a list goes on after, within the times that both engines know. The first page begins after the end of time.
-fn boundary(after: Option<Place>) -> (DateTime<Utc>, NoteId) {
-    /// The last microsecond of the year 9999.
-    const LAST: i64 = 253_402_300_799_999_999;
-    let (micros, note_id) = after.unwrap_or((LAST, Uuid::max().into()));
-    let time = DateTime::from_timestamp_micros(micros.clamp(0, LAST));
-    (time.expect("a time of the years 1970 to 9999"), note_id)
 }
 
 /// Adds a note. One that exists with the same id and the same content is answered as it is.
@@ -222,12 +210,5 @@ mod tests {
         ] {
             assert_eq!(title("note.title", bad).expect("a violation").rule, rule, "{bad:?}");
         }
-    }
-
-    #[test]
-    fn a_list_goes_on_after_any_place_that_a_client_makes_up() {
-        let note_id = Uuid::max().into();
-        assert_eq!(boundary(None), boundary(Some((i64::MAX, note_id))));
-        assert_eq!(boundary(Some((i64::MIN, note_id))).0, DateTime::UNIX_EPOCH);
     }
 }

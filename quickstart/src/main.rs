@@ -42,7 +42,7 @@ async fn main() -> ExitCode {
     match Box::pin(run(shared::config::parse())).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("quickstart: {error}");
+            eprintln!("quickstart: {}", shared::error::sentence(&*error));
             ExitCode::FAILURE
         }
     }
@@ -55,8 +55,7 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
     let auth_db = prepare(folder.database("auth.db"), &auth_service::MIGRATIONS).await?;
     let profile_db = prepare(folder.database("profile.db"), &profile_service::MIGRATIONS).await?;
     let clock = Clock::system();
-    let superuser = data::superuser(&auth_db, &clock).await?;
-
+    let master_key = folder.master_key()?;
     let auth_listener = listen(arguments.auth_listen).await?;
     let profile_listener = listen(arguments.profile_listen).await?;
     let (auth_address, profile_address) = (auth_listener.local_addr()?, profile_listener.local_addr()?);
@@ -74,7 +73,7 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
         }
     };
     let service = profile_service::Service { db: profile_db, clock: clock.clone(), verifier: Arc::clone(&verifier) };
-    let auth = auth_service::serve(auth_db, clock, folder.master_key()?, settings, auth_listener, until_stopped());
+    let auth = auth_service::serve(auth_db.clone(), clock.clone(), master_key, settings, auth_listener, until_stopped());
     let profile = profile_service::serve(service, profile_listener, until_stopped());
     let both = async { tokio::try_join!(async { Ok::<_, Box<dyn Error>>(auth.await?) }, async { Ok(profile.await?) }) };
     let greet = async {
@@ -83,15 +82,17 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
                 tokio::time::sleep(READINESS_INTERVAL).await;
             }
         }
+        // Last, so that a start that fails leaves no superuser whose password was never shown.
+        let superuser = data::superuser(&auth_db, &clock).await?;
         data::greet(auth_address, profile_address, superuser.as_ref());
         stop.await;
         let _ = stopping.send(true);
-        std::future::pending::<()>().await;
+        std::future::pending().await
     };
     tokio::select! {
         served = both => served.map(|_| ()),
         never = follow_keys => match never {},
-        () = greet => Ok(()),
+        failed = greet => failed,
     }
 }
 

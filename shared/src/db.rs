@@ -126,26 +126,35 @@ impl Db {
 
     /// A connection of its own, for work that must not share one.
     pub(crate) async fn dedicated(&self) -> sqlx::Result<Dedicated> {
-        Ok(match &self.0 {
-            Pools::Postgres(pool) => Dedicated::Postgres(pool.connect_options().connect().await?),
-            Pools::Sqlite { write, .. } => Dedicated::Sqlite(write.connect_options().connect().await?),
-        })
+        let connected = async {
+            Ok(match &self.0 {
+                Pools::Postgres(pool) => Dedicated::Postgres(pool.connect_options().connect().await?),
+                Pools::Sqlite { write, .. } => Dedicated::Sqlite(write.connect_options().connect().await?),
+            })
+        };
+        tokio::time::timeout(BUSY_TIMEOUT, connected).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
     /// True where the database answers.
     pub async fn is_reachable(&self) -> bool {
-        self.query("SELECT 1").execute().await.is_ok()
+        // A server that is cut off silently never answers.
+        let asked = tokio::time::timeout(ACQUIRE_TIMEOUT, self.query("SELECT 1").execute());
+        matches!(asked.await, Ok(Ok(_)))
     }
 
-    /// Waits until every connection is closed. What is in flight finishes first.
+    /// Closes every connection. What is in flight has a few seconds to finish first.
     pub async fn close(&self) {
-        match &self.0 {
-            Pools::Postgres(pool) => pool.close().await,
-            Pools::Sqlite { read, write } => {
-                read.close().await;
-                write.close().await;
+        let closed = async {
+            match &self.0 {
+                Pools::Postgres(pool) => pool.close().await,
+                Pools::Sqlite { read, write } => {
+                    read.close().await;
+                    write.close().await;
+                }
             }
-        }
+        };
+        // What is cut off then was not acknowledged.
+        let _ = tokio::time::timeout(ACQUIRE_TIMEOUT, closed).await;
     }
 }
 

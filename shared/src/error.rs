@@ -62,7 +62,7 @@ pub enum Error {
 pub struct Violation {
     /// Its path from the request, as in `note.title` or `user_ids[3]`.
     pub field: String,
-    /// The rule that it breaks: `string.max_len` of `buf.validate`, or one of the service's own such as `birth_date.past`.
+    /// The rule that it breaks: `string.max_len` of `buf.validate`, or one of the service's own such as `date.past`.
     pub rule: &'static str,
     /// The rule as a sentence for people. It never carries the value.
     pub description: Cow<'static, str>,
@@ -140,14 +140,22 @@ impl Error {
     /// A fault is logged here and nowhere else.
     fn log(&self) {
         let Some(source) = self.source() else { return };
-        let causes = std::iter::successors(source.source(), |cause: &&dyn StdError| (*cause).source());
-        let cause = causes.fold(source.to_string(), |text, cause| format!("{text}: {cause}"));
+        let cause = sentence(source);
         if self.code() == Code::Internal {
             tracing::error!(cause, "the call failed");
         } else {
             tracing::warn!(cause, "the call could not be served");
         }
     }
+}
+
+/// An error and its causes in one line, for an operator: what a caller is told says less.
+pub fn sentence(error: &(dyn StdError + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause: &&(dyn StdError + 'static)| (*cause).source());
+    causes.map(ToString::to_string).fold(error.to_string(), |text, cause| {
+        // Many an error ends with its cause already.
+        if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
+    })
 }
 
 fn unauthenticated_message(reason: Reason) -> &'static str {

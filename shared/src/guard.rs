@@ -16,7 +16,7 @@ use tracing::Instrument;
 
 use crate::{
     Caller, Error, Origin, Result,
-    contract::{Rule, Who},
+    contract::{Actor, Rule, Who},
     db,
     error::Reason,
     validate::{self, Validate},
@@ -44,7 +44,7 @@ pub fn admit<T: Validate>(
 ) -> Result<(Caller, T)> {
     let caller = request.extensions_mut().remove::<Caller>().ok_or(Error::Unauthenticated(Reason::AccessTokenInvalid))?;
     let mut message = request.into_inner();
-    let is_owner = match owner(&mut message) {
+    let is_named = match owner(&mut message) {
         Some(owner) if owner == ME => {
             caller.subject().clone_into(owner);
             true
@@ -52,6 +52,8 @@ pub fn admit<T: Validate>(
         Some(owner) => owner.eq_ignore_ascii_case(caller.subject()),
         None => false,
     };
+    // A service owns nothing, whatever its client id looks like.
+    let is_owner = is_named && caller.actor() == Actor::User;
     let (allowed, missing) = match rule.who {
         Who::Anyone | Who::Authenticated => (true, None),
         Who::PermissionHolder(permission) => (caller.may(permission), Some(permission)),

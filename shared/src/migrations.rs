@@ -6,7 +6,7 @@ use sqlx::{
     migrate::{AppliedMigration, Migrate, MigrateError},
 };
 
-use crate::db::{Db, Dedicated};
+use crate::db::{Db, Dedicated, Executor};
 
 /// Why a schema can't be used as it is.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,9 @@ pub enum SchemaError {
     /// Half of a migration.
     #[error("migration {0} was applied only in part: restore the database from a backup, or mend it by hand")]
     Partial(i64),
+    /// The migrations are applied, and yet something is missing.
+    #[error("the schema is damaged, and the database has to be restored from a backup: {0}")]
+    Damaged(#[source] sqlx::Error),
     /// No schema can be read.
     #[error("the schema can't be read: {0}")]
     Unreadable(#[source] MigrateError),
@@ -31,8 +34,8 @@ pub enum SchemaError {
     Failed(#[source] MigrateError),
 }
 
-/// Applies what is not applied yet, and answers how many migrations that were. Several may do it at once: one does it, the
-/// others wait and find nothing to do.
+/// Applies what is not applied yet, and answers how many migrations that were. On PostgreSQL several may do it at once: one
+/// does it, the others wait and find nothing to do. SQLite knows no such lock: of two at once, one may fail, and changes nothing.
 ///
 /// # Errors
 ///
@@ -45,20 +48,25 @@ pub async fn migrate(db: &Db, migrations: &Migrator) -> Result<usize, SchemaErro
     }
 }
 
-/// Checks that the schema is exactly the one that this version of the service was made for.
+/// Checks that the schema is exactly the one that this version of the service was made for. `probes` are queries that find
+/// nothing, and that every table of the service answers.
 ///
 /// # Errors
 ///
 /// What is wrong with it, as a sentence.
-pub async fn check(db: &Db, migrations: &Migrator) -> Result<(), SchemaError> {
+pub async fn check(db: &Db, migrations: &Migrator, probes: &[&'static str]) -> Result<(), SchemaError> {
     let pending = match db.dedicated().await.map_err(|error| SchemaError::Unreadable(error.into()))? {
         Dedicated::Postgres(mut connection) => pending(&mut connection, migrations).await,
         Dedicated::Sqlite(mut connection) => pending(&mut connection, migrations).await,
     };
     match pending? {
-        0 => Ok(()),
-        behind => Err(SchemaError::Behind(behind)),
+        0 => {}
+        behind => return Err(SchemaError::Behind(behind)),
     }
+    for probe in probes {
+        db.query(probe).execute().await.map_err(SchemaError::Damaged)?;
+    }
+    Ok(())
 }
 
 async fn migrate_on<C>(mut connection: C, migrations: &Migrator) -> Result<usize, SchemaError>
@@ -66,6 +74,7 @@ where
     C: Migrate + Connection,
     for<'a> &'a mut C: Acquire<'a, Connection = &'a mut C>,
 {
+    connection.lock().await.map_err(SchemaError::Failed)?;
     let behind = pending(&mut connection, migrations).await?;
     migrations.run_direct(None, &mut connection, false).await.map_err(SchemaError::Failed)?;
     Ok(behind)

@@ -2,9 +2,14 @@
 
 use aws_lc_rs::digest;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
 use serde::{Serialize, de::DeserializeOwned};
+use uuid::Uuid;
 
-use crate::error::{Error, Reason, Result, Violation};
+use crate::{
+    error::{Error, Reason, Result, Violation},
+    id::Id,
+};
 
 /// The size of a page whose request asks for none.
 const DEFAULT_SIZE: i64 = 50;
@@ -104,6 +109,23 @@ impl<K: Serialize + DeserializeOwned> Page<K> {
     }
 }
 
+/// Where a row stands in a list by time: when it was made, in microseconds since 1970, and its id.
+pub type Moment<T> = (i64, Id<T>);
+
+/// What a list that begins with the newest goes on before, within the times that both engines know. The first page begins
+/// before the end of time. (A page token is the client's to make up.)
+///
+/// # Panics
+///
+/// Never: the time is cut to the years that every engine knows.
+pub fn before<T>(after: Option<Moment<T>>) -> (DateTime<Utc>, Id<T>) {
+    /// The last microsecond of the year 9999.
+    const LAST: i64 = 253_402_300_799_999_999;
+    let (micros, id) = after.unwrap_or((LAST, Uuid::max().into()));
+    let time = DateTime::from_timestamp_micros(micros.clamp(0, LAST));
+    (time.expect("a time of the years 1970 to 9999"), id)
+}
+
 fn fingerprint(list: &impl Serialize) -> Result<[u8; 8]> {
     let list = serde_json::to_vec(list).map_err(Error::internal)?;
     let digest = digest::digest(&digest::SHA256, &list);
@@ -152,6 +174,13 @@ mod tests {
         assert_eq!(cut(vec![2, 3, 1]).0, [2, 3]);
         assert_eq!(cut(vec![9, 1]).0, [9]);
         assert_eq!(cut(vec![1, 1]), (vec![1, 1], String::new()));
+    }
+
+    #[test]
+    fn a_list_goes_on_from_any_moment_that_a_client_makes_up() {
+        let id: crate::UserId = Uuid::max().into();
+        assert_eq!(before(None), before(Some((i64::MAX, id))));
+        assert_eq!(before(Some((i64::MIN, id))).0, DateTime::UNIX_EPOCH);
     }
 
     #[test]

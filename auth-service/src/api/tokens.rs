@@ -39,6 +39,7 @@ impl token_service::Handlers for TokenApi {
         let unchanged = |now: &users::User| now.is_active && now.password_hash == user.password_hash;
         let user = users::lock(&mut tx, user.user_id).await?.filter(unchanged).ok_or_else(refused)?;
         let session = sessions::create(&mut tx, &self.clock, user.user_id, &kid, &origin, self.lifetime).await?;
+        sessions::forget(&mut tx, user.user_id, session.create_time).await?;
         users::logged_in(&mut tx, user.user_id, session.create_time).await?;
         tx.commit().await?;
 

@@ -51,13 +51,13 @@ impl user_service::Handlers for UserApi {
 
     async fn list_users(&self, _: Caller, request: ListUsersRequest) -> Result<ListUsersResponse> {
         let ListUsersRequest { page_size, page_token, username_prefix, show_inactive } = request;
-        let page: Page<Vec<u8>> = Page::of(page_size, &page_token, ("ListUsers", &username_prefix, show_inactive))?;
+        let page: Page<String> = Page::of(page_size, &page_token, ("ListUsers", &username_prefix, show_inactive))?;
         let prefix = match username_prefix.as_str() {
             "" => String::new(),
             prefix => usernames::key(prefix).ok_or_else(|| usernames::not_a_username("username_prefix"))?,
         };
         let rows = users::list(&self.db, &prefix, show_inactive, page.after(), page.limit()).await?;
-        let (rows, next_page_token) = page.cut(rows, |user| user.username_key.clone())?;
+        let (rows, next_page_token) = page.cut(rows, |user| String::from_utf8_lossy(&user.username_key).into_owned())?;
         Ok(ListUsersResponse { users: rows.into_iter().map(user_message).collect(), next_page_token })
     }
 

@@ -5,6 +5,7 @@ use auth_service::proto::{
 };
 use chrono::TimeDelta;
 use shared::{
+    db::Executor,
     on_both_engines,
     testing::assert_refused,
     token::{KeySet, Verifier},
@@ -152,6 +153,21 @@ on_both_engines! {
         let alice = app.user("alice").await;
         app.clock.advance(TimeDelta::days(14));
         assert_refresh_refused(refresh(&app, &alice.login.refresh_token, None).await);
+    }
+
+    async fn sessions_that_are_long_over_are_forgotten(app: App) {
+        let alice = app.user("alice").await;
+        app.clock.advance(TimeDelta::days(13));
+        let kept = app.login("alice").await;
+        for (days, sessions) in [(13, 3), (45, 1)] {
+            app.clock.advance(TimeDelta::days(days));
+            app.login("alice").await;
+            let (count,): (i64,) = app.database.open().query("SELECT COUNT(*) FROM sessions").one().await.expect("a count");
+            assert_eq!(count, sessions, "after {days} days more");
+        }
+        for token in [&alice.login.refresh_token, &kept.refresh_token] {
+            assert_refresh_refused(refresh(&app, token, None).await);
+        }
     }
 
     async fn logout_ends_the_session_and_can_be_repeated(app: App) {

@@ -97,6 +97,27 @@ on_both_engines! {
         assert_fails(&output, "the master key must be 32 bytes in base64");
     }
 
+    async fn a_table_that_is_missing_is_said(app: Fresh) {
+        app.migrated().await;
+        app.execute("DROP TABLE signing_keys").await;
+        let output = app.serve(&MasterKey::generate()).output().expect("a process");
+        assert_fails(&output, "the schema is damaged, and the database has to be restored from a backup: ");
+        assert_fails(&output, "signing_keys");
+    }
+
+    async fn the_master_key_is_found_where_the_configuration_file_says(app: Fresh) {
+        app.migrated().await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let (key, config) = (folder.path().join("master.key"), folder.path().join("config.toml"));
+        std::fs::write(&config, format!("master-key-file = '{}'\nlisten = '127.0.0.1:0'", key.display())).expect("a write");
+        let serve = || app.command("serve").arg("--config").arg(&config).output().expect("a process");
+        assert_fails(&serve(), "master.key: No such file or directory");
+        std::fs::write(&key, "too short").expect("a write");
+        assert_fails(&serve(), "the master key must be 32 bytes in base64");
+        let output = app.command("serve").output().expect("a process");
+        assert_fails(&output, "there is no master key: `--master-key-file` names the file that holds it");
+    }
+
     async fn a_superuser_is_made_once(app: Fresh) {
         app.migrated().await;
         let create = |password: &str| {

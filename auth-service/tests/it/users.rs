@@ -124,6 +124,24 @@ on_both_engines! {
         alice.users().update_user(update(user("Alice", "\"1\""), &[])).await.expect("another spelling of one's own name");
     }
 
+    async fn the_longest_name_ends_a_page_like_any_other(app: App) {
+        let root = app.superuser("root").await;
+        for letter in ["漢", "字"] {
+            app.register(&letter.repeat(150)).await;
+        }
+        let (mut users, mut token) = (0, String::new());
+        loop {
+            let request = ListUsersRequest { page_size: 1, page_token: token, ..ListUsersRequest::default() };
+            let page = root.users().list_users(request).await.expect("a page").into_inner();
+            users += page.users.len();
+            token = page.next_page_token;
+            if token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(users, 3);
+    }
+
     async fn a_superuser_lists_users_page_by_page(app: App) {
         let root = app.superuser("root").await;
         for username in ["carol", "Alice", "bob", "alan", "Albert"] {

@@ -70,6 +70,18 @@ async fn a_message_of_another_type_or_size_is_the_callers_fault() {
 }
 
 #[tokio::test]
+async fn no_message_at_all_is_the_callers_fault() {
+    let app = App::start().await;
+    let mut client = tonic::client::Grpc::new(app.channel.clone());
+    client.ready().await.expect("a server that accepts connections");
+    let nothing = with_token(&app.token, tokio_stream::empty::<GreetRequest>());
+    let path = "/greeter.v1.GreeterService/Greet".parse().expect("a path");
+    let codec: ProstCodec<_, GreetResponse> = ProstCodec::default();
+    let answer = client.client_streaming(nothing, path, codec).await;
+    assert_refused(answer, Code::InvalidArgument, "MESSAGE_MALFORMED", &[]);
+}
+
+#[tokio::test]
 async fn two_tokens_are_none() {
     let app = App::start().await;
     let mut request = app.greeting("Bob");

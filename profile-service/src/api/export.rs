@@ -1,6 +1,6 @@
 //! Everything that is held about one user, as a stream that holds no more than a page at a time.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use shared::{Db, Error, Result, guard::Streaming};
 use tokio::sync::mpsc::{self, Sender};
@@ -16,6 +16,8 @@ use crate::{
 
 /// How many items wait for a client that reads slowly.
 const WAITING: usize = 16;
+/// How long a client that has stopped reading is waited for.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How many notes are read at a time.
 const NOTES: i64 = 50;
 /// How many friends are read at a time.
@@ -79,7 +81,11 @@ async fn export(db: &Db, profile: Profile, items: &Items) -> Result<(), Stop> {
 
 async fn send(items: &Items, page: impl IntoIterator<Item = Item>) -> Result<(), Stop> {
     for item in page {
-        items.send(Ok(ExportProfileResponse { item: Some(item) })).await.map_err(|_| Stop::Unwanted)?;
+        let sent = items.send(Ok(ExportProfileResponse { item: Some(item) }));
+        match tokio::time::timeout(PATIENCE, sent).await {
+            Ok(Ok(())) => {}
+            _ => return Err(Stop::Unwanted),
+        }
     }
     Ok(())
 }

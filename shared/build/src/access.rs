@@ -59,6 +59,9 @@ impl Rule {
         if who == Who::Anyone && !actors.is_empty() {
             return Err(format!("{name}: (access.v1.rule) is public and names actors").into());
         }
+        if actors.iter().any(|actor| actor == "UNSPECIFIED") {
+            return Err(format!("{name}: (access.v1.rule) names an actor that is none").into());
+        }
         let owner = owner.map(|path| owner_path(method, &path)).transpose()?;
         Ok(Self { who, permission, owner, actors })
     }

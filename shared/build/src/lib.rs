@@ -11,7 +11,7 @@
 //! clients, and for every service `Greeter` a module `greeter` with
 //!
 //! * `Handlers`, the trait to implement: one function a method, which gets the caller and a valid request;
-//! * `guarded(handlers)`, the only way to give them to `shared::server::Services`.
+//! * `guarded(handlers)`, the only way to give them to `shared::server::Server`.
 //!
 //! A method without an access rule, a rule that contradicts itself and a validation rule that is not understood all fail
 //! the build with a sentence that names the place.

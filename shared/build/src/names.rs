@@ -19,6 +19,13 @@ impl Scope<'_> {
         self.path(message.full_name(), message.package_name())
     }
 
+    /// A variant of the enum that stands for a oneof of the message.
+    pub(crate) fn variant(&self, message: &MessageDescriptor, oneof: &str, field: &str) -> String {
+        let path = self.message(message);
+        let (outer, name) = path.rsplit_once("::").unwrap_or_default();
+        format!("{outer}::{}::{}::{}", name.to_snake_case(), oneof.to_upper_camel_case(), field.to_upper_camel_case())
+    }
+
     pub(crate) fn enumeration(&self, enumeration: &EnumDescriptor) -> String {
         self.path(enumeration.full_name(), enumeration.package_name())
     }

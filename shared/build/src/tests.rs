@@ -38,6 +38,7 @@ fn a_rule_that_says_nothing_or_two_things_does_not_build() {
         ("{public: true, owner: \"user_id\"}", "contradicts itself"),
         ("{authenticated: true, permission: \"a.b\"}", "contradicts itself"),
         ("{public: true, actors: [ACTOR_USER]}", "is public and names actors"),
+        ("{authenticated: true, actors: [ACTOR_UNSPECIFIED]}", "names an actor that is none"),
         ("{permission: \"change_note\"}", "not of the form `app.codename`"),
         ("{owner: \"nobody\"}", "the owner \"nobody\" is not the path of a string field of test.v1.TryRequest"),
         ("{owner: \"count\"}", "the owner \"count\" is not the path"),
@@ -57,7 +58,7 @@ fn a_validation_rule_that_is_not_understood_does_not_build() {
         ),
         ("string name = 1 [(buf.validate.field).cel = {id: \"x\", expression: \"true\"}];", "`cel`"),
         ("map<string, string> names = 1 [(buf.validate.field).map.min_pairs = 1];", "`map`"),
-        ("oneof one { string name = 1 [(buf.validate.field).string.min_len = 1]; }", "a rule in a map or a oneof"),
+        ("oneof one { string name = 1 [(buf.validate.field).required = true]; }", "`required` or `ignore` in a oneof"),
         ("oneof one { option (buf.validate.oneof).required = true; string name = 1; }", "(buf.validate.oneof) is not supported"),
         ("option (buf.validate.message).cel = {id: \"x\", expression: \"true\"};", "(buf.validate.message) is not supported"),
     ] {
@@ -78,4 +79,22 @@ fn what_is_declared_is_generated() {
     );
     assert!(code.contains("|request| Some(&mut request.user_id)"), "{code}");
     assert!(code.contains("into.string_uuid(at, value);"), "{code}");
+}
+
+#[test]
+fn what_stands_in_a_oneof_or_a_map_is_checked_too() {
+    let fields = "oneof one { string name = 1 [(buf.validate.field).string.min_len = 1]; Inner inner = 2; }
+        map<string, Inner> inners = 3;
+        message Inner { string text = 1 [(buf.validate.field).string.max_len = 5]; }";
+    let code = compile(PUBLIC, fields).expect("the generated code");
+    for expected in [
+        "if let Some(self::try_request::One::Name(value)) = &self.one",
+        "into.string_min_len(at, value, 1);",
+        "if let Some(self::try_request::One::Inner(value)) = &self.one",
+        "for (key, value) in &self.inners",
+        "into.string_no_nul(at, key);",
+        "Validate::validate(value, at, into);",
+    ] {
+        assert!(code.contains(expected), "{expected}: {code}");
+    }
 }

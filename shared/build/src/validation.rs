@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, OneofDescriptor, Value};
 
 use crate::{Error, names};
 
@@ -64,25 +64,44 @@ impl Check {
         if let Some(rules) = declared(field) {
             check.read(&rules)?;
         }
-        let declared = check.has_rules();
-        if matches!(field.kind(), Kind::String) {
+        if matches!(field.kind(), Kind::String) && !field.is_map() {
             // PostgreSQL has no NUL in its texts.
             let texts = if field.is_list() { &mut check.items } else { &mut check.rules };
             texts.push("into.string_no_nul(at, value);".to_owned());
+        }
+        if field.is_map() {
+            check.read_entries()?;
         }
         let empty = !check.required && check.rules.is_empty() && check.items.is_empty() && !check.nested;
         if empty {
             return Ok(None);
         }
-        if field.is_map() || field.containing_oneof().is_some_and(|oneof| !oneof.is_synthetic()) {
-            // A nested message without rules of its own would be harmless, but no request needs one yet.
-            return if declared { Err(check.not_supported("a rule in a map or a oneof")) } else { Ok(None) };
-        }
         Ok(Some(check))
     }
 
-    fn has_rules(&self) -> bool {
-        self.required || !self.rules.is_empty() || !self.items.is_empty()
+    /// A map has no rules of its own, but its entries do.
+    fn read_entries(&mut self) -> Result<(), Error> {
+        if self.required || !self.rules.is_empty() {
+            return Err(self.not_supported("a rule of a map"));
+        }
+        let Kind::Message(entry) = self.field.kind() else { return Ok(()) };
+        for (name, field) in [("key", entry.map_entry_key_field()), ("value", entry.map_entry_value_field())] {
+            match field.kind() {
+                Kind::String => self.items.push(format!("into.string_no_nul(at, {name});")),
+                Kind::Message(message) if validates_itself(&message) => {
+                    self.items.push(format!("{}::validate::Validate::validate({name}, at, into);", self.shared));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The pattern of a field that is one of several.
+    fn variant(&self, oneof: &OneofDescriptor) -> String {
+        let parent = self.field.parent_message();
+        let scope = names::Scope { package: parent.package_name(), own: "self", shared: &self.shared };
+        scope.variant(parent, oneof.name(), self.field.name())
     }
 
     fn not_supported(&self, what: &str) -> Error {
@@ -174,8 +193,20 @@ impl Check {
         let shared = &self.shared;
         let rules = self.rules.join(" ");
         let nested = format!("{shared}::validate::Validate::validate(value, at, into);");
+        if let Some(oneof) = self.field.containing_oneof().filter(|oneof| !oneof.is_synthetic()) {
+            if self.required || self.ignore_zero {
+                return Err(self.not_supported("`required` or `ignore` in a oneof"));
+            }
+            let body = if self.nested { nested } else { rules };
+            let (variant, oneof) = (self.variant(&oneof), names::field(oneof.name()));
+            return Ok(format!(
+                "\n                if let Some({variant}(value)) = &self.{oneof} {{ let at = &at.field({name:?}); {body} }}"
+            ));
+        }
         let has_presence = matches!(self.field.kind(), Kind::Message(_)) || self.field.supports_presence();
-        let checks = if self.field.is_list() {
+        let checks = if self.field.is_map() {
+            format!("for (key, value) in &self.{rust} {{ let _ = (key, value); {} }}", self.items.join(" "))
+        } else if self.field.is_list() {
             if self.required || self.ignore_zero {
                 return Err(self.not_supported("`required` or `ignore` on a list"));
             }
@@ -186,6 +217,8 @@ impl Check {
                 format!("for (index, value) in value.iter().enumerate() {{ let at = &at.item(index); {items} }}")
             };
             format!("let value = &self.{rust}; {rules} {each}")
+        } else if has_presence && self.ignore_zero {
+            return Err(self.not_supported("`ignore` on a field that may be absent"));
         } else if has_presence {
             let body = if self.nested { nested } else { rules };
             let missing = if self.required { " else { into.required(at); }" } else { "" };

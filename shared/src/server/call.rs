@@ -23,6 +23,9 @@ const REQUEST_ID_LIMIT: usize = 64;
 /// The longest that the answer to a call may be waited for. A client's own deadline may be shorter.
 const LONGEST_CALL: Duration = Duration::from_mins(1);
 
+/// What tonic says, as INTERNAL, of a request that its client has malformed.
+const MALFORMED: [&str; 3] = ["failed to decode Protobuf message", "Missing request message", "Unexpected EOF decoding stream"];
+
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Calls;
 
@@ -55,7 +58,8 @@ where
         let began = Instant::now();
         let id = request_id(request.headers());
         let deadline = deadline(request.headers_mut());
-        let span = tracing::info_span!(
+        // Of the highest level, so that a line of any level carries the request id.
+        let span = tracing::error_span!(
             "call",
             method = request.uri().path(),
             request_id = id.to_str().unwrap_or_default(),
@@ -127,10 +131,12 @@ fn dress(response: Response<Body>) -> Response<Body> {
             Reason::MessageTooLarge,
             &format!("the message is larger than {} bytes", super::MESSAGE_LIMIT),
         ),
-        Code::Internal if message.contains("failed to decode Protobuf message") => {
-            status(Code::InvalidArgument, Reason::MessageMalformed, "the request is not a message of the method's request type")
+        Code::Internal if MALFORMED.iter().any(|sign| message.contains(sign)) => {
+            status(Code::InvalidArgument, Reason::MessageMalformed, "the request is not one message of the method's request type")
         }
         Code::Unimplemented => status(Code::Unimplemented, Reason::MethodUnknown, message),
+        Code::NotFound => status(Code::NotFound, Reason::NotFound, message),
+        Code::Internal => status(Code::Internal, Reason::Internal, message),
         _ => return response,
     };
     better.into_http()
@@ -138,7 +144,45 @@ fn dress(response: Response<Body>) -> Response<Body> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        convert::Infallible,
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use tower::{ServiceExt, service_fn};
+    use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
+
     use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("a lock").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_of_any_level_carries_the_request_id() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new("error")).with_ansi(false);
+        let _guard = subscriber.with_writer(move || writer.clone()).finish().set_default();
+        let service = Calls.layer(service_fn(async |_: Request<Body>| {
+            tracing::error!("something failed");
+            Ok::<_, Infallible>(Response::new(Body::empty()))
+        }));
+        let request = Request::builder().header(REQUEST_ID, "order-17").body(Body::empty()).expect("a request");
+        service.oneshot(request).await.expect("an answer");
+        let lines = String::from_utf8(log.0.lock().expect("a lock").clone()).expect("text");
+        assert!(lines.contains("order-17") && lines.contains("something failed"), "{lines}");
+    }
 
     #[test]
     fn a_timeout_is_read_as_the_specification_writes_it() {

@@ -92,6 +92,11 @@ impl Walked {
             let answer = self.call(channel, Some(&sign(&claims)), &of_another).await;
             assert!(!admitted(&answer), "{path}, with permissions that only look like {permission}: {answer:?}");
         }
+        if !self.text("owner").is_empty() && !lets_anybody {
+            let service = sign(&Claims { actor: Actor::Service, scope: String::new(), ..claims.clone() });
+            let answer = self.call(channel, Some(&service), &self.request("me")).await;
+            assert!(!admitted(&answer), "{path}, by a service, which owns nothing: {answer:?}");
+        }
         if self.rule.get_field_by_name("actors").is_some_and(|actors| actors.as_list() == Some(&[Value::EnumNumber(1)])) {
             claims.actor = Actor::Service;
             let answer = self.call(channel, Some(&sign(&claims)), &self.request("me")).await;
