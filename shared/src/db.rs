@@ -380,8 +380,9 @@ pub(crate) fn gave_up(error: &sqlx::Error) -> bool {
 }
 
 fn gave_up_code(error: &dyn sqlx::error::DatabaseError) -> bool {
-    // serialization_failure, deadlock_detected, lock_not_available; SQLITE_BUSY, SQLITE_BUSY_RECOVERY, SQLITE_BUSY_SNAPSHOT.
-    error.code().is_some_and(|code| matches!(code.as_ref(), "40001" | "40P01" | "55P03" | "5" | "261" | "517"))
+    // serialization_failure, deadlock_detected, lock_not_available; SQLITE_BUSY_RECOVERY, SQLITE_BUSY_SNAPSHOT. Not SQLITE_BUSY:
+    // whoever gets that has waited for long already.
+    error.code().is_some_and(|code| matches!(code.as_ref(), "40001" | "40P01" | "55P03" | "261" | "517"))
 }
 
 /// Options that keep an acknowledged write through a power cut (`synchronous=FULL`).

@@ -11,7 +11,7 @@ use auth_service::{
 };
 use chrono::DateTime;
 use shared::{
-    Clock,
+    Clock, Db,
     testing::{Engine, Running, TestDatabase},
 };
 use tonic::{
@@ -22,6 +22,10 @@ use tonic::{
 
 /// A password that every user of the tests has.
 pub(crate) const PASSWORD: &str = "seven blue cafes of tin";
+
+pub(crate) fn registration(username: &str) -> RegisterRequest {
+    RegisterRequest { username: username.to_owned(), password: PASSWORD.to_owned(), ..RegisterRequest::default() }
+}
 
 pub(crate) struct App {
     pub(crate) clock: Clock,
@@ -46,7 +50,11 @@ impl App {
 
     /// Another process of the same service, on the same database.
     pub(crate) async fn replica(database: &TestDatabase, clock: &Clock, master_key: &str, settings: Settings) -> Running {
-        let (db, clock) = (database.open(), clock.clone());
+        Self::serve(database.open(), clock, master_key, settings).await
+    }
+
+    pub(crate) async fn serve(db: Db, clock: &Clock, master_key: &str, settings: Settings) -> Running {
+        let clock = clock.clone();
         let master_key = MasterKey::from_base64(master_key).expect("a master key");
         Running::start(|listener, shutdown| async move {
             auth_service::serve(db, clock, master_key, settings, listener, shutdown).await.expect("a service that serves");
@@ -67,9 +75,7 @@ impl App {
     }
 
     pub(crate) async fn register(&self, username: &str) -> User {
-        let request =
-            RegisterRequest { username: username.to_owned(), password: PASSWORD.to_owned(), ..RegisterRequest::default() };
-        self.users().register(request).await.expect("a new user").into_inner()
+        self.users().register(registration(username)).await.expect("a new user").into_inner()
     }
 
     pub(crate) async fn login(&self, username: &str) -> LoginResponse {

@@ -3,6 +3,7 @@
 
 mod app;
 mod guards;
+mod outage;
 mod refresh_model;
 mod revocation;
 mod sessions;

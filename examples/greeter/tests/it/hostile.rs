@@ -1,5 +1,4 @@
 //! The hostile tokens of the verifier's own tests, over the wire: each gets one constant answer.
-#![allow(missing_docs)]
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -7,13 +6,12 @@ use chrono::DateTime;
 use greeter::proto::{GreetRequest, greeter_service_client::GreeterServiceClient};
 use shared::{
     Clock,
-    testing::{ErrorLines, Issuer, Running, with_token},
+    testing::{ErrorLines, Issuer, with_token},
     token::{Verifier, follow},
 };
 use tonic::Code;
 
-#[path = "../../../shared/tests/corpus/mod.rs"]
-mod corpus;
+use crate::{app::serve, corpus};
 
 #[tokio::test]
 async fn every_hostile_token_gets_the_same_answer() {
@@ -30,11 +28,7 @@ async fn every_hostile_token_gets_the_same_answer() {
     while !verifier.has_keys() {
         tokio::task::yield_now().await;
     }
-    let server = greeter::server(verifier).expect("descriptors");
-    let running = Running::start(|listener, shutdown| async {
-        server.serve(listener, || async { true }, shutdown).await.expect("a server that serves");
-    })
-    .await;
+    let running = serve(verifier).await;
     let mut client = GreeterServiceClient::new(running.channel());
     let hostile: Vec<_> = corpus::hostile(&issuer).into_iter().filter(corpus::Hostile::travels).collect();
     assert!(hostile.len() >= 150, "{}", hostile.len());

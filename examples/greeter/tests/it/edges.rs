@@ -1,49 +1,25 @@
 //! What the transport itself refuses is refused in the same form as everything else.
-#![allow(missing_docs)]
-
-use std::sync::Arc;
 
 use greeter::proto::{GreetRequest, GreetResponse, greeter_service_client::GreeterServiceClient};
 use shared::{
-    Clock, UserId,
     server::MESSAGE_LIMIT,
-    testing::{Issuer, Running, assert_refused, with_token},
-    token::{KeySet, Verifier},
+    testing::{assert_refused, with_token},
 };
-use tonic::{Code, Request, Response, Status, transport::Channel};
+use tonic::{Code, Request, Response, Status};
 use tonic_prost::ProstCodec;
 
-struct App {
-    _running: Running,
-    channel: Channel,
-    token: String,
-}
+use crate::app::App;
 
 impl App {
-    async fn start() -> Self {
-        let clock = Clock::system();
-        let issuer = Issuer::new("http://issuer.test", greeter::NAME, clock.clone());
-        let verifier = Arc::new(Verifier::new("http://issuer.test", greeter::NAME, clock.clone()));
-        verifier.set_keys(KeySet::from_jwks(&issuer.jwks()).0);
-        let server = greeter::server(verifier).expect("descriptors");
-        let running = Running::start(|listener, shutdown| async {
-            server.serve(listener, || async { true }, shutdown).await.expect("a server that serves");
-        })
-        .await;
-        let mut claims = issuer.claims(UserId::new(&clock), "alice");
-        "greeter.greet_people".clone_into(&mut claims.scope);
-        Self { channel: running.channel(), _running: running, token: issuer.token(&claims) }
-    }
-
     fn greeting(&self, name: &str) -> Request<GreetRequest> {
-        with_token(&self.token, GreetRequest { name: name.to_owned() })
+        with_token(&self.token(), GreetRequest { name: name.to_owned() })
     }
 
     /// Calls any method with any message.
     async fn call<M: prost::Message + 'static>(&self, path: &'static str, message: M) -> Result<Response<GreetResponse>, Status> {
         let mut client = tonic::client::Grpc::new(self.channel.clone());
         client.ready().await.expect("a server that accepts connections");
-        client.unary(with_token(&self.token, message), path.parse().expect("a path"), ProstCodec::default()).await
+        client.unary(with_token(&self.token(), message), path.parse().expect("a path"), ProstCodec::default()).await
     }
 }
 
@@ -74,7 +50,7 @@ async fn no_message_at_all_is_the_callers_fault() {
     let app = App::start().await;
     let mut client = tonic::client::Grpc::new(app.channel.clone());
     client.ready().await.expect("a server that accepts connections");
-    let nothing = with_token(&app.token, tokio_stream::empty::<GreetRequest>());
+    let nothing = with_token(&app.token(), tokio_stream::empty::<GreetRequest>());
     let path = "/greeter.v1.GreeterService/Greet".parse().expect("a path");
     let codec: ProstCodec<_, GreetResponse> = ProstCodec::default();
     let answer = client.client_streaming(nothing, path, codec).await;
@@ -85,7 +61,7 @@ async fn no_message_at_all_is_the_callers_fault() {
 async fn two_tokens_are_none() {
     let app = App::start().await;
     let mut request = app.greeting("Bob");
-    let second = format!("Bearer {}", app.token).parse().expect("a header");
+    let second = format!("Bearer {}", app.token()).parse().expect("a header");
     request.metadata_mut().append("authorization", second);
     let answer = GreeterServiceClient::new(app.channel.clone()).greet(request).await;
     assert_refused(answer, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
