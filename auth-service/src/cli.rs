@@ -124,7 +124,7 @@ struct HealthCheck {
 pub enum CliError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("the log filter can't be read: {0}")]
+    #[error(transparent)]
     Log(#[from] shared::telemetry::FilterError),
     #[error("{address} can't be listened on: {source}")]
     Listen { address: SocketAddr, source: io::Error },

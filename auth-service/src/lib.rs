@@ -174,9 +174,8 @@ pub async fn create_superuser(
     let username = usernames::Username::new("username", username, email.as_ref())?;
     let names = vec![username.shown.clone(), email.as_ref().map(|email| email.shown.clone()).unwrap_or_default()];
     let password_hash = Passwords::new(shortest_password).hash_new("password", password, names).await?;
-    let (first_name, last_name) = Default::default();
+    let names = users::NewNames { username, email, first_name: String::new(), last_name: String::new() };
     let mut tx = db.begin().await?;
-    users::create(&mut tx, clock, &users::NewUser { username, email, first_name, last_name, password_hash, is_superuser: true })
-        .await?;
+    users::create(&mut tx, clock, &users::NewUser { names, password_hash, is_superuser: true }).await?;
     tx.commit().await
 }

@@ -129,7 +129,7 @@ pub enum Verdict {
 
 /// Judges a refresh token. `strict` knows no grace and no request ids: every spent token is reuse.
 pub fn judge(session: &Session, user_is_active: bool, presented: Presented, now: DateTime<Utc>, strict: bool) -> Verdict {
-    if session.status != "ACTIVE" {
+    if !session.is_active() {
         return Verdict::Ended;
     }
     if !user_is_active {
@@ -157,6 +157,11 @@ pub fn judge(session: &Session, user_is_active: bool, presented: Presented, now:
 }
 
 impl Session {
+    /// False once it has ended.
+    pub fn is_active(&self) -> bool {
+        self.status == "ACTIVE"
+    }
+
     /// Where it stands in a list.
     pub fn place(&self) -> Moment<id::Session> {
         (self.create_time.timestamp_micros(), self.session_id)

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use shared::{
     Clock, Error, Result, Tx, UserId,
-    db::{self, Executor},
+    db::{self, Executor, Query},
     error::{Reason, Violation},
 };
 
@@ -30,18 +30,6 @@ pub struct User {
     pub version: i64,
 }
 
-/// A user to be.
-#[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "the columns, as the proto documents them")]
-pub struct NewUser {
-    pub username: Username,
-    pub email: Option<Email>,
-    pub first_name: String,
-    pub last_name: String,
-    pub password_hash: String,
-    pub is_superuser: bool,
-}
-
 /// What a user may change of oneself.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the columns, as the proto documents them")]
@@ -50,6 +38,29 @@ pub struct NewNames {
     pub email: Option<Email>,
     pub first_name: String,
     pub last_name: String,
+}
+
+impl NewNames {
+    /// Gives the parameters of the six columns their values.
+    fn bind<'c>(&self, query: Query<'c>) -> Query<'c> {
+        let email = self.email.as_ref();
+        query
+            .bind(&self.username.shown)
+            .bind(self.username.key.as_bytes())
+            .bind(email.map(|email| &email.shown))
+            .bind(email.map(|email| &email.key))
+            .bind(&self.first_name)
+            .bind(&self.last_name)
+    }
+}
+
+/// A user to be.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns, as the proto documents them")]
+pub struct NewUser {
+    pub names: NewNames,
+    pub password_hash: String,
+    pub is_superuser: bool,
 }
 
 /// The columns of [`User`].
@@ -79,29 +90,20 @@ macro_rules! returning {
 /// ALREADY_EXISTS where the username or the e-mail address is taken.
 pub async fn create(tx: &mut Tx, clock: &Clock, new: &NewUser) -> Result<User> {
     let now = tx.now(clock).await?;
-    let user = tx
+    let query = tx
         .query(returning!(
             "INSERT INTO users (user_id, username, username_key, email, email_key, first_name, last_name, password_hash,
                  is_active, is_superuser, create_time, update_time, version)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, TRUE, $9, $10, $10, 1)
              ON CONFLICT DO NOTHING"
         ))
-        .bind(UserId::new(clock))
-        .bind(&new.username.shown)
-        .bind(new.username.key.as_bytes())
-        .bind(new.email.as_ref().map(|email| &email.shown))
-        .bind(new.email.as_ref().map(|email| &email.key))
-        .bind(&new.first_name)
-        .bind(&new.last_name)
-        .bind(&new.password_hash)
-        .bind(new.is_superuser)
-        .bind(now)
-        .optional()
-        .await?;
+        .bind(UserId::new(clock));
+    let query = new.names.bind(query).bind(&new.password_hash).bind(new.is_superuser).bind(now);
+    let user = query.optional().await?;
     if let Some(user) = user {
         return Ok(user);
     }
-    let found = find_by_key(&mut *tx, &new.username.key).await?;
+    let found = find_by_key(&mut *tx, &new.names.username.key).await?;
     Err(if found.is_some() { username_taken("username") } else { email_taken("email") })
 }
 
@@ -167,22 +169,14 @@ pub async fn update(tx: &mut Tx, clock: &Clock, old: &User, new: &NewNames) -> R
     if renamed && find_by_key(&mut *tx, &new.username.key).await?.is_some() {
         return Err(username_taken("user.username"));
     }
-    let updated = tx
+    let query = tx
         .query(returning!(
             "UPDATE users SET username = $2, username_key = $3, email = $4, email_key = $5, first_name = $6, last_name = $7,
                  update_time = $8, version = version + 1
              WHERE user_id = $1"
         ))
-        .bind(old.user_id)
-        .bind(&new.username.shown)
-        .bind(new.username.key.as_bytes())
-        .bind(new.email.as_ref().map(|email| &email.shown))
-        .bind(new.email.as_ref().map(|email| &email.key))
-        .bind(&new.first_name)
-        .bind(&new.last_name)
-        .bind(now)
-        .one()
-        .await;
+        .bind(old.user_id);
+    let updated = new.bind(query).bind(now).one().await;
     // Whoever takes the username between the question and the write leaves this doubt, where both fields change.
     let readdressed = old.email.as_ref() != new.email.as_ref().map(|email| &email.shown);
     updated.map_err(|error| match (db::is_taken(&error), readdressed) {

@@ -17,7 +17,7 @@ impl identity_service::Handlers for IdentityApi {
         // A token outlives its user by minutes.
         let user = users::find(&self.db, caller.user_id()?).await?.ok_or(Error::Unauthenticated(Reason::AccessTokenInvalid))?;
         let session = match caller.session_id() {
-            Some(session_id) => sessions::find(&self.db, session_id).await?.filter(|session| session.status == "ACTIVE"),
+            Some(session_id) => sessions::find(&self.db, session_id).await?.filter(sessions::Session::is_active),
             None => None,
         };
         Ok(WhoAmIResponse {

@@ -6,6 +6,8 @@ mod sessions;
 mod tokens;
 mod users;
 
+use std::time::SystemTime;
+
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
 
@@ -15,7 +17,6 @@ pub(crate) use sessions::SessionApi;
 pub(crate) use tokens::TokenApi;
 pub(crate) use users::UserApi;
 
-#[expect(clippy::cast_possible_wrap, reason = "nanoseconds of a second fit")]
 fn timestamp(time: DateTime<Utc>) -> Timestamp {
-    Timestamp { seconds: time.timestamp(), nanos: time.timestamp_subsec_nanos() as i32 }
+    SystemTime::from(time).into()
 }

@@ -37,7 +37,8 @@ impl user_service::Handlers for UserApi {
         let names = vec![request.username, request.email, request.first_name.clone(), request.last_name.clone()];
         let password_hash = self.passwords.hash_new("password", &request.password, names).await?;
         let (first_name, last_name) = (request.first_name, request.last_name);
-        let new = NewUser { username, email, first_name, last_name, password_hash, is_superuser: false };
+        let names = NewNames { username, email, first_name, last_name };
+        let new = NewUser { names, password_hash, is_superuser: false };
         let mut tx = self.db.begin().await?;
         let user = users::create(&mut tx, &self.clock, &new).await?;
         tx.commit().await?;
