@@ -1,4 +1,6 @@
-//! The commands: `serve`, `migrate`, `health`, `createsuperuser`.
+//! The commands: `serve`, `migrate`, `health`, `createsuperuser`, `keys`.
+
+mod keys;
 
 use std::{
     io::{self, BufRead, IsTerminal},
@@ -41,6 +43,9 @@ enum Command {
     Health(HealthCheck),
     /// Makes a user who may do everything.
     Createsuperuser(Createsuperuser),
+    /// Lists, makes, rotates and retires the keys that sign tokens.
+    #[command(subcommand)]
+    Keys(keys::Command),
 }
 
 #[derive(Debug, Args)]
@@ -52,12 +57,8 @@ struct Serve {
     database: DatabaseArgs,
     #[command(flatten)]
     log: LogArgs,
-    /// A file that holds the key that seals the signing keys: `openssl rand -base64 32` makes one.
-    #[arg(long, env = "MASTER_KEY_FILE", value_name = "FILE")]
-    master_key_file: Option<PathBuf>,
-    /// The same key itself, for the environment only: a command line is no place for a secret.
-    #[arg(long, env = "MASTER_KEY", hide = true, hide_env_values = true)]
-    master_key: Option<String>,
+    #[command(flatten)]
+    master_key: MasterKeyArgs,
     /// The URL by which this service is known: the `iss` of every token.
     #[arg(long, env = "ISSUER", value_name = "URL", default_value = "http://127.0.0.1:50051")]
     issuer: String,
@@ -82,9 +83,39 @@ struct Serve {
     /// The shortest password that is accepted, in characters.
     #[arg(long, env = "SHORTEST_PASSWORD", value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(8..=128))]
     shortest_password: u16,
-    /// The size of the key that is made where there is none.
+    #[command(flatten)]
+    new_keys: NewKeyArgs,
+}
+
+#[derive(Debug, Args)]
+struct MasterKeyArgs {
+    /// A file that holds the key that seals the signing keys: `openssl rand -base64 32` makes one.
+    #[arg(long, env = "MASTER_KEY_FILE", value_name = "FILE")]
+    master_key_file: Option<PathBuf>,
+    /// The same key itself, for the environment only: a command line is no place for a secret.
+    #[arg(long, env = "MASTER_KEY", hide = true, hide_env_values = true)]
+    master_key: Option<String>,
+}
+
+impl MasterKeyArgs {
+    fn read(&self) -> Result<MasterKey, CliError> {
+        let text = match (&self.master_key_file, &self.master_key) {
+            (Some(file), _) => config::secret(file)?,
+            (None, Some(key)) => key.clone(),
+            (None, None) => return Err(CliError::NoMasterKey),
+        };
+        Ok(MasterKey::from_base64(&text)?)
+    }
+}
+
+#[derive(Debug, Args)]
+struct NewKeyArgs {
+    /// The size of the keys that are made.
     #[arg(long, env = "KEY_BITS", value_enum, default_value = "2048")]
     key_bits: KeyBits,
+    /// How long verifiers keep the keys that they were told, in seconds: a new key signs no sooner.
+    #[arg(long, env = "JWKS_MAX_AGE", value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(i64).range(0..=86_400))]
+    jwks_max_age: i64,
 }
 
 #[derive(Debug, Args)]
@@ -161,18 +192,14 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         }
         Command::Health(arguments) => Ok(health::check(arguments.address).await?),
         Command::Createsuperuser(arguments) => create_superuser(arguments).await,
+        Command::Keys(command) => keys::run(command).await,
     }
 }
 
 async fn serve(arguments: Serve) -> Result<(), CliError> {
     arguments.log.init()?;
     let db = arguments.database.open()?;
-    let master_key = match (&arguments.master_key_file, &arguments.master_key) {
-        (Some(file), _) => config::secret(file)?,
-        (None, Some(key)) => key.clone(),
-        (None, None) => return Err(CliError::NoMasterKey),
-    };
-    let master_key = MasterKey::from_base64(&master_key)?;
+    let master_key = arguments.master_key.read()?;
     let settings = Settings {
         issuer: arguments.issuer,
         audience: arguments.audience,
@@ -184,7 +211,8 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
         strict_refresh: arguments.strict_refresh,
         registration: !arguments.closed_registration,
         shortest_password: arguments.shortest_password.into(),
-        key_bits: arguments.key_bits,
+        key_bits: arguments.new_keys.key_bits,
+        jwks_max_age: TimeDelta::seconds(arguments.new_keys.jwks_max_age),
     };
     let address = arguments.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;

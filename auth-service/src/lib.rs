@@ -12,7 +12,7 @@ pub mod tokens;
 pub mod usernames;
 pub mod users;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc};
 
 use chrono::TimeDelta;
 use shared::{
@@ -53,7 +53,7 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 pub const NAME: &str = "auth-service";
 
 /// How often the keys are looked up in the database, where another replica may have changed them.
-const KEY_INTERVAL: Duration = Duration::from_secs(5);
+const KEY_INTERVAL: TimeDelta = TimeDelta::seconds(5);
 
 /// What the operator decides.
 #[derive(Debug, Clone)]
@@ -72,8 +72,10 @@ pub struct Settings {
     pub registration: bool,
     /// The shortest password, in code points.
     pub shortest_password: usize,
-    /// The size of the key that is made where there is none.
+    /// The size of the keys that are made, where no other is asked for.
     pub key_bits: KeyBits,
+    /// How long verifiers keep the keys that they were told: a new key signs no sooner.
+    pub jwks_max_age: TimeDelta,
 }
 
 impl Default for Settings {
@@ -87,6 +89,7 @@ impl Default for Settings {
             registration: true,
             shortest_password: 15,
             key_bits: KeyBits::default(),
+            jwks_max_age: TimeDelta::minutes(5),
         }
     }
 }
@@ -119,7 +122,10 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     migrations::check(&db, &MIGRATIONS, PROBES).await?;
-    let keys = Arc::new(KeyRing::open(db.clone(), clock.clone(), master_key, settings.key_bits).await?);
+    let Lifetime { idle, absolute } = settings.session_lifetime;
+    let token_life = settings.access_lifetime.max(idle.min(absolute));
+    let keys = KeyRing::open(db.clone(), clock.clone(), master_key.clone(), settings.key_bits, token_life).await?;
+    let keys = Arc::new(keys);
     let verifier = Arc::new(Verifier::new(&*settings.issuer, NAME, clock.clone()));
     let mut audience = settings.audience;
     if !audience.iter().any(|service| service == NAME) {
@@ -138,16 +144,29 @@ pub async fn serve(
         }))
         .add(identity_service::guarded(IdentityApi { db: db.clone() }))
         .add(session_service::guarded(SessionApi { db: db.clone(), clock: clock.clone() }))
-        .add(user_service::guarded(UserApi { db: db.clone(), clock, passwords, registration: settings.registration }))
-        .add(key_service::guarded(KeyApi { keys: Arc::clone(&keys) }));
+        .add(user_service::guarded(UserApi {
+            db: db.clone(),
+            clock: clock.clone(),
+            passwords,
+            registration: settings.registration,
+        }))
+        .add(key_service::guarded(KeyApi {
+            db: db.clone(),
+            clock,
+            keys: Arc::clone(&keys),
+            master: master_key,
+            bits: settings.key_bits,
+            max_age: settings.jwks_max_age,
+        }));
 
-    let following = token::follow(Arc::clone(&verifier), KEY_INTERVAL, || {
+    let key_interval = KEY_INTERVAL.to_std().expect("an interval that is not negative");
+    let following = token::follow(Arc::clone(&verifier), key_interval, || {
         let keys = Arc::clone(&keys);
         async move { keys.reload().await.map(|jwks| keys::shared_jwks(&jwks)) }
     });
     let is_ready = || {
-        let (db, verifier) = (db.clone(), Arc::clone(&verifier));
-        async move { db.is_reachable().await && verifier.has_keys() }
+        let (db, verifier, keys) = (db.clone(), Arc::clone(&verifier), keys.keys());
+        async move { db.is_reachable().await && verifier.has_keys() && keys.are_fresh() }
     };
     let outcome = tokio::select! {
         outcome = server.serve(listener, is_ready, shutdown) => outcome,

@@ -70,6 +70,8 @@ pub enum Reason {
     PasswordChanged,
     /// The user is not active any more.
     UserInactive,
+    /// The key that signed its refresh token was withdrawn.
+    KeyWithdrawn,
 }
 
 impl Reason {
@@ -81,6 +83,7 @@ impl Reason {
             Self::Revoked => "REVOKED",
             Self::PasswordChanged => "PASSWORD_CHANGED",
             Self::UserInactive => "USER_INACTIVE",
+            Self::KeyWithdrawn => "KEY_WITHDRAWN",
         }
     }
 }
@@ -348,6 +351,17 @@ pub async fn end_others(tx: &mut Tx, user_id: UserId, kept: Option<SessionId>, r
     let query = tx
         .query("UPDATE sessions SET status = 'ENDED', reason = $3 WHERE user_id = $1 AND session_id <> $2 AND status = 'ACTIVE'");
     query.bind(user_id).bind(kept.unwrap_or(Uuid::nil().into())).bind(reason.name()).execute().await?;
+    Ok(())
+}
+
+/// Ends every session whose refresh token the key `kid` has signed.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn end_signed_by(tx: &mut Tx, kid: &str) -> Result<()> {
+    let query = tx.query("UPDATE sessions SET status = 'ENDED', reason = $2 WHERE kid = $1 AND status = 'ACTIVE'");
+    query.bind(kid).bind(Reason::KeyWithdrawn.name()).execute().await?;
     Ok(())
 }
 

@@ -66,7 +66,7 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// INTERNAL before the keys are loaded.
+    /// UNAVAILABLE where the keys could not be loaded for a minute.
     pub fn kid(&self) -> Result<String> {
         Ok(self.keys.keys().active()?.kid().to_owned())
     }
@@ -75,11 +75,11 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// INTERNAL where the key that the session names is gone.
+    /// UNAUTHENTICATED where the key that the session names was withdrawn.
     pub async fn issue(&self, user: &User, session: &Session, now: DateTime<Utc>) -> Result<Issued> {
         let keys = self.keys.keys();
         let active = Arc::clone(keys.active()?);
-        let named = keys.find(&session.kid).ok_or_else(|| Error::internal("the key of a refresh token is gone"))?;
+        let named = keys.find(&session.kid).ok_or(Error::Unauthenticated(Reason::RefreshTokenInvalid))?;
         let (named, refresh, access) = (Arc::clone(named), self.refresh_claims(session), self.access_claims(user, session, now));
         let (access_token, refresh_token) =
             sign(move || Ok((active.sign(ACCESS_TOKEN_TYPE, &access)?, named.sign(REFRESH_TOKEN_TYPE, &refresh)?))).await?;

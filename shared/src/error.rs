@@ -40,9 +40,18 @@ pub enum Error {
     /// ABORTED: the etag is not the resource's any more.
     #[error("{}", .0.description)]
     Stale(Violation),
+    /// FAILED_PRECONDITION: what the named field leads to is not in the state that the call needs.
+    #[error("{}", .1.description)]
+    Precondition(Reason, Violation),
     /// RESOURCE_EXHAUSTED.
     #[error("too much work of this kind is waiting; try again in {} ms", .retry_after.as_millis())]
     Overloaded {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// RESOURCE_EXHAUSTED: somebody has guessed too often.
+    #[error("too many attempts have failed; try again in {} s", .retry_after.as_secs())]
+    TooManyAttempts {
         /// When to come back.
         retry_after: Duration,
     },
@@ -102,7 +111,8 @@ impl Error {
             Self::AlreadyExists(..) => Code::AlreadyExists,
             Self::Invalid(..) => Code::InvalidArgument,
             Self::Stale(_) => Code::Aborted,
-            Self::Overloaded { .. } => Code::ResourceExhausted,
+            Self::Precondition(..) => Code::FailedPrecondition,
+            Self::Overloaded { .. } | Self::TooManyAttempts { .. } => Code::ResourceExhausted,
             Self::Unavailable(_) => Code::Unavailable,
             Self::Database(error) if crate::db::is_passing(error) => Code::Unavailable,
             Self::Database(_) | Self::Internal(_) => Code::Internal,
@@ -115,11 +125,13 @@ impl Error {
             Self::Unauthenticated(reason)
             | Self::Closed(reason, _)
             | Self::AlreadyExists(reason, _)
+            | Self::Precondition(reason, _)
             | Self::Invalid(reason, _) => *reason,
             Self::PermissionMissing(_) => Reason::PermissionMissing,
             Self::NotFound(_) => Reason::NotFound,
             Self::Stale(_) => Reason::EtagStale,
             Self::Overloaded { .. } => Reason::Overloaded,
+            Self::TooManyAttempts { .. } => Reason::TooManyAttempts,
             Self::Unavailable(_) | Self::Database(_) | Self::Internal(_) => match self.code() {
                 Code::Unavailable => Reason::Unavailable,
                 _ => Reason::Internal,
@@ -129,9 +141,10 @@ impl Error {
 
     fn violations(&self) -> &[Violation] {
         match self {
-            Self::NotFound(violation) | Self::AlreadyExists(_, violation) | Self::Stale(violation) => {
-                std::slice::from_ref(violation)
-            }
+            Self::NotFound(violation)
+            | Self::AlreadyExists(_, violation)
+            | Self::Precondition(_, violation)
+            | Self::Stale(violation) => std::slice::from_ref(violation),
             Self::Invalid(_, violations) => violations,
             _ => &[],
         }
@@ -189,7 +202,7 @@ impl From<Error> for Status {
         if !violations.is_empty() {
             details.set_bad_request(violations);
         }
-        if let Error::Overloaded { retry_after } = &error {
+        if let Error::Overloaded { retry_after } | Error::TooManyAttempts { retry_after } = &error {
             details.set_retry_info(Some(*retry_after));
         }
         let metadata = match &error {

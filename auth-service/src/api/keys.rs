@@ -2,19 +2,101 @@
 
 use std::sync::Arc;
 
-use shared::{Origin, Result};
+use chrono::TimeDelta;
+use shared::{Caller, Clock, Db, Origin, Result, page::Page};
 
+use super::timestamp;
 use crate::{
-    keys::KeyRing,
-    proto::{GetJwksRequest, GetJwksResponse, key_service},
+    keys::{self, Key, KeyBits, KeyRing, Made, MasterKey, State},
+    proto::{
+        self, ActivateKeyRequest, CreateKeyRequest, GetJwksRequest, GetJwksResponse, KeySize, KeyState, ListKeysRequest,
+        ListKeysResponse, RetireKeyRequest, key_service,
+    },
 };
 
 pub(crate) struct KeyApi {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
     pub(crate) keys: Arc<KeyRing>,
+    pub(crate) master: MasterKey,
+    pub(crate) bits: KeyBits,
+    pub(crate) max_age: TimeDelta,
 }
 
 impl key_service::Handlers for KeyApi {
     async fn get_jwks(&self, _: Origin, _: GetJwksRequest) -> Result<GetJwksResponse> {
         Ok(GetJwksResponse { keys: self.keys.keys().jwks.clone() })
+    }
+
+    async fn list_keys(&self, _: Caller, request: ListKeysRequest) -> Result<ListKeysResponse> {
+        let place = |key: &Key| (key.create_time.timestamp_micros(), key.kid.clone());
+        let page = Page::of(request.page_size, &request.page_token, "ListKeys")?;
+        let mut found = keys::list(&self.db).await?;
+        found.retain(|key| page.after().is_none_or(|after| place(key) < *after));
+        let (found, next_page_token) = page.cut(found, place)?;
+        Ok(ListKeysResponse { keys: found.into_iter().map(|key| self.message(key)).collect(), next_page_token })
+    }
+
+    async fn create_key(&self, _: Caller, request: CreateKeyRequest) -> Result<proto::Key> {
+        let made = Made::of(match request.size() {
+            KeySize::Unspecified => self.bits,
+            KeySize::Rsa2048 => KeyBits::Rsa2048,
+            KeySize::Rsa3072 => KeyBits::Rsa3072,
+            KeySize::Rsa4096 => KeyBits::Rsa4096,
+        });
+        let made = made.await?;
+        let mut tx = self.db.begin().await?;
+        let key = keys::create(&mut tx, &self.clock, &self.master, &made).await?;
+        tx.commit().await?;
+        self.changed(key).await
+    }
+
+    async fn activate_key(&self, caller: Caller, request: ActivateKeyRequest) -> Result<proto::Key> {
+        let mut tx = self.db.begin().await?;
+        let key = keys::activate(&mut tx, &self.clock, &request.key_id, self.max_age, request.force).await?;
+        tx.commit().await?;
+        tracing::warn!(key_id = key.kid, force = request.force, caller = caller.subject(), "a key is activated");
+        self.changed(key).await
+    }
+
+    async fn retire_key(&self, caller: Caller, request: RetireKeyRequest) -> Result<proto::Key> {
+        let mut tx = self.db.begin().await?;
+        let key = keys::retire(&mut tx, &self.clock, &request.key_id, request.withdraw).await?;
+        tx.commit().await?;
+        tracing::warn!(key_id = key.kid, withdraw = request.withdraw, caller = caller.subject(), "a key is retired");
+        self.changed(key).await
+    }
+}
+
+impl KeyApi {
+    /// This replica need not wait until it looks at the keys again.
+    async fn changed(&self, key: Key) -> Result<proto::Key> {
+        if let Err(error) = self.keys.reload().await {
+            tracing::warn!(%error, "the keys could not be loaded after a change; they will be");
+        }
+        Ok(self.message(key))
+    }
+
+    fn message(&self, key: Key) -> proto::Key {
+        let state = match key.state {
+            State::Pending => KeyState::Pending,
+            State::Active => KeyState::Active,
+            State::Retired => KeyState::Retired,
+        };
+        let size = match key.bits() {
+            KeyBits::Rsa2048 => KeySize::Rsa2048,
+            KeyBits::Rsa3072 => KeySize::Rsa3072,
+            KeyBits::Rsa4096 => KeySize::Rsa4096,
+        };
+        proto::Key {
+            state: state.into(),
+            size: size.into(),
+            create_time: Some(timestamp(key.create_time)),
+            activatable_time: Some(timestamp(key.activatable_time(self.max_age))),
+            activate_time: key.activate_time.map(timestamp),
+            retire_time: key.retire_time.map(timestamp),
+            expire_time: key.expire_time.map(timestamp),
+            key_id: key.kid,
+        }
     }
 }

@@ -124,6 +124,10 @@ impl Actor {
         SessionServiceClient::with_interceptor(self.channel.clone(), self.bearer())
     }
 
+    pub(crate) fn keys(&self) -> KeyServiceClient<InterceptedService<Channel, Bearer>> {
+        KeyServiceClient::with_interceptor(self.channel.clone(), self.bearer())
+    }
+
     fn bearer(&self) -> Bearer {
         Bearer(self.login.access_token.clone())
     }

@@ -7,6 +7,7 @@ use auth_service::{
     keys::{KeyBits, KeyRing, MasterKey},
     proto::{identity_service, key_service, session_service, token_service, user_service},
 };
+use chrono::TimeDelta;
 use shared::{
     UserId, on_both_engines,
     testing::{Issuer, walk},
@@ -18,7 +19,7 @@ on_both_engines! {
     async fn every_method_lets_in_whom_its_rule_names(app: App) {
         let alice = app.user("alice").await;
         let master_key = MasterKey::from_base64(&app.master_key).expect("a master key");
-        let keys = KeyRing::open(app.database.open(), app.clock.clone(), master_key, KeyBits::default()).await.expect("the keys");
+        let keys = KeyRing::open(app.database.open(), app.clock.clone(), master_key, KeyBits::default(), TimeDelta::zero()).await.expect("the keys");
         let key = keys.keys().active().expect("a key").clone();
         let issuer = Issuer::new("http://127.0.0.1:50051", "auth-service", app.clock.clone());
         let claims = issuer.claims(UserId::parse("user_id", &alice.user.user_id).expect("an id"), "alice");

@@ -1,8 +1,11 @@
 //! The auth service, through the front door, on both engines.
 #![allow(missing_docs, reason = "a test's name is its documentation")]
 
+mod administration;
 mod app;
 mod guards;
+mod keys;
+mod keys_command;
 mod outage;
 mod refresh_model;
 mod revocation;

@@ -82,7 +82,8 @@ impl Opener {
         let user_id = UserId::parse("user_id", &actor.user.user_id).expect("an id");
         let user = users::find(&db, user_id).await.expect("a query").expect("a user");
         let master_key = MasterKey::from_base64(&app.master_key).expect("a master key");
-        let keys = KeyRing::open(db.clone(), clock.clone(), master_key, KeyBits::default()).await.expect("the keys");
+        let keys =
+            KeyRing::open(db.clone(), clock.clone(), master_key, KeyBits::default(), TimeDelta::zero()).await.expect("the keys");
         let Settings { issuer, audience, access_lifetime, .. } = Settings::default();
         Self { db, clock, user, tokens: Tokens::new(Arc::new(keys), &issuer, &audience, access_lifetime) }
     }

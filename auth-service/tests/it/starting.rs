@@ -15,42 +15,53 @@ use tokio::task::JoinSet;
 
 use crate::app::{App, PASSWORD};
 
-struct Fresh(TestDatabase);
+/// A database that nothing has been done to yet, and the commands on it.
+pub(crate) struct Fresh(pub(crate) TestDatabase);
 
 impl Fresh {
-    async fn start(engine: Engine) -> Self {
+    pub(crate) async fn start(engine: Engine) -> Self {
         Self(TestDatabase::new(engine).await)
     }
 
-    fn command(&self, command: &str) -> Command {
+    pub(crate) fn command(&self, command: &str) -> Command {
         process(&[command, "--database-url", self.0.url()])
     }
 
-    fn serve(&self, master_key: &str) -> Command {
+    pub(crate) fn serve(&self, master_key: &str) -> Command {
         let mut process = self.command("serve");
         process.args(["--listen", "127.0.0.1:0"]).env("MASTER_KEY", master_key);
         process
     }
 
-    async fn migrated(&self) {
+    /// Serves until it serves.
+    pub(crate) fn serves_with(&self, master_key: &str) {
+        let mut serving = self.serve(master_key).stderr(Stdio::piped()).spawn().expect("a process");
+        let mut lines = BufReader::new(serving.stderr.take().expect("a pipe")).lines();
+        let serves = lines.any(|line| line.is_ok_and(|line| line.contains("serving")));
+        serving.kill().expect("a kill");
+        serving.wait().expect("an end");
+        assert!(serves, "a service that serves");
+    }
+
+    pub(crate) async fn migrated(&self) {
         migrations::migrate(&self.0.open(), &MIGRATIONS).await.expect("a migrated database");
     }
 
-    async fn execute(&self, sql: &'static str) {
+    pub(crate) async fn execute(&self, sql: &'static str) {
         let mut tx = self.0.open().begin().await.expect("a transaction");
         tx.query(sql).execute().await.expect("a statement");
         tx.commit().await.expect("a commit");
     }
 }
 
-fn process(arguments: &[&str]) -> Command {
+pub(crate) fn process(arguments: &[&str]) -> Command {
     let mut process = Command::new(env!("CARGO_BIN_EXE_auth-service"));
     process.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
     process
 }
 
 #[track_caller]
-fn assert_fails(output: &Output, sentence: &str) {
+pub(crate) fn assert_fails(output: &Output, sentence: &str) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains(sentence), "{said}");
@@ -60,9 +71,9 @@ fn assert_fails(output: &Output, sentence: &str) {
 on_both_engines! {
     async fn an_empty_database_has_to_be_migrated_first(app: Fresh) {
         let output = app.serve(&MasterKey::generate()).output().expect("a process");
-        assert_fails(&output, "the database is 1 migration(s) behind this version of the service: run `migrate` first");
+        assert_fails(&output, "the database is 2 migration(s) behind this version of the service: run `migrate` first");
         let output = app.command("migrate").output().expect("a process");
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "1 migration(s) applied\n");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "2 migration(s) applied\n");
         let output = app.command("migrate").output().expect("a process");
         assert_eq!(String::from_utf8_lossy(&output.stderr), "0 migration(s) applied\n");
     }
@@ -85,12 +96,7 @@ on_both_engines! {
 
     async fn a_wrong_master_key_is_refused_and_changes_nothing(app: Fresh) {
         app.migrated().await;
-        let right = MasterKey::generate();
-        let mut serving = app.serve(&right).stderr(Stdio::piped()).spawn().expect("a process");
-        let mut lines = BufReader::new(serving.stderr.take().expect("a pipe")).lines();
-        lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("serving"))).expect("a service that serves").expect("a line");
-        serving.kill().expect("a kill");
-        serving.wait().expect("an end");
+        app.serves_with(&MasterKey::generate());
         let output = app.serve(&MasterKey::generate()).output().expect("a process");
         assert_fails(&output, "can't be opened with this master key");
         let output = app.serve("too short").output().expect("a process");

@@ -1,0 +1,224 @@
+//! `auth-service keys …`: what an operator does with the keys, on the database itself. A service that runs notices within
+//! seconds.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use clap::{Args, Subcommand};
+use shared::{
+    Clock, Db, Error,
+    config::{self, DatabaseArgs},
+    error::Reason,
+    migrations,
+};
+
+use super::{CliError, MasterKeyArgs, NewKeyArgs};
+use crate::{
+    MIGRATIONS, PROBES,
+    keys::{self, Key, KeyBits, KeyError, Made, MasterKey, State},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Lists the keys, the newest first.
+    List(Database),
+    /// Makes a key that is published and signs nothing yet.
+    Create(Create),
+    /// Makes a pending key sign, and retires the one that did.
+    Activate(Activate),
+    /// Retires a key that is not active: it verifies until the last token that it signed has expired.
+    Retire(Retire),
+    /// Makes a key, waits until every verifier knows it, and activates it. Interrupted, it goes on where it was.
+    Rotate(Rotate),
+    /// Seals every key with another master key. Restart the services with that one afterwards.
+    Rewrap(Rewrap),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Database {
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    master_key: MasterKeyArgs,
+    #[command(flatten)]
+    new_keys: NewKeyArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Activate {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    new_keys: NewKeyArgs,
+    /// The key, as `keys list` shows it.
+    key_id: String,
+    /// Before every verifier knows it. Those that don't refuse what it signs.
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Retire {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// The key, as `keys list` shows it.
+    key_id: String,
+    /// For a key that has leaked: it is gone at once, with whatever it signed.
+    #[arg(long)]
+    withdraw: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rotate {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    master_key: MasterKeyArgs,
+    #[command(flatten)]
+    new_keys: NewKeyArgs,
+    /// Without waiting. Verifiers that don't know the key refuse what it signs.
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rewrap {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    master_key: MasterKeyArgs,
+    /// A file that holds the other master key.
+    #[arg(long, value_name = "FILE")]
+    new_master_key_file: PathBuf,
+}
+
+pub(super) async fn run(command: Command) -> Result<(), CliError> {
+    let clock = Clock::system();
+    let (Command::List(Database { database })
+    | Command::Create(Create { database, .. })
+    | Command::Activate(Activate { database, .. })
+    | Command::Retire(Retire { database, .. })
+    | Command::Rotate(Rotate { database, .. })
+    | Command::Rewrap(Rewrap { database, .. })) = &command;
+    let db = database.open()?;
+    migrations::check(&db, &MIGRATIONS, PROBES).await?;
+    match command {
+        Command::List(_) => print(&keys::list(&db).await?),
+        Command::Create(Create { master_key, new_keys, .. }) => {
+            let key = create(&db, &clock, &master_key.read()?, new_keys.key_bits).await?;
+            let from = key.activatable_time(max_age(&new_keys));
+            eprintln!("{} is pending, and may be activated from {} on", key.kid, moment(Some(from)));
+        }
+        Command::Activate(Activate { new_keys, key_id, force, .. }) => {
+            activate(&db, &clock, &key_id, max_age(&new_keys), force).await?;
+            eprintln!("{key_id} is active");
+        }
+        Command::Retire(Retire { key_id, withdraw, .. }) => {
+            let mut tx = db.begin().await?;
+            let key = keys::retire(&mut tx, &clock, &key_id, withdraw).await?;
+            tx.commit().await?;
+            eprintln!("{key_id} is retired, and gone from {} on", moment(key.expire_time));
+        }
+        Command::Rotate(arguments) => rotate(&db, &clock, &arguments).await?,
+        Command::Rewrap(Rewrap { master_key, new_master_key_file, .. }) => {
+            let new = MasterKey::from_base64(&config::secret(&new_master_key_file)?)?;
+            let mut tx = db.begin().await?;
+            let count = keys::rewrap(&mut tx, &master_key.read()?, &new).await?;
+            tx.commit().await?;
+            eprintln!("{count} key(s) are sealed with the new master key");
+        }
+    }
+    db.close().await;
+    Ok(())
+}
+
+async fn create(db: &Db, clock: &Clock, master: &MasterKey, bits: KeyBits) -> Result<Key, CliError> {
+    let made = Made::of(bits).await?;
+    let mut tx = db.begin().await?;
+    let key = keys::create(&mut tx, clock, master, &made).await.map_err(master_key_first)?;
+    tx.commit().await?;
+    Ok(key)
+}
+
+async fn activate(db: &Db, clock: &Clock, kid: &str, max_age: TimeDelta, force: bool) -> Result<Key, Error> {
+    let mut tx = db.begin().await?;
+    let key = keys::activate(&mut tx, clock, kid, max_age, force).await?;
+    tx.commit().await?;
+    Ok(key)
+}
+
+async fn rotate(db: &Db, clock: &Clock, arguments: &Rotate) -> Result<(), CliError> {
+    let master_key = arguments.master_key.read()?;
+    let pending = keys::list(db).await?.into_iter().find(|key| key.state == State::Pending);
+    let key = match pending {
+        Some(key) => key,
+        None => create(db, clock, &master_key, arguments.new_keys.key_bits).await?,
+    };
+    let max_age = max_age(&arguments.new_keys);
+    let from = key.activatable_time(max_age);
+    if !arguments.force && from > clock.now() {
+        eprintln!("{} is pending; waiting until {} for every verifier to know it", key.kid, moment(Some(from)));
+    }
+    loop {
+        match activate(db, clock, &key.kid, max_age, arguments.force).await {
+            Ok(key) => {
+                eprintln!("{} is active", key.kid);
+                return Ok(());
+            }
+            // The clock of the database decides, and it may be behind this one.
+            Err(Error::Precondition(Reason::KeyTooYoung, _)) => {
+                let wait = (from - clock.now()).max(TimeDelta::seconds(1));
+                tokio::time::sleep(wait.to_std().unwrap_or_default()).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// An operator is told which key the master key does not open.
+fn master_key_first(error: Error) -> CliError {
+    match error {
+        Error::Internal(source) => match source.downcast::<KeyError>() {
+            Ok(error) => (*error).into(),
+            Err(source) => Error::Internal(source).into(),
+        },
+        error => error.into(),
+    }
+}
+
+fn max_age(new_keys: &NewKeyArgs) -> TimeDelta {
+    TimeDelta::seconds(new_keys.jwks_max_age)
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the person who typed `keys list` reads")]
+fn print(keys: &[Key]) {
+    println!(
+        "{:<43}  {:<7}  {:<4}  {:<20}  {:<20}  {:<20}  {:<20}",
+        "KEY", "STATE", "BITS", "CREATED", "ACTIVATED", "RETIRED", "GONE"
+    );
+    for key in keys {
+        let state = match key.state {
+            State::Pending => "PENDING",
+            State::Active => "ACTIVE",
+            State::Retired => "RETIRED",
+        };
+        let bits = match key.bits() {
+            KeyBits::Rsa2048 => 2048,
+            KeyBits::Rsa3072 => 3072,
+            KeyBits::Rsa4096 => 4096,
+        };
+        let times = [Some(key.create_time), key.activate_time, key.retire_time, key.expire_time].map(moment);
+        let [created, activated, retired, gone] = times;
+        println!("{:<43}  {state:<7}  {bits:<4}  {created:<20}  {activated:<20}  {retired:<20}  {gone:<20}", key.kid);
+    }
+}
+
+fn moment(time: Option<DateTime<Utc>>) -> String {
+    time.map_or_else(|| "-".to_owned(), |time| time.trunc_subsecs(0).format("%FT%TZ").to_string())
+}
