@@ -207,6 +207,21 @@ pub async fn set_password(tx: &mut Tx, clock: &Clock, user_id: UserId, password_
     Ok(())
 }
 
+/// Lets a user who was locked sign in, or not.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn set_active(tx: &mut Tx, clock: &Clock, user: User, is_active: bool) -> Result<User> {
+    if user.is_active == is_active {
+        return Ok(user);
+    }
+    let now = tx.now(clock).await?;
+    let query =
+        tx.query(returning!("UPDATE users SET is_active = $2, update_time = $3, version = version + 1 WHERE user_id = $1"));
+    Ok(query.bind(user.user_id).bind(is_active).bind(now).one().await?)
+}
+
 /// Remembers a Login.
 ///
 /// # Errors

@@ -11,8 +11,8 @@ use super::timestamp;
 use crate::{
     passwords::Passwords,
     proto::{
-        self, ChangePasswordRequest, GetUserRequest, ListUsersRequest, ListUsersResponse, RegisterRequest, UpdateUserRequest,
-        user_service,
+        self, ActivateUserRequest, ChangePasswordRequest, DeactivateUserRequest, GetUserRequest, ListUsersRequest,
+        ListUsersResponse, RegisterRequest, SetPasswordRequest, UpdateUserRequest, user_service,
     },
     sessions,
     usernames::{self, Email, Username},
@@ -62,12 +62,13 @@ impl user_service::Handlers for UserApi {
         Ok(ListUsersResponse { users: rows.into_iter().map(user_message).collect(), next_page_token })
     }
 
-    async fn update_user(&self, _: Caller, request: UpdateUserRequest) -> Result<proto::User> {
+    async fn update_user(&self, caller: Caller, request: UpdateUserRequest) -> Result<proto::User> {
         let mask = Mask::of(request.update_mask.as_ref(), &["username", "email", "first_name", "last_name"])?;
         let given = request.user.unwrap_or_default();
         let mut tx = self.db.begin().await?;
         let user_id = UserId::parse("user.user_id", &given.user_id)?;
         let user = users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user.user_id"))?;
+        self.check_rank(&caller, &user).await?;
         check_etag("user.etag", &given.etag, user.version)?;
 
         let pick = |path, given: String, old: &str| if mask.writes(path, !given.is_empty()) { given } else { old.to_owned() };
@@ -79,6 +80,40 @@ impl user_service::Handlers for UserApi {
         let user = users::update(&mut tx, &self.clock, &user, &new).await?;
         tx.commit().await?;
         Ok(user_message(user))
+    }
+
+    async fn activate_user(&self, caller: Caller, request: ActivateUserRequest) -> Result<proto::User> {
+        let user_id = UserId::parse("user_id", &request.user_id)?;
+        let mut tx = self.db.begin().await?;
+        let user = users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        self.check_rank(&caller, &user).await?;
+        let user = users::set_active(&mut tx, &self.clock, user, true).await?;
+        tx.commit().await?;
+        Ok(user_message(user))
+    }
+
+    async fn deactivate_user(&self, caller: Caller, request: DeactivateUserRequest) -> Result<proto::User> {
+        let user_id = UserId::parse("user_id", &request.user_id)?;
+        let mut tx = self.db.begin().await?;
+        let user = users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        self.check_rank(&caller, &user).await?;
+        let user = users::set_active(&mut tx, &self.clock, user, false).await?;
+        sessions::end_others(&mut tx, user_id, None, sessions::Reason::UserInactive).await?;
+        tx.commit().await?;
+        Ok(user_message(user))
+    }
+
+    async fn set_password(&self, caller: Caller, request: SetPasswordRequest) -> Result<()> {
+        let user_id = UserId::parse("user_id", &request.user_id)?;
+        let user = users::find(&self.db, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        self.check_rank(&caller, &user).await?;
+        let names = vec![user.username, user.email.unwrap_or_default(), user.first_name, user.last_name];
+        let password_hash = self.passwords.hash_new("new_password", &request.new_password, names).await?;
+        let mut tx = self.db.begin().await?;
+        users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        users::set_password(&mut tx, &self.clock, user_id, &password_hash).await?;
+        sessions::end_others(&mut tx, user_id, None, sessions::Reason::PasswordChanged).await?;
+        tx.commit().await
     }
 
     async fn change_password(&self, caller: Caller, request: ChangePasswordRequest) -> Result<()> {
@@ -97,6 +132,18 @@ impl user_service::Handlers for UserApi {
         users::set_password(&mut tx, &self.clock, user_id, &password_hash).await?;
         sessions::end_others(&mut tx, user_id, caller.session_id(), sessions::Reason::PasswordChanged).await?;
         tx.commit().await
+    }
+}
+
+impl UserApi {
+    /// Only a superuser changes another superuser: the permission to change users would otherwise be every permission.
+    async fn check_rank(&self, caller: &Caller, user: &User) -> Result<()> {
+        if !user.is_superuser || user.user_id.to_string() == caller.subject() {
+            return Ok(());
+        }
+        let found = users::find(&self.db, caller.user_id()?).await?;
+        let is_superuser = found.is_some_and(|found| found.is_superuser && found.is_active);
+        if is_superuser { Ok(()) } else { Err(Error::PermissionMissing(None)) }
     }
 }
 

@@ -1,0 +1,128 @@
+//! What an administrator does to users: deactivating, activating, and giving them another password.
+
+use std::sync::Arc;
+
+use auth_service::{
+    keys::{KeyBits, KeyRing, MasterKey},
+    proto::{
+        ActivateUserRequest, DeactivateUserRequest, LoginRequest, RefreshRequest, SetPasswordRequest, UpdateUserRequest, User,
+        user_service_client::UserServiceClient,
+    },
+};
+use chrono::TimeDelta;
+use shared::{
+    UserId, on_both_engines,
+    testing::{Issuer, assert_refused},
+};
+use tonic::{Code, Status, service::interceptor::InterceptedService, transport::Channel};
+
+use crate::app::{Actor, App, Bearer, PASSWORD};
+
+const OTHER_PASSWORD: &str = "nine red harbours of salt";
+/// A UUID that names nobody.
+const NOBODY: &str = "018f0000-0000-7000-8000-000000000000";
+
+type Users = UserServiceClient<InterceptedService<Channel, Bearer>>;
+
+async fn activate(users: &mut Users, user_id: &str) -> Result<User, Status> {
+    users.activate_user(ActivateUserRequest { user_id: user_id.to_owned() }).await.map(tonic::Response::into_inner)
+}
+
+async fn deactivate(users: &mut Users, user_id: &str) -> Result<User, Status> {
+    users.deactivate_user(DeactivateUserRequest { user_id: user_id.to_owned() }).await.map(tonic::Response::into_inner)
+}
+
+async fn set_password(users: &mut Users, user_id: &str, new_password: &str) -> Result<(), Status> {
+    let request = SetPasswordRequest { user_id: user_id.to_owned(), new_password: new_password.to_owned() };
+    users.set_password(request).await.map(tonic::Response::into_inner)
+}
+
+async fn assert_signs_in(app: &App, username: &str, password: &str, signs_in: bool) {
+    let outcome = app.tokens().login(LoginRequest { username: username.to_owned(), password: password.to_owned() }).await;
+    if signs_in {
+        outcome.expect("a login");
+    } else {
+        assert_refused(outcome, Code::Unauthenticated, "CREDENTIALS_INVALID", &[]);
+    }
+}
+
+async fn assert_ended(app: &App, actor: &Actor) {
+    let request = RefreshRequest { refresh_token: actor.login.refresh_token.clone(), request_id: String::new() };
+    assert_refused(app.tokens().refresh(request).await, Code::Unauthenticated, "REFRESH_TOKEN_INVALID", &[]);
+}
+
+/// Somebody who may change users and nothing else.
+async fn clerk(app: &App) -> Users {
+    let clerk = app.user("clerk").await;
+    let master_key = MasterKey::from_base64(&app.master_key).expect("a master key");
+    let keys = KeyRing::open(app.database.open(), app.clock.clone(), master_key, KeyBits::default(), TimeDelta::zero()).await;
+    let key = Arc::clone(keys.expect("the keys").keys().active().expect("a key"));
+    let issuer = Issuer::new("http://127.0.0.1:50051", "auth-service", app.clock.clone());
+    let mut claims = issuer.claims(UserId::parse("user_id", &clerk.user.user_id).expect("an id"), "clerk");
+    claims.scope = "auth.change_user".to_owned();
+    let token = key.sign("at+jwt", &claims).expect("a token");
+    UserServiceClient::with_interceptor(app.server.channel(), Bearer(token))
+}
+
+on_both_engines! {
+    async fn a_deactivated_user_is_signed_out_everywhere_until_they_are_activated(app: App) {
+        let (alice, root) = (app.user("alice").await, app.superuser("root").await);
+        let (elsewhere, user_id) = (app.again(&alice).await, alice.user.user_id.as_str());
+        for _ in 0..2 {
+            let user = deactivate(&mut root.users(), user_id).await.expect("an inactive user");
+            assert_eq!((user.is_active, user.etag.as_str()), (false, "\"2\""));
+        }
+        assert_ended(&app, &alice).await;
+        assert_ended(&app, &elsewhere).await;
+        assert_signs_in(&app, "alice", PASSWORD, false).await;
+
+        for _ in 0..2 {
+            let user = activate(&mut root.users(), user_id).await.expect("an active user");
+            assert_eq!((user.is_active, user.etag.as_str()), (true, "\"3\""));
+        }
+        assert_ended(&app, &alice).await;
+        assert_signs_in(&app, "alice", PASSWORD, true).await;
+    }
+
+    async fn a_password_that_is_set_ends_every_session(app: App) {
+        let (alice, root) = (app.user("alice").await, app.superuser("root").await);
+        let user_id = alice.user.user_id.as_str();
+        for (password, rule) in [("short", "PASSWORD_MIN_LEN"), ("alicealicealicealice", "PASSWORD_NOT_COMMON")] {
+            let outcome = set_password(&mut root.users(), user_id, password).await;
+            assert_refused(outcome, Code::InvalidArgument, "FIELD_INVALID", &[("new_password", rule)]);
+        }
+        assert_signs_in(&app, "alice", PASSWORD, true).await;
+        set_password(&mut root.users(), user_id, OTHER_PASSWORD).await.expect("a change");
+        assert_ended(&app, &alice).await;
+        assert_signs_in(&app, "alice", PASSWORD, false).await;
+        assert_signs_in(&app, "alice", OTHER_PASSWORD, true).await;
+    }
+
+    async fn only_a_superuser_changes_a_superuser(app: App) {
+        let (alice, root, mut clerk) = (app.user("alice").await, app.superuser("root").await, clerk(&app).await);
+        let (alice, admin) = (alice.user.user_id.as_str(), root.user.user_id.as_str());
+        set_password(&mut clerk, alice, OTHER_PASSWORD).await.expect("a change");
+        deactivate(&mut clerk, alice).await.expect("an inactive user");
+        activate(&mut clerk, alice).await.expect("an active user");
+
+        let user = User { user_id: admin.to_owned(), email: "clerk@example.com".to_owned(), ..User::default() };
+        let update = clerk.update_user(UpdateUserRequest { user: Some(user), update_mask: None }).await.map(drop);
+        let set = set_password(&mut clerk, admin, OTHER_PASSWORD).await;
+        let deactivated = deactivate(&mut clerk, admin).await.map(drop);
+        let activated = activate(&mut clerk, admin).await.map(drop);
+        for outcome in [update, set, deactivated, activated] {
+            assert_refused(outcome, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
+        }
+        assert_signs_in(&app, "root", PASSWORD, true).await;
+        set_password(&mut root.users(), admin, OTHER_PASSWORD).await.expect("a change of one's own");
+    }
+
+    async fn a_user_who_is_not_there_is_not_found(app: App) {
+        let root = app.superuser("root").await;
+        let activated = activate(&mut root.users(), NOBODY).await.map(drop);
+        let deactivated = deactivate(&mut root.users(), NOBODY).await.map(drop);
+        for outcome in [activated, deactivated, set_password(&mut root.users(), NOBODY, OTHER_PASSWORD).await] {
+            assert_refused(outcome, Code::NotFound, "NOT_FOUND", &[("user_id", "EXISTS")]);
+        }
+    }
+}
