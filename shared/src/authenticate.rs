@@ -2,25 +2,22 @@
 
 use std::{
     future::Future,
-    net::IpAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, HeaderValue, Request, Response, header};
-use tonic::{Code, Status, body::Body, transport::server::TcpConnectInfo};
+use http::{HeaderMap, Request, Response, header};
+use ipnet::IpNet;
+use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 use crate::{
-    Error, Result, SessionId, UserId,
+    Error, Origin, Result, SessionId, UserId,
     contract::{Actor, Contract, Who},
     error::{Reason, status},
     token::{Verified, Verifier},
 };
-
-/// The longest user agent that is kept, in characters.
-const USER_AGENT_LIMIT: usize = 200;
 
 /// Who calls, as a verified access token says.
 #[derive(Debug, Clone)]
@@ -86,34 +83,6 @@ impl Caller {
     }
 }
 
-/// Where a call comes from, whoever makes it.
-#[derive(Debug, Clone, Default)]
-pub struct Origin {
-    address: Option<IpAddr>,
-    user_agent: Option<HeaderValue>,
-}
-
-impl Origin {
-    fn of(request: &Request<Body>) -> Self {
-        let connection = request.extensions().get::<TcpConnectInfo>();
-        Self {
-            address: connection.and_then(TcpConnectInfo::remote_addr).map(|address| address.ip().to_canonical()),
-            user_agent: request.headers().get(header::USER_AGENT).cloned(),
-        }
-    }
-
-    /// The address at the other end of the connection.
-    pub fn address(&self) -> Option<IpAddr> {
-        self.address
-    }
-
-    /// What the client calls itself: at most 200 characters, and none that could play tricks with a screen.
-    pub fn user_agent(&self) -> String {
-        let text = self.user_agent.as_ref().and_then(|value| value.to_str().ok()).unwrap_or_default();
-        text.chars().filter(|c| !c.is_control()).take(USER_AGENT_LIMIT).collect()
-    }
-}
-
 /// What runs once for every authenticated call, before its guard.
 pub(crate) type EachCaller = Arc<dyn Fn(Caller) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send + Sync>;
 
@@ -123,6 +92,7 @@ pub(crate) struct Authenticate {
     pub(crate) contract: Arc<Contract>,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) each_caller: Option<EachCaller>,
+    pub(crate) trusted_proxies: Arc<[IpNet]>,
 }
 
 impl<S> Layer<S> for Authenticate {
@@ -172,7 +142,7 @@ impl Authenticate {
         let Some(rule) = self.contract.rule(request.uri().path()) else {
             return Err(status(Code::Unimplemented, Reason::MethodUnknown, "there is no such method"));
         };
-        let origin = Origin::of(request);
+        let origin = Origin::of(request, &self.trusted_proxies);
         if rule.who == Who::Anyone {
             request.extensions_mut().insert(origin);
             return Ok(());

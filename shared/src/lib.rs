@@ -15,6 +15,7 @@ pub mod guard;
 pub mod health;
 pub mod id;
 pub mod migrations;
+pub mod origin;
 pub mod page;
 pub mod server;
 pub mod telemetry;
@@ -24,11 +25,12 @@ pub mod token;
 pub mod update;
 pub mod validate;
 
-pub use authenticate::{Caller, Origin};
+pub use authenticate::Caller;
 pub use clock::Clock;
 pub use db::{Db, Tx};
 pub use error::{Error, Result};
 pub use id::{SessionId, UserId};
+pub use origin::Origin;
 
 /// The generated messages that every service shares.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     future::Future,
     io,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -18,6 +18,8 @@ use tokio::{
 };
 use tokio_stream::Stream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use crate::origin::prefix;
 
 /// How many connections one place may have.
 const CONNECTION_LIMIT: usize = 256;
@@ -80,7 +82,7 @@ struct Place {
 
 impl Place {
     fn take(counts: &Counts, address: IpAddr) -> Option<Self> {
-        let address = network(address);
+        let address = prefix(address);
         let mut open = counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(address).or_default();
         if *count >= CONNECTION_LIMIT {
@@ -100,14 +102,6 @@ impl Drop for Place {
                 open.remove(&self.address);
             }
         }
-    }
-}
-
-/// An IPv4 address, or the /64 that one IPv6 host commonly has for itself.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
-        address @ IpAddr::V4(_) => address,
     }
 }
 

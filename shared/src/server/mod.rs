@@ -5,6 +5,7 @@ mod call;
 
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
+use ipnet::IpNet;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -77,6 +78,7 @@ pub struct Server {
     names: Vec<&'static str>,
     verifier: Arc<Verifier>,
     each_caller: Option<EachCaller>,
+    trusted_proxies: Arc<[IpNet]>,
 }
 
 impl Server {
@@ -99,7 +101,7 @@ impl Server {
         let mut routes = Routes::builder();
         routes.add_service(reflection().build_v1()?);
         routes.add_service(reflection().build_v1alpha()?);
-        Ok(Self { contract, routes, names: vec![""], verifier, each_caller: None })
+        Ok(Self { contract, routes, names: vec![""], verifier, each_caller: None, trusted_proxies: Arc::default() })
     }
 
     /// Serves this service too.
@@ -119,6 +121,13 @@ impl Server {
         work: impl Fn(Caller) -> F + Send + Sync + 'static,
     ) -> Self {
         self.each_caller = Some(Arc::new(move |caller| Box::pin(work(caller))));
+        self
+    }
+
+    /// Believes these proxies what their `x-forwarded-for` says of where a call comes from. Nobody else is believed.
+    #[must_use]
+    pub fn trusted_proxies(mut self, networks: &[IpNet]) -> Self {
+        self.trusted_proxies = networks.into();
         self
     }
 
@@ -145,6 +154,7 @@ impl Server {
             contract: Arc::new(self.contract),
             verifier: Arc::clone(&self.verifier),
             each_caller: self.each_caller,
+            trusted_proxies: self.trusted_proxies,
         };
         let watch_readiness = async {
             loop {
