@@ -10,18 +10,21 @@ use std::{
 
 use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
 use shared::{
     Clock, Error,
     config::{self, ConfigError, DatabaseArgs, LogArgs},
     health::{self, HealthError},
     migrations::{self, SchemaError},
-    server,
+    origin, server,
 };
 use tokio::net::TcpListener;
 
 use crate::{
     MIGRATIONS, PROBES, ServeError, Settings,
+    attempts::Limits,
     keys::{KeyBits, KeyError, MasterKey},
+    passwords::Policy,
     sessions::Lifetime,
 };
 
@@ -80,9 +83,14 @@ struct Serve {
     /// Refuses Register: users are made by others.
     #[arg(long, env = "CLOSED_REGISTRATION")]
     closed_registration: bool,
-    /// The shortest password that is accepted, in characters.
-    #[arg(long, env = "SHORTEST_PASSWORD", value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(8..=128))]
-    shortest_password: u16,
+    #[command(flatten)]
+    passwords: PasswordArgs,
+    #[command(flatten)]
+    attempts: AttemptArgs,
+    /// A proxy that is believed what its `x-forwarded-for` says: an address, or a network such as 10.0.0.0/8. May be given
+    /// more than once.
+    #[arg(long, env = "TRUSTED_PROXY", value_name = "NETWORK", value_delimiter = ',', value_parser = origin::network)]
+    trusted_proxy: Vec<IpNet>,
     #[command(flatten)]
     new_keys: NewKeyArgs,
 }
@@ -106,6 +114,35 @@ impl MasterKeyArgs {
         };
         Ok(MasterKey::from_base64(&text)?)
     }
+}
+
+#[derive(Debug, Args)]
+struct PasswordArgs {
+    /// The shortest password that is accepted, in characters.
+    #[arg(long, env = "SHORTEST_PASSWORD", value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(8..=128))]
+    shortest_password: u16,
+    /// The memory that a hash of a password takes (Argon2id), in KiB. A cheaper hash is made anew at the next Login.
+    #[arg(long, env = "PASSWORD_MEMORY", value_name = "KIB", default_value_t = 19_456, value_parser = clap::value_parser!(u32).range(8192..=1_048_576))]
+    password_memory: u32,
+    /// How often a hash of a password goes through that memory.
+    #[arg(long, env = "PASSWORD_PASSES", value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=16))]
+    password_passes: u32,
+}
+
+impl PasswordArgs {
+    fn policy(&self) -> Policy {
+        Policy { shortest: self.shortest_password.into(), memory: self.password_memory, passes: self.password_passes }
+    }
+}
+
+#[derive(Debug, Args)]
+struct AttemptArgs {
+    /// How many wrong passwords an hour are checked for one account: half of them by username, half by e-mail address.
+    #[arg(long, env = "ATTEMPTS_PER_ACCOUNT", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(2..=1000))]
+    attempts_per_account: u16,
+    /// How many are from one IPv4 address, or one /64 of IPv6 addresses. 0 is no limit.
+    #[arg(long, env = "ATTEMPTS_PER_SOURCE", value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u16).range(0..=1000))]
+    attempts_per_source: u16,
 }
 
 #[derive(Debug, Args)]
@@ -137,9 +174,8 @@ struct Createsuperuser {
     /// A file that holds the password. Without it the password is asked for, or read from standard input.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// The shortest password that is accepted, in characters.
-    #[arg(long, env = "SHORTEST_PASSWORD", value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u16).range(8..=128))]
-    shortest_password: u16,
+    #[command(flatten)]
+    passwords: PasswordArgs,
 }
 
 #[derive(Debug, Args)]
@@ -210,7 +246,12 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
         },
         strict_refresh: arguments.strict_refresh,
         registration: !arguments.closed_registration,
-        shortest_password: arguments.shortest_password.into(),
+        passwords: arguments.passwords.policy(),
+        limits: Limits {
+            per_account: arguments.attempts.attempts_per_account.into(),
+            per_source: arguments.attempts.attempts_per_source.into(),
+        },
+        trusted_proxies: arguments.trusted_proxy,
         key_bits: arguments.new_keys.key_bits,
         jwks_max_age: TimeDelta::seconds(arguments.new_keys.jwks_max_age),
     };
@@ -225,7 +266,7 @@ async fn create_superuser(arguments: Createsuperuser) -> Result<(), CliError> {
     migrations::check(&db, &MIGRATIONS, PROBES).await?;
     let password = password(arguments.password_file.as_deref())?;
     let (username, email) = (&arguments.username, &arguments.email);
-    crate::create_superuser(&db, &Clock::system(), username, email, &password, arguments.shortest_password.into()).await?;
+    crate::create_superuser(&db, &Clock::system(), username, email, &password, arguments.passwords.policy()).await?;
     db.close().await;
     eprintln!("the superuser {username} is made");
     Ok(())

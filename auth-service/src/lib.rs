@@ -3,6 +3,7 @@
 //! A call goes through `api/<noun>.rs`, which begins and commits, to `<noun>.rs`, which holds the row, its rules and its SQL.
 
 mod api;
+pub mod attempts;
 pub mod cli;
 pub mod keys;
 pub mod passwords;
@@ -12,11 +13,12 @@ pub mod tokens;
 pub mod usernames;
 pub mod users;
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
+use ipnet::IpNet;
 use shared::{
-    Clock, Db, Error,
+    Clock, Db, Error, error,
     migrations::{self, SchemaError},
     server::Server,
     token::{self, Verifier},
@@ -26,6 +28,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     api::{IdentityApi, KeyApi, SessionApi, TokenApi, UserApi},
+    attempts::Limits,
     keys::{KeyBits, KeyError, KeyRing, MasterKey},
     passwords::Passwords,
     proto::{identity_service, key_service, session_service, token_service, user_service},
@@ -43,8 +46,12 @@ pub mod proto {
 pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// What every table of the schema answers.
-pub(crate) const PROBES: &[&str] =
-    &["SELECT * FROM users WHERE 1 = 0", "SELECT * FROM sessions WHERE 1 = 0", "SELECT * FROM signing_keys WHERE 1 = 0"];
+pub(crate) const PROBES: &[&str] = &[
+    "SELECT * FROM users WHERE 1 = 0",
+    "SELECT * FROM sessions WHERE 1 = 0",
+    "SELECT * FROM signing_keys WHERE 1 = 0",
+    "SELECT * FROM attempts WHERE 1 = 0",
+];
 
 /// The descriptors of `auth.v1` and of what it imports.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
@@ -53,7 +60,10 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 pub const NAME: &str = "auth-service";
 
 /// How often the keys are looked up in the database, where another replica may have changed them.
-const KEY_INTERVAL: TimeDelta = TimeDelta::seconds(5);
+const KEY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How often what counts no more is deleted.
+const FORGET_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What the operator decides.
 #[derive(Debug, Clone)]
@@ -70,8 +80,12 @@ pub struct Settings {
     pub strict_refresh: bool,
     /// Whether anyone may register.
     pub registration: bool,
-    /// The shortest password, in code points.
-    pub shortest_password: usize,
+    /// Which passwords are accepted, and what a hash of one costs.
+    pub passwords: passwords::Policy,
+    /// How often a password may be guessed.
+    pub limits: Limits,
+    /// The proxies that are believed where a call comes from.
+    pub trusted_proxies: Vec<IpNet>,
     /// The size of the keys that are made, where no other is asked for.
     pub key_bits: KeyBits,
     /// How long verifiers keep the keys that they were told: a new key signs no sooner.
@@ -87,7 +101,9 @@ impl Default for Settings {
             session_lifetime: Lifetime { idle: TimeDelta::days(14), absolute: TimeDelta::days(90) },
             strict_refresh: false,
             registration: true,
-            shortest_password: 15,
+            passwords: passwords::Policy::default(),
+            limits: Limits::default(),
+            trusted_proxies: Vec::new(),
             key_bits: KeyBits::default(),
             jwks_max_age: TimeDelta::minutes(5),
         }
@@ -132,12 +148,14 @@ pub async fn serve(
         audience.insert(0, NAME.to_owned());
     }
     let tokens = Tokens::new(Arc::clone(&keys), &settings.issuer, &audience, settings.access_lifetime);
-    let passwords = Passwords::new(settings.shortest_password);
+    let passwords = Passwords::new(settings.passwords);
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
+        .trusted_proxies(&settings.trusted_proxies)
         .add(token_service::guarded(TokenApi {
             db: db.clone(),
             clock: clock.clone(),
             passwords: passwords.clone(),
+            limits: settings.limits,
             tokens,
             lifetime: settings.session_lifetime,
             strict: settings.strict_refresh,
@@ -148,22 +166,30 @@ pub async fn serve(
             db: db.clone(),
             clock: clock.clone(),
             passwords,
+            limits: settings.limits,
             registration: settings.registration,
         }))
         .add(key_service::guarded(KeyApi {
             db: db.clone(),
-            clock,
+            clock: clock.clone(),
             keys: Arc::clone(&keys),
             master: master_key,
             bits: settings.key_bits,
             max_age: settings.jwks_max_age,
         }));
 
-    let key_interval = KEY_INTERVAL.to_std().expect("an interval that is not negative");
-    let following = token::follow(Arc::clone(&verifier), key_interval, || {
+    let following = token::follow(Arc::clone(&verifier), KEY_INTERVAL, || {
         let keys = Arc::clone(&keys);
         async move { keys.reload().await.map(|jwks| keys::shared_jwks(&jwks)) }
     });
+    let forgetting = async {
+        loop {
+            tokio::time::sleep(FORGET_INTERVAL).await;
+            if let Err(error) = forget(&db, &clock).await {
+                tracing::warn!(error = error::sentence(&error), "what counts no more could not be deleted; it will be");
+            }
+        }
+    };
     let is_ready = || {
         let (db, verifier, keys) = (db.clone(), Arc::clone(&verifier), keys.keys());
         async move { db.is_reachable().await && verifier.has_keys() && keys.are_fresh() }
@@ -171,9 +197,17 @@ pub async fn serve(
     let outcome = tokio::select! {
         outcome = server.serve(listener, is_ready, shutdown) => outcome,
         never = following => match never {},
+        never = forgetting => match never {},
     };
     db.close().await;
     Ok(outcome?)
+}
+
+/// Deletes the attempts that count no more.
+async fn forget(db: &Db, clock: &Clock) -> Result<(), Error> {
+    let mut tx = db.begin().await?;
+    attempts::forget(&mut tx, clock).await?;
+    tx.commit().await
 }
 
 /// Makes a superuser, who may do everything.
@@ -187,12 +221,12 @@ pub async fn create_superuser(
     username: &str,
     email: &str,
     password: &str,
-    shortest_password: usize,
+    policy: passwords::Policy,
 ) -> Result<(), Error> {
     let email = usernames::Email::new(email);
     let username = usernames::Username::new("username", username, email.as_ref())?;
     let names = vec![username.shown.clone(), email.as_ref().map(|email| email.shown.clone()).unwrap_or_default()];
-    let password_hash = Passwords::new(shortest_password).hash_new("password", password, names).await?;
+    let password_hash = Passwords::new(policy).hash_new("password", password, names).await?;
     let names = users::NewNames { username, email, first_name: String::new(), last_name: String::new() };
     let mut tx = db.begin().await?;
     users::create(&mut tx, clock, &users::NewUser { names, password_hash, is_superuser: true }).await?;

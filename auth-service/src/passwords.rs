@@ -33,32 +33,60 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 const STRENGTH: zxcvbn::Score = zxcvbn::Score::Three;
 const LOOKED_AT: usize = 64;
 
+/// Which passwords are accepted, and what a hash of one costs.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// The shortest password, in code points.
+    pub shortest: usize,
+    /// The memory that Argon2id fills, in KiB.
+    pub memory: u32,
+    /// How often it does so.
+    pub passes: u32,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { shortest: 15, memory: 19 * 1024, passes: 2 }
+    }
+}
+
 /// Hashes passwords and checks them.
 #[derive(Debug, Clone)]
 pub struct Passwords(Arc<Pool>);
 
 #[derive(Debug)]
 struct Pool {
-    shortest: usize,
+    policy: Policy,
     cores: Arc<Semaphore>,
     waiting: AtomicUsize,
     /// What an unknown user's password is checked against, so that it takes as long as a known user's.
     nobody: String,
 }
 
+/// What a password turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Checked {
+    /// Not the one that was hashed.
+    Wrong,
+    /// The one that was hashed.
+    Right,
+    /// The same, and its hash was cheaper than those that are made today: the new one, to be stored in its place.
+    Rehashed(String),
+}
+
 impl Passwords {
-    /// Accepts passwords of `shortest` code points or more.
+    /// Accepts passwords as `policy` has it.
     ///
     /// # Panics
     ///
-    /// Where the machine has no randomness.
-    pub fn new(shortest: usize) -> Self {
+    /// Where the machine has no randomness, or the policy none that Argon2 knows: it fills 8 KiB at least, and once at least.
+    pub fn new(policy: Policy) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         Self(Arc::new(Pool {
-            shortest,
+            policy,
             cores: Arc::new(Semaphore::new(cores)),
             waiting: AtomicUsize::new(0),
-            nobody: hash("nobody has this password").expect("a machine with randomness"),
+            nobody: policy.hash("nobody has this password").expect("a machine with randomness"),
         }))
     }
 
@@ -73,13 +101,29 @@ impl Passwords {
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
+    /// A place among those who wait for a core.
+    ///
+    /// # Errors
+    ///
+    /// RESOURCE_EXHAUSTED where too many wait.
+    pub fn turn(&self) -> Result<Turn> {
+        let joined = self.0.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
+            (waiting < QUEUE || self.0.cores.available_permits() > 0).then_some(waiting + 1)
+        });
+        match joined {
+            Ok(_) => Ok(Turn(Arc::clone(&self.0))),
+            Err(_) => Err(Error::Overloaded { retry_after: RETRY_AFTER }),
+        }
+    }
+
     /// Hashes the new password that the request has in `field`. It must not follow from `names`: the user's own.
     ///
     /// # Errors
     ///
     /// INVALID_ARGUMENT for a password that is too short or too easily guessed, RESOURCE_EXHAUSTED where too many wait.
     pub async fn hash_new(&self, field: &'static str, password: &str, names: Vec<String>) -> Result<String> {
-        let shortest = self.0.shortest;
+        let policy = self.0.policy;
+        let shortest = policy.shortest;
         let password = OpaqueString::enforce(password)
             .map_err(|_| Error::invalid(field, "password.rfc8265", "must not hold control characters (RFC 8265)"))?
             .into_owned();
@@ -90,7 +134,8 @@ impl Passwords {
         if length > LONGEST {
             return Err(Error::invalid(field, "password.max_len", format!("must have at most {LONGEST} characters")));
         }
-        self.run(move || {
+        let turn = self.turn()?;
+        turn.run(move |_| {
             if is_easily_guessed(&password, &names) {
                 return Err(Error::invalid(
                     field,
@@ -98,68 +143,102 @@ impl Passwords {
                     "is too easily guessed: a longer one of several words is better",
                 ));
             }
-            hash(&password)
+            policy.hash(&password)
         })
         .await?
     }
+}
 
-    /// True where the password is the one that was hashed. Without a hash it takes as long, and is false.
+/// A place among those who wait for a core, given back when it is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Turn(Arc<Pool>);
+
+impl Turn {
+    /// Checks whether the password is the one that was hashed. Without a hash it takes as long, and it is not.
     ///
     /// # Errors
     ///
-    /// RESOURCE_EXHAUSTED where too many wait.
-    pub async fn verify(&self, password: &str, hash: Option<&str>) -> Result<bool> {
+    /// INTERNAL where the machine can't.
+    pub async fn verify(self, password: &str, hash: Option<&str>) -> Result<Checked> {
         let password = OpaqueString::enforce(password).unwrap_or(Cow::Borrowed(password)).into_owned();
-        let known = hash.filter(|hash| PasswordHash::new(hash).is_ok());
-        let (hash, is_known) = (known.unwrap_or(&self.0.nobody).to_owned(), known.is_some());
-        self.run(move || {
-            let hash = PasswordHash::new(&hash).map_err(|error| Error::internal(error.to_string()))?;
-            Ok(argon2().verify_password(password.as_bytes(), &hash).is_ok() && is_known)
+        let hash = hash.filter(|hash| PasswordHash::new(hash).is_ok()).map(str::to_owned);
+        self.run(move |pool| {
+            let known = PasswordHash::new(hash.as_deref().unwrap_or(&pool.nobody)).map_err(invalid)?;
+            let cost = Cost::of(&known);
+            let is_right = Argon2::default().verify_password(password.as_bytes(), &known).is_ok() && hash.is_some();
+            let is_cheap = cost.memory < pool.policy.memory || cost.passes < pool.policy.passes;
+            match (is_right, is_cheap) {
+                (true, true) => pool.policy.hash(&password).map(Checked::Rehashed),
+                (true, false) => Ok(Checked::Right),
+                (false, _) => {
+                    pool.policy.spend_what_is_left(cost, &password)?;
+                    Ok(Checked::Wrong)
+                }
+            }
         })
         .await?
     }
 
-    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-        let waiting = Waiting::join(&self.0).ok_or(Error::Overloaded { retry_after: RETRY_AFTER })?;
-        let core = Arc::clone(&self.0.cores).acquire_owned().await.map_err(Error::internal)?;
-        drop(waiting);
+    async fn run<T: Send + 'static>(self, work: impl FnOnce(&Pool) -> T + Send + 'static) -> Result<T> {
+        let pool = Arc::clone(&self.0);
+        let core = Arc::clone(&pool.cores).acquire_owned().await.map_err(Error::internal)?;
+        drop(self);
         // The core is given back when the work is done, whether or not anybody still waits for it.
         task::spawn_blocking(move || {
             let _core = core;
-            work()
+            work(&pool)
         })
         .await
         .map_err(Error::internal)
     }
 }
 
-/// A place among those who wait for a core.
-struct Waiting<'a>(&'a Pool);
-
-impl<'a> Waiting<'a> {
-    fn join(pool: &'a Pool) -> Option<Self> {
-        let joined = pool.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
-            (waiting < QUEUE || pool.cores.available_permits() > 0).then_some(waiting + 1)
-        });
-        joined.is_ok().then(|| Self(pool))
-    }
-}
-
-impl Drop for Waiting<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// Argon2id, 19 MiB, two passes, one lane.
-fn argon2() -> Argon2<'static> {
-    let params = Params::new(19 * 1024, 2, 1, None).expect("parameters within Argon2's limits");
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+impl Policy {
+    /// Argon2id, one lane.
+    fn argon2(self) -> Argon2<'static> {
+        let params = Params::new(self.memory, self.passes, 1, None).expect("parameters within Argon2's limits");
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+    }
+
+    fn hash(self, password: &str) -> Result<String> {
+        Ok(self.argon2().hash_password(password.as_bytes()).map_err(invalid)?.to_string())
+    }
+
+    /// A wrong password takes as long for a hash of earlier days as for one of today.
+    fn spend_what_is_left(self, spent: Cost, password: &str) -> Result<()> {
+        let work = |memory: u32, passes: u32| u64::from(memory) * u64::from(passes);
+        let left = work(self.memory, self.passes).saturating_sub(work(spent.memory, spent.passes));
+        match u32::try_from(left).unwrap_or(u32::MAX) {
+            // Argon2 fills no less.
+            ..8 => Ok(()),
+            memory => Self { memory: (memory / self.passes).max(8), ..self }.hash(password).map(drop),
+        }
+    }
 }
 
-fn hash(password: &str) -> Result<String> {
-    let hash = argon2().hash_password(password.as_bytes()).map_err(|error| Error::internal(error.to_string()))?;
-    Ok(hash.to_string())
+/// What a hash has cost.
+#[derive(Debug, Clone, Copy)]
+struct Cost {
+    memory: u32,
+    passes: u32,
+}
+
+impl Cost {
+    fn of(hash: &PasswordHash) -> Self {
+        let parameter = |name| hash.params.get_decimal(name).unwrap_or_default();
+        Self { memory: parameter("m"), passes: parameter("t") }
+    }
+}
+
+fn invalid(error: impl std::fmt::Display) -> Error {
+    Error::internal(error.to_string())
 }
 
 fn is_easily_guessed(password: &str, names: &[String]) -> bool {
@@ -183,7 +262,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_password_is_long_and_not_easily_guessed() {
-        let passwords = Passwords::new(15);
+        let passwords = Passwords::new(Policy::default());
         assert_eq!(refusal(&passwords, "short", "").await, "password.min_len");
         assert_eq!(refusal(&passwords, &"é".repeat(14), "").await, "password.min_len");
         assert_eq!(refusal(&passwords, &"x1".repeat(600), "").await, "password.max_len");
@@ -194,26 +273,43 @@ mod tests {
 
     #[tokio::test]
     async fn only_the_password_that_was_hashed_is_right_in_any_normal_form() {
-        let passwords = Passwords::new(15);
+        let passwords = Passwords::new(Policy::default());
         let hash = passwords.hash_new("password", "seven blue caf\u{e9}s of tin", Vec::new()).await.expect("a hash");
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        assert!(passwords.verify("seven blue cafe\u{301}s of tin", Some(&hash)).await.expect("an answer"));
-        assert!(!passwords.verify("seven blue cafes of tin", Some(&hash)).await.expect("an answer"));
+        let check = async |password, hash| passwords.turn().expect("a turn").verify(password, hash).await.expect("an answer");
+        assert_eq!(check("seven blue cafe\u{301}s of tin", Some(&*hash)).await, Checked::Right);
+        assert_eq!(check("seven blue cafes of tin", Some(&*hash)).await, Checked::Wrong);
         for unusable in [None, Some("!"), Some("")] {
-            assert!(!passwords.verify("nobody has this password", unusable).await.expect("an answer"));
+            assert_eq!(check("nobody has this password", unusable).await, Checked::Wrong);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hash_that_costs_less_than_those_of_today_is_made_anew() {
+        let password = "seven blue cafes of tin";
+        let today = Policy { memory: 64, passes: 3, ..Policy::default() };
+        let passwords = Passwords::new(today);
+        for (memory, passes, is_cheap) in [(64, 3, false), (128, 4, false), (32, 3, true), (64, 2, true), (512, 1, true)] {
+            let hash = Policy { memory, passes, ..today }.hash(password).expect("a hash");
+            let check =
+                async |password| passwords.turn().expect("a turn").verify(password, Some(&*hash)).await.expect("an answer");
+            match check(password).await {
+                Checked::Rehashed(new) => assert!(is_cheap && new.starts_with("$argon2id$v=19$m=64,t=3,p=1$"), "{new}"),
+                other => assert_eq!((other, is_cheap), (Checked::Right, false), "{hash}"),
+            }
+            assert_eq!(check("another password").await, Checked::Wrong);
         }
     }
 
     #[tokio::test]
     async fn whoever_finds_the_queue_full_is_told_when_to_come_back() {
-        let passwords = Passwords::new(15);
-        let pool = &passwords.0;
-        let cores = pool.cores.available_permits();
-        let taken = pool.cores.acquire_many(u32::try_from(cores).expect("few cores")).await.expect("the cores");
-        let queue: Vec<_> = (0..QUEUE).map(|_| Waiting::join(pool).expect("a place")).collect();
-        let refused = passwords.verify("anything", None).await;
+        let passwords = Passwords::new(Policy::default());
+        let cores = passwords.0.cores.available_permits();
+        let taken = passwords.0.cores.acquire_many(u32::try_from(cores).expect("few cores")).await.expect("the cores");
+        let queue: Vec<_> = (0..QUEUE).map(|_| passwords.turn().expect("a place")).collect();
+        let refused = passwords.turn();
         assert!(matches!(refused, Err(Error::Overloaded { .. })), "{refused:?}");
         drop((taken, queue));
-        assert!(!passwords.verify("anything", None).await.expect("an answer"));
+        assert_eq!(passwords.turn().expect("a turn").verify("anything", None).await.expect("an answer"), Checked::Wrong);
     }
 }

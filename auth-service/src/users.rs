@@ -222,6 +222,17 @@ pub async fn set_active(tx: &mut Tx, clock: &Clock, user: User, is_active: bool)
     Ok(query.bind(user.user_id).bind(is_active).bind(now).one().await?)
 }
 
+/// Writes another hash of the same password.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn set_hash(tx: &mut Tx, user_id: UserId, password_hash: &str) -> Result<()> {
+    let query = tx.query("UPDATE users SET password_hash = $2 WHERE user_id = $1");
+    query.bind(user_id).bind(password_hash).execute().await?;
+    Ok(())
+}
+
 /// Remembers a Login.
 ///
 /// # Errors

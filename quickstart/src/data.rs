@@ -9,13 +9,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use auth_service::{keys::MasterKey, passwords::Passwords, users};
+use auth_service::{
+    keys::MasterKey,
+    passwords::{Passwords, Policy},
+    users,
+};
 use shared::{Clock, Db, config};
 
 /// The superuser's name.
 const SUPERUSER: &str = "admin";
-/// The shortest password that the superuser may have: theirs is longer.
-const SHORTEST_PASSWORD: usize = 15;
 
 /// The folder of the databases and of the master key.
 pub(crate) struct Folder(PathBuf);
@@ -59,7 +61,7 @@ pub(crate) async fn superuser(db: &Db, clock: &Clock) -> Result<Option<Superuser
         return Ok(None);
     }
     let password = Passwords::generate();
-    auth_service::create_superuser(db, clock, SUPERUSER, "", &password, SHORTEST_PASSWORD).await?;
+    auth_service::create_superuser(db, clock, SUPERUSER, "", &password, Policy::default()).await?;
     Ok(Some(Superuser { password }))
 }
 

@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use super::users::user_message;
 use crate::{
-    passwords::Passwords,
+    attempts::{self, Limits, Subject},
+    passwords::{Checked, Passwords},
     proto::{LoginRequest, LoginResponse, LogoutRequest, RefreshRequest, RefreshResponse, token_service},
     sessions::{self, Lifetime, Presented, Verdict},
     tokens::Tokens,
@@ -20,6 +21,7 @@ pub(crate) struct TokenApi {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
     pub(crate) passwords: Passwords,
+    pub(crate) limits: Limits,
     pub(crate) tokens: Tokens,
     pub(crate) lifetime: Lifetime,
     pub(crate) strict: bool,
@@ -28,10 +30,16 @@ pub(crate) struct TokenApi {
 impl token_service::Handlers for TokenApi {
     async fn login(&self, origin: Origin, request: LoginRequest) -> Result<LoginResponse> {
         let refused = || Error::Unauthenticated(Reason::CredentialsInvalid);
+        // In the queue first: a flood that finds it full costs the database nothing.
+        let turn = self.passwords.turn()?;
+        let mut tx = self.db.begin().await?;
+        let source = Subject::source(origin.address(), self.limits);
+        let subjects = source.into_iter().chain([Subject::login(&request.username, self.limits)]);
+        let attempt = attempts::count(&mut tx, &self.clock, subjects).await?;
+        tx.commit().await?;
         let found = users::find_by_login(&self.db, &request.username).await?;
-        let hash = found.as_ref().map(|user| user.password_hash.as_str());
-        let is_right = self.passwords.verify(&request.password, hash).await?;
-        let user = found.filter(|user| is_right && user.is_active).ok_or_else(refused)?;
+        let checked = turn.verify(&request.password, found.as_ref().map(|user| user.password_hash.as_str())).await?;
+        let user = found.filter(|user| checked != Checked::Wrong && user.is_active).ok_or_else(refused)?;
 
         let kid = self.tokens.kid()?;
         let mut tx = self.db.begin().await?;
@@ -40,7 +48,11 @@ impl token_service::Handlers for TokenApi {
         let user = users::lock(&mut tx, user.user_id).await?.filter(unchanged).ok_or_else(refused)?;
         let session = sessions::create(&mut tx, &self.clock, user.user_id, &kid, &origin, self.lifetime).await?;
         sessions::forget(&mut tx, user.user_id, session.create_time).await?;
+        if let Checked::Rehashed(hash) = &checked {
+            users::set_hash(&mut tx, user.user_id, hash).await?;
+        }
         users::logged_in(&mut tx, user.user_id, session.create_time).await?;
+        attempts::take_back(&mut tx, &attempt).await?;
         tx.commit().await?;
 
         let issued = self.tokens.issue(&user, &session, session.rotated_at).await?;

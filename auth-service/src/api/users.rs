@@ -9,7 +9,8 @@ use shared::{
 
 use super::timestamp;
 use crate::{
-    passwords::Passwords,
+    attempts::{self, Limits, Subject},
+    passwords::{Checked, Passwords},
     proto::{
         self, ActivateUserRequest, ChangePasswordRequest, DeactivateUserRequest, GetUserRequest, ListUsersRequest,
         ListUsersResponse, RegisterRequest, SetPasswordRequest, UpdateUserRequest, user_service,
@@ -23,6 +24,7 @@ pub(crate) struct UserApi {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
     pub(crate) passwords: Passwords,
+    pub(crate) limits: Limits,
     /// Whether anyone may register.
     pub(crate) registration: bool,
 }
@@ -120,7 +122,11 @@ impl user_service::Handlers for UserApi {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let user = users::find(&self.db, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         let wrong = || Error::invalid("old_password", "password.current", "is not the current password");
-        if !self.passwords.verify(&request.old_password, Some(&user.password_hash)).await? {
+        let turn = self.passwords.turn()?;
+        let mut tx = self.db.begin().await?;
+        let attempt = attempts::count(&mut tx, &self.clock, [Subject::change(user_id, self.limits)]).await?;
+        tx.commit().await?;
+        if turn.verify(&request.old_password, Some(&user.password_hash)).await? == Checked::Wrong {
             return Err(wrong());
         }
         let names = vec![user.username, user.email.unwrap_or_default(), user.first_name, user.last_name];
@@ -130,6 +136,7 @@ impl user_service::Handlers for UserApi {
         let unchanged = |now: &User| now.password_hash == user.password_hash;
         users::lock(&mut tx, user_id).await?.filter(unchanged).ok_or_else(wrong)?;
         users::set_password(&mut tx, &self.clock, user_id, &password_hash).await?;
+        attempts::take_back(&mut tx, &attempt).await?;
         sessions::end_others(&mut tx, user_id, caller.session_id(), sessions::Reason::PasswordChanged).await?;
         tx.commit().await
     }

@@ -52,7 +52,7 @@ impl Key {
     pub fn bits(&self) -> KeyBits {
         match BASE64_URL_SAFE_NO_PAD.decode(&self.n).map_or(0, |modulus| modulus.len() * 8) {
             ..=2048 => KeyBits::Rsa2048,
-            ..=3072 => KeyBits::Rsa3072,
+            2049..=3072 => KeyBits::Rsa3072,
             _ => KeyBits::Rsa4096,
         }
     }

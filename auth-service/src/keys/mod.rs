@@ -174,7 +174,7 @@ mod tests {
         let made = Made::of(KeyBits::Rsa2048).await.expect("a key");
         let key = Arc::new(SigningKey::from_pkcs8(&made.der).expect("a key"));
         let keys = Keys { loaded: Some(Instant::now()), active: Some(key), ..Keys::default() };
-        tokio::time::advance(STALE - Duration::from_millis(1)).await;
+        tokio::time::advance(Duration::from_millis(59_999)).await;
         assert!(keys.active().is_ok());
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(keys.active().err().map(|error| error.code()), Some(Code::Unavailable));

@@ -59,7 +59,7 @@ async fn clerk(app: &App) -> Users {
     let key = Arc::clone(keys.expect("the keys").keys().active().expect("a key"));
     let issuer = Issuer::new("http://127.0.0.1:50051", "auth-service", app.clock.clone());
     let mut claims = issuer.claims(UserId::parse("user_id", &clerk.user.user_id).expect("an id"), "clerk");
-    claims.scope = "auth.change_user".to_owned();
+    "auth.change_user".clone_into(&mut claims.scope);
     let token = key.sign("at+jwt", &claims).expect("a token");
     UserServiceClient::with_interceptor(app.server.channel(), Bearer(token))
 }

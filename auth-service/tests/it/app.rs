@@ -3,6 +3,7 @@
 use auth_service::{
     Settings,
     keys::MasterKey,
+    passwords::Policy,
     proto::{
         LoginRequest, LoginResponse, RegisterRequest, User, identity_service_client::IdentityServiceClient,
         key_service_client::KeyServiceClient, session_service_client::SessionServiceClient,
@@ -85,22 +86,26 @@ impl App {
 
     /// A new user, signed in.
     pub(crate) async fn user(&self, username: &str) -> Actor {
-        let user = self.register(username).await;
-        Actor { user, login: self.login(username).await, channel: self.server.channel() }
+        self.register(username).await;
+        self.actor(self.login(username).await)
     }
 
     /// Somebody who is signed in, signed in once more.
     pub(crate) async fn again(&self, actor: &Actor) -> Actor {
-        Actor { user: actor.user.clone(), login: self.login(&actor.user.username).await, channel: self.server.channel() }
+        self.actor(self.login(&actor.user.username).await)
+    }
+
+    /// Whoever has signed in.
+    pub(crate) fn actor(&self, login: LoginResponse) -> Actor {
+        Actor { user: login.user.clone().expect("a user"), login, channel: self.server.channel() }
     }
 
     /// A new superuser, signed in.
     pub(crate) async fn superuser(&self, username: &str) -> Actor {
-        auth_service::create_superuser(&self.database.open(), &self.clock, username, "", PASSWORD, 15)
+        auth_service::create_superuser(&self.database.open(), &self.clock, username, "", PASSWORD, Policy::default())
             .await
             .expect("a superuser");
-        let login = self.login(username).await;
-        Actor { user: login.user.clone().expect("a user"), login, channel: self.server.channel() }
+        self.actor(self.login(username).await)
     }
 }
 

@@ -4,6 +4,7 @@
 mod administration;
 mod app;
 mod guards;
+mod guessing;
 mod keys;
 mod keys_command;
 mod outage;

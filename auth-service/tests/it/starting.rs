@@ -71,9 +71,9 @@ pub(crate) fn assert_fails(output: &Output, sentence: &str) {
 on_both_engines! {
     async fn an_empty_database_has_to_be_migrated_first(app: Fresh) {
         let output = app.serve(&MasterKey::generate()).output().expect("a process");
-        assert_fails(&output, "the database is 2 migration(s) behind this version of the service: run `migrate` first");
+        assert_fails(&output, "the database is 3 migration(s) behind this version of the service: run `migrate` first");
         let output = app.command("migrate").output().expect("a process");
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "2 migration(s) applied\n");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "3 migration(s) applied\n");
         let output = app.command("migrate").output().expect("a process");
         assert_eq!(String::from_utf8_lossy(&output.stderr), "0 migration(s) applied\n");
     }

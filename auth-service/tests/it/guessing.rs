@@ -1,0 +1,236 @@
+//! Guessing passwords: so many wrong ones an hour are looked at, and nobody is signed out by it.
+
+use auth_service::{
+    Settings,
+    attempts::{self, Limits},
+    passwords::Policy,
+    proto::{
+        ChangePasswordRequest, ListSessionsRequest, LoginRequest, LoginResponse, RefreshRequest, RegisterRequest,
+        token_service_client::TokenServiceClient,
+    },
+};
+use chrono::TimeDelta;
+use shared::{
+    db::Executor,
+    on_both_engines, origin,
+    testing::{Engine, assert_refused},
+};
+use tokio::task::JoinSet;
+use tonic::{Code, Request, Status, transport::Channel};
+use tonic_types::StatusExt;
+
+use crate::app::{Actor, App, PASSWORD};
+
+const WRONG: &str = "not the password of anybody";
+const HOUR: TimeDelta = TimeDelta::seconds(3601);
+
+fn settings(per_account: usize, per_source: usize) -> Settings {
+    let limits = Limits { per_account, per_source };
+    Settings { limits, trusted_proxies: vec![origin::network("127.0.0.1").expect("an address")], ..Settings::default() }
+}
+
+/// Three attempts by username, three by e-mail address.
+struct ByAccount(App);
+
+impl ByAccount {
+    async fn start(engine: Engine) -> Self {
+        Self(App::start_with(engine, settings(6, 0)).await)
+    }
+}
+
+/// Three attempts from one place.
+struct BySource(App);
+
+impl BySource {
+    async fn start(engine: Engine) -> Self {
+        Self(App::start_with(engine, settings(100, 3)).await)
+    }
+}
+
+async fn login(channel: Channel, username: &str, password: &str, from: &str) -> Result<LoginResponse, Status> {
+    let mut request = Request::new(LoginRequest { username: username.to_owned(), password: password.to_owned() });
+    if !from.is_empty() {
+        request.metadata_mut().insert("x-forwarded-for", from.parse().expect("a header"));
+    }
+    TokenServiceClient::new(channel).login(request).await.map(tonic::Response::into_inner)
+}
+
+fn is_wrong(outcome: Result<LoginResponse, Status>) -> Vec<u8> {
+    let details = outcome.as_ref().expect_err("a refusal").details().to_vec();
+    assert_refused(outcome, Code::Unauthenticated, "CREDENTIALS_INVALID", &[]);
+    details
+}
+
+/// Asserts that the limit is reached, and answers after how many seconds to come back.
+fn is_too_often(outcome: Result<LoginResponse, Status>) -> u64 {
+    let retry = outcome.as_ref().expect_err("a refusal").get_details_retry_info().and_then(|info| info.retry_delay);
+    assert_refused(outcome, Code::ResourceExhausted, "TOO_MANY_ATTEMPTS", &[]);
+    retry.expect("RetryInfo").as_secs()
+}
+
+async fn change_password(actor: &Actor, old: &str, new: &str) -> Result<(), Status> {
+    let (old_password, new_password) = (old.to_owned(), new.to_owned());
+    let request = ChangePasswordRequest { user_id: "me".to_owned(), old_password, new_password };
+    actor.users().change_password(request).await.map(tonic::Response::into_inner)
+}
+
+on_both_engines! {
+    async fn an_account_is_guessed_at_so_often_an_hour(app: ByAccount) {
+        let app = app.0;
+        let request = RegisterRequest {
+            username: "alice".to_owned(),
+            email: "alice@example.com".to_owned(),
+            password: PASSWORD.to_owned(),
+            ..RegisterRequest::default()
+        };
+        app.users().register(request).await.expect("a new user");
+        let session = app.login("alice").await;
+        let login = async |username, password| login(app.server.channel(), username, password, "").await;
+        for username in ["alice", "ALICE", "ａlice"] {
+            is_wrong(login(username, WRONG).await);
+            app.clock.advance(TimeDelta::minutes(1));
+        }
+        // Nor is the right one looked at.
+        assert_eq!(is_too_often(login("alice", PASSWORD).await), 3601 - 180);
+        for _ in 0..3 {
+            is_wrong(login("Alice@example.com", WRONG).await);
+        }
+        is_too_often(login("alice@example.com", PASSWORD).await);
+
+        // Whoever is signed in stays so.
+        let request = RefreshRequest { refresh_token: session.refresh_token, request_id: String::new() };
+        app.tokens().refresh(request).await.expect("a successor");
+
+        app.clock.advance(HOUR - TimeDelta::minutes(3));
+        login("alice", PASSWORD).await.expect("a login, when the first attempt counts no more");
+        is_wrong(login("alice", WRONG).await);
+        is_too_often(login("alice", PASSWORD).await);
+        app.clock.advance(HOUR);
+        login("alice@example.com", PASSWORD).await.expect("a login, an hour later");
+    }
+
+    async fn a_name_that_nobody_has_is_answered_as_one_that_somebody_has(app: ByAccount) {
+        let app = app.0;
+        app.register("alice").await;
+        let mut answers = [Vec::new(), Vec::new()];
+        for _ in 0..4 {
+            for (username, answers) in ["alice", "nobody"].into_iter().zip(&mut answers) {
+                let status = login(app.server.channel(), username, WRONG, "").await.expect_err("a refusal");
+                answers.push((status.code(), status.message().to_owned(), status.details().to_vec()));
+            }
+        }
+        assert_eq!(answers[0], answers[1]);
+        assert_eq!(answers[0][3].0, Code::ResourceExhausted);
+    }
+
+    async fn the_right_password_is_never_too_much(app: ByAccount) {
+        let app = app.0;
+        app.register("alice").await;
+        for _ in 0..8 {
+            app.login("alice").await;
+        }
+        let rows: (i64,) = app.database.open().query("SELECT COUNT(*) FROM attempts WHERE LENGTH(times) > 0").one().await.expect("a count");
+        assert_eq!(rows, (0,));
+    }
+
+    async fn of_any_number_at_once_no_more_get_through(app: App) {
+        app.register("alice").await;
+        let replica = App::replica(&app.database, &app.clock, &app.master_key, settings(24, 0)).await;
+        let other = App::replica(&app.database, &app.clock, &app.master_key, settings(24, 0)).await;
+        let mut logins = JoinSet::new();
+        for index in 0..60 {
+            let channel = if index % 2 == 0 { replica.channel() } else { other.channel() };
+            logins.spawn(async move { login(channel, "alice", WRONG, "").await });
+        }
+        let (mut looked_at, mut refused) = (0, 0);
+        for outcome in logins.join_all().await {
+            match outcome.as_ref().expect_err("a refusal").code() {
+                Code::Unauthenticated => looked_at += 1,
+                _ => refused += usize::from(is_too_often(outcome) > 0),
+            }
+        }
+        assert_eq!((looked_at, refused), (12, 48));
+    }
+
+    async fn one_place_guesses_so_often_an_hour(app: BySource) {
+        let app = app.0;
+        app.register("alice").await;
+        let login = async |username, password, from| login(app.server.channel(), username, password, from).await;
+        for (username, from) in [("a", "203.0.113.5"), ("b", "127.0.0.1, 203.0.113.5"), ("alice", "::ffff:203.0.113.5")] {
+            is_wrong(login(username, WRONG, from).await);
+        }
+        assert_eq!(is_too_often(login("alice", PASSWORD, "203.0.113.5").await), 3601);
+        login("alice", PASSWORD, "203.0.113.6").await.expect("a login from elsewhere");
+        login("alice", PASSWORD, "").await.expect("a login from the proxy itself");
+        for address in ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:0:0:1"] {
+            is_wrong(login("alice", WRONG, address).await);
+        }
+        is_too_often(login("alice", PASSWORD, "2001:db8::3").await);
+        login("alice", PASSWORD, "2001:db8:0:1::1").await.expect("a login from another network");
+    }
+
+    async fn a_forwarded_address_counts_only_from_a_trusted_proxy(app: App) {
+        app.register("alice").await;
+        let trusting = App::replica(&app.database, &app.clock, &app.master_key, settings(100, 100)).await;
+        for (channel, expected) in [(app.server.channel(), "127.0.0.1"), (trusting.channel(), "203.0.113.5")] {
+            let login = login(channel, "alice", PASSWORD, "203.0.113.5").await.expect("a login");
+            let alice = app.actor(login);
+            let request = ListSessionsRequest { user_id: "me".to_owned(), ..ListSessionsRequest::default() };
+            let sessions = alice.sessions().list_sessions(request).await.expect("a page").into_inner().sessions;
+            let current = sessions.into_iter().find(|session| session.is_current).expect("a session");
+            assert_eq!(current.address, expected);
+        }
+    }
+
+    async fn the_old_password_is_guessed_at_so_often_an_hour(app: ByAccount) {
+        let app = app.0;
+        let alice = app.user("alice").await;
+        for _ in 0..3 {
+            is_wrong(login(app.server.channel(), "alice", WRONG, "").await);
+        }
+        for _ in 0..6 {
+            let outcome = change_password(&alice, WRONG, "nine red harbours of salt").await;
+            assert_refused(outcome, Code::InvalidArgument, "FIELD_INVALID", &[("old_password", "PASSWORD_CURRENT")]);
+        }
+        let outcome = change_password(&alice, PASSWORD, "nine red harbours of salt").await;
+        assert_refused(outcome, Code::ResourceExhausted, "TOO_MANY_ATTEMPTS", &[]);
+        app.clock.advance(HOUR);
+        let alice = app.again(&alice).await;
+        change_password(&alice, PASSWORD, "nine red harbours of salt").await.expect("a change");
+    }
+
+    async fn attempts_that_count_no_more_are_forgotten(app: App) {
+        is_wrong(login(app.server.channel(), "nobody", WRONG, "").await);
+        let count = async || {
+            let mut tx = app.database.open().begin().await.expect("a transaction");
+            attempts::forget(&mut tx, &app.clock).await.expect("a statement");
+            let (count,): (i64,) = tx.query("SELECT COUNT(*) FROM attempts").one().await.expect("a count");
+            tx.commit().await.expect("a commit");
+            count
+        };
+        app.clock.advance(HOUR);
+        assert_eq!(count().await, 2);
+        app.clock.advance(TimeDelta::microseconds(1));
+        assert_eq!(count().await, 0);
+    }
+
+    async fn a_hash_is_made_anew_when_hashes_have_become_dearer(app: App) {
+        let user = app.register("alice").await;
+        let hash = async || {
+            let query = app.database.open();
+            let (hash,): (String,) = query.query("SELECT password_hash FROM users").one().await.expect("a hash");
+            hash
+        };
+        let dearer = Settings { passwords: Policy { memory: 20_000, passes: 3, ..Policy::default() }, ..Settings::default() };
+        let replica = App::replica(&app.database, &app.clock, &app.master_key, dearer).await;
+        is_wrong(login(replica.channel(), "alice", WRONG, "").await);
+        let old = hash().await;
+        assert!(old.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{old}");
+        login(replica.channel(), "alice", PASSWORD, "").await.expect("a login");
+        let new = hash().await;
+        assert!(new.starts_with("$argon2id$v=19$m=20000,t=3,p=1$"), "{new}");
+        let login = login(app.server.channel(), "alice", PASSWORD, "").await.expect("a login where hashes are cheaper");
+        assert_eq!(hash().await, new);
+        assert_eq!(login.user.expect("a user").etag, user.etag);
+    }
+}
