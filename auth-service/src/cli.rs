@@ -220,7 +220,7 @@ pub enum CliError {
 /// What a person has to be told.
 pub async fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
-        Command::Serve(arguments) => serve(*arguments).await,
+        Command::Serve(arguments) => Box::pin(serve(*arguments)).await,
         Command::Migrate(arguments) => {
             let applied = migrations::migrate(&arguments.database.open()?, &MIGRATIONS).await?;
             eprintln!("{applied} migration(s) applied");

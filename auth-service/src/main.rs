@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match Box::pin(auth_service::cli::run(shared::config::parse())).await {
+    match auth_service::cli::run(shared::config::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("auth-service: {}", shared::error::sentence(&error));

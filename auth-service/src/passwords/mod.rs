@@ -3,32 +3,22 @@
 //! A hash takes tens of milliseconds of one core and 19 MiB on purpose. At most one is computed per core at once, and a
 //! bounded number wait, so that a flood of logins costs the other calls neither the processor nor the memory.
 
-use std::{
-    borrow::Cow,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+mod pool;
+
+use std::{borrow::Cow, sync::Arc};
 
 use argon2::{
-    Algorithm, Argon2, Params, Version,
-    password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
+    Algorithm, Argon2, Block, Params, Version,
+    password_hash::phc::{Output, ParamsString, PasswordHash, Salt},
 };
-use aws_lc_rs::rand;
+use aws_lc_rs::{constant_time, rand};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use pool::{Place, Pool};
 use precis_profiles::{OpaqueString, precis_core::profile::PrecisFastInvocation};
 use shared::{Error, Result};
-use tokio::{sync::Semaphore, task};
 
 /// The longest password, in code points.
 const LONGEST: usize = 1024;
-/// How many hashes may wait for a core.
-const QUEUE: usize = 64;
-/// When whoever found the queue full should come back.
-const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// The strength that zxcvbn has to see, of 4, and in how much of a password it looks for it: its time grows with the cube.
 const STRENGTH: zxcvbn::Score = zxcvbn::Score::Three;
 const LOOKED_AT: usize = 64;
@@ -52,15 +42,11 @@ impl Default for Policy {
 
 /// Hashes passwords and checks them.
 #[derive(Debug, Clone)]
-pub struct Passwords(Arc<Pool>);
-
-#[derive(Debug)]
-struct Pool {
+pub struct Passwords {
     policy: Policy,
-    cores: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    pool: Arc<Pool>,
     /// What an unknown user's password is checked against, so that it takes as long as a known user's.
-    nobody: String,
+    nobody: Arc<str>,
 }
 
 /// What a password turned out to be.
@@ -81,13 +67,8 @@ impl Passwords {
     ///
     /// Where the machine has no randomness, or the policy none that Argon2 knows: it fills 8 KiB at least, and once at least.
     pub fn new(policy: Policy) -> Self {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self(Arc::new(Pool {
-            policy,
-            cores: Arc::new(Semaphore::new(cores)),
-            waiting: AtomicUsize::new(0),
-            nobody: policy.hash("nobody has this password").expect("a machine with randomness"),
-        }))
+        let nobody = policy.hash("nobody has this password", &mut Vec::new()).expect("a machine with randomness");
+        Self { policy, pool: Arc::new(Pool::start()), nobody: nobody.into() }
     }
 
     /// A password that nobody guesses: 24 characters, of 18 random bytes.
@@ -107,13 +88,7 @@ impl Passwords {
     ///
     /// RESOURCE_EXHAUSTED where too many wait.
     pub fn turn(&self) -> Result<Turn> {
-        let joined = self.0.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
-            (waiting < QUEUE || self.0.cores.available_permits() > 0).then_some(waiting + 1)
-        });
-        match joined {
-            Ok(_) => Ok(Turn(Arc::clone(&self.0))),
-            Err(_) => Err(Error::Overloaded { retry_after: RETRY_AFTER }),
-        }
+        Ok(Turn { place: self.pool.place()?, policy: self.policy, nobody: Arc::clone(&self.nobody) })
     }
 
     /// Hashes the new password that the request has in `field`. It must not follow from `names`: the user's own.
@@ -122,7 +97,7 @@ impl Passwords {
     ///
     /// INVALID_ARGUMENT for a password that is too short or too easily guessed, RESOURCE_EXHAUSTED where too many wait.
     pub async fn hash_new(&self, field: &'static str, password: &str, names: Vec<String>) -> Result<String> {
-        let policy = self.0.policy;
+        let policy = self.policy;
         let shortest = policy.shortest;
         let password = OpaqueString::enforce(password)
             .map_err(|_| Error::invalid(field, "password.rfc8265", "must not hold control characters (RFC 8265)"))?
@@ -134,8 +109,8 @@ impl Passwords {
         if length > LONGEST {
             return Err(Error::invalid(field, "password.max_len", format!("must have at most {LONGEST} characters")));
         }
-        let turn = self.turn()?;
-        turn.run(move |_| {
+        let place = self.pool.place()?;
+        let hash = move |memory: &mut Vec<Block>| {
             if is_easily_guessed(&password, &names) {
                 return Err(Error::invalid(
                     field,
@@ -143,16 +118,20 @@ impl Passwords {
                     "is too easily guessed: a longer one of several words is better",
                 ));
             }
-            policy.hash(&password)
-        })
-        .await?
+            policy.hash(&password, memory)
+        };
+        place.run(hash).await?
     }
 }
 
 /// A place among those who wait for a core, given back when it is dropped.
 #[derive(Debug)]
 #[must_use]
-pub struct Turn(Arc<Pool>);
+pub struct Turn {
+    place: Place,
+    policy: Policy,
+    nobody: Arc<str>,
+}
 
 impl Turn {
     /// Checks whether the password is the one that was hashed. Without a hash it takes as long, and it is not.
@@ -161,80 +140,99 @@ impl Turn {
     ///
     /// INTERNAL where the machine can't.
     pub async fn verify(self, password: &str, hash: Option<&str>) -> Result<Checked> {
+        let Self { place, policy, nobody } = self;
         let password = OpaqueString::enforce(password).unwrap_or(Cow::Borrowed(password)).into_owned();
-        let hash = hash.filter(|hash| PasswordHash::new(hash).is_ok()).map(str::to_owned);
-        self.run(move |pool| {
-            let known = PasswordHash::new(hash.as_deref().unwrap_or(&pool.nobody)).map_err(invalid)?;
-            let cost = Cost::of(&known);
-            let is_right = Argon2::default().verify_password(password.as_bytes(), &known).is_ok() && hash.is_some();
-            let is_cheap = cost.memory < pool.policy.memory || cost.passes < pool.policy.passes;
-            match (is_right, is_cheap) {
-                (true, true) => pool.policy.hash(&password).map(Checked::Rehashed),
+        let known = hash.and_then(Stored::read);
+        let check = move |memory: &mut Vec<Block>| {
+            let is_known = known.is_some();
+            let stored = known.or_else(|| Stored::read(&nobody)).ok_or_else(|| Error::internal("nobody's hash is none"))?;
+            let is_right = stored.is_of(&password, memory)? && is_known;
+            match (is_right, stored.is_cheaper_than(policy)) {
+                (true, true) => policy.hash(&password, memory).map(Checked::Rehashed),
                 (true, false) => Ok(Checked::Right),
                 (false, _) => {
-                    pool.policy.spend_what_is_left(cost, &password)?;
+                    policy.spend_what_is_left(&stored, &password, memory)?;
                     Ok(Checked::Wrong)
                 }
             }
-        })
-        .await?
-    }
-
-    async fn run<T: Send + 'static>(self, work: impl FnOnce(&Pool) -> T + Send + 'static) -> Result<T> {
-        let pool = Arc::clone(&self.0);
-        let core = Arc::clone(&pool.cores).acquire_owned().await.map_err(Error::internal)?;
-        drop(self);
-        // The core is given back when the work is done, whether or not anybody still waits for it.
-        task::spawn_blocking(move || {
-            let _core = core;
-            work(&pool)
-        })
-        .await
-        .map_err(Error::internal)
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        };
+        place.run(check).await?
     }
 }
 
 impl Policy {
-    /// Argon2id, one lane.
-    fn argon2(self) -> Argon2<'static> {
-        let params = Params::new(self.memory, self.passes, 1, None).expect("parameters within Argon2's limits");
-        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-    }
-
-    fn hash(self, password: &str) -> Result<String> {
-        Ok(self.argon2().hash_password(password.as_bytes()).map_err(invalid)?.to_string())
+    /// Hashes with Argon2id and a fresh salt, to a PHC string.
+    fn hash(self, password: &str, memory: &mut Vec<Block>) -> Result<String> {
+        let mut salt = [0; 16];
+        rand::fill(&mut salt).map_err(|_| Error::internal("the machine has no randomness"))?;
+        let params = Params::new(self.memory, self.passes, 1, None).map_err(invalid)?;
+        let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
+        let fields = ParamsString::try_from(&params).map_err(invalid)?;
+        fill(Algorithm::Argon2id, params, password, &salt, &mut output, memory)?;
+        let hash = PasswordHash {
+            algorithm: Algorithm::Argon2id.ident(),
+            version: Some(Version::V0x13.into()),
+            params: fields,
+            salt: Some(Salt::new(&salt).map_err(invalid)?),
+            hash: Some(Output::new(&output).map_err(invalid)?),
+        };
+        Ok(hash.to_string())
     }
 
     /// A wrong password takes as long for a hash of earlier days as for one of today.
-    fn spend_what_is_left(self, spent: Cost, password: &str) -> Result<()> {
+    fn spend_what_is_left(self, stored: &Stored, password: &str, memory: &mut Vec<Block>) -> Result<()> {
         let work = |memory: u32, passes: u32| u64::from(memory) * u64::from(passes);
-        let left = work(self.memory, self.passes).saturating_sub(work(spent.memory, spent.passes));
-        match u32::try_from(left).unwrap_or(u32::MAX) {
+        let left = work(self.memory, self.passes).saturating_sub(work(stored.params.m_cost(), stored.params.t_cost()));
+        match u32::try_from(left).unwrap_or(u32::MAX) / self.passes {
             // Argon2 fills no less.
             ..8 => Ok(()),
-            memory => Self { memory: (memory / self.passes).max(8), ..self }.hash(password).map(drop),
+            left => Self { memory: left, ..self }.hash(password, memory).map(drop),
         }
     }
 }
 
-/// What a hash has cost.
-#[derive(Debug, Clone, Copy)]
-struct Cost {
-    memory: u32,
-    passes: u32,
+/// A hash as it is stored, taken apart.
+struct Stored {
+    algorithm: Algorithm,
+    params: Params,
+    salt: Salt,
+    output: Output,
 }
 
-impl Cost {
-    fn of(hash: &PasswordHash) -> Self {
-        let parameter = |name| hash.params.get_decimal(name).unwrap_or_default();
-        Self { memory: parameter("m"), passes: parameter("t") }
+impl Stored {
+    /// None for what no password fits.
+    fn read(hash: &str) -> Option<Self> {
+        let hash = PasswordHash::new(hash).ok()?;
+        let is_current = hash.version == Some(Version::V0x13.into());
+        let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok().filter(|_| is_current)?;
+        Some(Self { algorithm, params: Params::try_from(&hash).ok()?, salt: hash.salt?, output: hash.hash? })
     }
+
+    fn is_of(&self, password: &str, memory: &mut Vec<Block>) -> Result<bool> {
+        let mut output = vec![0; self.output.len()];
+        fill(self.algorithm, self.params.clone(), password, &self.salt, &mut output, memory)?;
+        Ok(constant_time::verify_slices_are_equal(&output, self.output.as_bytes()).is_ok())
+    }
+
+    fn is_cheaper_than(&self, policy: Policy) -> bool {
+        self.algorithm != Algorithm::Argon2id || self.params.m_cost() < policy.memory || self.params.t_cost() < policy.passes
+    }
+}
+
+/// Hashes in memory that is already there: asking the system for it each time takes a twelfth of the whole.
+fn fill(
+    algorithm: Algorithm,
+    params: Params,
+    password: &str,
+    salt: &[u8],
+    output: &mut [u8],
+    memory: &mut Vec<Block>,
+) -> Result<()> {
+    if memory.len() < params.block_count() {
+        memory.resize(params.block_count(), Block::default());
+    }
+    let argon2 = Argon2::new(algorithm, Version::V0x13, params);
+    argon2.hash_password_into_with_memory(password.as_bytes(), salt, output, memory).map_err(invalid)
 }
 
 fn invalid(error: impl std::fmt::Display) -> Error {
@@ -290,7 +288,7 @@ mod tests {
         let today = Policy { memory: 64, passes: 3, ..Policy::default() };
         let passwords = Passwords::new(today);
         for (memory, passes, is_cheap) in [(64, 3, false), (128, 4, false), (32, 3, true), (64, 2, true), (512, 1, true)] {
-            let hash = Policy { memory, passes, ..today }.hash(password).expect("a hash");
+            let hash = Policy { memory, passes, ..today }.hash(password, &mut Vec::new()).expect("a hash");
             let check =
                 async |password| passwords.turn().expect("a turn").verify(password, Some(&*hash)).await.expect("an answer");
             match check(password).await {
@@ -304,12 +302,39 @@ mod tests {
     #[tokio::test]
     async fn whoever_finds_the_queue_full_is_told_when_to_come_back() {
         let passwords = Passwords::new(Policy::default());
-        let cores = passwords.0.cores.available_permits();
-        let taken = passwords.0.cores.acquire_many(u32::try_from(cores).expect("few cores")).await.expect("the cores");
-        let queue: Vec<_> = (0..QUEUE).map(|_| passwords.turn().expect("a place")).collect();
+        let mut turns: Vec<_> = std::iter::from_fn(|| passwords.turn().ok()).collect();
+        assert_eq!(turns.len(), pool::QUEUE + std::thread::available_parallelism().map_or(1, usize::from));
         let refused = passwords.turn();
         assert!(matches!(refused, Err(Error::Overloaded { .. })), "{refused:?}");
-        drop((taken, queue));
-        assert_eq!(passwords.turn().expect("a turn").verify("anything", None).await.expect("an answer"), Checked::Wrong);
+        let turn = turns.pop().expect("a turn");
+        assert_eq!(turn.verify("anything", None).await.expect("an answer"), Checked::Wrong);
+        assert!(passwords.turn().is_ok(), "the place is given back");
+    }
+
+    #[tokio::test]
+    async fn as_many_hash_at_once_as_there_are_cores_and_a_panic_takes_none_away() {
+        let passwords = Passwords::new(Policy::default());
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        for _ in 0..cores {
+            let outcome = passwords.pool.place().expect("a place").run(|_| panic!("in a hash")).await;
+            assert!(matches!(outcome, Err::<(), _>(Error::Internal(_))));
+        }
+        let running = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        // Each waits until all the others that can run do.
+        let barrier = Arc::new(std::sync::Barrier::new(cores));
+        let work = (0..cores * 4).map(|_| {
+            let (running, barrier) = (Arc::clone(&running), Arc::clone(&barrier));
+            passwords.pool.place().expect("a place").run(move |_| {
+                let at_once = running.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
+                barrier.wait();
+                running.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                barrier.wait();
+                at_once
+            })
+        });
+        let all: tokio::task::JoinSet<_> = work.collect();
+        for at_once in all.join_all().await {
+            assert!(at_once.expect("an answer") <= cores);
+        }
     }
 }
