@@ -65,7 +65,7 @@ class Report:
     def play(self, part, *arguments):
         """A part that can't go on is one failure, and the next part is played all the same."""
         try:
-            part(*arguments, self)
+            return part(*arguments, self)
         except Exception:
             self.failed += 1
             traceback.print_exc(file=sys.stdout)
@@ -340,6 +340,45 @@ def superuser(python, quickstart, report):
     admin = user("admin", lastLoginTime=TIME, isSuperuser=True)
     users = [admin, *(user(name, lastLoginTime=TIME) for name in ("alice", "bob", "carol"))]
     report.check("grpcio: the superuser lists users", answer, {"users": users})
+    return token
+
+
+def administer(client, quickstart, token, report):
+    """The superuser rotates the keys, and signs somebody out."""
+
+    def check(step, method, request, expected, token=token):
+        return report.check(f"{client.name}: {step}", client.call(quickstart.auth, method, request, token), expected)
+
+    def login(step, expected):
+        return check(step, "auth.v1.TokenService/Login", {"username": "alice", "password": PASSWORD}, expected, None)
+
+    def key(state, **times):
+        known = {"keyId": Like(r"[\w-]{43}"), "size": "KEY_SIZE_RSA_2048", "createTime": TIME, "activatableTime": TIME}
+        return known | {"state": f"KEY_STATE_{state}"} | times
+
+    first = key("ACTIVE", activateTime=TIME)
+    first = check("list the keys", "auth.v1.KeyService/ListKeys", {}, {"keys": [first]})["keys"][0]
+    made = check("create a key", "auth.v1.KeyService/CreateKey", {}, key("PENDING"))
+    chosen = {"keyId": made["keyId"]}
+    too_young = refused("FAILED_PRECONDITION", "KEY_TOO_YOUNG", violations=[("key_id", "KEY_PUBLISHED_LONG_ENOUGH")])
+    check("activate it too early", "auth.v1.KeyService/ActivateKey", chosen, too_young)
+    active = made | key("ACTIVE", activateTime=TIME) | chosen
+    active = check("activate it all the same", "auth.v1.KeyService/ActivateKey", chosen | {"force": True}, active)
+    retired = first | {"state": "KEY_STATE_RETIRED", "retireTime": TIME, "expireTime": TIME}
+    check("list the keys again", "auth.v1.KeyService/ListKeys", {}, {"keys": [active, retired]})
+
+    alice = user("alice", lastLoginTime=TIME)
+    found = login("log in with the new key", tokens(user=alice))
+    header = json.loads(base64.urlsafe_b64decode(found["accessToken"].split(".")[0] + "=="))
+    report.check(f"{client.name}: it signs", header["kid"], made["keyId"])
+    someone = {"userId": found["user"]["userId"]}
+    inactive = {name: value for name, value in alice.items() if name != "isActive"}
+    check("deactivate a user", "auth.v1.UserService/DeactivateUser", someone, inactive)
+    ended = refused("UNAUTHENTICATED", "REFRESH_TOKEN_INVALID")
+    check("no refresh after that", "auth.v1.TokenService/Refresh", {"refreshToken": found["refreshToken"]}, ended, None)
+    login("nor a login", refused("UNAUTHENTICATED", "CREDENTIALS_INVALID"))
+    check("activate the user", "auth.v1.UserService/ActivateUser", someone, alice)
+    login("log in again", tokens(user=alice))
 
 
 def restart(python, folder, report):
@@ -381,7 +420,8 @@ def main():
             report.play(list_methods, [grpcurl, buf], python, quickstart)
             for client in (grpcurl, buf, python):
                 report.play(walk, client, quickstart)
-            report.play(superuser, python, quickstart)
+            token = report.play(superuser, python, quickstart)
+            report.play(administer, grpcurl, quickstart, token)
             report.check("stops on SIGTERM", quickstart.stop(), 0)
         report.play(restart, python, folder)
     print(f"{report.passed} passed, {report.failed} failed")
