@@ -303,7 +303,7 @@ mod tests {
     async fn whoever_finds_the_queue_full_is_told_when_to_come_back() {
         let passwords = Passwords::new(Policy::default());
         let mut turns: Vec<_> = std::iter::from_fn(|| passwords.turn().ok()).collect();
-        assert_eq!(turns.len(), pool::QUEUE + std::thread::available_parallelism().map_or(1, usize::from));
+        assert_eq!(turns.len(), pool::QUEUE + pool::threads());
         let refused = passwords.turn();
         assert!(matches!(refused, Err(Error::Overloaded { .. })), "{refused:?}");
         let turn = turns.pop().expect("a turn");
@@ -312,17 +312,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn as_many_hash_at_once_as_there_are_cores_and_a_panic_takes_none_away() {
+    async fn as_many_hash_at_once_as_there_are_threads_and_a_panic_takes_none_away() {
         let passwords = Passwords::new(Policy::default());
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        for _ in 0..cores {
+        let threads = pool::threads();
+        for _ in 0..threads {
             let outcome = passwords.pool.place().expect("a place").run(|_| panic!("in a hash")).await;
             assert!(matches!(outcome, Err::<(), _>(Error::Internal(_))));
         }
         let running = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         // Each waits until all the others that can run do.
-        let barrier = Arc::new(std::sync::Barrier::new(cores));
-        let work = (0..cores * 4).map(|_| {
+        let barrier = Arc::new(std::sync::Barrier::new(threads));
+        let work = (0..threads * 4).map(|_| {
             let (running, barrier) = (Arc::clone(&running), Arc::clone(&barrier));
             passwords.pool.place().expect("a place").run(move |_| {
                 let at_once = running.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
@@ -334,7 +334,7 @@ mod tests {
         });
         let all: tokio::task::JoinSet<_> = work.collect();
         for at_once in all.join_all().await {
-            assert!(at_once.expect("an answer") <= cores);
+            assert!(at_once.expect("an answer") <= threads);
         }
     }
 }

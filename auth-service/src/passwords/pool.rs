@@ -1,5 +1,5 @@
-//! The threads that hash: one a core, with memory of their own, and of a low priority, so that whoever does not sign in
-//! hardly feels those who do.
+//! The threads that hash: on every core but one, with memory of their own, and of a low priority, so that whoever does not
+//! sign in does not feel those who do.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -32,17 +32,16 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// As many threads as there are cores.
+    /// A thread for every core but one.
     pub(super) fn start() -> Self {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
         let (work, queue) = mpsc::channel();
         let queue = Arc::new(Mutex::new(queue));
-        for _ in 0..cores {
+        for _ in 0..threads() {
             let queue = Arc::clone(&queue);
             let started = thread::Builder::new().name("passwords".to_owned()).spawn(move || serve(&queue));
-            started.expect("a machine that can start as many threads as it has cores");
+            started.expect("a machine that can start so many threads");
         }
-        Self { work, places: Arc::new(Semaphore::new(cores + QUEUE)) }
+        Self { work, places: Arc::new(Semaphore::new(threads() + QUEUE)) }
     }
 
     /// A place in the queue.
@@ -74,6 +73,12 @@ impl Place {
         self.work.send(work).map_err(|_| Error::internal("the threads that hash are gone"))?;
         told.await.map_err(|_| Error::internal("a hash panicked"))
     }
+}
+
+/// How many hashes are computed at once. Where every core computes one, whoever wakes up for anything else waits for the
+/// scheduler's next tick, whatever the priorities.
+pub(super) fn threads() -> usize {
+    thread::available_parallelism().map_or(1, |cores| (cores.get() - 1).max(1))
 }
 
 fn retry_after() -> Duration {

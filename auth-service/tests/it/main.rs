@@ -3,6 +3,7 @@
 
 mod administration;
 mod app;
+mod crash;
 mod guards;
 mod guessing;
 mod keys;

@@ -37,6 +37,16 @@ pub use wire::Wire;
 
 use crate::db::Db;
 
+/// How often a long test goes round: as often as keeps the suite short, or `TEST_ROUNDS`.
+///
+/// # Panics
+///
+/// Where that is no number.
+#[expect(clippy::disallowed_methods, reason = "a test has no configuration")]
+pub fn rounds(short: usize) -> usize {
+    std::env::var("TEST_ROUNDS").map_or(short, |rounds| rounds.parse().expect("TEST_ROUNDS is a number"))
+}
+
 /// The engine that a test runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {

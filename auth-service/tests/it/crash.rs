@@ -1,0 +1,198 @@
+//! `kill -9` at each step of a refresh, and right after a Revoke: nobody is signed out by it, and nobody is signed in again.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Stdio},
+    time::SystemTime,
+};
+
+use auth_service::proto::{
+    LoginRequest, LoginResponse, LogoutRequest, RefreshRequest, RefreshResponse, token_service_client::TokenServiceClient,
+};
+use shared::{
+    Db,
+    db::Executor,
+    on_both_engines,
+    testing::{Engine, Wire, assert_refused, rounds},
+};
+use tokio::{sync::oneshot, task::yield_now};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+use uuid::Uuid;
+
+use crate::{app::PASSWORD, starting};
+
+/// The service as a process, on a database that outlives it.
+struct Mortal {
+    database: starting::Fresh,
+    /// What the service reaches PostgreSQL by.
+    wire: Option<Wire>,
+    master_key: String,
+    process: Child,
+    address: String,
+}
+
+impl Mortal {
+    async fn start(engine: Engine) -> Self {
+        let database = starting::Fresh::start(engine).await;
+        database.migrated().await;
+        let wire = match engine {
+            Engine::Sqlite => None,
+            Engine::Postgres => Some(Wire::to(database.0.url()).await),
+        };
+        let db = database.0.open();
+        let (clock, policy) = (shared::Clock::system(), auth_service::passwords::Policy::default());
+        auth_service::create_superuser(&db, &clock, "alice", "", PASSWORD, policy).await.expect("a user");
+        let master_key = auth_service::keys::MasterKey::generate();
+        let (process, address) = serve(wire.as_ref().map_or(database.0.url(), |wire| &wire.url), &master_key).await;
+        Self { database, wire, master_key, process, address }
+    }
+
+    fn kill(&mut self) {
+        self.process.kill().expect("a kill");
+        self.process.wait().expect("an end");
+    }
+
+    async fn start_again(&mut self) {
+        if let Some(wire) = &self.wire {
+            wire.renew();
+        }
+        let url = self.wire.as_ref().map_or(self.database.0.url(), |wire| &wire.url);
+        (self.process, self.address) = serve(url, &self.master_key).await;
+    }
+
+    fn tokens(&self) -> TokenServiceClient<Channel> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).expect("an address is a URL");
+        TokenServiceClient::new(endpoint.connect_lazy())
+    }
+
+    async fn login(&self) -> LoginResponse {
+        let request = LoginRequest { username: "alice".to_owned(), password: PASSWORD.to_owned() };
+        self.tokens().login(request).await.expect("a login").into_inner()
+    }
+
+    async fn refresh(&self, request: &RefreshRequest) -> Result<RefreshResponse, Status> {
+        self.tokens().refresh(request.clone()).await.map(tonic::Response::into_inner)
+    }
+
+    /// Sends a request, and kills the service at the given step. Answers what it has answered before, if anything, and whether
+    /// there was such a step.
+    async fn killed_at(&mut self, step: usize, request: &RefreshRequest) -> (Option<RefreshResponse>, bool) {
+        let mut tokens = self.tokens();
+        let request = request.clone();
+        let send = async move { tokens.refresh(request).await.ok().map(tonic::Response::into_inner) };
+        let (answer, was_there) = match &self.wire {
+            Some(wire) => {
+                let stopped = wire.stops_after(step);
+                let mut answer = tokio::spawn(send);
+                let was_there = tokio::select! {
+                    () = stopped => true,
+                    first = &mut answer => {
+                        wire.stops_nowhere();
+                        return (first.expect("no panic"), false);
+                    }
+                };
+                (answer, was_there)
+            }
+            None => {
+                let wal = PathBuf::from(format!("{}-wal", self.database.0.url().trim_start_matches("sqlite:")));
+                let answer = tokio::spawn(send);
+                (answer, pass_on_sqlite(step, &wal).await)
+            }
+        };
+        self.kill();
+        (answer.await.expect("no panic"), was_there)
+    }
+}
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+async fn serve(url: &str, master_key: &str) -> (Child, String) {
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--database-url", url, "--log-format", "json"];
+    let mut command = starting::process(&arguments);
+    let mut process = command.env("MASTER_KEY", master_key).stderr(Stdio::piped()).spawn().expect("a process");
+    let mut lines = BufReader::new(process.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    let (tell, told) = oneshot::channel();
+    // A pipe that nobody reads would stop the service.
+    std::thread::spawn(move || {
+        let _ = tell.send(lines.find(|line| line.contains("serving")));
+        lines.for_each(drop);
+    });
+    let line = told.await.expect("no panic").expect("a service that serves");
+    let address = line[line.find("127.0.0.1:").expect("an address")..].split('"').next().expect("an address").to_owned();
+    (process, address)
+}
+
+/// SQLite has no wire. A third of the steps is so many turns of the scheduler after the request was sent; another, as many
+/// after the service has begun to write.
+async fn pass_on_sqlite(step: usize, wal: &PathBuf) -> bool {
+    let state = || fs::metadata(wal).ok().and_then(|file| Some((file.len(), file.modified().ok()?)));
+    let before: Option<(u64, SystemTime)> = state();
+    if step % 3 > 0 {
+        // The answer is not waited for: the write comes before it.
+        while state() == before {
+            yield_now().await;
+        }
+    }
+    let turns = if step % 3 == 2 { 0 } else { 1 << (step / 3).min(12) };
+    for _ in 0..turns {
+        yield_now().await;
+    }
+    true
+}
+
+async fn generation(db: &Db) -> i64 {
+    db.query("SELECT gen FROM sessions").one::<(i64,)>().await.expect("a session").0
+}
+
+on_both_engines! {
+    async fn a_refresh_that_was_killed_at_any_step_is_repeated_and_signs_nobody_out(app: Mortal) {
+        let mut app = app;
+        let mut token = app.login().await.refresh_token;
+        let db = app.database.0.open();
+        let (mut kills, mut step, mut answered) = (0, 0, 0);
+        while kills < rounds(100) {
+            let before = generation(&db).await;
+            let request_id = if kills % 2 == 0 { String::new() } else { Uuid::from_u128(kills as u128 + 1).to_string() };
+            let request = RefreshRequest { refresh_token: token, request_id };
+            let (first, was_there) = app.killed_at(step, &request).await;
+            if was_there {
+                app.start_again().await;
+                kills += 1;
+                step += 1;
+            } else {
+                // It ran through: the next round begins again at its first step.
+                step = 0;
+            }
+            let again = app.refresh(&request).await.expect("the successor, after the crash");
+            if let Some(first) = first {
+                answered += 1;
+                assert_eq!(again.refresh_token, first.refresh_token, "a second successor");
+            }
+            assert_eq!(generation(&db).await, before + 1);
+            let next = RefreshRequest { refresh_token: again.refresh_token, request_id: String::new() };
+            token = app.refresh(&next).await.expect("the successor's successor").refresh_token;
+        }
+        println!("{kills} kills, {answered} of them after the answer");
+    }
+
+    async fn a_session_that_was_ended_stays_so_after_a_crash(app: Mortal) {
+        let mut app = app;
+        for _ in 0..rounds(3) {
+            let request = RefreshRequest { refresh_token: app.login().await.refresh_token, request_id: String::new() };
+            app.tokens().logout(LogoutRequest { refresh_token: request.refresh_token.clone() }).await.expect("a logout");
+            app.kill();
+            app.start_again().await;
+            assert_refused(app.refresh(&request).await, Code::Unauthenticated, "REFRESH_TOKEN_INVALID", &[]);
+        }
+    }
+}
