@@ -55,6 +55,24 @@ fn every_hostile_token_is_refused_for_its_reason() {
     assert!(wrong.is_empty(), "(name, found, expected): {wrong:#?}");
 }
 
+#[tokio::test]
+async fn no_token_makes_the_verifier_call_anybody() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.set_nonblocking(true).expect("a socket");
+    let url = format!("http://{}/jwks.json", listener.local_addr().expect("an address"));
+    let issuer = issuer();
+    let (verifier, forge) = (verifier(&issuer), Forge::new(&issuer));
+    let headers = ["jku", "x5u", "kid", "jwk", "x5c", "cty"].map(|name| forge.header_with(name, &json!(url)));
+    let claims = ["iss", "sub", "jku", "aud"].map(|name| forge.claims_with(name, &json!(url)));
+    let mut good = 0;
+    for token in headers.iter().chain(&claims) {
+        good += usize::from(verifier.authenticate(token).await.is_ok());
+    }
+    assert_eq!(good, 2, "a URL may be a subject, and a claim that nobody reads");
+    let called = listener.accept().map(drop).map_err(|error| error.kind());
+    assert_eq!(called, Err(std::io::ErrorKind::WouldBlock));
+}
+
 #[test]
 fn every_good_token_gets_in() {
     let issuer = issuer();

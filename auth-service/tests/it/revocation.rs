@@ -7,28 +7,30 @@ use std::sync::{
 
 use auth_service::{
     Settings,
-    keys::{KeyBits, KeyRing, MasterKey},
     proto::{
         ListSessionsRequest, LoginRequest, RefreshRequest, RefreshResponse, RevokeAllSessionsRequest, RevokeSessionRequest,
         Session, WhoAmIRequest, token_service_client::TokenServiceClient,
     },
     sessions,
-    tokens::Tokens,
-    users::{self, User},
 };
 use chrono::TimeDelta;
-use shared::{Clock, Db, Origin, SessionId, UserId, on_both_engines, testing::assert_refused};
+use shared::{
+    on_both_engines,
+    testing::{assert_refused, rounds},
+};
 use tokio::sync::oneshot;
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
 };
 
-use crate::app::{Actor, App, PASSWORD};
+use crate::{
+    app::{Actor, App, PASSWORD},
+    opener::Opener,
+};
 
 /// A UUID that names nothing.
 const NOBODY: &str = "018f0000-0000-7000-8000-000000000000";
-const ROUNDS: usize = 200;
 
 async fn refresh(channel: Channel, refresh_token: &str) -> Result<RefreshResponse, Status> {
     let request = RefreshRequest { refresh_token: refresh_token.to_owned(), request_id: String::new() };
@@ -66,38 +68,6 @@ async fn own_sessions(actor: &Actor) -> Vec<Session> {
 async fn own_session(actor: &Actor) -> String {
     let me = actor.identity().who_am_i(WhoAmIRequest {}).await.expect("an answer").into_inner();
     me.session.expect("a session").session_id
-}
-
-/// Opens sessions of one user without a password, and signs their first refresh tokens as the service does.
-struct Opener {
-    db: Db,
-    clock: Clock,
-    user: User,
-    tokens: Tokens,
-}
-
-impl Opener {
-    async fn of(app: &App, actor: &Actor) -> Self {
-        let (db, clock) = (app.database.open(), app.clock.clone());
-        let user_id = UserId::parse("user_id", &actor.user.user_id).expect("an id");
-        let user = users::find(&db, user_id).await.expect("a query").expect("a user");
-        let master_key = MasterKey::from_base64(&app.master_key).expect("a master key");
-        let keys =
-            KeyRing::open(db.clone(), clock.clone(), master_key, KeyBits::default(), TimeDelta::zero()).await.expect("the keys");
-        let Settings { issuer, audience, access_lifetime, .. } = Settings::default();
-        Self { db, clock, user, tokens: Tokens::new(Arc::new(keys), &issuer, &audience, access_lifetime) }
-    }
-
-    async fn open(&self) -> (SessionId, String) {
-        let kid = self.tokens.kid().expect("a key");
-        let lifetime = Settings::default().session_lifetime;
-        let mut tx = self.db.begin().await.expect("a transaction");
-        let opened = sessions::create(&mut tx, &self.clock, self.user.user_id, &kid, &Origin::default(), lifetime).await;
-        tx.commit().await.expect("a commit");
-        let session = opened.expect("a session");
-        let issued = self.tokens.issue(&self.user, &session, session.rotated_at).await.expect("tokens");
-        (session.session_id, issued.refresh_token)
-    }
 }
 
 /// A client that refreshes as fast as it can, each token at two replicas at once, until it is refused.
@@ -281,7 +251,7 @@ on_both_engines! {
         let opener = Opener::of(&app, &alice).await;
         let replica = App::replica(&app.database, &app.clock, &app.master_key, Settings::default()).await;
         let replicas = [app.server.channel(), replica.channel()];
-        for round in 0..ROUNDS {
+        for round in 0..rounds(200) {
             let (session_id, first) = opener.open().await;
             let revoked = Arc::new(AtomicBool::new(false));
             let (tell, told) = oneshot::channel();

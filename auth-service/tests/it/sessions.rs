@@ -1,19 +1,26 @@
 //! Login, Refresh, Logout, `WhoAmI`, and the keys that verify what they hand out.
 
+use std::collections::BTreeSet;
+
 use auth_service::proto::{
     ChangePasswordRequest, GetJwksRequest, LoginRequest, LogoutRequest, RefreshRequest, RefreshResponse, WhoAmIRequest,
+    token_service_client::TokenServiceClient,
 };
 use chrono::TimeDelta;
 use shared::{
     db::Executor,
     on_both_engines,
-    testing::assert_refused,
+    testing::{assert_refused, rounds},
     token::{KeySet, Verifier},
 };
+use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
-use crate::app::{App, PASSWORD};
+use crate::{
+    app::{App, PASSWORD},
+    opener::Opener,
+};
 
 async fn refresh(app: &App, refresh_token: &str, request_id: Option<Uuid>) -> Result<RefreshResponse, Status> {
     let request_id = request_id.map(|id| id.to_string()).unwrap_or_default();
@@ -202,17 +209,22 @@ on_both_engines! {
 
     async fn concurrent_refreshes_of_one_token_have_one_successor(app: App) {
         let alice = app.user("alice").await;
+        let opener = Opener::of(&app, &alice).await;
         let replica = App::replica(&app.database, &app.clock, &app.master_key, auth_service::Settings::default()).await;
-        let mut calls = tokio::task::JoinSet::new();
-        for index in 0..100 {
-            let channel = if index % 2 == 0 { app.server.channel() } else { replica.channel() };
-            let request = RefreshRequest { refresh_token: alice.login.refresh_token.clone(), request_id: String::new() };
-            calls.spawn(async move {
-                let mut client = auth_service::proto::token_service_client::TokenServiceClient::new(channel);
-                client.refresh(request).await.expect("an answer").into_inner().refresh_token
-            });
+        let replicas = [app.server.channel(), replica.channel()];
+        for _ in 0..rounds(5) {
+            let (_, first) = opener.open().await;
+            let mut calls = JoinSet::new();
+            for channel in replicas.iter().cycle().take(100).cloned() {
+                let request = RefreshRequest { refresh_token: first.clone(), request_id: String::new() };
+                calls.spawn(async move {
+                    TokenServiceClient::new(channel).refresh(request).await.expect("an answer").into_inner().refresh_token
+                });
+            }
+            let successors: BTreeSet<_> = calls.join_all().await.into_iter().collect();
+            assert_eq!(successors.len(), 1);
+            let successor = successors.first().expect("a successor");
+            refresh(&app, successor, None).await.expect("the successor is good");
         }
-        let successors: std::collections::BTreeSet<_> = calls.join_all().await.into_iter().collect();
-        assert_eq!(successors.len(), 1);
     }
 }

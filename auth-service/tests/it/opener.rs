@@ -1,0 +1,51 @@
+//! Sessions without the price of a password.
+
+use std::sync::Arc;
+
+use auth_service::{
+    Settings,
+    keys::{KeyBits, KeyRing, MasterKey},
+    sessions,
+    tokens::Tokens,
+    users::{self, User},
+};
+use chrono::TimeDelta;
+use shared::{Clock, Db, Origin, SessionId, UserId};
+
+use crate::app::{Actor, App};
+
+/// Opens sessions of one user without a password, and signs their first refresh tokens as the service does.
+pub(crate) struct Opener {
+    pub(crate) db: Db,
+    clock: Clock,
+    user: User,
+    keys: Arc<KeyRing>,
+    tokens: Tokens,
+}
+
+impl Opener {
+    pub(crate) async fn of(app: &App, actor: &Actor) -> Self {
+        let (db, clock) = (app.database.open(), app.clock.clone());
+        let user_id = UserId::parse("user_id", &actor.user.user_id).expect("an id");
+        let user = users::find(&db, user_id).await.expect("a query").expect("a user");
+        let master_key = MasterKey::from_base64(&app.master_key).expect("a master key");
+        let keys =
+            KeyRing::open(db.clone(), clock.clone(), master_key, KeyBits::default(), TimeDelta::zero()).await.expect("the keys");
+        let Settings { issuer, audience, access_lifetime, .. } = Settings::default();
+        let keys = Arc::new(keys);
+        let tokens = Tokens::new(Arc::clone(&keys), &issuer, &audience, access_lifetime);
+        Self { db, clock, user, keys, tokens }
+    }
+
+    pub(crate) async fn open(&self) -> (SessionId, String) {
+        self.keys.reload().await.expect("the keys");
+        let kid = self.tokens.kid().expect("a key");
+        let lifetime = Settings::default().session_lifetime;
+        let mut tx = self.db.begin().await.expect("a transaction");
+        let opened = sessions::create(&mut tx, &self.clock, self.user.user_id, &kid, &Origin::default(), lifetime).await;
+        tx.commit().await.expect("a commit");
+        let session = opened.expect("a session");
+        let issued = self.tokens.issue(&self.user, &session, session.rotated_at).await.expect("tokens");
+        (session.session_id, issued.refresh_token)
+    }
+}
