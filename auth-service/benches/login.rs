@@ -70,15 +70,16 @@ impl Service {
             .stderr(File::create(&log).expect("a file"))
             .spawn()
             .expect("a process");
-        loop {
+        let mut service = Self { process, address: String::new() };
+        while service.address.is_empty() {
             let said = fs::read_to_string(&log).expect("the log");
             if let Some((line, _)) = said.rsplit_once('\n')
                 && let Some(start) = line.find("127.0.0.1:")
             {
-                let address = line[start..].split('"').next().expect("an address").to_owned();
-                return Self { process, address };
+                line[start..].split('"').next().expect("an address").clone_into(&mut service.address);
             }
         }
+        service
     }
 
     fn endpoint(&self) -> Endpoint {

@@ -110,15 +110,12 @@ async fn forward(
 }
 
 async fn connect(near: TcpStream, to: &PgConnectOptions, barrier: &Barrier) {
-    match to.get_socket() {
-        Some(folder) => {
-            let path = folder.join(format!(".s.PGSQL.{}", to.get_port()));
-            couple(near, UnixStream::connect(path).await.expect("the socket of PostgreSQL"), barrier).await;
-        }
-        None => {
-            let far = TcpStream::connect((to.get_host(), to.get_port())).await;
-            couple(near, far.expect("the port of PostgreSQL"), barrier).await;
-        }
+    if let Some(folder) = to.get_socket() {
+        let path = folder.join(format!(".s.PGSQL.{}", to.get_port()));
+        couple(near, UnixStream::connect(path).await.expect("the socket of PostgreSQL"), barrier).await;
+    } else {
+        let far = TcpStream::connect((to.get_host(), to.get_port())).await;
+        couple(near, far.expect("the port of PostgreSQL"), barrier).await;
     }
 }
 
@@ -154,5 +151,5 @@ async fn pass(barrier: &Barrier) {
     if let Some((_, tell)) = stops {
         let _ = tell.send(());
     }
-    pending().await
+    pending::<()>().await;
 }
