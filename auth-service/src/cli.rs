@@ -1,4 +1,4 @@
-//! The commands: `serve`, `migrate`, `health`, `createsuperuser`, `keys`.
+//! The commands: `serve`, the verbs of the schema, `health`, `createsuperuser`, `keys`.
 
 mod keys;
 
@@ -15,7 +15,7 @@ use shared::{
     Clock, Error,
     config::{self, ConfigError, DatabaseArgs, LogArgs},
     health::{self, HealthError},
-    migrations::{self, SchemaError},
+    migrations::{self, SchemaError, Verb, VerbError},
     origin, server,
 };
 use tokio::net::TcpListener;
@@ -40,8 +40,8 @@ pub struct Cli {
 enum Command {
     /// Serves until SIGTERM or Ctrl-C.
     Serve(Box<Serve>),
-    /// Applies the migrations that are not applied yet.
-    Migrate(Migrate),
+    #[command(flatten)]
+    Schema(Verb),
     /// Asks a running service whether it is ready, and fails where it is not.
     Health(HealthCheck),
     /// Makes a user who may do everything.
@@ -156,12 +156,6 @@ struct NewKeyArgs {
 }
 
 #[derive(Debug, Args)]
-struct Migrate {
-    #[command(flatten)]
-    database: DatabaseArgs,
-}
-
-#[derive(Debug, Args)]
 struct Createsuperuser {
     #[command(flatten)]
     database: DatabaseArgs,
@@ -202,6 +196,8 @@ pub enum CliError {
     #[error(transparent)]
     Schema(#[from] SchemaError),
     #[error(transparent)]
+    Verb(#[from] VerbError),
+    #[error(transparent)]
     Health(#[from] HealthError),
     #[error("there is no master key: `--master-key-file` names the file that holds it, and `openssl rand -base64 32` makes one")]
     NoMasterKey,
@@ -221,11 +217,7 @@ pub enum CliError {
 pub async fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Serve(arguments) => Box::pin(serve(*arguments)).await,
-        Command::Migrate(arguments) => {
-            let applied = migrations::migrate(&arguments.database.open()?, &MIGRATIONS).await?;
-            eprintln!("{applied} migration(s) applied");
-            Ok(())
-        }
+        Command::Schema(verb) => Ok(verb.run(&MIGRATIONS).await?),
         Command::Health(arguments) => Ok(health::check(arguments.address).await?),
         Command::Createsuperuser(arguments) => create_superuser(arguments).await,
         Command::Keys(command) => keys::run(command).await,

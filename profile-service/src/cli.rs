@@ -1,4 +1,4 @@
-//! The commands: `serve`, `migrate` and `health`.
+//! The commands: `serve`, the verbs of the schema, and `health`.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use shared::{
     Clock,
     config::{ConfigError, DatabaseArgs, LogArgs},
     health::{self, HealthError},
-    migrations::{self, SchemaError},
+    migrations::{Verb, VerbError},
     server,
     telemetry::FilterError,
     token::{AuthUrlError, Verifier, auth_channel, follow_auth_service},
@@ -28,8 +28,8 @@ pub struct Cli {
 enum Command {
     /// Serves until SIGTERM or Ctrl-C.
     Serve(Serve),
-    /// Applies the migrations that are not applied yet.
-    Migrate(Migrate),
+    #[command(flatten)]
+    Schema(Verb),
     /// Asks a running service whether it is ready, and fails where it is not.
     Health(HealthCheck),
 }
@@ -58,12 +58,6 @@ struct Serve {
 }
 
 #[derive(Debug, Args)]
-struct Migrate {
-    #[command(flatten)]
-    database: DatabaseArgs,
-}
-
-#[derive(Debug, Args)]
 struct HealthCheck {
     /// Where the service listens.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50052")]
@@ -85,7 +79,7 @@ pub enum CliError {
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error(transparent)]
-    Schema(#[from] SchemaError),
+    Verb(#[from] VerbError),
     #[error(transparent)]
     Health(#[from] HealthError),
 }
@@ -98,11 +92,7 @@ pub enum CliError {
 pub async fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Serve(arguments) => serve(arguments).await,
-        Command::Migrate(arguments) => {
-            let applied = migrations::migrate(&arguments.database.open()?, &MIGRATIONS).await?;
-            eprintln!("{applied} migration(s) applied");
-            Ok(())
-        }
+        Command::Schema(verb) => Ok(verb.run(&MIGRATIONS).await?),
         Command::Health(arguments) => Ok(health::check(arguments.address).await?),
     }
 }

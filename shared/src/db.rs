@@ -20,6 +20,8 @@ use crate::{Clock, error::Result};
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a write on SQLite waits for another process that holds the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a migration on SQLite waits for another process that migrates.
+const MIGRATION_PATIENCE: Duration = Duration::from_hours(1);
 /// A connection that has idled for longer is tried before it is used.
 const FRESH: Duration = Duration::from_secs(1);
 
@@ -124,12 +126,16 @@ impl Db {
         begun.await.map_err(crate::Error::internal)?
     }
 
-    /// A connection of its own, for work that must not share one.
+    /// A connection of its own, to migrate with: on SQLite one that enforces no foreign keys, and that waits for as long as
+    /// another process migrates.
     pub(crate) async fn dedicated(&self) -> sqlx::Result<Dedicated> {
         let connected = async {
             Ok(match &self.0 {
                 Pools::Postgres(pool) => Dedicated::Postgres(pool.connect_options().connect().await?),
-                Pools::Sqlite { write, .. } => Dedicated::Sqlite(write.connect_options().connect().await?),
+                Pools::Sqlite { write, .. } => {
+                    let options = SqliteConnectOptions::clone(&write.connect_options());
+                    Dedicated::Sqlite(options.foreign_keys(false).busy_timeout(MIGRATION_PATIENCE).connect().await?)
+                }
             })
         };
         tokio::time::timeout(BUSY_TIMEOUT, connected).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))

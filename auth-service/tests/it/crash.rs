@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
     process::{Child, Stdio},
     time::SystemTime,
 };
@@ -96,8 +95,7 @@ impl Mortal {
                 }
             }
         } else {
-            let wal = PathBuf::from(format!("{}-wal", self.database.0.url().trim_start_matches("sqlite:")));
-            pass_on_sqlite(step, &wal).await;
+            pass_on_sqlite(step, self.database.0.url()).await;
             true
         };
         self.kill();
@@ -130,8 +128,9 @@ async fn serve(url: &str, master_key: &str) -> (Child, String) {
 
 /// SQLite has no wire. A third of the steps is so many turns of the scheduler after the request was sent; another, as many
 /// after the service has begun to write.
-async fn pass_on_sqlite(step: usize, wal: &Path) {
-    let state = || fs::metadata(wal).ok().and_then(|file| Some((file.len(), file.modified().ok()?)));
+pub(crate) async fn pass_on_sqlite(step: usize, url: &str) {
+    let wal = format!("{}-wal", url.trim_start_matches("sqlite:"));
+    let state = || fs::metadata(&wal).ok().and_then(|file| Some((file.len(), file.modified().ok()?)));
     let before: Option<(u64, SystemTime)> = state();
     if !step.is_multiple_of(3) {
         // The answer is not waited for: the write comes before it.

@@ -8,6 +8,7 @@ mod guards;
 mod guessing;
 mod keys;
 mod keys_command;
+mod migrating;
 mod opener;
 mod outage;
 mod refresh_model;

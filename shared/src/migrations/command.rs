@@ -1,0 +1,146 @@
+//! The verbs as commands, the same for every service. They say what Django's say.
+
+use std::io;
+
+use clap::{Args, Subcommand};
+use sqlx::migrate::Migrator;
+
+use super::{Change, Mode, Progress, SchemaError, Target, go, history, plan};
+use crate::config::{ConfigError, DatabaseArgs};
+
+/// What can be done to the schema.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Applies the migrations that are not applied yet, or goes forwards or back to one of them.
+    Migrate(Migrate),
+    /// Lists the migrations, and marks those that are applied.
+    Showmigrations(Showmigrations),
+    /// Shows the SQL of a migration.
+    Sqlmigrate(Sqlmigrate),
+}
+
+/// The flags of `migrate`.
+#[derive(Debug, Args)]
+pub struct Migrate {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// The migration that is the last one applied afterwards: its number, its name, or the beginning of it. `zero` undoes all.
+    #[arg(value_name = "TARGET")]
+    target: Option<Target>,
+    /// Records the migrations as applied, or as not applied, without running them.
+    #[arg(long)]
+    fake: bool,
+    /// Shows what would be done, and does nothing.
+    #[arg(long, conflicts_with = "check")]
+    plan: bool,
+    /// Fails where something would be done, and does nothing.
+    #[arg(long)]
+    check: bool,
+}
+
+/// The flags of `showmigrations`.
+#[derive(Debug, Args)]
+pub struct Showmigrations {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Without the times.
+    #[arg(long)]
+    plan: bool,
+}
+
+/// The flags of `sqlmigrate`.
+#[derive(Debug, Args)]
+pub struct Sqlmigrate {
+    /// The migration: its number, its name, or the beginning of it.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// What undoes it.
+    #[arg(long)]
+    backwards: bool,
+}
+
+/// Why a verb failed, as a sentence.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum VerbError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error("{0} migration(s) are to be applied or undone")]
+    Unapplied(usize),
+    #[error("the output can't be written: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Verb {
+    /// Does it, with the migrations of a service. Progress goes to standard error, what was asked for to standard output.
+    ///
+    /// # Errors
+    ///
+    /// What a person has to be told.
+    pub async fn run(self, migrations: &Migrator) -> Result<(), VerbError> {
+        match self {
+            Self::Migrate(arguments) => migrate(arguments, migrations).await,
+            Self::Showmigrations(Showmigrations { database, plan }) => show(&database, plan, migrations).await,
+            Self::Sqlmigrate(Sqlmigrate { name, backwards }) => {
+                write(super::history::sql(migrations, &name, backwards)?.trim_end())
+            }
+        }
+    }
+}
+
+async fn migrate(arguments: Migrate, migrations: &Migrator) -> Result<(), VerbError> {
+    let db = arguments.database.open()?;
+    let target = arguments.target.unwrap_or(Target::Latest);
+    if arguments.plan || arguments.check {
+        let changes = plan(&db, migrations, &target).await?;
+        write("Planned operations:")?;
+        for change in &changes {
+            write(&format!("  {change}"))?;
+        }
+        if changes.is_empty() {
+            write("  No planned migration operations.")?;
+        }
+        return if arguments.check && !changes.is_empty() { Err(VerbError::Unapplied(changes.len())) } else { Ok(()) };
+    }
+    let (mode, done) = if arguments.fake { (Mode::Fake, "FAKED") } else { (Mode::Run, "OK") };
+    let mut is_under_way = false;
+    let outcome = go(&db, migrations, &target, mode, |progress| {
+        is_under_way = matches!(progress, Progress::Begins(_));
+        match progress {
+            Progress::Begins(Change::Apply(name)) => eprint!("  Applying {name}..."),
+            Progress::Begins(Change::Unapply(name)) => eprint!("  Unapplying {name}..."),
+            Progress::Done => eprintln!(" {done}"),
+        }
+    });
+    let outcome = outcome.await;
+    if is_under_way {
+        // The error begins a line of its own.
+        eprintln!();
+    }
+    if outcome? == 0 {
+        eprintln!("  No migrations to apply.");
+    }
+    db.close().await;
+    Ok(())
+}
+
+async fn show(database: &DatabaseArgs, without_times: bool, migrations: &Migrator) -> Result<(), VerbError> {
+    let db = database.open()?;
+    for entry in history(&db, migrations).await? {
+        write(&match entry.applied {
+            None => format!("[ ]  {}", entry.name),
+            Some(_) if without_times => format!("[X]  {}", entry.name),
+            Some(time) => format!("[X]  {} ({})", entry.name, time.format("%F %T UTC")),
+        })?;
+    }
+    db.close().await;
+    Ok(())
+}
+
+/// Unlike `println!`, it does not panic where nobody reads.
+fn write(line: &str) -> Result<(), VerbError> {
+    use io::Write;
+    Ok(writeln!(io::stdout(), "{line}")?)
+}

@@ -1,0 +1,111 @@
+//! The schema of a service: what Django's verbs do to it, and what is checked before anything is served.
+//!
+//! A migration is a pair of files, `0002_name.up.sql` and `0002_name.down.sql`, that run unchanged on both engines. One that can't be
+//! undone has a down file that begins with `-- irreversible: ` and the reason. sqlx applies them and keeps the history.
+
+mod command;
+mod history;
+mod run;
+
+use sqlx::migrate::MigrateError;
+pub use sqlx::migrate::Migrator;
+
+pub use command::{Verb, VerbError};
+pub use history::{Change, Target};
+pub use run::{Entry, Mode, Progress, go, history, plan};
+
+use crate::db::{Db, Executor};
+
+/// Why a schema can't be used as it is, or can't be brought to where it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// Migrations that are still to be applied.
+    #[error("the database is {0} migration(s) behind this version of the service: run `migrate` first")]
+    Behind(usize),
+    /// A newer version has migrated it.
+    #[error("the database has migration {0}, which this version of the service does not know: a newer version has migrated it")]
+    Ahead(i64),
+    /// The text of a migration is not the one that was applied.
+    #[error("migration {0} has been changed since it was applied to this database")]
+    Changed(String),
+    /// A migration that should have been applied before another that is.
+    #[error("migration {missing} is not applied, but {applied} is, which comes after it: give it a later number")]
+    OutOfOrder {
+        /// What is not applied.
+        missing: String,
+        /// What is.
+        applied: String,
+    },
+    /// Half of a migration.
+    #[error("migration {0} was applied only in part: restore the database from a backup, or mend it by hand")]
+    Partial(i64),
+    /// The migrations are applied, and yet something is missing.
+    #[error("the schema is damaged, and the database has to be restored from a backup: {0}")]
+    Damaged(#[source] sqlx::Error),
+    /// No schema can be read.
+    #[error("the schema can't be read: {0}")]
+    Unreadable(#[source] MigrateError),
+    /// A migration does not apply, or can't be undone. It changed nothing.
+    #[error("migration {name} failed, and changed nothing: {cause}")]
+    Failed {
+        /// Which.
+        name: String,
+        /// What the database says of it.
+        #[source]
+        cause: MigrateError,
+    },
+    /// A migration leaves rows that refer to rows that are not there.
+    #[error("migration {name} failed, and changed nothing: rows of {table} refer to rows that are not there")]
+    Dangling {
+        /// Which.
+        name: String,
+        /// The table that refers.
+        table: String,
+    },
+    /// There is no way back.
+    #[error("migration {name} can't be undone: {why}")]
+    Irreversible {
+        /// Which.
+        name: String,
+        /// What its down file says.
+        why: String,
+    },
+    /// No migration has this name.
+    #[error("there is no migration {0}: `showmigrations` lists those that there are")]
+    Unknown(String),
+    /// More than one migration begins like this.
+    #[error("{target} may be {}", .names.join(" or "))]
+    Ambiguous {
+        /// What was said.
+        target: String,
+        /// What it may mean.
+        names: Vec<String>,
+    },
+}
+
+/// Applies what is not applied yet, and answers how many migrations that were. Several may do it at once: one does it, the
+/// others wait and find nothing to do.
+///
+/// # Errors
+///
+/// A schema that is not this service's, and those of the database.
+pub async fn migrate(db: &Db, migrations: &Migrator) -> Result<usize, SchemaError> {
+    go(db, migrations, &Target::Latest, Mode::Run, |_| {}).await
+}
+
+/// Checks that the schema is exactly the one that this version of the service was made for. `probes` are queries that find
+/// nothing, and that every table of the service answers.
+///
+/// # Errors
+///
+/// What is wrong with it, as a sentence.
+pub async fn check(db: &Db, migrations: &Migrator, probes: &[&'static str]) -> Result<(), SchemaError> {
+    match plan(db, migrations, &Target::Latest).await?.len() {
+        0 => {}
+        behind => return Err(SchemaError::Behind(behind)),
+    }
+    for probe in probes {
+        db.query(probe).execute().await.map_err(SchemaError::Damaged)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! Brings a database to a target, one migration after the other.
+//!
+//! Each migration runs in a transaction of its own, together with the row that records it: a process that is killed leaves the
+//! database before it or after it. Of several processes one runs, and the others wait: on PostgreSQL for an advisory lock that ends with
+//! its connection, on SQLite for the transaction itself, which has begun before the history is read.
+
+use chrono::{DateTime, Utc};
+use sqlx::{
+    Connection, SqlSafeStr, SqliteConnection,
+    migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator},
+};
+
+use super::{
+    Change, SchemaError, Target,
+    history::{History, Step},
+};
+use crate::db::{Db, Dedicated, Executor};
+
+/// Whether a migration runs, or is recorded as if it had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It runs.
+    Run,
+    /// It is recorded, or its record is removed, and nothing else happens.
+    Fake,
+}
+
+/// What happens, as it happens.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// A migration begins.
+    Begins(&'a Change),
+    /// It is done.
+    Done,
+}
+
+/// A migration, and when it was applied, where it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// As in `0001_initial`.
+    pub name: String,
+    /// None where it is not applied.
+    pub applied: Option<DateTime<Utc>>,
+}
+
+/// Goes to the target, and answers how many migrations were applied or undone.
+///
+/// # Errors
+///
+/// A schema that is not this service's, a target that is none, a way back that there is not, and those of the database.
+pub async fn go(
+    db: &Db,
+    migrations: &Migrator,
+    target: &Target,
+    mode: Mode,
+    mut report: impl FnMut(Progress<'_>),
+) -> Result<usize, SchemaError> {
+    let mut done = 0;
+    match connect(db).await? {
+        // A lock that is not given back goes with the connection.
+        Dedicated::Postgres(mut connection) => {
+            connection.lock().await.map_err(SchemaError::Unreadable)?;
+            loop {
+                let history = read(&mut connection, migrations).await?;
+                let Some((change, step)) = history.plan(target, mode == Mode::Fake)?.into_iter().next() else { break };
+                report(Progress::Begins(&change));
+                perform(&mut connection, migrations, &change, step, mode).await?;
+                report(Progress::Done);
+                done += 1;
+            }
+            let _ = connection.close().await;
+        }
+        Dedicated::Sqlite(mut connection) => {
+            loop {
+                let begun = connection.begin_with("BEGIN IMMEDIATE").await;
+                let mut transaction = begun.map_err(|error| SchemaError::Unreadable(error.into()))?;
+                let history = read(&mut *transaction, migrations).await?;
+                let Some((change, step)) = history.plan(target, mode == Mode::Fake)?.into_iter().next() else { break };
+                report(Progress::Begins(&change));
+                perform(&mut *transaction, migrations, &change, step, mode).await?;
+                check_references(&mut transaction, &change).await?;
+                transaction.commit().await.map_err(|error| failed(&change, error.into()))?;
+                report(Progress::Done);
+                done += 1;
+            }
+            let _ = connection.close().await;
+        }
+    }
+    Ok(done)
+}
+
+/// The steps to the target, none of which is taken.
+///
+/// # Errors
+///
+/// As [`go`].
+pub async fn plan(db: &Db, migrations: &Migrator, target: &Target) -> Result<Vec<Change>, SchemaError> {
+    let history = look(db, migrations).await?;
+    Ok(history.plan(target, false)?.into_iter().map(|(change, _)| change).collect())
+}
+
+/// Every migration, the first first.
+///
+/// # Errors
+///
+/// A schema that is not this service's, and those of the database.
+pub async fn history(db: &Db, migrations: &Migrator) -> Result<Vec<Entry>, SchemaError> {
+    let history = look(db, migrations).await?;
+    let query = db.query("SELECT version, installed_on FROM _sqlx_migrations");
+    let times: Vec<(i64, DateTime<Utc>)> = query.all().await.map_err(|error| SchemaError::Unreadable(error.into()))?;
+    let applied = |version| times.iter().find(|(applied, _)| *applied == version).map(|(_, time)| *time);
+    Ok(history.steps().map(|step| Entry { name: step.name(), applied: applied(step.up.version) }).collect())
+}
+
+async fn look<'a>(db: &Db, migrations: &'a Migrator) -> Result<History<'a>, SchemaError> {
+    match connect(db).await? {
+        Dedicated::Postgres(mut connection) => read(&mut connection, migrations).await,
+        Dedicated::Sqlite(mut connection) => read(&mut connection, migrations).await,
+    }
+}
+
+async fn connect(db: &Db) -> Result<Dedicated, SchemaError> {
+    db.dedicated().await.map_err(|error| SchemaError::Unreadable(error.into()))
+}
+
+async fn read<'a, C: Migrate>(connection: &mut C, migrations: &'a Migrator) -> Result<History<'a>, SchemaError> {
+    let table = &migrations.table_name;
+    connection.ensure_migrations_table(table).await.map_err(SchemaError::Unreadable)?;
+    if let Some(version) = connection.dirty_version(table).await.map_err(SchemaError::Unreadable)? {
+        return Err(SchemaError::Partial(version));
+    }
+    let applied = connection.list_applied_migrations(table).await.map_err(SchemaError::Unreadable)?;
+    History::of(migrations, &applied)
+}
+
+async fn perform<C: Migrate>(
+    connection: &mut C,
+    migrations: &Migrator,
+    change: &Change,
+    step: Step<'_>,
+    mode: Mode,
+) -> Result<(), SchemaError> {
+    let table = &migrations.table_name;
+    let outcome = match (change, mode) {
+        (Change::Apply(_), Mode::Run) => connection.apply(table, step.up).await.map(drop),
+        (Change::Apply(_), Mode::Fake) => connection.skip(table, step.up).await,
+        (Change::Unapply(_), Mode::Run) => match step.down {
+            Some(down) => connection.revert(table, down).await.map(drop),
+            None => Err(MigrateError::VersionNotPresent(step.up.version)),
+        },
+        (Change::Unapply(_), Mode::Fake) => {
+            // What undoes nothing leaves the record to be removed.
+            let (version, description) = (step.up.version, step.up.description.clone());
+            let nothing = Migration::new(version, description, MigrationType::ReversibleDown, "SELECT 1".into_sql_str(), false);
+            connection.revert(table, &nothing).await.map(drop)
+        }
+    };
+    outcome.map_err(|cause| failed(change, cause))
+}
+
+/// Foreign keys are not enforced while a migration runs on SQLite, or a table could not be made anew under those that refer to
+/// it. So they are checked at its end.
+async fn check_references(connection: &mut SqliteConnection, change: &Change) -> Result<(), SchemaError> {
+    let query = sqlx::query_as("SELECT \"table\" FROM pragma_foreign_key_check LIMIT 1");
+    let dangling: Option<(String,)> = query.fetch_optional(connection).await.map_err(|error| failed(change, error.into()))?;
+    match dangling {
+        None => Ok(()),
+        Some((table,)) => Err(SchemaError::Dangling { name: change.name().to_owned(), table }),
+    }
+}
+
+fn failed(change: &Change, cause: MigrateError) -> SchemaError {
+    SchemaError::Failed { name: change.name().to_owned(), cause }
+}

@@ -1,0 +1,141 @@
+//! What is refused, with migrations made up for it, on both engines.
+
+#![allow(missing_docs)]
+
+use shared::{
+    Db,
+    db::Executor,
+    migrations::{Change, Entry, Migrator, Mode, SchemaError, Target, go, history, migrate, plan},
+    on_both_engines,
+    testing::{Engine, TestDatabase},
+};
+use sqlx::{
+    SqlSafeStr,
+    migrate::{Migration, MigrationType},
+};
+
+struct Scratch {
+    db: Db,
+    _database: TestDatabase,
+}
+
+impl Scratch {
+    async fn start(engine: Engine) -> Self {
+        let database = TestDatabase::new(engine).await;
+        Self { db: database.open(), _database: database }
+    }
+
+    async fn applied(&self, migrations: &Migrator) -> Vec<String> {
+        let entries = history(&self.db, migrations).await.expect("a history");
+        entries.into_iter().filter(|entry| entry.applied.is_some()).map(|entry| entry.name).collect()
+    }
+
+    async fn go(&self, migrations: &Migrator, target: &str) -> Result<usize, SchemaError> {
+        go(&self.db, migrations, &target.parse().expect("a target"), Mode::Run, |_| {}).await
+    }
+
+    async fn execute(&self, sql: &'static str) -> Result<u64, sqlx::Error> {
+        let mut tx = self.db.begin().await.expect("a transaction");
+        let outcome = tx.query(sql).execute().await;
+        tx.commit().await.expect("a commit");
+        outcome
+    }
+}
+
+/// Migrations of these numbers, names and texts, forwards and back.
+fn migrator(migrations: &[(i64, &'static str, &'static str, Option<&'static str>)]) -> Migrator {
+    let mut files = Vec::new();
+    for &(version, name, up, down) in migrations {
+        let mut file =
+            |kind, sql: &'static str| files.push(Migration::new(version, name.into(), kind, sql.into_sql_str(), false));
+        file(MigrationType::ReversibleUp, up);
+        if let Some(down) = down {
+            file(MigrationType::ReversibleDown, down);
+        }
+    }
+    Migrator::with_migrations(files)
+}
+
+const A: (i64, &str, &str, Option<&str>) = (1, "a", "CREATE TABLE a (id BIGINT PRIMARY KEY)", Some("DROP TABLE a"));
+const B: (i64, &str, &str, Option<&str>) =
+    (2, "b and more", "CREATE TABLE b (id BIGINT REFERENCES a (id) ON DELETE CASCADE)", Some("DROP TABLE b"));
+
+on_both_engines! {
+    async fn a_migration_is_called_as_its_file_is(app: Scratch) {
+        let migrations = migrator(&[A, B]);
+        let entries = history(&app.db, &migrations).await.expect("a history");
+        let entry = |name: &str| Entry { name: name.to_owned(), applied: None };
+        assert_eq!(entries, [entry("0001_a"), entry("0002_b_and_more")]);
+        let names = |changes: Vec<Change>| changes.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(names(plan(&app.db, &migrations, &Target::Latest).await.expect("a plan")), ["Apply 0001_a", "Apply 0002_b_and_more"]);
+        assert_eq!(migrate(&app.db, &migrations).await.expect("migrations"), 2);
+        let back = plan(&app.db, &migrations, &Target::Zero).await.expect("a plan");
+        assert_eq!(names(back), ["Unapply 0002_b_and_more", "Unapply 0001_a"]);
+    }
+
+    async fn a_migration_that_fails_changes_nothing_and_those_before_it_stay(app: Scratch) {
+        let broken = (3, "c", "CREATE TABLE c (id BIGINT); CREATE TABLE a (id BIGINT)", Some("DROP TABLE c"));
+        let migrations = migrator(&[A, B, broken]);
+        let error = migrate(&app.db, &migrations).await.expect_err("a table that is there");
+        assert!(error.to_string().starts_with("migration 0003_c failed, and changed nothing: "), "{error}");
+        assert_eq!(app.applied(&migrations).await, ["0001_a", "0002_b_and_more"]);
+        app.execute("SELECT * FROM c").await.expect_err("a table that is not there");
+        assert_eq!(app.go(&migrator(&[A, B, (3, "c", "CREATE TABLE c (id BIGINT)", None)]), "3").await.expect("a mended one"), 1);
+    }
+
+    async fn a_file_that_is_missing_or_changed_or_too_late_is_named(app: Scratch) {
+        migrate(&app.db, &migrator(&[A, (3, "c", "CREATE TABLE c (id BIGINT)", Some("DROP TABLE c"))])).await.expect("migrations");
+        for (migrations, sentence) in [
+            (migrator(&[A]), "the database has migration 3, which this version of the service does not know: a newer version has migrated it"),
+            (
+                migrator(&[A, (3, "c", "CREATE TABLE c (id TEXT)", Some("DROP TABLE c"))]),
+                "migration 0003_c has been changed since it was applied to this database",
+            ),
+            (
+                migrator(&[A, B, (3, "c", "CREATE TABLE c (id BIGINT)", Some("DROP TABLE c"))]),
+                "migration 0002_b_and_more is not applied, but 0003_c is, which comes after it: give it a later number",
+            ),
+        ] {
+            for target in ["zero", "1", "3"] {
+                assert_eq!(app.go(&migrations, target).await.expect_err(sentence).to_string(), sentence);
+            }
+        }
+    }
+
+    async fn what_can_t_be_undone_is_said_before_anything_is(app: Scratch) {
+        let hashed = (2, "hash", "CREATE TABLE b (id BIGINT)", Some("-- irreversible: a hash has no way back\n"));
+        for (second, why) in [(hashed, "a hash has no way back"), ((2, "hash", "CREATE TABLE b (id BIGINT)", None), "it has no down file")] {
+            let migrations = migrator(&[A, second, (3, "c", "CREATE TABLE c (id BIGINT)", Some("DROP TABLE c"))]);
+            migrate(&app.db, &migrations).await.expect("migrations");
+            let error = app.go(&migrations, "zero").await.expect_err("no way back");
+            assert_eq!(error.to_string(), format!("migration 0002_hash can't be undone: {why}"));
+            assert_eq!(app.applied(&migrations).await.len(), 3);
+            app.go(&migrations, "2").await.expect("a way back that does not pass it");
+            // Recorded as undone it can be, by whoever has undone it.
+            go(&app.db, &migrations, &Target::Zero, Mode::Fake, |_| {}).await.expect("no record");
+            for table in ["DROP TABLE b", "DROP TABLE a"] {
+                app.execute(table).await.expect("what was undone by hand");
+            }
+        }
+    }
+}
+
+/// `PostgreSQL` alters what `SQLite` makes anew.
+#[tokio::test]
+async fn a_table_of_sqlite_is_made_anew_under_those_that_refer_to_it() {
+    let app = Scratch::start(Engine::Sqlite).await;
+    migrate(&app.db, &migrator(&[A, B])).await.expect("migrations");
+    for row in ["INSERT INTO a VALUES (1)", "INSERT INTO b VALUES (1)"] {
+        app.execute(row).await.expect("a row");
+    }
+    let anew = "CREATE TABLE new_a (id BIGINT PRIMARY KEY, name TEXT); INSERT INTO new_a (id) SELECT id FROM a; DROP TABLE a;
+                ALTER TABLE new_a RENAME TO a";
+    app.go(&migrator(&[A, B, (3, "name", anew, None)]), "3").await.expect("a table made anew");
+    let (rows,): (i64,) = app.db.query("SELECT COUNT(*) FROM b").one().await.expect("a count");
+    assert_eq!(rows, 1, "the rows that refer to it stay");
+
+    let migrations = migrator(&[A, B, (3, "name", anew, None), (4, "empty", "DELETE FROM a", None)]);
+    let error = app.go(&migrations, "4").await.expect_err("rows that refer to nothing");
+    assert_eq!(error.to_string(), "migration 0004_empty failed, and changed nothing: rows of b refer to rows that are not there");
+    assert_eq!(app.applied(&migrations).await.len(), 3);
+}
