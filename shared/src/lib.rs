@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod contract;
 pub mod db;
+pub mod django;
 pub mod error;
 pub mod guard;
 pub mod health;
