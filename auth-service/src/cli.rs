@@ -1,4 +1,4 @@
-//! The commands: `serve`, the verbs of the schema, `health`, `createsuperuser`, `keys`.
+//! The commands: `serve`, the verbs of the schema, `health`, `createsuperuser`, `keys`, `import`.
 
 mod keys;
 
@@ -14,15 +14,18 @@ use ipnet::IpNet;
 use shared::{
     Clock, Error,
     config::{self, ConfigError, DatabaseArgs, LogArgs},
+    django::ImportError,
     health::{self, HealthError},
     migrations::{self, SchemaError, Verb, VerbError},
     origin, server,
+    token::{LegacyArgs, LegacyKeyError},
 };
 use tokio::net::TcpListener;
 
 use crate::{
     MIGRATIONS, PROBES, ServeError, Settings,
     attempts::Limits,
+    import,
     keys::{KeyBits, KeyError, MasterKey},
     passwords::Policy,
     sessions::Lifetime,
@@ -49,6 +52,9 @@ enum Command {
     /// Lists, makes, rotates and retires the keys that sign tokens.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Brings users, groups, permissions and tokens over from elsewhere.
+    #[command(subcommand)]
+    Import(import::Command),
 }
 
 #[derive(Debug, Args)]
@@ -91,6 +97,8 @@ struct Serve {
     /// more than once.
     #[arg(long, env = "TRUSTED_PROXY", value_name = "NETWORK", value_delimiter = ',', value_parser = origin::network)]
     trusted_proxy: Vec<IpNet>,
+    #[command(flatten)]
+    legacy: LegacyArgs,
     #[command(flatten)]
     new_keys: NewKeyArgs,
 }
@@ -206,6 +214,10 @@ pub enum CliError {
     #[error("the two passwords are not the same")]
     PasswordsDiffer,
     #[error(transparent)]
+    LegacyKey(#[from] LegacyKeyError),
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    #[error(transparent)]
     Refused(#[from] Error),
 }
 
@@ -221,6 +233,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Health(arguments) => Ok(health::check(arguments.address).await?),
         Command::Createsuperuser(arguments) => create_superuser(arguments).await,
         Command::Keys(command) => keys::run(command).await,
+        Command::Import(command) => Box::pin(import::run(command)).await,
     }
 }
 
@@ -244,6 +257,7 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
             per_source: arguments.attempts.attempts_per_source.into(),
         },
         trusted_proxies: arguments.trusted_proxy,
+        legacy_keys: arguments.legacy.read()?,
         key_bits: arguments.new_keys.key_bits,
         jwks_max_age: TimeDelta::seconds(arguments.new_keys.jwks_max_age),
     };

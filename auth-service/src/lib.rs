@@ -5,7 +5,9 @@
 mod api;
 pub mod attempts;
 pub mod cli;
+mod import;
 pub mod keys;
+pub mod legacy;
 pub mod passwords;
 pub mod permissions;
 pub mod sessions;
@@ -21,7 +23,7 @@ use shared::{
     Clock, Db, Error, error,
     migrations::{self, SchemaError},
     server::Server,
-    token::{self, Verifier},
+    token::{self, LegacyKeys, Verifier},
 };
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
@@ -51,6 +53,9 @@ pub(crate) const PROBES: &[&str] = &[
     "SELECT * FROM sessions WHERE 1 = 0",
     "SELECT * FROM signing_keys WHERE 1 = 0",
     "SELECT * FROM attempts WHERE 1 = 0",
+    "SELECT * FROM django_rows WHERE 1 = 0",
+    "SELECT * FROM django_users WHERE 1 = 0",
+    "SELECT * FROM django_tokens WHERE 1 = 0",
 ];
 
 /// The descriptors of `auth.v1` and of what it imports.
@@ -86,6 +91,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The proxies that are believed where a call comes from.
     pub trusted_proxies: Vec<IpNet>,
+    /// The keys of Django projects whose tokens are taken until they expire.
+    pub legacy_keys: LegacyKeys,
     /// The size of the keys that are made, where no other is asked for.
     pub key_bits: KeyBits,
     /// How long verifiers keep the keys that they were told: a new key signs no sooner.
@@ -104,6 +111,7 @@ impl Default for Settings {
             passwords: passwords::Policy::default(),
             limits: Limits::default(),
             trusted_proxies: Vec::new(),
+            legacy_keys: LegacyKeys::default(),
             key_bits: KeyBits::default(),
             jwks_max_age: TimeDelta::minutes(5),
         }
@@ -142,12 +150,14 @@ pub async fn serve(
     let token_life = settings.access_lifetime.max(idle.min(absolute));
     let keys = KeyRing::open(db.clone(), clock.clone(), master_key.clone(), settings.key_bits, token_life).await?;
     let keys = Arc::new(keys);
-    let verifier = Arc::new(Verifier::new(&*settings.issuer, NAME, clock.clone()));
+    let verifier = Verifier::new(&*settings.issuer, NAME, clock.clone()).with_legacy_keys(settings.legacy_keys.clone());
+    let verifier = Arc::new(verifier);
     let mut audience = settings.audience;
     if !audience.iter().any(|service| service == NAME) {
         audience.insert(0, NAME.to_owned());
     }
-    let tokens = Tokens::new(Arc::clone(&keys), &settings.issuer, &audience, settings.access_lifetime);
+    let tokens = Tokens::new(Arc::clone(&keys), &settings.issuer, &audience, settings.access_lifetime, clock.clone());
+    let tokens = tokens.with_legacy_keys(settings.legacy_keys);
     let passwords = Passwords::new(settings.passwords);
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
         .trusted_proxies(&settings.trusted_proxies)
@@ -203,10 +213,11 @@ pub async fn serve(
     Ok(outcome?)
 }
 
-/// Deletes the attempts that count no more.
+/// Deletes the attempts that count no more, and the tokens of Django that have expired.
 async fn forget(db: &Db, clock: &Clock) -> Result<(), Error> {
     let mut tx = db.begin().await?;
     attempts::forget(&mut tx, clock).await?;
+    legacy::forget(&mut tx, clock).await?;
     tx.commit().await
 }
 

@@ -27,6 +27,7 @@ mod batch;
 pub mod cli;
 mod favorites;
 mod friends;
+mod import;
 mod notes;
 mod profiles;
 
@@ -45,6 +46,7 @@ const PROBES: &[&str] = &[
     "SELECT * FROM friendships WHERE 1 = 0",
     "SELECT * FROM notes WHERE 1 = 0",
     "SELECT * FROM favorites WHERE 1 = 0",
+    "SELECT * FROM django_rows WHERE 1 = 0",
 ];
 
 /// The descriptors of `profile.v1` and of what it imports.

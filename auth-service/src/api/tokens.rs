@@ -1,16 +1,17 @@
 //! `auth.v1.TokenService`.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use shared::{Clock, Db, Error, Origin, Result, error::Reason};
 use uuid::Uuid;
 
 use super::users::user_message;
 use crate::{
     attempts::{self, Limits, Subject},
+    legacy::{self, Trade},
     passwords::{Checked, Passwords},
     proto::{LoginRequest, LoginResponse, LogoutRequest, RefreshRequest, RefreshResponse, token_service},
-    sessions::{self, Lifetime, Presented, Verdict},
-    tokens::Tokens,
+    sessions::{self, Lifetime, Presented, Session, Verdict},
+    tokens::{RefreshToken, Tokens},
     users,
 };
 
@@ -67,16 +68,33 @@ impl token_service::Handlers for TokenApi {
         })
     }
 
-    async fn refresh(&self, _: Origin, request: RefreshRequest) -> Result<RefreshResponse> {
+    async fn refresh(&self, origin: Origin, request: RefreshRequest) -> Result<RefreshResponse> {
         let refused = || Error::Unauthenticated(Reason::RefreshTokenInvalid);
-        let claims = self.tokens.read_refresh_token(&request.refresh_token)?;
-        let presented = Presented::new(claims.generation, Uuid::try_parse(&request.request_id).ok());
+        let request_id = Uuid::try_parse(&request.request_id).ok();
+        let token = self.tokens.read_refresh_token(&request.refresh_token)?;
 
         let kid = self.tokens.kid()?;
         let mut tx = self.db.begin().await?;
-        let session = sessions::lock(&mut tx, claims.sid).await?.filter(|session| session.client_id == claims.client_id);
-        let session = session.ok_or_else(refused)?;
-        let user = users::find(&mut tx, session.user_id).await?.ok_or_else(refused)?;
+        let (user, session, generation) = match token {
+            RefreshToken::Ours(claims) => {
+                let session = sessions::lock(&mut tx, claims.sid).await?;
+                let session = session.filter(|session| session.client_id == claims.client_id).ok_or_else(refused)?;
+                let user = users::find(&mut tx, session.user_id).await?.ok_or_else(refused)?;
+                (user, session, claims.generation)
+            }
+            RefreshToken::Legacy(token) => {
+                let place = (&origin, self.lifetime);
+                match legacy::trade(&mut tx, &self.clock, &token, request_id, &kid, place).await? {
+                    Trade::Opened(user, session) => {
+                        tx.commit().await?;
+                        return self.answer(&user, &session, session.rotated_at).await;
+                    }
+                    Trade::Spent(user, session) => (user, session, sessions::FOREIGN),
+                    Trade::Nothing => return Err(refused()),
+                }
+            }
+        };
+        let presented = Presented::new(generation, request_id);
         let now = tx.now(&self.clock).await?;
         let verdict = sessions::judge(&session, user.is_active, presented, now, self.strict);
         let answered = match verdict {
@@ -104,7 +122,23 @@ impl token_service::Handlers for TokenApi {
         // A refusal that the database has to remember is committed like any other outcome.
         tx.commit().await?;
 
-        let issued = self.tokens.issue(&user, &answered?, now).await?;
+        self.answer(&user, &answered?, now).await
+    }
+
+    async fn logout(&self, _: Origin, request: LogoutRequest) -> Result<()> {
+        let token = self.tokens.read_refresh_token(&request.refresh_token)?;
+        let mut tx = self.db.begin().await?;
+        match token {
+            RefreshToken::Ours(claims) => sessions::end(&mut tx, claims.sid, sessions::Reason::Logout).await?,
+            RefreshToken::Legacy(token) => legacy::logout(&mut tx, &token).await?,
+        }
+        tx.commit().await
+    }
+}
+
+impl TokenApi {
+    async fn answer(&self, user: &users::User, session: &Session, now: DateTime<Utc>) -> Result<RefreshResponse> {
+        let issued = self.tokens.issue(user, session, now).await?;
         Ok(RefreshResponse {
             access_token: issued.access_token,
             token_type: "Bearer".to_owned(),
@@ -112,13 +146,6 @@ impl token_service::Handlers for TokenApi {
             refresh_token: issued.refresh_token,
             refresh_expires_in: seconds(issued.refresh_expires_in),
         })
-    }
-
-    async fn logout(&self, _: Origin, request: LogoutRequest) -> Result<()> {
-        let claims = self.tokens.read_refresh_token(&request.refresh_token)?;
-        let mut tx = self.db.begin().await?;
-        sessions::end(&mut tx, claims.sid, sessions::Reason::Logout).await?;
-        tx.commit().await
     }
 }
 

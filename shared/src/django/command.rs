@@ -59,6 +59,8 @@ pub enum ImportError {
     Key(#[from] RowError),
     #[error("{}", crate::error::sentence(.0))]
     Refused(#[from] Error),
+    #[error("the database failed: {0}")]
+    Database(#[from] sqlx::Error),
     #[error("{0} row(s) were skipped: see above")]
     Skipped(u64),
 }

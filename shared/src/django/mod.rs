@@ -7,6 +7,7 @@ mod arrival;
 mod command;
 mod database;
 mod dump;
+mod mapping;
 mod report;
 mod row;
 
@@ -19,6 +20,7 @@ use uuid::Uuid;
 
 pub use arrival::Arrivals;
 pub use command::{ImportArgs, ImportError};
+pub use mapping::{JoinSection, OwnedJoin};
 pub use report::{Outcome, Report, Tally};
 pub use row::{Row, RowError};
 pub(crate) use {command::origin, row::key};
@@ -151,7 +153,7 @@ impl Source {
         }
     }
 
-    /// The pairs of keys that a table joins.
+    /// The pairs of keys that a table joins; none where there is no such table.
     ///
     /// # Errors
     ///
@@ -163,6 +165,9 @@ impl Source {
             && !dump.has(join.name)
         {
             return dump.inlined(join);
+        }
+        if !self.has(join.name).await? {
+            return Ok(Vec::new());
         }
         let mut rows = self.rows(Table { name: join.name, key: join.from, columns: &[join.to] }).await?;
         let mut pairs = Vec::new();

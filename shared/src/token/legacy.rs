@@ -7,6 +7,7 @@ use std::{path::Path, str::FromStr};
 
 use aws_lc_rs::rsa::PublicKey;
 use base64::{Engine, prelude::BASE64_STANDARD};
+use chrono::{DateTime, Utc};
 use jsonwebtoken::DecodingKey;
 use serde_json::{Map, Value};
 
@@ -195,12 +196,12 @@ impl LegacyKeys {
     /// # Errors
     ///
     /// Why it is refused.
-    pub fn open(&self, token: &str, kind: LegacyKind, now: f64) -> Option<Result<LegacyToken, Refusal>> {
+    pub fn open(&self, token: &str, kind: LegacyKind, now: DateTime<Utc>) -> Option<Result<LegacyToken, Refusal>> {
         if self.is_empty() {
             return None;
         }
         let token = Unverified::read(token).ok().filter(|token| token.is_of_type(TYPE) && !token.header.contains_key("kid"))?;
-        Some(self.verify(&token, kind, now))
+        Some(self.verify(&token, kind, super::seconds(now)))
     }
 
     fn verify(&self, token: &Unverified<'_>, kind: LegacyKind, now: f64) -> Result<LegacyToken, Refusal> {

@@ -219,7 +219,7 @@ impl Verifier {
             self.verified.remove(token);
             return Err(Refusal::Expired);
         }
-        if let Some(legacy) = self.legacy.open(token, LegacyKind::Access, now) {
+        if let Some(legacy) = self.legacy.open(token, LegacyKind::Access, self.clock.now()) {
             let verified = Arc::new(self.admit(&legacy?));
             self.verified.insert(token.into(), Arc::clone(&verified));
             return Ok(verified);
