@@ -93,6 +93,10 @@ struct Serve {
     trusted_proxy: Vec<IpNet>,
     #[command(flatten)]
     new_keys: NewKeyArgs,
+    /// A permission of a service beside the pair, such as `greeter.greet_people`, which may then be granted. May be given more
+    /// than once.
+    #[arg(long, env = "PERMISSION", value_name = "APP.CODENAME", value_delimiter = ',')]
+    permission: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -246,6 +250,7 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
         trusted_proxies: arguments.trusted_proxy,
         key_bits: arguments.new_keys.key_bits,
         jwks_max_age: TimeDelta::seconds(arguments.new_keys.jwks_max_age),
+        permissions: arguments.permission,
     };
     let address = arguments.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;

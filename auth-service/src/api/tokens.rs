@@ -8,6 +8,7 @@ use super::users::user_message;
 use crate::{
     attempts::{self, Limits, Subject},
     passwords::{Checked, Passwords},
+    permissions::{self, Catalogue},
     proto::{LoginRequest, LoginResponse, LogoutRequest, RefreshRequest, RefreshResponse, token_service},
     sessions::{self, Lifetime, Presented, Verdict},
     tokens::Tokens,
@@ -23,6 +24,7 @@ pub(crate) struct TokenApi {
     pub(crate) passwords: Passwords,
     pub(crate) limits: Limits,
     pub(crate) tokens: Tokens,
+    pub(crate) catalogue: Catalogue,
     pub(crate) lifetime: Lifetime,
     pub(crate) strict: bool,
 }
@@ -53,9 +55,10 @@ impl token_service::Handlers for TokenApi {
         }
         users::logged_in(&mut tx, user.user_id, session.create_time).await?;
         attempts::take_back(&mut tx, &attempt).await?;
+        let rights = permissions::of_user(&mut tx, &self.catalogue, &user).await?;
         tx.commit().await?;
 
-        let issued = self.tokens.issue(&user, &session, session.rotated_at).await?;
+        let issued = self.tokens.issue(&user, &rights, &session, session.rotated_at).await?;
         let user = users::User { last_login_time: Some(session.create_time), ..user };
         Ok(LoginResponse {
             access_token: issued.access_token,
@@ -101,10 +104,11 @@ impl token_service::Handlers for TokenApi {
                 Err(refused())
             }
         };
+        let rights = permissions::of_user(&mut tx, &self.catalogue, &user).await?;
         // A refusal that the database has to remember is committed like any other outcome.
         tx.commit().await?;
 
-        let issued = self.tokens.issue(&user, &answered?, now).await?;
+        let issued = self.tokens.issue(&user, &rights, &answered?, now).await?;
         Ok(RefreshResponse {
             access_token: issued.access_token,
             token_type: "Bearer".to_owned(),
