@@ -101,6 +101,10 @@ struct Serve {
     legacy: LegacyArgs,
     #[command(flatten)]
     new_keys: NewKeyArgs,
+    /// A permission of a service beside the pair, such as `greeter.greet_people`, which may then be granted. May be given more
+    /// than once.
+    #[arg(long, env = "PERMISSION", value_name = "APP.CODENAME", value_delimiter = ',')]
+    permission: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -260,6 +264,7 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
         legacy_keys: arguments.legacy.read()?,
         key_bits: arguments.new_keys.key_bits,
         jwks_max_age: TimeDelta::seconds(arguments.new_keys.jwks_max_age),
+        permissions: arguments.permission,
     };
     let address = arguments.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;

@@ -33,6 +33,7 @@ use crate::{
     attempts::Limits,
     keys::{KeyBits, KeyError, KeyRing, MasterKey},
     passwords::Passwords,
+    permissions::{Catalogue, CatalogueError},
     proto::{identity_service, key_service, session_service, token_service, user_service},
     sessions::Lifetime,
     tokens::Tokens,
@@ -53,6 +54,10 @@ pub(crate) const PROBES: &[&str] = &[
     "SELECT * FROM sessions WHERE 1 = 0",
     "SELECT * FROM signing_keys WHERE 1 = 0",
     "SELECT * FROM attempts WHERE 1 = 0",
+    "SELECT * FROM groups WHERE 1 = 0",
+    "SELECT * FROM group_members WHERE 1 = 0",
+    "SELECT * FROM group_permissions WHERE 1 = 0",
+    "SELECT * FROM user_permissions WHERE 1 = 0",
     "SELECT * FROM django_rows WHERE 1 = 0",
     "SELECT * FROM django_users WHERE 1 = 0",
     "SELECT * FROM django_tokens WHERE 1 = 0",
@@ -97,6 +102,8 @@ pub struct Settings {
     pub key_bits: KeyBits,
     /// How long verifiers keep the keys that they were told: a new key signs no sooner.
     pub jwks_max_age: TimeDelta,
+    /// The permissions of services beside the pair, which may then be granted too.
+    pub permissions: Vec<String>,
 }
 
 impl Default for Settings {
@@ -114,6 +121,7 @@ impl Default for Settings {
             legacy_keys: LegacyKeys::default(),
             key_bits: KeyBits::default(),
             jwks_max_age: TimeDelta::minutes(5),
+            permissions: Vec::new(),
         }
     }
 }
@@ -126,6 +134,8 @@ pub enum ServeError {
     Schema(#[from] SchemaError),
     #[error(transparent)]
     Keys(#[from] KeyError),
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
     #[error("reflection can't read the descriptors: {0}")]
     Reflection(#[from] shared::server::ReflectionError),
     #[error("the server failed: {0}")]
@@ -145,6 +155,7 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    let catalogue = Catalogue::new(&settings.permissions)?;
     migrations::check(&db, &MIGRATIONS, PROBES).await?;
     let Lifetime { idle, absolute } = settings.session_lifetime;
     let token_life = settings.access_lifetime.max(idle.min(absolute));
@@ -167,10 +178,11 @@ pub async fn serve(
             passwords: passwords.clone(),
             limits: settings.limits,
             tokens,
+            catalogue: catalogue.clone(),
             lifetime: settings.session_lifetime,
             strict: settings.strict_refresh,
         }))
-        .add(identity_service::guarded(IdentityApi { db: db.clone() }))
+        .add(identity_service::guarded(IdentityApi { db: db.clone(), catalogue }))
         .add(session_service::guarded(SessionApi { db: db.clone(), clock: clock.clone() }))
         .add(user_service::guarded(UserApi {
             db: db.clone(),

@@ -12,9 +12,12 @@ use shared::{
     token::{self, ACCESS_TOKEN_TYPE, Claims, LegacyKeys, LegacyKind, LegacyToken},
 };
 
-use crate::{keys::KeyRing, permissions, sessions::Session, users::User};
+use crate::{keys::KeyRing, permissions::Rights, sessions::Session, users::User};
 
 const REFRESH_TOKEN_TYPE: &str = "rt+jwt";
+
+/// The most that the names of groups take in an access token, in bytes: a longer token would be refused.
+const LONGEST_GROUPS: usize = 1024;
 
 /// Signs tokens.
 #[derive(Clone)]
@@ -94,11 +97,12 @@ impl Tokens {
     /// # Errors
     ///
     /// UNAUTHENTICATED where the key that the session names was withdrawn.
-    pub async fn issue(&self, user: &User, session: &Session, now: DateTime<Utc>) -> Result<Issued> {
+    pub async fn issue(&self, user: &User, rights: &Rights, session: &Session, now: DateTime<Utc>) -> Result<Issued> {
         let keys = self.keys.keys();
         let active = Arc::clone(keys.active()?);
         let named = keys.find(&session.kid).ok_or(Error::Unauthenticated(Reason::RefreshTokenInvalid))?;
-        let (named, refresh, access) = (Arc::clone(named), self.refresh_claims(session), self.access_claims(user, session, now));
+        let (named, refresh) = (Arc::clone(named), self.refresh_claims(session));
+        let access = self.access_claims(user, rights, session, now);
         let (access_token, refresh_token) =
             sign(move || Ok((active.sign(ACCESS_TOKEN_TYPE, &access)?, named.sign(REFRESH_TOKEN_TYPE, &refresh)?))).await?;
         let refresh_expires_in = session.idle_expires_at - now;
@@ -140,7 +144,7 @@ impl Tokens {
     }
 
     #[expect(clippy::disallowed_methods, reason = "a token id is unique and means nothing")]
-    fn access_claims(&self, user: &User, session: &Session, now: DateTime<Utc>) -> Claims {
+    fn access_claims(&self, user: &User, rights: &Rights, session: &Session, now: DateTime<Utc>) -> Claims {
         Claims {
             iss: self.issuer.to_string(),
             sub: user.user_id.to_string(),
@@ -150,13 +154,23 @@ impl Tokens {
             jti: uuid::Uuid::now_v7().to_string(),
             client_id: session.client_id.clone(),
             sid: Some(session.session_id),
-            scope: permissions::effective(user).join(" "),
-            groups: Vec::new(),
+            scope: rights.permissions.join(" "),
+            groups: fitting(&rights.groups),
             preferred_username: Some(user.username.clone()),
             actor: Actor::User,
             ver: user.version,
         }
     }
+}
+
+/// The groups that a token has room for. None is asked for by an access rule.
+fn fitting(groups: &[String]) -> Vec<String> {
+    let mut length = 0;
+    let fits = |group: &&String| {
+        length += group.len() + 3;
+        length <= LONGEST_GROUPS
+    };
+    groups.iter().take_while(fits).cloned().collect()
 }
 
 /// A signature takes about a millisecond, during which a thread that serves calls would serve none.

@@ -9,6 +9,7 @@ use crate::{
     attempts::{self, Limits, Subject},
     legacy::{self, Trade},
     passwords::{Checked, Passwords},
+    permissions::{self, Catalogue, Rights},
     proto::{LoginRequest, LoginResponse, LogoutRequest, RefreshRequest, RefreshResponse, token_service},
     sessions::{self, Lifetime, Presented, Session, Verdict},
     tokens::{RefreshToken, Tokens},
@@ -24,6 +25,7 @@ pub(crate) struct TokenApi {
     pub(crate) passwords: Passwords,
     pub(crate) limits: Limits,
     pub(crate) tokens: Tokens,
+    pub(crate) catalogue: Catalogue,
     pub(crate) lifetime: Lifetime,
     pub(crate) strict: bool,
 }
@@ -54,9 +56,10 @@ impl token_service::Handlers for TokenApi {
         }
         users::logged_in(&mut tx, user.user_id, session.create_time).await?;
         attempts::take_back(&mut tx, &attempt).await?;
+        let rights = permissions::of_user(&mut tx, &self.catalogue, &user).await?;
         tx.commit().await?;
 
-        let issued = self.tokens.issue(&user, &session, session.rotated_at).await?;
+        let issued = self.tokens.issue(&user, &rights, &session, session.rotated_at).await?;
         let user = users::User { last_login_time: Some(session.create_time), ..user };
         Ok(LoginResponse {
             access_token: issued.access_token,
@@ -86,8 +89,9 @@ impl token_service::Handlers for TokenApi {
                 let place = (&origin, self.lifetime);
                 match legacy::trade(&mut tx, &self.clock, &token, request_id, &kid, place).await? {
                     Trade::Opened(user, session) => {
+                        let rights = permissions::of_user(&mut tx, &self.catalogue, &user).await?;
                         tx.commit().await?;
-                        return self.answer(&user, &session, session.rotated_at).await;
+                        return self.answer(&user, &rights, &session, session.rotated_at).await;
                     }
                     Trade::Spent(user, session) => (user, session, sessions::FOREIGN),
                     Trade::Nothing => return Err(refused()),
@@ -119,10 +123,11 @@ impl token_service::Handlers for TokenApi {
                 Err(refused())
             }
         };
+        let rights = permissions::of_user(&mut tx, &self.catalogue, &user).await?;
         // A refusal that the database has to remember is committed like any other outcome.
         tx.commit().await?;
 
-        self.answer(&user, &answered?, now).await
+        self.answer(&user, &rights, &answered?, now).await
     }
 
     async fn logout(&self, _: Origin, request: LogoutRequest) -> Result<()> {
@@ -137,8 +142,14 @@ impl token_service::Handlers for TokenApi {
 }
 
 impl TokenApi {
-    async fn answer(&self, user: &users::User, session: &Session, now: DateTime<Utc>) -> Result<RefreshResponse> {
-        let issued = self.tokens.issue(user, session, now).await?;
+    async fn answer(
+        &self,
+        user: &users::User,
+        rights: &Rights,
+        session: &Session,
+        now: DateTime<Utc>,
+    ) -> Result<RefreshResponse> {
+        let issued = self.tokens.issue(user, rights, session, now).await?;
         Ok(RefreshResponse {
             access_token: issued.access_token,
             token_type: "Bearer".to_owned(),
