@@ -167,8 +167,8 @@ pub async fn serve(
     if !audience.iter().any(|service| service == NAME) {
         audience.insert(0, NAME.to_owned());
     }
-    let tokens = Tokens::new(Arc::clone(&keys), &settings.issuer, &audience, settings.access_lifetime, clock.clone());
-    let tokens = tokens.with_legacy_keys(settings.legacy_keys);
+    let tokens = Tokens::new(Arc::clone(&keys), &settings.issuer, &audience, settings.access_lifetime);
+    let tokens = tokens.with_legacy_keys(settings.legacy_keys, clock.clone());
     let passwords = Passwords::new(settings.passwords);
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
         .trusted_proxies(&settings.trusted_proxies)

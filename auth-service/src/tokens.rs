@@ -72,15 +72,15 @@ pub struct RefreshClaims {
 
 impl Tokens {
     /// Issues tokens in the name of `issuer`, for the services of `audience`.
-    pub fn new(keys: Arc<KeyRing>, issuer: &str, audience: &[String], access_lifetime: TimeDelta, clock: Clock) -> Self {
-        let legacy = LegacyKeys::default();
+    pub fn new(keys: Arc<KeyRing>, issuer: &str, audience: &[String], access_lifetime: TimeDelta) -> Self {
+        let (legacy, clock) = (LegacyKeys::default(), Clock::system());
         Self { keys, issuer: issuer.into(), audience: audience.into(), access_lifetime, legacy, clock }
     }
 
-    /// Reads the refresh tokens of Django projects too.
+    /// Reads the refresh tokens of Django projects too, until they expire by this clock.
     #[must_use]
-    pub fn with_legacy_keys(self, legacy: LegacyKeys) -> Self {
-        Self { legacy, ..self }
+    pub fn with_legacy_keys(self, legacy: LegacyKeys, clock: Clock) -> Self {
+        Self { legacy, clock, ..self }
     }
 
     /// The id of the key that signs what is issued now.

@@ -4,6 +4,8 @@
 mod administration;
 mod app;
 mod crash;
+mod django;
+mod django_tokens;
 mod guards;
 mod guessing;
 mod keys;

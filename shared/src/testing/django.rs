@@ -55,9 +55,7 @@ impl DjangoProject {
         let mut populate = Command::new(environment().join("bin/python"));
         populate.arg(Path::new(PROJECT).join("populate.py")).arg(folder.path().join("dump.json")).current_dir(PROJECT);
         populate.env("DJANGO_SETTINGS_MODULE", "origin.settings").env("PYTHONPATH", PROJECT).env("PYTHONDONTWRITEBYTECODE", "1");
-        // Python takes what follows the `//` for a host.
-        let url = database.url().replacen("sqlite:/", "sqlite:///", 1).replacen("sqlite:////", "sqlite:///", 1);
-        let output = succeed(populate.env("DATABASE_URL", url));
+        let output = succeed(populate.env("DATABASE_URL", database.url()));
         let facts = serde_json::from_slice(&output.stdout).expect("what the project says of itself");
         Self { facts, database, folder }
     }
