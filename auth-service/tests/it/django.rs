@@ -133,6 +133,11 @@ on_both_engines! {
             assert!(text.contains("\nnothing was changed\n"), "{text}");
             for (name, line) in &again {
                 let before = lines[name];
+                if name.contains('.') {
+                    // A part of a row that is there is there, too, or was left out with reason before.
+                    assert_eq!((line.imported, line.read), (0, before.read), "{name}: {text}");
+                    continue;
+                }
                 assert_eq!((line.imported, line.there, line.skipped), (0, before.imported, before.skipped), "{name}: {text}");
             }
             let strict = import(&database, &from, &["--strict"]);

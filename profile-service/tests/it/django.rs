@@ -112,7 +112,12 @@ shared::on_both_engines! {
             }
             let (text, again) = imported(&database, &from, &[&report]);
             assert!(text.contains("\nnothing was changed\n"), "{text}");
-            for (name, [_, imported, there, skipped]) in again {
+            for (name, [read, imported, there, skipped]) in again {
+                if ["profiles.website", "profiles.birth_date", "profiles.bio"].contains(&&*name) {
+                    // A part of a row that is there is there, too, or was left out with reason before.
+                    assert_eq!((read, imported), (lines[&name][0], 0), "{name}: {text}");
+                    continue;
+                }
                 assert_eq!((imported, there, skipped), (0, lines[&name][1], lines[&name][3]), "{name}: {text}");
             }
             assert_fails_with(&import(&database, &from, &[&report, "--strict"]), "row(s) were skipped: see above");

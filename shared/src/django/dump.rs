@@ -72,11 +72,11 @@ impl Dump {
     /// The pairs of a many-to-many field, which stands in the objects that own it.
     pub(super) fn inlined(&self, join: Join<'_>) -> Result<Vec<(String, String)>, SourceError> {
         let Some(owners) = self.0.get(join.owner) else { return Ok(Vec::new()) };
-        let missing = || SourceError::NoTable(join.name.to_owned());
-        let name = join.name.strip_prefix(join.owner).and_then(|rest| rest.strip_prefix('_')).ok_or_else(missing)?;
+        let name = join.name.strip_prefix(join.owner).and_then(|rest| rest.strip_prefix('_'));
+        let name = name.ok_or_else(|| SourceError::NoTable(join.name.to_owned()))?;
         let mut pairs = Vec::new();
         for owner in owners {
-            let others = owner.fields.get(name).and_then(Value::as_array).ok_or_else(missing)?;
+            let Some(others) = owner.fields.get(name).and_then(Value::as_array) else { continue };
             let natural = || SourceError::NaturalKeys(join.owner.to_owned());
             let from = owner.pk.as_ref().and_then(row::key).ok_or_else(natural)?;
             for to in others {

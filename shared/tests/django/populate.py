@@ -17,7 +17,7 @@ from origin.profile.models import Note, Profile
 from rest_framework_simplejwt.token_blacklist.models import BlacklistedToken, OutstandingToken
 from rest_framework_simplejwt.tokens import RefreshToken
 
-call_command("migrate", run_syncdb=True, verbosity=0)
+call_command("migrate", verbosity=0)
 
 PASSWORD = "Pa$$wörd of %s"
 JOINED = datetime(2019, 5, 4, 3, 2, 1, 654321, tzinfo=timezone.utc)
