@@ -49,10 +49,11 @@ impl Arrivals {
         }
         self.rows += 1;
         self.progress.inc(1);
-        if self.tx.is_none() {
-            self.tx = Some(self.db.begin().await?);
-        }
-        Ok(self.tx.as_mut().expect("a transaction that has begun"))
+        let tx = match self.tx.take() {
+            Some(tx) => tx,
+            None => self.db.begin().await?,
+        };
+        Ok(self.tx.insert(tx))
     }
 
     async fn commit(&mut self) -> Result<()> {

@@ -35,7 +35,7 @@ impl Dump {
         };
         let mut tables: HashMap<String, Vec<Object>> = HashMap::new();
         for object in objects.map_err(failed)? {
-            tables.entry(object.model.replace('.', "_")).or_default().push(object);
+            tables.entry(table_of(&object.model)).or_default().push(object);
         }
         Ok(Self(tables))
     }
@@ -85,6 +85,11 @@ impl Dump {
         }
         Ok(pairs)
     }
+}
+
+/// The table of a model. The one of Django's own models whose table is called otherwise is what permissions refer to.
+fn table_of(model: &str) -> String {
+    if model == "contenttypes.contenttype" { "django_content_type".to_owned() } else { model.replace('.', "_") }
 }
 
 /// The value of a column: a foreign key's field has the name of the column without `_id`.

@@ -1,5 +1,4 @@
-//! A real Django project in a test: with Django and simplejwt from PyPI, in a virtual environment that the first test makes.
-#![expect(clippy::disallowed_methods, reason = "where the environment is made depends on where the test runs")]
+//! A real Django project in a test: with Django and simplejwt from `PyPI`, in a virtual environment that the first test makes.
 
 use std::{
     collections::BTreeMap,
