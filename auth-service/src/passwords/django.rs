@@ -2,7 +2,7 @@
 //!
 //! What they may cost is bounded, since whoever made them was not bound by our policy.
 
-use std::num::NonZeroU32;
+use std::{fmt::Write, num::NonZeroU32};
 
 use argon2::Block;
 use aws_lc_rs::{constant_time, digest, pbkdf2};
@@ -81,7 +81,10 @@ impl DjangoHash {
             }
             Self::Bcrypt { hashes_first: true, hash } => {
                 let digest = digest::digest(&digest::SHA256, password.as_bytes());
-                let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+                let mut hex = String::with_capacity(64);
+                for byte in digest.as_ref() {
+                    write!(hex, "{byte:02x}").map_err(invalid)?;
+                }
                 bcrypt::verify(hex, hash).map_err(invalid)
             }
             Self::Bcrypt { hashes_first: false, hash } => bcrypt::verify(password, hash).map_err(invalid),

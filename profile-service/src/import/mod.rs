@@ -109,7 +109,7 @@ django_section!(NoteSection {
 
 /// A user whom a profile can belong to.
 struct User {
-    user_id: UserId,
+    id: UserId,
     username: String,
     joined: Option<DateTime<Utc>>,
 }
@@ -178,8 +178,8 @@ impl Import<'_> {
             let row = row?;
             let key = row.key(&key)?.unwrap_or_default();
             if !self.skipped.contains(&key) {
-                let user_id = django::user_id(self.origin, &key);
-                let user = User { user_id, username: row.text(&username)?, joined: row.time(&date_joined)? };
+                let id = django::user_id(self.origin, &key);
+                let user = User { id, username: row.text(&username)?, joined: row.time(&date_joined)? };
                 self.users.insert(key, user);
             }
         }

@@ -32,7 +32,7 @@ impl Import<'_> {
             let tx = self.arrivals.tx().await?;
             let now = tx.now(&self.clock).await?;
             let note_id = django::row_id(self.origin, "note", &key);
-            let user_id = owner_key.as_ref().and_then(|owner| self.users.get(owner)).map(|owner| owner.user_id);
+            let user_id = owner_key.as_ref().and_then(|owner| self.users.get(owner)).map(|owner| owner.id);
             let note = match (owner_key, user_id) {
                 (None, _) => Err("it has no owner".to_owned()),
                 (_, None) => Err("its owner was skipped, or is not there".to_owned()),

@@ -59,7 +59,7 @@ impl Import<'_> {
                         Outcome::Skipped(_) => left_out(Ok(found)),
                     };
                     if !matches!(outcome, Outcome::Skipped(_)) {
-                        self.profiles.insert(key.clone(), owner.user_id);
+                        self.profiles.insert(key.clone(), owner.id);
                     }
                     (outcome, parts)
                 }
@@ -81,7 +81,7 @@ impl Import<'_> {
             let pair = format!("{profile}/{friend}");
             let tx = self.arrivals.tx().await?;
             let now = tx.now(&self.clock).await?;
-            let friend = self.users.get(&friend).map(|user| user.user_id);
+            let friend = self.users.get(&friend).map(|user| user.id);
             let outcome = match (self.profiles.get(&profile), friend) {
                 (None, _) => skipped("the profile was skipped, or there is none"),
                 (_, None) => skipped("the friend was skipped, or is not there"),
@@ -192,12 +192,12 @@ fn rules(profile: proto::Profile) -> Option<String> {
 /// false where it has been changed.
 async fn insert(tx: &mut Tx, user: &User, found: &Found, now: DateTime<Utc>) -> sqlx::Result<bool> {
     let joined = user.joined.unwrap_or(now);
-    profiles::welcome(tx, user.user_id, &user.username, 1, joined).await?;
+    profiles::welcome(tx, user.id, &user.username, 1, joined).await?;
     let query = tx.query(
         "UPDATE profiles SET bio = $2, birth_date = $3, website = $4, is_active = $5, create_time = $6, update_time = $7
          WHERE user_id = $1 AND version = 1",
     );
-    let query = query.bind(user.user_id).bind(&found.bio).bind(found.birth_date).bind(&found.website);
+    let query = query.bind(user.id).bind(&found.bio).bind(found.birth_date).bind(&found.website);
     Ok(query.bind(found.is_active).bind(joined).bind(now).execute().await? > 0)
 }
 
