@@ -279,7 +279,7 @@ shared::on_both_engines! {
         });
         // The first call makes the profile.
         let mut profile = alice.profile("me").await.unwrap();
-        profile.bio = "Older".to_owned();
+        "Older".clone_into(&mut profile.bio);
         bob.profile("me").await.unwrap();
         let request = profile_service::proto::UpdateProfileRequest { profile: Some(profile), update_mask: None };
         alice.profiles().update_profile(request).await.unwrap();
