@@ -1,5 +1,6 @@
-//! The commands: `serve`, the verbs of the schema, `health`, `createsuperuser`, `keys`, `import`.
+//! The commands: `serve`, the verbs of the schema, `health`, `createsuperuser`, `keys`, `clients`, `import`.
 
+mod clients;
 mod keys;
 
 use std::{
@@ -28,6 +29,7 @@ use crate::{
     import,
     keys::{KeyBits, KeyError, MasterKey},
     passwords::Policy,
+    permissions::CatalogueError,
     sessions::Lifetime,
 };
 
@@ -52,6 +54,9 @@ enum Command {
     /// Lists, makes, rotates and retires the keys that sign tokens.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Lists and makes the accounts of services, and rotates their secrets.
+    #[command(subcommand)]
+    Clients(clients::Command),
     /// Brings users, groups, permissions and tokens over from elsewhere.
     #[command(subcommand)]
     Import(import::Command),
@@ -215,6 +220,10 @@ pub enum CliError {
     NoMasterKey,
     #[error("the password can't be read: {0}")]
     Password(io::Error),
+    #[error(transparent)]
+    Permission(#[from] CatalogueError),
+    #[error("{}: {source}", path.display())]
+    SecretFile { path: PathBuf, source: io::Error },
     #[error("the two passwords are not the same")]
     PasswordsDiffer,
     #[error(transparent)]
@@ -237,6 +246,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Health(arguments) => Ok(health::check(arguments.address).await?),
         Command::Createsuperuser(arguments) => create_superuser(arguments).await,
         Command::Keys(command) => keys::run(command).await,
+        Command::Clients(command) => clients::run(command).await,
         Command::Import(command) => Box::pin(import::run(command)).await,
     }
 }

@@ -5,11 +5,14 @@
 mod api;
 pub mod attempts;
 pub mod cli;
+pub mod clients;
+pub mod groups;
 mod import;
 pub mod keys;
 pub mod legacy;
 pub mod passwords;
 pub mod permissions;
+pub mod rank;
 pub mod sessions;
 pub mod tokens;
 pub mod usernames;
@@ -29,12 +32,15 @@ use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 
 use crate::{
-    api::{IdentityApi, KeyApi, SessionApi, TokenApi, UserApi},
+    api::{ClientApi, GroupApi, IdentityApi, KeyApi, PermissionApi, SessionApi, TokenApi, UserApi},
     attempts::Limits,
     keys::{KeyBits, KeyError, KeyRing, MasterKey},
     passwords::Passwords,
     permissions::{Catalogue, CatalogueError},
-    proto::{identity_service, key_service, session_service, token_service, user_service},
+    proto::{
+        client_service, group_service, identity_service, key_service, permission_service, session_service, token_service,
+        user_service,
+    },
     sessions::Lifetime,
     tokens::Tokens,
 };
@@ -58,6 +64,9 @@ pub(crate) const PROBES: &[&str] = &[
     "SELECT * FROM group_members WHERE 1 = 0",
     "SELECT * FROM group_permissions WHERE 1 = 0",
     "SELECT * FROM user_permissions WHERE 1 = 0",
+    "SELECT * FROM clients WHERE 1 = 0",
+    "SELECT * FROM assertions WHERE 1 = 0",
+    "SELECT * FROM deleted_users WHERE 1 = 0",
     "SELECT * FROM django_rows WHERE 1 = 0",
     "SELECT * FROM django_users WHERE 1 = 0",
     "SELECT * FROM django_tokens WHERE 1 = 0",
@@ -182,15 +191,19 @@ pub async fn serve(
             lifetime: settings.session_lifetime,
             strict: settings.strict_refresh,
         }))
-        .add(identity_service::guarded(IdentityApi { db: db.clone(), catalogue }))
+        .add(identity_service::guarded(IdentityApi { db: db.clone(), catalogue: catalogue.clone() }))
         .add(session_service::guarded(SessionApi { db: db.clone(), clock: clock.clone() }))
         .add(user_service::guarded(UserApi {
             db: db.clone(),
             clock: clock.clone(),
             passwords,
             limits: settings.limits,
+            catalogue: catalogue.clone(),
             registration: settings.registration,
         }))
+        .add(group_service::guarded(GroupApi { db: db.clone(), clock: clock.clone(), catalogue: catalogue.clone() }))
+        .add(permission_service::guarded(PermissionApi { db: db.clone(), clock: clock.clone(), catalogue: catalogue.clone() }))
+        .add(client_service::guarded(ClientApi { db: db.clone(), clock: clock.clone(), catalogue }))
         .add(key_service::guarded(KeyApi {
             db: db.clone(),
             clock: clock.clone(),
@@ -225,11 +238,31 @@ pub async fn serve(
     Ok(outcome?)
 }
 
-/// Deletes the attempts that count no more, and the tokens of Django that have expired.
+/// Deletes what counts no more: attempts, assertions that are too old to be used again, tokens of Django that have expired.
 async fn forget(db: &Db, clock: &Clock) -> Result<(), Error> {
     let mut tx = db.begin().await?;
     attempts::forget(&mut tx, clock).await?;
+    clients::forget(&mut tx, clock).await?;
     legacy::forget(&mut tx, clock).await?;
+    tx.commit().await
+}
+
+/// Makes a client with these permissions and this secret, or gives the client that is there that secret where it has another.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn ensure_client(db: &Db, clock: &Clock, client_id: &str, permissions: &[&str], secret: String) -> Result<(), Error> {
+    let secret = clients::Secret::known(secret);
+    let permissions = permissions.iter().map(ToString::to_string).collect();
+    let profile = clients::Profile { permissions, ..clients::Profile::default() };
+    let mut tx = db.begin().await?;
+    let now = tx.now(clock).await?;
+    match clients::lock(&mut tx, client_id).await? {
+        Some(client) if clients::is_secret_of(Some(&client), &secret, now) => {}
+        Some(client) => drop(clients::rotate_secret(&mut tx, clock, &client, &secret, true).await?),
+        None => drop(clients::create(&mut tx, clock, client_id, &profile, Some(&secret)).await?),
+    }
     tx.commit().await
 }
 
@@ -248,9 +281,8 @@ pub async fn create_superuser(
 ) -> Result<(), Error> {
     let email = usernames::Email::new(email);
     let username = usernames::Username::new("username", username, email.as_ref())?;
-    let names = vec![username.shown.clone(), email.as_ref().map(|email| email.shown.clone()).unwrap_or_default()];
-    let password_hash = Passwords::new(policy).hash_new("password", password, names).await?;
     let names = users::NewNames { username, email, first_name: String::new(), last_name: String::new() };
+    let password_hash = Passwords::new(policy).hash_new("password", password, names.texts()).await?;
     let mut tx = db.begin().await?;
     users::create(&mut tx, clock, &users::NewUser { names, password_hash, is_superuser: true }).await?;
     tx.commit().await

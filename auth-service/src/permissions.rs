@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use shared::{Result, db::Executor};
+use shared::{Error, Result, Tx, UserId, db::Executor};
 
-use crate::users::User;
+use crate::{groups::GroupId, users::User};
 
 /// Every permission that an access rule of either service asks for, sorted.
 pub const CATALOGUE: &[&str] = include!(concat!(env!("OUT_DIR"), "/permissions.rs"));
@@ -36,9 +36,7 @@ impl Catalogue {
     ///
     /// A permission that is none, or too many of them.
     pub fn new(others: &[String]) -> Result<Self, CatalogueError> {
-        if let Some(malformed) = others.iter().find(|permission| !is_well_formed(permission)) {
-            return Err(CatalogueError::Malformed(malformed.clone()));
-        }
+        others.iter().try_for_each(|permission| check_form(permission))?;
         let mut all: Vec<_> = CATALOGUE.iter().map(ToString::to_string).chain(others.iter().cloned()).collect();
         all.sort();
         all.dedup();
@@ -53,18 +51,40 @@ impl Catalogue {
         &self.0
     }
 
+    /// Checks the permission that the request has in `field`.
+    ///
+    /// # Errors
+    ///
+    /// INVALID_ARGUMENT that names the field where there is no such permission.
+    pub fn check(&self, field: impl Into<String>, permission: &str) -> Result<()> {
+        if self.contains(permission) {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            field,
+            "permission.known",
+            "no service asks for this permission: ListPermissions lists those that there are",
+        ))
+    }
+
     /// True where there is such a permission.
     pub fn contains(&self, permission: &str) -> bool {
         self.0.binary_search_by(|known| known.as_str().cmp(permission)).is_ok()
     }
 }
 
-fn is_well_formed(permission: &str) -> bool {
+/// Checks that an access rule could ask for the permission.
+///
+/// # Errors
+///
+/// That it could not.
+pub fn check_form(permission: &str) -> Result<(), CatalogueError> {
     let is_word = |part: &str| {
         let is_sign = |b: u8| b.is_ascii_lowercase() || b == b'_';
         !part.is_empty() && part.bytes().all(is_sign)
     };
-    permission.split_once('.').is_some_and(|(app, codename)| is_word(app) && is_word(codename))
+    let is_well_formed = permission.split_once('.').is_some_and(|(app, codename)| is_word(app) && is_word(codename));
+    if is_well_formed { Ok(()) } else { Err(CatalogueError::Malformed(permission.to_owned())) }
 }
 
 /// What a user may do, and in which groups they are.
@@ -104,6 +124,63 @@ pub async fn of_user(on: impl Executor<'_>, catalogue: &Catalogue, user: &User) 
     rights.permissions.sort();
     rights.groups.sort();
     Ok(rights)
+}
+
+/// Who is given a permission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// One user.
+    User(UserId),
+    /// Every member of a group.
+    Group(GroupId),
+}
+
+/// The permissions that somebody was given, sorted: whether or not the catalogue has them.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn given(on: impl Executor<'_>, holder: Holder) -> Result<Vec<String>> {
+    let query = match holder {
+        Holder::User(user_id) => on.query("SELECT permission FROM user_permissions WHERE user_id = $1").bind(user_id),
+        Holder::Group(group_id) => on.query("SELECT permission FROM group_permissions WHERE group_id = $1").bind(group_id),
+    };
+    // Sorted here, since no two collations agree.
+    let mut permissions: Vec<String> = query.all::<(String,)>().await?.into_iter().map(|(permission,)| permission).collect();
+    permissions.sort();
+    Ok(permissions)
+}
+
+/// Gives a permission. False where it was given already.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn give(tx: &mut Tx, holder: Holder, permission: &str) -> Result<bool> {
+    let query = match holder {
+        Holder::User(user_id) => {
+            tx.query("INSERT INTO user_permissions (user_id, permission) VALUES ($1, $2) ON CONFLICT DO NOTHING").bind(user_id)
+        }
+        Holder::Group(group_id) => {
+            tx.query("INSERT INTO group_permissions (group_id, permission) VALUES ($1, $2) ON CONFLICT DO NOTHING").bind(group_id)
+        }
+    };
+    Ok(query.bind(permission).execute().await? > 0)
+}
+
+/// Takes a permission. False where it was not given.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn take(tx: &mut Tx, holder: Holder, permission: &str) -> Result<bool> {
+    let query = match holder {
+        Holder::User(user_id) => tx.query("DELETE FROM user_permissions WHERE user_id = $1 AND permission = $2").bind(user_id),
+        Holder::Group(group_id) => {
+            tx.query("DELETE FROM group_permissions WHERE group_id = $1 AND permission = $2").bind(group_id)
+        }
+    };
+    Ok(query.bind(permission).execute().await? > 0)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use shared::{
     token::{self, ACCESS_TOKEN_TYPE, Claims, LegacyKeys, LegacyKind, LegacyToken},
 };
 
-use crate::{keys::KeyRing, permissions::Rights, sessions::Session, users::User};
+use crate::{clients::Client, keys::KeyRing, permissions::Rights, sessions::Session, users::User};
 
 const REFRESH_TOKEN_TYPE: &str = "rt+jwt";
 
@@ -109,6 +109,34 @@ impl Tokens {
         Ok(Issued { access_token, expires_in: self.access_lifetime, refresh_token, refresh_expires_in })
     }
 
+    /// Issues an access token to a client that holds these permissions.
+    ///
+    /// # Errors
+    ///
+    /// UNAVAILABLE where the keys could not be loaded for a minute.
+    pub async fn issue_service_token(&self, client: &Client, permissions: &[String], now: DateTime<Utc>) -> Result<String> {
+        let active = Arc::clone(self.keys.keys().active()?);
+        let claims = Claims {
+            sub: client.client_id.clone(),
+            client_id: client.client_id.clone(),
+            scope: permissions.join(" "),
+            actor: Actor::Service,
+            ver: client.version,
+            ..self.claims(now)
+        };
+        sign(move || active.sign(ACCESS_TOKEN_TYPE, &claims)).await
+    }
+
+    /// Who issues the tokens: their `iss`.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// How long an access token lives.
+    pub fn access_lifetime(&self) -> TimeDelta {
+        self.access_lifetime
+    }
+
     /// Reads a refresh token. Whether it is worth anything, its session decides.
     ///
     /// # Errors
@@ -143,22 +171,36 @@ impl Tokens {
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a token id is unique and means nothing")]
     fn access_claims(&self, user: &User, rights: &Rights, session: &Session, now: DateTime<Utc>) -> Claims {
         Claims {
-            iss: self.issuer.to_string(),
             sub: user.user_id.to_string(),
-            aud: self.audience.to_vec(),
-            exp: (now + self.access_lifetime).timestamp(),
-            iat: now.timestamp(),
-            jti: uuid::Uuid::now_v7().to_string(),
             client_id: session.client_id.clone(),
             sid: Some(session.session_id),
             scope: rights.permissions.join(" "),
             groups: fitting(&rights.groups),
             preferred_username: Some(user.username.clone()),
-            actor: Actor::User,
             ver: user.version,
+            ..self.claims(now)
+        }
+    }
+
+    /// What every access token has, and nobody's yet.
+    #[expect(clippy::disallowed_methods, reason = "a token id is unique and means nothing")]
+    fn claims(&self, now: DateTime<Utc>) -> Claims {
+        Claims {
+            iss: self.issuer.to_string(),
+            sub: String::new(),
+            aud: self.audience.to_vec(),
+            exp: (now + self.access_lifetime).timestamp(),
+            iat: now.timestamp(),
+            jti: uuid::Uuid::now_v7().to_string(),
+            client_id: String::new(),
+            sid: None,
+            scope: String::new(),
+            groups: Vec::new(),
+            preferred_username: None,
+            actor: Actor::User,
+            ver: 0,
         }
     }
 }

@@ -7,10 +7,14 @@ use uuid::Uuid;
 use super::users::user_message;
 use crate::{
     attempts::{self, Limits, Subject},
+    clients::{self, Assertion, Client, Secret},
     legacy::{self, Trade},
     passwords::{Checked, Passwords},
     permissions::{self, Catalogue, Rights},
-    proto::{LoginRequest, LoginResponse, LogoutRequest, RefreshRequest, RefreshResponse, token_service},
+    proto::{
+        IssueServiceTokenRequest, IssueServiceTokenResponse, LoginRequest, LoginResponse, LogoutRequest, RefreshRequest,
+        RefreshResponse, issue_service_token_request::Credential, token_service,
+    },
     sessions::{self, Lifetime, Presented, Session, Verdict},
     tokens::{RefreshToken, Tokens},
     users,
@@ -139,6 +143,38 @@ impl token_service::Handlers for TokenApi {
         }
         tx.commit().await
     }
+
+    async fn issue_service_token(&self, origin: Origin, request: IssueServiceTokenRequest) -> Result<IssueServiceTokenResponse> {
+        let refused = || Error::Unauthenticated(Reason::ClientCredentialsInvalid);
+        let (client_id, credential) = (request.client_id, request.credential.ok_or_else(refused)?);
+        let mut tx = self.db.begin().await?;
+        let source = Subject::source(origin.address(), self.limits);
+        let subjects = source.into_iter().chain([Subject::client(&client_id, origin.address(), self.limits)]);
+        let attempt = attempts::count(&mut tx, &self.clock, subjects).await?;
+        tx.commit().await?;
+
+        let mut tx = self.db.begin().await?;
+        let now = tx.now(&self.clock).await?;
+        let found = clients::find(&mut tx, &client_id).await?;
+        let is_right = match credential {
+            Credential::ClientSecret(secret) => clients::is_secret_of(found.as_ref(), &Secret::known(secret), now),
+            Credential::ClientAssertion(assertion) => match self.read_assertion(found.as_ref(), &assertion, now) {
+                Some(assertion) => assertion.use_up(&mut tx).await?,
+                None => false,
+            },
+        };
+        let client = found.filter(|client| is_right && client.is_active).ok_or_else(refused)?;
+        attempts::take_back(&mut tx, &attempt).await?;
+        tx.commit().await?;
+
+        let mut permissions = client.permissions();
+        permissions.retain(|permission| self.catalogue.contains(permission));
+        Ok(IssueServiceTokenResponse {
+            access_token: self.tokens.issue_service_token(&client, &permissions, now).await?,
+            token_type: "Bearer".to_owned(),
+            expires_in: seconds(self.tokens.access_lifetime()),
+        })
+    }
 }
 
 impl TokenApi {
@@ -157,6 +193,11 @@ impl TokenApi {
             refresh_token: issued.refresh_token,
             refresh_expires_in: seconds(issued.refresh_expires_in),
         })
+    }
+
+    fn read_assertion(&self, client: Option<&Client>, assertion: &str, now: DateTime<Utc>) -> Option<Assertion> {
+        let read = Assertion::read(assertion, client?, self.tokens.issuer(), now);
+        read.inspect_err(|refusal| tracing::info!(%refusal, "an assertion is refused")).ok()
     }
 }
 

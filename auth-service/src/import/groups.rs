@@ -4,23 +4,35 @@
 use std::collections::{HashMap, HashSet};
 
 use shared::{
-    Result, Tx, UserId,
-    db::Executor,
+    Clock, Result, Tx, UserId,
     django::{self, Arrivals, ImportError, Outcome, Report, Table},
 };
 use tokio_stream::StreamExt;
-use uuid::Uuid;
 
 use super::{Import, PermissionSection};
+use crate::{
+    groups::{self, GroupId},
+    legacy,
+    permissions::{self, Holder},
+    users,
+};
 
 /// The longest name of a group, in characters.
 const LONGEST_NAME: usize = 150;
+
+/// When a user has come over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Came {
+    Now,
+    Before,
+    Not,
+}
 
 /// What users are to hold of groups and permissions, by the users' keys.
 #[derive(Default)]
 pub(super) struct Groups {
     /// The ids of the groups that are there, by their keys.
-    there: HashMap<String, Uuid>,
+    there: HashMap<String, GroupId>,
     permissions: HashMap<String, String>,
     members: HashMap<String, Vec<String>>,
     holders: HashMap<String, Vec<String>>,
@@ -48,29 +60,37 @@ impl Import<'_> {
         while let Some(row) = rows.next().await {
             let row = row?;
             let key = row.key(&section.key)?.unwrap_or_default();
-            let group_id = django::row_id(self.origin, "group", &key);
+            let group_id = GroupId::from(django::row_id(self.origin, "group", &key));
             let tx = self.arrivals.tx().await?;
-            let outcome = if Arrivals::is_first(tx, group_id).await? {
-                let name = row.text(&section.name)?;
-                insert(tx, &self.clock, group_id, &name).await?
+            let outcome = if Arrivals::is_first(tx, group_id.into()).await? {
+                insert(tx, &self.clock, group_id, &row.text(&section.name)?).await?
             } else {
                 Outcome::There
             };
-            match outcome {
-                Outcome::Skipped(_) => Arrivals::forget(tx, group_id).await?,
-                _ => _ = groups.there.insert(key.clone(), group_id),
+            let (is_new, is_skipped) = (outcome == Outcome::Imported, matches!(outcome, Outcome::Skipped(_)));
+            if is_skipped {
+                Arrivals::forget(tx, group_id.into()).await?;
+            } else {
+                groups.there.insert(key.clone(), group_id);
             }
-            let is_skipped = matches!(outcome, Outcome::Skipped(_));
             self.report.of("groups").count(&*key, outcome);
             for permission in of_group.remove(&key).unwrap_or_default() {
                 let pair = format!("{key}/{permission}");
+                let row_id = django::row_id(self.origin, "group_permission", &pair);
                 let outcome = match groups.permissions.get(&permission) {
-                    _ if is_skipped => Outcome::Skipped("the group was skipped".to_owned()),
-                    None => Outcome::Skipped("there is no such permission".to_owned()),
+                    _ if is_skipped => skipped("the group was skipped"),
+                    None => skipped("there is no such permission"),
+                    Some(_) if !Arrivals::is_first(tx, row_id).await? => Outcome::There,
+                    Some(_) if !is_new && groups::find(&mut *tx, group_id).await?.is_none() => {
+                        Arrivals::forget(tx, row_id).await?;
+                        skipped("the group was deleted here")
+                    }
                     Some(name) => {
-                        let row_id = django::row_id(self.origin, "group_permission", &pair);
-                        let sql = "INSERT INTO group_permissions (group_id, permission) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-                        hold(tx, row_id, sql, (group_id, name)).await?
+                        permissions::give(tx, Holder::Group(group_id), name).await?;
+                        if !is_new {
+                            users::rights_of_members_changed(tx, group_id).await?;
+                        }
+                        Outcome::Imported
                     }
                 };
                 self.report.of("group_permissions").count(pair, outcome);
@@ -117,34 +137,47 @@ impl Groups {
         report: &mut Report,
         origin: &str,
         (key, user_id): (&str, UserId),
-        may_join: bool,
+        came: Came,
     ) -> Result<()> {
-        let skipped = |reason: &str| Outcome::Skipped(reason.to_owned());
+        let mut has_changed = false;
         for group in self.members.remove(key).unwrap_or_default() {
             let pair = format!("{key}/{group}");
+            let row_id = django::row_id(origin, "user_group", &pair);
             let outcome = match self.there.get(&group) {
-                _ if !may_join => skipped("the user was skipped"),
+                _ if came == Came::Not => skipped("the user was skipped"),
                 None => skipped("the group was skipped, or there is none"),
+                Some(_) if !Arrivals::is_first(tx, row_id).await? => Outcome::There,
+                Some(group_id) if !is_here(tx, user_id, came).await? || groups::find(&mut *tx, *group_id).await?.is_none() => {
+                    Arrivals::forget(tx, row_id).await?;
+                    skipped("the user, or the group, was deleted here")
+                }
                 Some(group_id) => {
-                    let row_id = django::row_id(origin, "user_group", &pair);
-                    let sql = "INSERT INTO group_members (group_id, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-                    hold(tx, row_id, sql, (*group_id, user_id)).await?
+                    has_changed |= groups::add_member(tx, *group_id, user_id).await?;
+                    Outcome::Imported
                 }
             };
             report.of("user_groups").count(pair, outcome);
         }
         for permission in self.holders.remove(key).unwrap_or_default() {
             let pair = format!("{key}/{permission}");
+            let row_id = django::row_id(origin, "user_permission", &pair);
             let outcome = match self.permissions.get(&permission) {
-                _ if !may_join => skipped("the user was skipped"),
+                _ if came == Came::Not => skipped("the user was skipped"),
                 None => skipped("there is no such permission"),
+                Some(_) if !Arrivals::is_first(tx, row_id).await? => Outcome::There,
+                Some(_) if !is_here(tx, user_id, came).await? => {
+                    Arrivals::forget(tx, row_id).await?;
+                    skipped("the user was deleted here")
+                }
                 Some(name) => {
-                    let row_id = django::row_id(origin, "user_permission", &pair);
-                    let sql = "INSERT INTO user_permissions (user_id, permission) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-                    hold(tx, row_id, sql, (user_id, name)).await?
+                    has_changed |= permissions::give(tx, Holder::User(user_id), name).await?;
+                    Outcome::Imported
                 }
             };
             report.of("user_permissions").count(pair, outcome);
+        }
+        if has_changed && came == Came::Before {
+            users::rights_changed(tx, user_id).await?;
         }
         Ok(())
     }
@@ -157,30 +190,25 @@ impl Groups {
 }
 
 /// Makes a group. One of the same name that is there already may allow more: nobody becomes a member of that.
-async fn insert(tx: &mut Tx, clock: &shared::Clock, group_id: Uuid, name: &str) -> Result<Outcome> {
-    if name.trim().is_empty() || name.chars().count() > LONGEST_NAME {
-        return Ok(Outcome::Skipped(format!("the name has to have 1 to {LONGEST_NAME} characters")));
+async fn insert(tx: &mut Tx, clock: &Clock, group_id: GroupId, name: &str) -> Result<Outcome> {
+    if let Err(error) = groups::check_name("name", name) {
+        return Ok(Outcome::Skipped(error.to_string()));
+    }
+    if name.chars().count() > LONGEST_NAME {
+        return Ok(Outcome::Skipped(format!("the name has more than {LONGEST_NAME} characters")));
     }
     let now = tx.now(clock).await?;
-    let query = tx.query(
-        "INSERT INTO groups (group_id, name, name_key, create_time, update_time, version) VALUES ($1, $2, $3, $4, $4, 1)
-         ON CONFLICT DO NOTHING",
-    );
-    let written = query.bind(group_id).bind(name).bind(name.as_bytes()).bind(now).execute().await?;
-    if written > 0 { Ok(Outcome::Imported) } else { Ok(Outcome::Skipped("another group has the name".to_owned())) }
+    let made = groups::insert(tx, now, group_id, name).await?;
+    Ok(made.map_or_else(|| skipped("another group has the name"), |_| Outcome::Imported))
 }
 
-/// Writes a pair, where it has not come over before. Whatever has become of it since, stays.
-async fn hold<'q, A, B>(tx: &mut Tx, row_id: Uuid, sql: &'static str, (one, other): (A, B)) -> Result<Outcome>
-where
-    A: shared::db::Parameter<'q>,
-    B: shared::db::Parameter<'q>,
-{
-    if !Arrivals::is_first(tx, row_id).await? {
-        return Ok(Outcome::There);
-    }
-    tx.query(sql).bind(one).bind(other).execute().await?;
-    Ok(Outcome::Imported)
+/// False for a user who has come over before and was deleted since.
+async fn is_here(tx: &mut Tx, user_id: UserId, came: Came) -> Result<bool> {
+    Ok(came == Came::Now || legacy::has_user(tx, user_id).await?)
+}
+
+fn skipped(reason: &str) -> Outcome {
+    Outcome::Skipped(reason.to_owned())
 }
 
 /// The second of each pair by the first, each once.

@@ -9,7 +9,10 @@ use shared::{
 };
 use tokio_stream::StreamExt;
 
-use super::{Import, UserSection, groups::Groups};
+use super::{
+    Import, UserSection,
+    groups::{Came, Groups},
+};
 use crate::{
     legacy,
     passwords::django as hashes,
@@ -68,7 +71,11 @@ impl Import<'_> {
                     (Outcome::Skipped(reason), left(), left())
                 }
             };
-            let may_join = !matches!(outcome, Outcome::Skipped(_));
+            let came = match outcome {
+                Outcome::Imported => Came::Now,
+                Outcome::There => Came::Before,
+                Outcome::Skipped(_) => Came::Not,
+            };
             self.report.of("users").count(&*key, outcome);
             if has(&section.email) {
                 self.report.of("users.email").count(&*key, email_outcome);
@@ -76,7 +83,7 @@ impl Import<'_> {
             if has(&section.password) {
                 self.report.of("users.password").count(&*key, password_outcome);
             }
-            groups.join(tx, &mut self.report, self.origin, (&key, user_id), may_join).await?;
+            groups.join(tx, &mut self.report, self.origin, (&key, user_id), came).await?;
         }
         groups.count_the_rest(&mut self.report);
         Ok(())

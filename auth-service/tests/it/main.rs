@@ -3,9 +3,12 @@
 
 mod administration;
 mod app;
+mod clients;
+mod clients_command;
 mod crash;
 mod django;
 mod django_tokens;
+mod groups;
 mod guards;
 mod guessing;
 mod keys;
@@ -13,6 +16,7 @@ mod keys_command;
 mod migrating;
 mod opener;
 mod outage;
+mod permissions;
 mod refresh_model;
 mod revocation;
 mod sessions;

@@ -88,8 +88,8 @@ impl Import<'_> {
                 (Some(user_id), Some(friend_id)) if friends::friend("", *user_id, friend_id).is_some() => {
                     skipped("nobody is a friend of oneself")
                 }
-                (Some(_), Some(friend_id)) if profiles::user_version(&mut *tx, friend_id).await?.is_none() => {
-                    skipped("the friend has no profile")
+                (Some(user_id), Some(friend_id)) if !have_profiles(tx, [*user_id, friend_id]).await? => {
+                    skipped("the friend has no profile, or the user has none any more")
                 }
                 (Some(user_id), Some(friend_id)) => {
                     if Arrivals::is_first(tx, django::row_id(self.origin, "friend", &pair)).await? {
@@ -118,13 +118,13 @@ impl Import<'_> {
                     let row_id = django::row_id(self.origin, "favorite", &profile);
                     let is_first = Arrivals::is_first(tx, row_id).await?;
                     match is_first {
-                        true if is_there(tx, *owner, note_id).await? => {
+                        true if is_there(tx, *owner, note_id).await? && have_profiles(tx, [*user_id]).await? => {
                             favorites::set(tx, *user_id, "note", (*owner, note_id.into())).await?;
                             Outcome::Imported
                         }
                         true => {
                             Arrivals::forget(tx, row_id).await?;
-                            skipped("the note has been deleted here")
+                            skipped("the note, or the profile, has been deleted here")
                         }
                         false => Outcome::There,
                     }
@@ -199,6 +199,15 @@ async fn insert(tx: &mut Tx, user: &User, found: &Found, now: DateTime<Utc>) -> 
     );
     let query = query.bind(user.id).bind(&found.bio).bind(found.birth_date).bind(&found.website);
     Ok(query.bind(found.is_active).bind(joined).bind(now).execute().await? > 0)
+}
+
+async fn have_profiles<const N: usize>(tx: &mut Tx, user_ids: [UserId; N]) -> sqlx::Result<bool> {
+    for user_id in user_ids {
+        if profiles::user_version(&mut *tx, user_id).await?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 async fn is_there(tx: &mut Tx, user_id: UserId, note_id: Uuid) -> sqlx::Result<bool> {

@@ -4,6 +4,7 @@ mod follow;
 mod jose;
 mod keys;
 mod legacy;
+mod service;
 
 use std::{
     collections::HashSet,
@@ -21,6 +22,7 @@ pub use follow::{AuthUrlError, auth_channel, follow, follow_auth_service};
 pub use jose::{ACCESS_TOKEN_TYPE, open};
 pub use keys::{KeyRefusal, KeySet};
 pub use legacy::{LegacyArgs, LegacyKeyError, LegacyKeys, LegacyKind, LegacyToken};
+pub use service::{ClientCredentials, ServiceToken};
 
 use crate::{Clock, SessionId, contract::Actor};
 
