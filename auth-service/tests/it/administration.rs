@@ -151,7 +151,7 @@ on_both_engines! {
         let get = |user_ids: Vec<String>| { let mut users = root.users(); async move { users.batch_get_users(BatchGetUsersRequest { user_ids }).await } };
         let found = get(user_ids.clone()).await.expect("users").into_inner().users;
         assert_eq!(found.iter().map(|user| user.username.as_str()).collect::<Vec<_>>(), ["carol", "alice", "bob", "carol"]);
-        user_ids[2] = NOBODY.to_owned();
+        NOBODY.clone_into(&mut user_ids[2]);
         assert_refused(get(user_ids).await, Code::NotFound, "NOT_FOUND", &[("user_ids[2]", "EXISTS")]);
         let many = get(vec![NOBODY.to_owned(); 101]).await;
         assert_refused(many, Code::InvalidArgument, "FIELD_INVALID", &[("user_ids", "REPEATED_MAX_ITEMS")]);
