@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use shared::{
     Clock, Result, Tx, UserId,
-    django::{self, Arrivals, ImportError, Outcome, Report, Table},
+    django::{self, ImportError, Outcome, Report, Table},
 };
 use tokio_stream::StreamExt;
 
@@ -62,14 +62,14 @@ impl Import<'_> {
             let key = row.key(&section.key)?.unwrap_or_default();
             let group_id = GroupId::from(django::row_id(self.origin, "group", &key));
             let tx = self.arrivals.tx().await?;
-            let outcome = if Arrivals::is_first(tx, group_id.into()).await? {
+            let outcome = if django::is_first(tx, group_id.into()).await? {
                 insert(tx, &self.clock, group_id, &row.text(&section.name)?).await?
             } else {
                 Outcome::There
             };
             let (is_new, is_skipped) = (outcome == Outcome::Imported, matches!(outcome, Outcome::Skipped(_)));
             if is_skipped {
-                Arrivals::forget(tx, group_id.into()).await?;
+                django::forget(tx, group_id.into()).await?;
             } else {
                 groups.there.insert(key.clone(), group_id);
             }
@@ -80,9 +80,9 @@ impl Import<'_> {
                 let outcome = match groups.permissions.get(&permission) {
                     _ if is_skipped => skipped("the group was skipped"),
                     None => skipped("there is no such permission"),
-                    Some(_) if !Arrivals::is_first(tx, row_id).await? => Outcome::There,
+                    Some(_) if !django::is_first(tx, row_id).await? => Outcome::There,
                     Some(_) if !is_new && groups::find(&mut *tx, group_id).await?.is_none() => {
-                        Arrivals::forget(tx, row_id).await?;
+                        django::forget(tx, row_id).await?;
                         skipped("the group was deleted here")
                     }
                     Some(name) => {
@@ -146,9 +146,9 @@ impl Groups {
             let outcome = match self.there.get(&group) {
                 _ if came == Came::Not => skipped("the user was skipped"),
                 None => skipped("the group was skipped, or there is none"),
-                Some(_) if !Arrivals::is_first(tx, row_id).await? => Outcome::There,
+                Some(_) if !django::is_first(tx, row_id).await? => Outcome::There,
                 Some(group_id) if !is_here(tx, user_id, came).await? || groups::find(&mut *tx, *group_id).await?.is_none() => {
-                    Arrivals::forget(tx, row_id).await?;
+                    django::forget(tx, row_id).await?;
                     skipped("the user, or the group, was deleted here")
                 }
                 Some(group_id) => {
@@ -164,9 +164,9 @@ impl Groups {
             let outcome = match self.permissions.get(&permission) {
                 _ if came == Came::Not => skipped("the user was skipped"),
                 None => skipped("there is no such permission"),
-                Some(_) if !Arrivals::is_first(tx, row_id).await? => Outcome::There,
+                Some(_) if !django::is_first(tx, row_id).await? => Outcome::There,
                 Some(_) if !is_here(tx, user_id, came).await? => {
-                    Arrivals::forget(tx, row_id).await?;
+                    django::forget(tx, row_id).await?;
                     skipped("the user was deleted here")
                 }
                 Some(name) => {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use shared::django::{self, Arrivals, ImportError, Outcome, Table};
+use shared::django::{self, ImportError, Outcome, Table};
 use tokio_stream::StreamExt;
 
 use super::Import;
@@ -39,7 +39,7 @@ impl Import<'_> {
                     }
                     continue;
                 };
-                let outcome = if Arrivals::is_first(tx, django::row_id(self.origin, "outstanding_token", &key)).await? {
+                let outcome = if django::is_first(tx, django::row_id(self.origin, "outstanding_token", &key)).await? {
                     legacy::add_token(tx, self.origin, &jti, user_id, expires).await?;
                     Outcome::Imported
                 } else {
@@ -48,12 +48,12 @@ impl Import<'_> {
                 self.report.of("outstanding_tokens").count(&*key, outcome);
                 if let Some(listed) = listed {
                     let row_id = django::row_id(self.origin, "blacklisted_token", &listed);
-                    let outcome = if !Arrivals::is_first(tx, row_id).await? {
+                    let outcome = if !django::is_first(tx, row_id).await? {
                         Outcome::There
                     } else if legacy::blacklist(tx, self.origin, &jti).await? {
                         Outcome::Imported
                     } else {
-                        Arrivals::forget(tx, row_id).await?;
+                        django::forget(tx, row_id).await?;
                         Outcome::Skipped("it was traded here for a session".to_owned())
                     };
                     self.report.of("blacklisted_tokens").count(listed, outcome);

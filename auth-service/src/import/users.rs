@@ -4,7 +4,7 @@
 
 use shared::{
     Error, Tx, UserId,
-    django::{self, Arrivals, ImportError, Outcome, Row, Table},
+    django::{self, ImportError, Outcome, Row, Table},
     validate,
 };
 use tokio_stream::StreamExt;
@@ -48,7 +48,7 @@ impl Import<'_> {
             let tx = self.arrivals.tx().await?;
             let now = tx.now(&self.clock).await?;
             let has = |column: &str| row.text(column).is_ok_and(|text| !text.is_empty());
-            let outcome = if Arrivals::is_first(tx, user_id.into()).await? {
+            let outcome = if django::is_first(tx, user_id.into()).await? {
                 match read(&section, &row) {
                     Err(reason) => Err(reason),
                     Ok(mut found) => match insert(tx, now, user_id, &section, &row, &mut found).await? {
@@ -66,7 +66,7 @@ impl Import<'_> {
                 }
                 Ok(None) => (Outcome::There, Outcome::There, Outcome::There),
                 Err(reason) => {
-                    Arrivals::forget(tx, user_id.into()).await?;
+                    django::forget(tx, user_id.into()).await?;
                     let left = || Outcome::Skipped("the user was skipped".to_owned());
                     (Outcome::Skipped(reason), left(), left())
                 }

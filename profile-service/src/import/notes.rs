@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use shared::{
     Error, UserId,
-    django::{self, Arrivals, ImportError, Outcome, Row, Table},
+    django::{self, ImportError, Outcome, Row, Table},
     validate,
 };
 use tokio_stream::StreamExt;
@@ -44,12 +44,12 @@ impl Import<'_> {
                     Outcome::Skipped("its owner has no profile".to_owned())
                 }
                 Ok(note) => {
-                    let outcome = if Arrivals::is_first(tx, note_id).await? {
+                    let outcome = if django::is_first(tx, note_id).await? {
                         match notes::create(tx, &note).await {
                             Ok(_) => Outcome::Imported,
                             // Whoever knows Django's key can work out the id, and choose it for another note.
                             Err(Error::AlreadyExists(..)) => {
-                                Arrivals::forget(tx, note_id).await?;
+                                django::forget(tx, note_id).await?;
                                 Outcome::Skipped("another note has its id".to_owned())
                             }
                             Err(error) => return Err(error.into()),

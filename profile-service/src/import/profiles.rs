@@ -4,7 +4,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use shared::{
     Result, Tx, UserId,
     db::Executor,
-    django::{self, Arrivals, ImportError, Outcome, Row, Table},
+    django::{self, ImportError, Outcome, Row, Table},
     validate,
 };
 use tokio_stream::StreamExt;
@@ -45,12 +45,12 @@ impl Import<'_> {
                 (None, found) => (skipped("its user was skipped, or there is none"), left_out(found)),
                 (Some(_), Err(reason)) => (Outcome::Skipped(reason), Vec::new()),
                 (Some(owner), Ok(found)) => {
-                    let outcome = if !Arrivals::is_first(tx, row_id).await? {
+                    let outcome = if !django::is_first(tx, row_id).await? {
                         Outcome::There
                     } else if insert(tx, owner, &found, now).await? {
                         Outcome::Imported
                     } else {
-                        Arrivals::forget(tx, row_id).await?;
+                        django::forget(tx, row_id).await?;
                         skipped("the profile has been changed here")
                     };
                     let parts = match outcome {
@@ -92,7 +92,7 @@ impl Import<'_> {
                     skipped("the friend has no profile, or the user has none any more")
                 }
                 (Some(user_id), Some(friend_id)) => {
-                    if Arrivals::is_first(tx, django::row_id(self.origin, "friend", &pair)).await? {
+                    if django::is_first(tx, django::row_id(self.origin, "friend", &pair)).await? {
                         friends::add(tx, *user_id, "friend_id", friend_id, now).await?;
                         Outcome::Imported
                     } else {
@@ -116,14 +116,14 @@ impl Import<'_> {
                 (Some(user_id), Some(owner)) => {
                     let note_id = django::row_id(self.origin, "note", &note);
                     let row_id = django::row_id(self.origin, "favorite", &profile);
-                    let is_first = Arrivals::is_first(tx, row_id).await?;
+                    let is_first = django::is_first(tx, row_id).await?;
                     match is_first {
                         true if is_there(tx, *owner, note_id).await? && have_profiles(tx, [*user_id]).await? => {
                             favorites::set(tx, *user_id, "note", (*owner, note_id.into())).await?;
                             Outcome::Imported
                         }
                         true => {
-                            Arrivals::forget(tx, row_id).await?;
+                            django::forget(tx, row_id).await?;
                             skipped("the note, or the profile, has been deleted here")
                         }
                         false => Outcome::There,

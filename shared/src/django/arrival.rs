@@ -11,19 +11,63 @@ use crate::{Db, Result, Tx, db::Executor};
 /// How many rows are written in one transaction.
 const BATCH: usize = 500;
 
+/// What rows come over to: a database, or one whose service tells others what changes.
+pub trait Destination {
+    /// Its transactions.
+    type Tx: Send;
+
+    /// Begins one.
+    fn begin(&self) -> impl Future<Output = Result<Self::Tx>> + Send;
+
+    /// Makes what was written durable.
+    fn commit(tx: Self::Tx) -> impl Future<Output = Result<()>> + Send;
+}
+
+impl Destination for Db {
+    type Tx = Tx;
+
+    async fn begin(&self) -> Result<Tx> {
+        Db::begin(self).await
+    }
+
+    async fn commit(tx: Tx) -> Result<()> {
+        tx.commit().await
+    }
+}
+
+/// Remembers that a row comes over with this transaction. False where it has come over before.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn is_first(tx: &mut Tx, row_id: Uuid) -> Result<bool> {
+    let query = tx.query("INSERT INTO django_rows (row_id) VALUES ($1) ON CONFLICT (row_id) DO NOTHING");
+    Ok(query.bind(row_id).execute().await? > 0)
+}
+
+/// The row does not come over with this transaction after all.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn forget(tx: &mut Tx, row_id: Uuid) -> Result<()> {
+    tx.query("DELETE FROM django_rows WHERE row_id = $1").bind(row_id).execute().await?;
+    Ok(())
+}
+
 /// An import that is under way.
-pub struct Arrivals {
-    db: Db,
-    tx: Option<Tx>,
+pub struct Arrivals<D: Destination = Db> {
+    destination: D,
+    tx: Option<D::Tx>,
     rows: usize,
     dry_run: bool,
     progress: ProgressBar,
 }
 
-impl Arrivals {
+impl<D: Destination> Arrivals<D> {
     /// Begins. A dry run is one transaction that never happened in the end.
-    pub fn begin(db: Db, dry_run: bool) -> Self {
-        Self { db, tx: None, rows: 0, dry_run, progress: ProgressBar::hidden() }
+    pub fn begin(destination: D, dry_run: bool) -> Self {
+        Self { destination, tx: None, rows: 0, dry_run, progress: ProgressBar::hidden() }
     }
 
     /// The rows of another table are coming, so many of them. On a terminal a bar says so.
@@ -43,7 +87,7 @@ impl Arrivals {
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn tx(&mut self) -> Result<&mut Tx> {
+    pub async fn tx(&mut self) -> Result<&mut D::Tx> {
         if self.rows >= BATCH {
             self.commit().await?;
         }
@@ -51,7 +95,7 @@ impl Arrivals {
         self.progress.inc(1);
         let tx = match self.tx.take() {
             Some(tx) => tx,
-            None => self.db.begin().await?,
+            None => self.destination.begin().await?,
         };
         Ok(self.tx.insert(tx))
     }
@@ -62,7 +106,7 @@ impl Arrivals {
         }
         self.rows = 0;
         match self.tx.take() {
-            Some(tx) => tx.commit().await,
+            Some(tx) => D::commit(tx).await,
             None => Ok(()),
         }
     }
@@ -75,25 +119,5 @@ impl Arrivals {
     pub async fn end(mut self) -> Result<()> {
         self.progress.finish_and_clear();
         self.commit().await
-    }
-
-    /// Remembers that a row comes over with this transaction. False where it has come over before.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn is_first(tx: &mut Tx, row_id: Uuid) -> Result<bool> {
-        let query = tx.query("INSERT INTO django_rows (row_id) VALUES ($1) ON CONFLICT (row_id) DO NOTHING");
-        Ok(query.bind(row_id).execute().await? > 0)
-    }
-
-    /// The row does not come over with this transaction after all.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn forget(tx: &mut Tx, row_id: Uuid) -> Result<()> {
-        tx.query("DELETE FROM django_rows WHERE row_id = $1").bind(row_id).execute().await?;
-        Ok(())
     }
 }

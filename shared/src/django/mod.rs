@@ -18,7 +18,7 @@ use sqlx::{PgConnection, SqliteConnection};
 use tokio_stream::Stream;
 use uuid::Uuid;
 
-pub use arrival::Arrivals;
+pub use arrival::{Arrivals, Destination, forget, is_first};
 pub use command::{ImportArgs, ImportError};
 pub use mapping::{JoinSection, OwnedJoin};
 pub use report::{Outcome, Report, Tally};
