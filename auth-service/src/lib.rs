@@ -5,6 +5,7 @@
 mod api;
 pub mod attempts;
 pub mod cli;
+pub mod events;
 pub mod keys;
 pub mod passwords;
 pub mod permissions;
@@ -27,11 +28,12 @@ use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 
 use crate::{
-    api::{IdentityApi, KeyApi, SessionApi, TokenApi, UserApi},
+    api::{EventApi, IdentityApi, KeyApi, SessionApi, TokenApi, UserApi},
     attempts::Limits,
+    events::Feed,
     keys::{KeyBits, KeyError, KeyRing, MasterKey},
     passwords::Passwords,
-    proto::{identity_service, key_service, session_service, token_service, user_service},
+    proto::{event_service, identity_service, key_service, session_service, token_service, user_service},
     sessions::Lifetime,
     tokens::Tokens,
 };
@@ -51,6 +53,8 @@ pub(crate) const PROBES: &[&str] = &[
     "SELECT * FROM sessions WHERE 1 = 0",
     "SELECT * FROM signing_keys WHERE 1 = 0",
     "SELECT * FROM attempts WHERE 1 = 0",
+    "SELECT * FROM feed WHERE 1 = 0",
+    "SELECT * FROM outbox WHERE 1 = 0",
 ];
 
 /// The descriptors of `auth.v1` and of what it imports.
@@ -90,6 +94,8 @@ pub struct Settings {
     pub key_bits: KeyBits,
     /// How long verifiers keep the keys that they were told: a new key signs no sooner.
     pub jwks_max_age: TimeDelta,
+    /// How long events are kept for those who watch them. Those that revoke tokens are kept for as long as these may live.
+    pub event_retention: TimeDelta,
 }
 
 impl Default for Settings {
@@ -106,6 +112,7 @@ impl Default for Settings {
             trusted_proxies: Vec::new(),
             key_bits: KeyBits::default(),
             jwks_max_age: TimeDelta::minutes(5),
+            event_retention: TimeDelta::days(7),
         }
     }
 }
@@ -118,6 +125,8 @@ pub enum ServeError {
     Schema(#[from] SchemaError),
     #[error(transparent)]
     Keys(#[from] KeyError),
+    #[error(transparent)]
+    Feed(#[from] Error),
     #[error("reflection can't read the descriptors: {0}")]
     Reflection(#[from] shared::server::ReflectionError),
     #[error("the server failed: {0}")]
@@ -140,6 +149,8 @@ pub async fn serve(
     migrations::check(&db, &MIGRATIONS, PROBES).await?;
     let Lifetime { idle, absolute } = settings.session_lifetime;
     let token_life = settings.access_lifetime.max(idle.min(absolute));
+    let feed = Feed::new(db.clone(), clock.clone());
+    feed.allow_token_life(settings.access_lifetime).await?;
     let keys = KeyRing::open(db.clone(), clock.clone(), master_key.clone(), settings.key_bits, token_life).await?;
     let keys = Arc::new(keys);
     let verifier = Arc::new(Verifier::new(&*settings.issuer, NAME, clock.clone()));
@@ -153,6 +164,7 @@ pub async fn serve(
         .trusted_proxies(&settings.trusted_proxies)
         .add(token_service::guarded(TokenApi {
             db: db.clone(),
+            feed: feed.clone(),
             clock: clock.clone(),
             passwords: passwords.clone(),
             limits: settings.limits,
@@ -161,9 +173,10 @@ pub async fn serve(
             strict: settings.strict_refresh,
         }))
         .add(identity_service::guarded(IdentityApi { db: db.clone() }))
-        .add(session_service::guarded(SessionApi { db: db.clone(), clock: clock.clone() }))
+        .add(session_service::guarded(SessionApi { db: db.clone(), feed: feed.clone(), clock: clock.clone() }))
         .add(user_service::guarded(UserApi {
             db: db.clone(),
+            feed: feed.clone(),
             clock: clock.clone(),
             passwords,
             limits: settings.limits,
@@ -171,12 +184,14 @@ pub async fn serve(
         }))
         .add(key_service::guarded(KeyApi {
             db: db.clone(),
+            feed: feed.clone(),
             clock: clock.clone(),
             keys: Arc::clone(&keys),
             master: master_key,
             bits: settings.key_bits,
             max_age: settings.jwks_max_age,
-        }));
+        }))
+        .add(event_service::guarded(EventApi { db: db.clone(), clock: clock.clone(), feed: feed.clone() }));
 
     let following = token::follow(Arc::clone(&verifier), KEY_INTERVAL, || {
         let keys = Arc::clone(&keys);
@@ -185,7 +200,7 @@ pub async fn serve(
     let forgetting = async {
         loop {
             tokio::time::sleep(FORGET_INTERVAL).await;
-            if let Err(error) = forget(&db, &clock).await {
+            if let Err(error) = forget(&db, &clock, &feed, settings.event_retention).await {
                 tracing::warn!(error = error::sentence(&error), "what counts no more could not be deleted; it will be");
             }
         }
@@ -194,8 +209,14 @@ pub async fn serve(
         let (db, verifier, keys) = (db.clone(), Arc::clone(&verifier), keys.keys());
         async move { db.is_reachable().await && verifier.has_keys() && keys.are_fresh() }
     };
+    let shutdown = async {
+        shutdown.await;
+        // Whoever watches events goes to another replica at once.
+        feed.close();
+    };
     let outcome = tokio::select! {
         outcome = server.serve(listener, is_ready, shutdown) => outcome,
+        never = feed.poll() => match never {},
         never = following => match never {},
         never = forgetting => match never {},
     };
@@ -203,11 +224,12 @@ pub async fn serve(
     Ok(outcome?)
 }
 
-/// Deletes the attempts that count no more.
-async fn forget(db: &Db, clock: &Clock) -> Result<(), Error> {
+/// Deletes the attempts that count no more, and the events that nobody is expected to read any more.
+async fn forget(db: &Db, clock: &Clock, feed: &Feed, retention: TimeDelta) -> Result<(), Error> {
     let mut tx = db.begin().await?;
     attempts::forget(&mut tx, clock).await?;
-    tx.commit().await
+    tx.commit().await?;
+    feed.forget(retention).await
 }
 
 /// Makes a superuser, who may do everything.
@@ -228,7 +250,7 @@ pub async fn create_superuser(
     let names = vec![username.shown.clone(), email.as_ref().map(|email| email.shown.clone()).unwrap_or_default()];
     let password_hash = Passwords::new(policy).hash_new("password", password, names).await?;
     let names = users::NewNames { username, email, first_name: String::new(), last_name: String::new() };
-    let mut tx = db.begin().await?;
-    users::create(&mut tx, clock, &users::NewUser { names, password_hash, is_superuser: true }).await?;
-    tx.commit().await
+    let mut change = Feed::new(db.clone(), clock.clone()).begin().await?;
+    users::create(&mut change, clock, &users::NewUser { names, password_hash, is_superuser: true }).await?;
+    change.commit().await
 }

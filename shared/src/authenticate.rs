@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use chrono::{DateTime, Utc};
 use http::{HeaderMap, Request, Response, header};
 use ipnet::IpNet;
 use tonic::{Code, Status, body::Body};
@@ -60,6 +61,11 @@ impl Caller {
     /// What kind of caller it is.
     pub fn actor(&self) -> Actor {
         self.token.claims.actor
+    }
+
+    /// When the token expires.
+    pub fn expires(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp(self.token.claims.exp, 0).unwrap_or_default()
     }
 
     /// The groups of the user.

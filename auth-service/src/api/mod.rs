@@ -1,5 +1,6 @@
 //! One file a proto service: its handlers, and the messages that rows become.
 
+mod events;
 mod identity;
 mod keys;
 mod sessions;
@@ -11,6 +12,7 @@ use std::time::SystemTime;
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
 
+pub(crate) use events::EventApi;
 pub(crate) use identity::IdentityApi;
 pub(crate) use keys::KeyApi;
 pub(crate) use sessions::SessionApi;

@@ -10,6 +10,7 @@ use shared::{
 use super::timestamp;
 use crate::{
     attempts::{self, Limits, Subject},
+    events::Feed,
     passwords::{Checked, Passwords},
     proto::{
         self, ActivateUserRequest, ChangePasswordRequest, DeactivateUserRequest, GetUserRequest, ListUsersRequest,
@@ -22,6 +23,7 @@ use crate::{
 
 pub(crate) struct UserApi {
     pub(crate) db: Db,
+    pub(crate) feed: Feed,
     pub(crate) clock: Clock,
     pub(crate) passwords: Passwords,
     pub(crate) limits: Limits,
@@ -41,9 +43,9 @@ impl user_service::Handlers for UserApi {
         let (first_name, last_name) = (request.first_name, request.last_name);
         let names = NewNames { username, email, first_name, last_name };
         let new = NewUser { names, password_hash, is_superuser: false };
-        let mut tx = self.db.begin().await?;
-        let user = users::create(&mut tx, &self.clock, &new).await?;
-        tx.commit().await?;
+        let mut change = self.feed.begin().await?;
+        let user = users::create(&mut change, &self.clock, &new).await?;
+        change.commit().await?;
         Ok(user_message(user))
     }
 
@@ -67,9 +69,9 @@ impl user_service::Handlers for UserApi {
     async fn update_user(&self, caller: Caller, request: UpdateUserRequest) -> Result<proto::User> {
         let mask = Mask::of(request.update_mask.as_ref(), &["username", "email", "first_name", "last_name"])?;
         let given = request.user.unwrap_or_default();
-        let mut tx = self.db.begin().await?;
+        let mut change = self.feed.begin().await?;
         let user_id = UserId::parse("user.user_id", &given.user_id)?;
-        let user = users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user.user_id"))?;
+        let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user.user_id"))?;
         self.check_rank(&caller, &user).await?;
         check_etag("user.etag", &given.etag, user.version)?;
 
@@ -79,29 +81,29 @@ impl user_service::Handlers for UserApi {
         let first_name = pick("first_name", given.first_name, &user.first_name);
         let last_name = pick("last_name", given.last_name, &user.last_name);
         let new = NewNames { username, email, first_name, last_name };
-        let user = users::update(&mut tx, &self.clock, &user, &new).await?;
-        tx.commit().await?;
+        let user = users::update(&mut change, &self.clock, &user, &new).await?;
+        change.commit().await?;
         Ok(user_message(user))
     }
 
     async fn activate_user(&self, caller: Caller, request: ActivateUserRequest) -> Result<proto::User> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
-        let mut tx = self.db.begin().await?;
-        let user = users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        let mut change = self.feed.begin().await?;
+        let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         self.check_rank(&caller, &user).await?;
-        let user = users::set_active(&mut tx, &self.clock, user, true).await?;
-        tx.commit().await?;
+        let user = users::set_active(&mut change, &self.clock, user, true).await?;
+        change.commit().await?;
         Ok(user_message(user))
     }
 
     async fn deactivate_user(&self, caller: Caller, request: DeactivateUserRequest) -> Result<proto::User> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
-        let mut tx = self.db.begin().await?;
-        let user = users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        let mut change = self.feed.begin().await?;
+        let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         self.check_rank(&caller, &user).await?;
-        let user = users::set_active(&mut tx, &self.clock, user, false).await?;
-        sessions::end_others(&mut tx, user_id, None, sessions::Reason::UserInactive).await?;
-        tx.commit().await?;
+        let user = users::set_active(&mut change, &self.clock, user, false).await?;
+        sessions::end_others(&mut change, user_id, None, sessions::Reason::UserInactive).await?;
+        change.commit().await?;
         Ok(user_message(user))
     }
 
@@ -111,11 +113,11 @@ impl user_service::Handlers for UserApi {
         self.check_rank(&caller, &user).await?;
         let names = vec![user.username, user.email.unwrap_or_default(), user.first_name, user.last_name];
         let password_hash = self.passwords.hash_new("new_password", &request.new_password, names).await?;
-        let mut tx = self.db.begin().await?;
-        users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        users::set_password(&mut tx, &self.clock, user_id, &password_hash).await?;
-        sessions::end_others(&mut tx, user_id, None, sessions::Reason::PasswordChanged).await?;
-        tx.commit().await
+        let mut change = self.feed.begin().await?;
+        users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        users::set_password(&mut change, &self.clock, user_id, &password_hash).await?;
+        sessions::end_others(&mut change, user_id, None, sessions::Reason::PasswordChanged).await?;
+        change.commit().await
     }
 
     async fn change_password(&self, caller: Caller, request: ChangePasswordRequest) -> Result<()> {
@@ -131,14 +133,14 @@ impl user_service::Handlers for UserApi {
         }
         let names = vec![user.username, user.email.unwrap_or_default(), user.first_name, user.last_name];
         let password_hash = self.passwords.hash_new("new_password", &request.new_password, names).await?;
-        let mut tx = self.db.begin().await?;
+        let mut change = self.feed.begin().await?;
         // Somebody may have changed it while the old one was being checked.
         let unchanged = |now: &User| now.password_hash == user.password_hash;
-        users::lock(&mut tx, user_id).await?.filter(unchanged).ok_or_else(wrong)?;
-        users::set_password(&mut tx, &self.clock, user_id, &password_hash).await?;
-        attempts::take_back(&mut tx, &attempt).await?;
-        sessions::end_others(&mut tx, user_id, caller.session_id(), sessions::Reason::PasswordChanged).await?;
-        tx.commit().await
+        users::lock(&mut change, user_id).await?.filter(unchanged).ok_or_else(wrong)?;
+        users::set_password(&mut change, &self.clock, user_id, &password_hash).await?;
+        attempts::take_back(&mut change, &attempt).await?;
+        sessions::end_others(&mut change, user_id, caller.session_id(), sessions::Reason::PasswordChanged).await?;
+        change.commit().await
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use auth_service::{
     DESCRIPTORS,
     keys::{KeyBits, KeyRing, MasterKey},
-    proto::{identity_service, key_service, session_service, token_service, user_service},
+    proto::{event_service, identity_service, key_service, session_service, token_service, user_service},
 };
 use chrono::TimeDelta;
 use shared::{
@@ -26,7 +26,7 @@ on_both_engines! {
         let sign = |claims: &_| key.sign("at+jwt", claims).expect("a token");
         let walked = walk(app.server.channel(), DESCRIPTORS, "auth.v1", &claims, sign).await;
         let served =
-            [token_service::METHODS, identity_service::METHODS, session_service::METHODS, user_service::METHODS, key_service::METHODS]
+            [token_service::METHODS, identity_service::METHODS, session_service::METHODS, user_service::METHODS, key_service::METHODS, event_service::METHODS]
                 .concat();
         assert_eq!(walked, served.iter().map(|method| method.path.to_owned()).collect::<BTreeSet<_>>());
     }
