@@ -10,7 +10,8 @@ const AUTH: [&str; 6] = [
     "auth/v1/key.proto",
     "auth/v1/event.proto",
 ];
-const PROFILE: [&str; 3] = ["profile/v1/profile.proto", "profile/v1/friend.proto", "profile/v1/note.proto"];
+const PROFILE: [&str; 4] =
+    ["profile/v1/profile.proto", "profile/v1/friend.proto", "profile/v1/note.proto", "profile/v1/sync.proto"];
 
 fn main() -> Result<(), shared_build::Error> {
     println!("cargo:rerun-if-changed=migrations");

@@ -149,11 +149,11 @@ pub async fn serve(
     migrations::check(&db, &MIGRATIONS, PROBES).await?;
     let Lifetime { idle, absolute } = settings.session_lifetime;
     let token_life = settings.access_lifetime.max(idle.min(absolute));
-    let feed = Feed::new(db.clone(), clock.clone());
-    feed.allow_token_life(settings.access_lifetime).await?;
     let keys = KeyRing::open(db.clone(), clock.clone(), master_key.clone(), settings.key_bits, token_life).await?;
     let keys = Arc::new(keys);
     let verifier = Arc::new(Verifier::new(&*settings.issuer, NAME, clock.clone()));
+    let feed = Feed::new(db.clone(), clock.clone()).revoking_at(Arc::clone(&verifier));
+    feed.allow_token_life(settings.access_lifetime).await?;
     let mut audience = settings.audience;
     if !audience.iter().any(|service| service == NAME) {
         audience.insert(0, NAME.to_owned());
@@ -217,6 +217,7 @@ pub async fn serve(
     let outcome = tokio::select! {
         outcome = server.serve(listener, is_ready, shutdown) => outcome,
         never = feed.poll() => match never {},
+        never = feed.hear() => match never {},
         never = following => match never {},
         never = forgetting => match never {},
     };

@@ -85,13 +85,12 @@ impl Watch {
         let mut checkpoint = Instant::now();
         loop {
             let events = self.reader.next().await?;
-            let is_at_end = events.is_empty();
             let events: Vec<_> = events.into_iter().map(event_message).filter(|event| self.is_wanted(event)).collect();
             if !events.is_empty() || checkpoint <= Instant::now() {
                 send(&self.answers, self.answer(events)).await?;
                 checkpoint = Instant::now() + CHECKPOINT_INTERVAL;
             }
-            if !is_at_end {
+            if !self.reader.is_at_end() {
                 continue;
             }
             tokio::select! {
@@ -116,6 +115,7 @@ impl Watch {
             through: Some(position_message(self.reader.position())),
             time: Some(timestamp(self.clock.now())),
             token_life: Some(duration(self.reader.token_life())),
+            at_end: self.reader.is_at_end(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{
     sync::LazyLock,
 };
 
+use chrono::TimeDelta;
 use shared::{Result, SessionId, Tx, UserId, db::Executor};
 
 use super::{Event, EventId, Feed, SESSIONS, What};
@@ -55,9 +56,9 @@ impl Change {
         if events.is_empty() {
             return tx.commit().await;
         }
-        let last = append(&mut tx, &feed, &events).await?;
+        let (last, token_life) = append(&mut tx, &feed, &events).await?;
         tx.commit().await?;
-        feed.has_grown_to(last);
+        feed.has_grown_to(last, token_life, &events);
         Ok(())
     }
 }
@@ -76,14 +77,15 @@ impl DerefMut for Change {
     }
 }
 
-/// Writes the events at the next positions, and answers the last of them. From its first statement on whoever else adds
+/// Writes the events at the next positions, and answers the last of them, and how long an access token
+/// lives. From its first statement on whoever else adds
 /// events waits for the end of this transaction, so nothing may come after it but the commit.
-async fn append(tx: &mut Tx, feed: &Feed, events: &[Event]) -> Result<i64> {
+async fn append(tx: &mut Tx, feed: &Feed, events: &[Event]) -> Result<(i64, TimeDelta)> {
     static INSERTS: LazyLock<Vec<String>> = LazyLock::new(|| (1..=ROWS).map(insert).collect());
     let rows = events.iter().map(|event| event.what.columns()).collect::<Result<Vec<_>>>()?;
     let now = tx.now(feed.clock()).await?;
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
-    let last = feed.advance(tx, count).await?;
+    let (last, token_life) = feed.advance(tx, count).await?;
 
     let mut pos = last - count;
     for (events, rows) in events.chunks(ROWS).zip(rows.chunks(ROWS)) {
@@ -96,7 +98,7 @@ async fn append(tx: &mut Tx, feed: &Feed, events: &[Event]) -> Result<i64> {
         }
         query.execute().await?;
     }
-    Ok(last)
+    Ok((last, token_life))
 }
 
 /// The statement that writes so many rows.

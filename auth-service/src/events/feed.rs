@@ -7,6 +7,7 @@ use shared::{
     Clock, Db, Error, Result, Tx, UserId,
     db::Executor,
     error::{self, Reason, Violation},
+    token::{Revocation, Verifier},
 };
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -19,6 +20,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// more than 4 MiB.
 const PAGE: i64 = 500;
 const PAGE_WEIGHT: usize = 1 << 20;
+/// How often at least the verifier of this process is told.
+const HEAR_INTERVAL: Duration = Duration::from_secs(1);
 /// How far the clocks of replicas may be apart.
 const SKEW: TimeDelta = TimeDelta::minutes(1);
 
@@ -28,6 +31,8 @@ pub struct Feed {
     db: Db,
     clock: Clock,
     state: Arc<watch::Sender<State>>,
+    /// What this process verifies tokens with.
+    verifier: Option<Arc<Verifier>>,
 }
 
 /// What a process knows of the feed.
@@ -75,7 +80,13 @@ impl From<Lost> for Error {
 impl Feed {
     /// The feed of a database.
     pub fn new(db: Db, clock: Clock) -> Self {
-        Self { db, clock, state: Arc::new(watch::Sender::new(State::default())) }
+        Self { db, clock, state: Arc::default(), verifier: None }
+    }
+
+    /// The feed, which revokes at this verifier whatever it is told, before anybody is answered.
+    #[must_use]
+    pub fn revoking_at(self, verifier: Arc<Verifier>) -> Self {
+        Self { verifier: Some(verifier), ..self }
     }
 
     /// Remembers that access tokens may live so long from now on, which must be before one is issued that does.
@@ -113,7 +124,7 @@ impl Feed {
             Some(position) => position,
             None => self.recent(row).await?,
         };
-        let mut reader = Reader { feed: self.clone(), at, token_life: TimeDelta::seconds(row.token_life), woken };
+        let mut reader = Reader { feed: self.clone(), at, at_end: false, token_life: TimeDelta::seconds(row.token_life), woken };
         reader.check(row).await?;
         Ok(reader)
     }
@@ -137,6 +148,45 @@ impl Feed {
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
+    }
+
+    /// Revokes at the verifier of this process what other processes have told. It never returns.
+    pub async fn hear(&self) -> Infallible {
+        loop {
+            let Err(error) = self.hear_until_it_fails().await;
+            tracing::debug!(error = error::sentence(&error), "news of revocations can't be read");
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    async fn hear_until_it_fails(&self) -> Result<Infallible> {
+        let mut reader = self.reader(None).await?;
+        loop {
+            for recorded in reader.next().await? {
+                self.revoke(&recorded.event, recorded.time + reader.token_life() + SKEW);
+            }
+            if reader.is_at_end() {
+                if let Some(verifier) = &self.verifier {
+                    verifier.has_heard_of_revocations();
+                }
+                // Nothing new is news too.
+                let _ = tokio::time::timeout(HEAR_INTERVAL, reader.woken()).await;
+            }
+        }
+    }
+
+    fn revoke(&self, event: &Event, until: DateTime<Utc>) {
+        let Some(verifier) = &self.verifier else { return };
+        let revocation = match (&event.what, event.user) {
+            (What::SessionsEnded { session_ids }, _) => Revocation::Sessions(session_ids.clone()),
+            (What::UserDeactivated | What::PermissionsChanged, Some((user_id, version))) => {
+                Revocation::OlderThan(user_id, version)
+            }
+            (What::UserDeleted, Some((user_id, _))) => Revocation::User(user_id),
+            (What::KeyWithdrawn { kid }, _) => Revocation::Key(kid.clone()),
+            _ => return,
+        };
+        verifier.revoke(revocation, until);
     }
 
     /// Ends every stream of events: the process stops.
@@ -168,16 +218,24 @@ impl Feed {
     }
 
     /// Moves the feed on, and answers its new end. Nobody else does until the transaction ends.
-    pub(super) async fn advance(&self, tx: &mut Tx, by: i64) -> Result<i64> {
-        const ADVANCE: &str = "UPDATE feed SET last = last + $1 RETURNING last";
-        if let Some((last,)) = tx.query(ADVANCE).bind(by).optional::<(i64,)>().await? {
-            return Ok(last);
-        }
-        make(tx, &self.clock).await?;
-        Ok(tx.query(ADVANCE).bind(by).one::<(i64,)>().await?.0)
+    pub(super) async fn advance(&self, tx: &mut Tx, by: i64) -> Result<(i64, TimeDelta)> {
+        const ADVANCE: &str = "UPDATE feed SET last = last + $1 RETURNING last, token_life";
+        let advanced = match tx.query(ADVANCE).bind(by).optional::<(i64, i64)>().await? {
+            Some(advanced) => advanced,
+            None => {
+                make(tx, &self.clock).await?;
+                tx.query(ADVANCE).bind(by).one().await?
+            }
+        };
+        Ok((advanced.0, TimeDelta::seconds(advanced.1)))
     }
 
-    pub(super) fn has_grown_to(&self, last: i64) {
+    /// To be called when the events are durable, of which the last has this position.
+    pub(super) fn has_grown_to(&self, last: i64, token_life: TimeDelta, events: &[Event]) {
+        let until = self.clock.now() + token_life + SKEW;
+        for event in events {
+            self.revoke(event, until);
+        }
         self.set(|state| state.last = state.last.max(last));
     }
 
@@ -229,6 +287,7 @@ async fn event_at(on: impl Executor<'_>, pos: i64) -> Result<Option<EventId>> {
 pub struct Reader {
     feed: Feed,
     at: Position,
+    at_end: bool,
     token_life: TimeDelta,
     woken: watch::Receiver<State>,
 }
@@ -237,6 +296,11 @@ impl Reader {
     /// How far it has read.
     pub fn position(&self) -> Position {
         self.at
+    }
+
+    /// True where there was nothing more when it last read.
+    pub fn is_at_end(&self) -> bool {
+        self.at_end
     }
 
     /// The longest that an access token lives.
@@ -266,9 +330,11 @@ impl Reader {
             return Err(self.lost(row).into());
         }
         let (mut events, mut weight) = (Vec::new(), 0);
+        self.at_end = i64::try_from(rows.len()).is_ok_and(|rows| rows < PAGE);
         for row in rows {
             weight += row.payload.len();
             if weight > PAGE_WEIGHT && !events.is_empty() {
+                self.at_end = false;
                 break;
             }
             events.push(row.read()?);

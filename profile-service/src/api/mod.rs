@@ -5,6 +5,7 @@ mod export;
 mod friends;
 mod notes;
 mod profiles;
+mod sync;
 
 use std::{collections::HashMap, hash::Hash};
 
@@ -13,7 +14,7 @@ use shared::{
     error::{Reason, Violation},
 };
 
-pub(crate) use self::{friends::FriendApi, notes::NoteApi, profiles::ProfileApi};
+pub(crate) use self::{friends::FriendApi, notes::NoteApi, profiles::ProfileApi, sync::SyncApi};
 
 /// Who reads: nobody in particular where the caller is a service.
 fn reader(caller: &Caller) -> Option<UserId> {
