@@ -107,7 +107,7 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
     let address = arguments.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
     let stop = server::stop_signal();
-    let service = Service { db, clock, verifier };
+    let service = Service { db, clock, verifier, events: None };
     tokio::select! {
         served = crate::serve(service, listener, stop) => Ok(served?),
         never = follow_keys => match never {},

@@ -12,6 +12,7 @@ pub mod config;
 pub mod contract;
 pub mod db;
 pub mod error;
+pub mod events;
 pub mod guard;
 pub mod health;
 pub mod id;

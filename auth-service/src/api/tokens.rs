@@ -8,6 +8,7 @@ use super::users::user_message;
 use crate::{
     attempts::{self, Limits, Subject},
     clients::{self, Assertion, Client, Secret},
+    events::Feed,
     passwords::{Checked, Passwords},
     permissions::{self, Catalogue},
     proto::{
@@ -24,6 +25,7 @@ const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
 
 pub(crate) struct TokenApi {
     pub(crate) db: Db,
+    pub(crate) feed: Feed,
     pub(crate) clock: Clock,
     pub(crate) passwords: Passwords,
     pub(crate) limits: Limits,
@@ -80,27 +82,27 @@ impl token_service::Handlers for TokenApi {
         let presented = Presented::new(claims.generation, Uuid::try_parse(&request.request_id).ok());
 
         let kid = self.tokens.kid()?;
-        let mut tx = self.db.begin().await?;
-        let session = sessions::lock(&mut tx, claims.sid).await?.filter(|session| session.client_id == claims.client_id);
+        let mut change = self.feed.begin().await?;
+        let session = sessions::lock(&mut change, claims.sid).await?.filter(|session| session.client_id == claims.client_id);
         let session = session.ok_or_else(refused)?;
-        let user = users::find(&mut tx, session.user_id).await?.ok_or_else(refused)?;
-        let now = tx.now(&self.clock).await?;
+        let user = users::find(&mut *change, session.user_id).await?.ok_or_else(refused)?;
+        let now = change.now(&self.clock).await?;
         let verdict = sessions::judge(&session, user.is_active, presented, now, self.strict);
         let answered = match verdict {
-            Verdict::Rotate => Ok(sessions::rotate(&mut tx, &session, presented, &kid, now, self.lifetime).await?),
+            Verdict::Rotate => Ok(sessions::rotate(&mut change, &session, presented, &kid, now, self.lifetime).await?),
             Verdict::Replay => {
-                sessions::count_replay(&mut tx, session.session_id).await?;
+                sessions::count_replay(&mut change, session.session_id).await?;
                 Ok(session)
             }
             Verdict::TooManyReplays => Err(Error::Overloaded { retry_after: RETRY_AFTER }),
             Verdict::LateDuplicate | Verdict::Ended => Err(refused()),
             Verdict::Ends(reason) => {
-                sessions::end(&mut tx, session.session_id, reason).await?;
+                sessions::end(&mut change, session.session_id, reason).await?;
                 Err(refused())
             }
             Verdict::Reuse => {
                 tracing::warn!(session_id = %session.session_id, user_id = %user.user_id, "a spent refresh token was used again");
-                sessions::end(&mut tx, session.session_id, sessions::Reason::Reuse).await?;
+                sessions::end(&mut change, session.session_id, sessions::Reason::Reuse).await?;
                 Err(refused())
             }
             Verdict::Restored => {
@@ -108,9 +110,9 @@ impl token_service::Handlers for TokenApi {
                 Err(refused())
             }
         };
-        let rights = permissions::of_user(&mut tx, &self.catalogue, &user).await?;
+        let rights = permissions::of_user(&mut *change, &self.catalogue, &user).await?;
         // A refusal that the database has to remember is committed like any other outcome.
-        tx.commit().await?;
+        change.commit().await?;
 
         let issued = self.tokens.issue(&user, &rights, &answered?, now).await?;
         Ok(RefreshResponse {
@@ -124,9 +126,9 @@ impl token_service::Handlers for TokenApi {
 
     async fn logout(&self, _: Origin, request: LogoutRequest) -> Result<()> {
         let claims = self.tokens.read_refresh_token(&request.refresh_token)?;
-        let mut tx = self.db.begin().await?;
-        sessions::end(&mut tx, claims.sid, sessions::Reason::Logout).await?;
-        tx.commit().await
+        let mut change = self.feed.begin().await?;
+        sessions::end(&mut change, claims.sid, sessions::Reason::Logout).await?;
+        change.commit().await
     }
 
     async fn issue_service_token(&self, origin: Origin, request: IssueServiceTokenRequest) -> Result<IssueServiceTokenResponse> {

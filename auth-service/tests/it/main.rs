@@ -6,6 +6,7 @@ mod app;
 mod clients;
 mod clients_command;
 mod crash;
+mod events;
 mod groups;
 mod guards;
 mod guessing;

@@ -24,7 +24,7 @@ use crate::app::{AUDIENCE, ISSUER, assert_refused};
 
 fn service(db: Db) -> Service {
     let clock = Clock::system();
-    Service { db, clock: clock.clone(), verifier: Arc::new(Verifier::new(ISSUER, AUDIENCE, clock)) }
+    Service { db, clock: clock.clone(), verifier: Arc::new(Verifier::new(ISSUER, AUDIENCE, clock)), events: None }
 }
 
 async fn start(db: Db) -> Result<(), ServeError> {
