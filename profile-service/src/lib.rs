@@ -108,12 +108,12 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
         .add(friend_service::guarded(FriendApi { db: db.clone(), clock: clock.clone() }))
         .add(note_service::guarded(NoteApi { db: db.clone(), clock: clock.clone() }))
         .add(sync_service::guarded(SyncApi { db: db.clone(), clock, verifier: Arc::clone(&verifier), progress }));
-    let served = tokio::select! {
-        served = server.serve(listener, is_ready, shutdown) => served,
+    let outcome = tokio::select! {
+        outcome = server.serve(listener, is_ready, shutdown) => outcome,
         never = following => match never {},
     };
     db.close().await;
-    Ok(served?)
+    Ok(outcome?)
 }
 
 /// Follows the events: for the profiles, and for the verifier, which does not wait for the database.

@@ -220,12 +220,11 @@ impl Feed {
     /// Moves the feed on, and answers its new end. Nobody else does until the transaction ends.
     pub(super) async fn advance(&self, tx: &mut Tx, by: i64) -> Result<(i64, TimeDelta)> {
         const ADVANCE: &str = "UPDATE feed SET last = last + $1 RETURNING last, token_life";
-        let advanced = match tx.query(ADVANCE).bind(by).optional::<(i64, i64)>().await? {
-            Some(advanced) => advanced,
-            None => {
-                make(tx, &self.clock).await?;
-                tx.query(ADVANCE).bind(by).one().await?
-            }
+        let advanced = if let Some(advanced) = tx.query(ADVANCE).bind(by).optional::<(i64, i64)>().await? {
+            advanced
+        } else {
+            make(tx, &self.clock).await?;
+            tx.query(ADVANCE).bind(by).one().await?
         };
         Ok((advanced.0, TimeDelta::seconds(advanced.1)))
     }
