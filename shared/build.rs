@@ -7,6 +7,7 @@ fn main() -> Result<(), shared_build::Error> {
         "auth/v1/key.proto",
         "auth/v1/token.proto",
         "auth/v1/user.proto",
+        "auth/v1/event.proto",
         "google/type/date.proto",
     ])
 }

@@ -110,6 +110,9 @@ struct Serve {
     /// than once.
     #[arg(long, env = "PERMISSION", value_name = "APP.CODENAME", value_delimiter = ',')]
     permission: Vec<String>,
+    /// How long events are kept for those who watch them, in seconds. Whoever was away for longer takes a snapshot.
+    #[arg(long, env = "EVENT_RETENTION", value_name = "SECONDS", default_value_t = 604_800, value_parser = clap::value_parser!(i64).range(60..=31_536_000))]
+    event_retention: i64,
 }
 
 #[derive(Debug, Args)]
@@ -275,10 +278,11 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
         key_bits: arguments.new_keys.key_bits,
         jwks_max_age: TimeDelta::seconds(arguments.new_keys.jwks_max_age),
         permissions: arguments.permission,
+        event_retention: TimeDelta::seconds(arguments.event_retention),
     };
     let address = arguments.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
-    crate::serve(db, Clock::system(), master_key, settings, listener, server::stop_signal()).await?;
+    Box::pin(crate::serve(db, Clock::system(), master_key, settings, listener, server::stop_signal())).await?;
     Ok(())
 }
 

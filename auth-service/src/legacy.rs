@@ -8,6 +8,7 @@ use shared::{Clock, Origin, Result, SessionId, Tx, UserId, db::Executor, token::
 use uuid::Uuid;
 
 use crate::{
+    events::Change,
     sessions::{self, Lifetime, Session},
     users::{self, User},
 };
@@ -64,11 +65,11 @@ pub async fn trade(
 /// # Errors
 ///
 /// Those of the database.
-pub async fn logout(tx: &mut Tx, token: &LegacyToken) -> Result<()> {
-    let Some(user) = lock_user(tx, token).await? else { return Ok(()) };
-    match find(tx, token).await?.and_then(|known| known.session_id) {
-        Some(session_id) => sessions::end(tx, session_id, sessions::Reason::Logout).await,
-        None => write(tx, token, user.user_id, "BLACKLISTED", None).await,
+pub async fn logout(change: &mut Change, token: &LegacyToken) -> Result<()> {
+    let Some(user) = lock_user(change, token).await? else { return Ok(()) };
+    match find(change, token).await?.and_then(|known| known.session_id) {
+        Some(session_id) => sessions::end(change, session_id, sessions::Reason::Logout).await,
+        None => write(change, token, user.user_id, "BLACKLISTED", None).await,
     }
 }
 

@@ -6,6 +6,7 @@ mod api;
 pub mod attempts;
 pub mod cli;
 pub mod clients;
+pub mod events;
 pub mod groups;
 mod import;
 pub mod keys;
@@ -32,14 +33,15 @@ use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 
 use crate::{
-    api::{ClientApi, GroupApi, IdentityApi, KeyApi, PermissionApi, SessionApi, TokenApi, UserApi},
+    api::{ClientApi, EventApi, GroupApi, IdentityApi, KeyApi, PermissionApi, SessionApi, TokenApi, UserApi},
     attempts::Limits,
+    events::Feed,
     keys::{KeyBits, KeyError, KeyRing, MasterKey},
     passwords::Passwords,
     permissions::{Catalogue, CatalogueError},
     proto::{
-        client_service, group_service, identity_service, key_service, permission_service, session_service, token_service,
-        user_service,
+        client_service, event_service, group_service, identity_service, key_service, permission_service, session_service,
+        token_service, user_service,
     },
     sessions::Lifetime,
     tokens::Tokens,
@@ -67,6 +69,8 @@ pub(crate) const PROBES: &[&str] = &[
     "SELECT * FROM clients WHERE 1 = 0",
     "SELECT * FROM assertions WHERE 1 = 0",
     "SELECT * FROM deleted_users WHERE 1 = 0",
+    "SELECT * FROM feed WHERE 1 = 0",
+    "SELECT * FROM outbox WHERE 1 = 0",
     "SELECT * FROM django_rows WHERE 1 = 0",
     "SELECT * FROM django_users WHERE 1 = 0",
     "SELECT * FROM django_tokens WHERE 1 = 0",
@@ -113,6 +117,8 @@ pub struct Settings {
     pub jwks_max_age: TimeDelta,
     /// The permissions of services beside the pair, which may then be granted too.
     pub permissions: Vec<String>,
+    /// How long events are kept for those who watch them. Those that revoke tokens are kept for as long as these may live.
+    pub event_retention: TimeDelta,
 }
 
 impl Default for Settings {
@@ -131,6 +137,7 @@ impl Default for Settings {
             key_bits: KeyBits::default(),
             jwks_max_age: TimeDelta::minutes(5),
             permissions: Vec::new(),
+            event_retention: TimeDelta::days(7),
         }
     }
 }
@@ -145,6 +152,8 @@ pub enum ServeError {
     Keys(#[from] KeyError),
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
+    #[error(transparent)]
+    Feed(#[from] Error),
     #[error("reflection can't read the descriptors: {0}")]
     Reflection(#[from] shared::server::ReflectionError),
     #[error("the server failed: {0}")]
@@ -172,6 +181,10 @@ pub async fn serve(
     let keys = Arc::new(keys);
     let verifier = Verifier::new(&*settings.issuer, NAME, clock.clone()).with_legacy_keys(settings.legacy_keys.clone());
     let verifier = Arc::new(verifier);
+    let feed = Feed::new(db.clone(), clock.clone()).revoking_at(Arc::clone(&verifier));
+    // An access token of Django's may live for a day, and is revoked as long.
+    let django = if settings.legacy_keys.is_empty() { TimeDelta::zero() } else { TimeDelta::hours(24) };
+    feed.allow_token_life(settings.access_lifetime.max(django)).await?;
     let mut audience = settings.audience;
     if !audience.iter().any(|service| service == NAME) {
         audience.insert(0, NAME.to_owned());
@@ -183,6 +196,7 @@ pub async fn serve(
         .trusted_proxies(&settings.trusted_proxies)
         .add(token_service::guarded(TokenApi {
             db: db.clone(),
+            feed: feed.clone(),
             clock: clock.clone(),
             passwords: passwords.clone(),
             limits: settings.limits,
@@ -192,26 +206,39 @@ pub async fn serve(
             strict: settings.strict_refresh,
         }))
         .add(identity_service::guarded(IdentityApi { db: db.clone(), catalogue: catalogue.clone() }))
-        .add(session_service::guarded(SessionApi { db: db.clone(), clock: clock.clone() }))
+        .add(session_service::guarded(SessionApi { db: db.clone(), feed: feed.clone(), clock: clock.clone() }))
         .add(user_service::guarded(UserApi {
             db: db.clone(),
+            feed: feed.clone(),
             clock: clock.clone(),
             passwords,
             limits: settings.limits,
             catalogue: catalogue.clone(),
             registration: settings.registration,
         }))
-        .add(group_service::guarded(GroupApi { db: db.clone(), clock: clock.clone(), catalogue: catalogue.clone() }))
-        .add(permission_service::guarded(PermissionApi { db: db.clone(), clock: clock.clone(), catalogue: catalogue.clone() }))
+        .add(group_service::guarded(GroupApi {
+            db: db.clone(),
+            feed: feed.clone(),
+            clock: clock.clone(),
+            catalogue: catalogue.clone(),
+        }))
+        .add(permission_service::guarded(PermissionApi {
+            db: db.clone(),
+            feed: feed.clone(),
+            clock: clock.clone(),
+            catalogue: catalogue.clone(),
+        }))
         .add(client_service::guarded(ClientApi { db: db.clone(), clock: clock.clone(), catalogue }))
         .add(key_service::guarded(KeyApi {
             db: db.clone(),
+            feed: feed.clone(),
             clock: clock.clone(),
             keys: Arc::clone(&keys),
             master: master_key,
             bits: settings.key_bits,
             max_age: settings.jwks_max_age,
-        }));
+        }))
+        .add(event_service::guarded(EventApi { db: db.clone(), clock: clock.clone(), feed: feed.clone() }));
 
     let following = token::follow(Arc::clone(&verifier), KEY_INTERVAL, || {
         let keys = Arc::clone(&keys);
@@ -220,7 +247,7 @@ pub async fn serve(
     let forgetting = async {
         loop {
             tokio::time::sleep(FORGET_INTERVAL).await;
-            if let Err(error) = forget(&db, &clock).await {
+            if let Err(error) = forget(&db, &clock, &feed, settings.event_retention).await {
                 tracing::warn!(error = error::sentence(&error), "what counts no more could not be deleted; it will be");
             }
         }
@@ -229,8 +256,15 @@ pub async fn serve(
         let (db, verifier, keys) = (db.clone(), Arc::clone(&verifier), keys.keys());
         async move { db.is_reachable().await && verifier.has_keys() && keys.are_fresh() }
     };
+    let shutdown = async {
+        shutdown.await;
+        // Whoever watches events goes to another replica at once.
+        feed.close();
+    };
     let outcome = tokio::select! {
         outcome = server.serve(listener, is_ready, shutdown) => outcome,
+        never = feed.poll() => match never {},
+        never = feed.hear() => match never {},
         never = following => match never {},
         never = forgetting => match never {},
     };
@@ -238,13 +272,15 @@ pub async fn serve(
     Ok(outcome?)
 }
 
-/// Deletes what counts no more: attempts, assertions that are too old to be used again, tokens of Django that have expired.
-async fn forget(db: &Db, clock: &Clock) -> Result<(), Error> {
+/// Deletes what counts no more: attempts, assertions that are too old to be used again, tokens of Django that have expired, and the
+/// events that nobody is expected to read any more.
+async fn forget(db: &Db, clock: &Clock, feed: &Feed, retention: TimeDelta) -> Result<(), Error> {
     let mut tx = db.begin().await?;
     attempts::forget(&mut tx, clock).await?;
     clients::forget(&mut tx, clock).await?;
     legacy::forget(&mut tx, clock).await?;
-    tx.commit().await
+    tx.commit().await?;
+    feed.forget(retention).await
 }
 
 /// Makes a client with these permissions and this secret, or gives the client that is there that secret where it has another.
@@ -283,7 +319,7 @@ pub async fn create_superuser(
     let username = usernames::Username::new("username", username, email.as_ref())?;
     let names = users::NewNames { username, email, first_name: String::new(), last_name: String::new() };
     let password_hash = Passwords::new(policy).hash_new("password", password, names.texts()).await?;
-    let mut tx = db.begin().await?;
-    users::create(&mut tx, clock, &users::NewUser { names, password_hash, is_superuser: true }).await?;
-    tx.commit().await
+    let mut change = Feed::new(db.clone(), clock.clone()).begin().await?;
+    users::create(&mut change, clock, &users::NewUser { names, password_hash, is_superuser: true }).await?;
+    change.commit().await
 }

@@ -12,7 +12,7 @@ use shared::{
 };
 use uuid::Uuid;
 
-use crate::legacy;
+use crate::{events::Change, legacy};
 
 /// How long the predecessor of a refresh token is answered again.
 const GRACE: TimeDelta = TimeDelta::seconds(10);
@@ -371,39 +371,52 @@ pub async fn count_replay(tx: &mut Tx, session_id: SessionId) -> Result<()> {
     Ok(())
 }
 
-/// Ends a session. One that has ended keeps its reason.
+/// Ends a session, and tells. One that has ended keeps its reason.
 ///
 /// # Errors
 ///
 /// Those of the database.
-pub async fn end(tx: &mut Tx, session_id: SessionId, reason: Reason) -> Result<()> {
-    let query = tx.query("UPDATE sessions SET status = 'ENDED', reason = $2 WHERE session_id = $1 AND status = 'ACTIVE'");
-    query.bind(session_id).bind(reason.name()).execute().await?;
+pub async fn end(change: &mut Change, session_id: SessionId, reason: Reason) -> Result<()> {
+    let query = change.query(
+        "UPDATE sessions SET status = 'ENDED', reason = $2 WHERE session_id = $1 AND status = 'ACTIVE' RETURNING session_id",
+    );
+    let ended = query.bind(session_id).bind(reason.name()).all().await?;
+    tell(change, ended);
     Ok(())
 }
 
-/// Ends every session of a user but one. What Django has issued to the user opens none any more.
+/// Ends every session of a user but one, and tells. What Django has issued to the user opens none any more.
 ///
 /// # Errors
 ///
 /// Those of the database.
-pub async fn end_others(tx: &mut Tx, user_id: UserId, kept: Option<SessionId>, reason: Reason) -> Result<()> {
-    legacy::sign_out(tx, user_id).await?;
-    let query = tx
-        .query("UPDATE sessions SET status = 'ENDED', reason = $3 WHERE user_id = $1 AND session_id <> $2 AND status = 'ACTIVE'");
-    query.bind(user_id).bind(kept.unwrap_or(Uuid::nil().into())).bind(reason.name()).execute().await?;
+pub async fn end_others(change: &mut Change, user_id: UserId, kept: Option<SessionId>, reason: Reason) -> Result<()> {
+    legacy::sign_out(change, user_id).await?;
+    let query = change.query(
+        "UPDATE sessions SET status = 'ENDED', reason = $3
+         WHERE user_id = $1 AND session_id <> $2 AND status = 'ACTIVE' RETURNING session_id",
+    );
+    let ended = query.bind(user_id).bind(kept.unwrap_or(Uuid::nil().into())).bind(reason.name()).all().await?;
+    tell(change, ended);
     Ok(())
 }
 
-/// Ends every session whose refresh token the key `kid` has signed.
+/// Ends every session whose refresh token the key `kid` has signed, and tells.
 ///
 /// # Errors
 ///
 /// Those of the database.
-pub async fn end_signed_by(tx: &mut Tx, kid: &str) -> Result<()> {
-    let query = tx.query("UPDATE sessions SET status = 'ENDED', reason = $2 WHERE kid = $1 AND status = 'ACTIVE'");
-    query.bind(kid).bind(Reason::KeyWithdrawn.name()).execute().await?;
+pub async fn end_signed_by(change: &mut Change, kid: &str) -> Result<()> {
+    let query = change
+        .query("UPDATE sessions SET status = 'ENDED', reason = $2 WHERE kid = $1 AND status = 'ACTIVE' RETURNING session_id");
+    let ended = query.bind(kid).bind(Reason::KeyWithdrawn.name()).all().await?;
+    tell(change, ended);
     Ok(())
+}
+
+fn tell(change: &mut Change, ended: Vec<(SessionId,)>) {
+    let session_ids: Vec<_> = ended.into_iter().map(|(session_id,)| session_id).collect();
+    change.tell_of_ended(&session_ids);
 }
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ pub enum CliError {
 /// What a person has to be told.
 pub async fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
-        Command::Serve(arguments) => serve(arguments).await,
+        Command::Serve(arguments) => Box::pin(serve(arguments)).await,
         Command::Schema(verb) => Ok(verb.run(&MIGRATIONS).await?),
         Command::Health(arguments) => Ok(health::check(arguments.address).await?),
         Command::Import(command) => Box::pin(import::run(command)).await,
@@ -121,7 +121,7 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
     let address = arguments.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
     let stop = server::stop_signal();
-    let service = Service { db, clock, verifier };
+    let service = Service { db, clock, verifier, events: None };
     tokio::select! {
         served = crate::serve(service, listener, stop) => Ok(served?),
         never = follow_keys => match never {},

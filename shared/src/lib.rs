@@ -13,6 +13,7 @@ pub mod contract;
 pub mod db;
 pub mod django;
 pub mod error;
+pub mod events;
 pub mod guard;
 pub mod health;
 pub mod id;

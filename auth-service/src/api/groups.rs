@@ -8,6 +8,7 @@ use shared::{
 
 use super::timestamp;
 use crate::{
+    events::Feed,
     groups::{self, Group, GroupId},
     permissions::{self, Catalogue, Holder},
     proto::{
@@ -20,6 +21,7 @@ use crate::{
 
 pub(crate) struct GroupApi {
     pub(crate) db: Db,
+    pub(crate) feed: Feed,
     pub(crate) clock: Clock,
     pub(crate) catalogue: Catalogue,
 }
@@ -28,9 +30,9 @@ impl group_service::Handlers for GroupApi {
     async fn create_group(&self, _: Caller, request: CreateGroupRequest) -> Result<proto::Group> {
         let name = request.group.unwrap_or_default().name;
         groups::check_name("group.name", &name)?;
-        let mut tx = self.db.begin().await?;
-        let group = groups::create(&mut tx, &self.clock, &name).await?;
-        tx.commit().await?;
+        let mut change = self.feed.begin().await?;
+        let group = groups::create(&mut change, &self.clock, &name).await?;
+        change.commit().await?;
         Ok(message(group, Vec::new()))
     }
 
@@ -58,30 +60,30 @@ impl group_service::Handlers for GroupApi {
         let mask = Mask::of(request.update_mask.as_ref(), &["name"])?;
         let given = request.group.unwrap_or_default();
         let group_id = GroupId::parse("group.group_id", &given.group_id)?;
-        let mut tx = self.db.begin().await?;
-        let mut group = groups::lock(&mut tx, group_id).await?.ok_or_else(|| Error::not_found("group.group_id"))?;
+        let mut change = self.feed.begin().await?;
+        let mut group = groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group.group_id"))?;
         check_etag("group.etag", &given.etag, group.version)?;
         if mask.writes("name", !given.name.is_empty()) && group.name != given.name {
             groups::check_name("group.name", &given.name)?;
-            group = groups::rename(&mut tx, &self.clock, group, &given.name).await?;
+            group = groups::rename(&mut change, &self.clock, group, &given.name).await?;
             // Tokens name the groups of their users.
-            users::rights_of_members_changed(&mut tx, group_id).await?;
+            users::rights_of_members_changed(&mut change, group_id).await?;
         }
-        let permissions = permissions::given(&mut tx, Holder::Group(group_id)).await?;
-        tx.commit().await?;
+        let permissions = permissions::given(&mut *change, Holder::Group(group_id)).await?;
+        change.commit().await?;
         Ok(message(group, permissions))
     }
 
     async fn delete_group(&self, caller: Caller, request: DeleteGroupRequest) -> Result<()> {
         let group_id = GroupId::parse("group_id", &request.group_id)?;
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
-        let mut tx = self.db.begin().await?;
-        let group = groups::lock(&mut tx, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
-        rank.check_holds(&permissions::given(&mut tx, Holder::Group(group_id)).await?)?;
+        let mut change = self.feed.begin().await?;
+        let group = groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
+        rank.check_holds(&permissions::given(&mut *change, Holder::Group(group_id)).await?)?;
         check_etag("etag", &request.etag, group.version)?;
-        users::rights_of_members_changed(&mut tx, group_id).await?;
-        groups::delete(&mut tx, group_id).await?;
-        tx.commit().await
+        users::rights_of_members_changed(&mut change, group_id).await?;
+        groups::delete(&mut change, group_id).await?;
+        change.commit().await
     }
 
     async fn add_member(&self, caller: Caller, request: AddMemberRequest) -> Result<()> {
@@ -109,20 +111,20 @@ impl GroupApi {
     async fn set_member(&self, caller: &Caller, group_id: &str, user_id: &str, is_member: bool) -> Result<()> {
         let (group_id, user_id) = (GroupId::parse("group_id", group_id)?, UserId::parse("user_id", user_id)?);
         let rank = Rank::of(&self.db, caller, &self.catalogue).await?;
-        let mut tx = self.db.begin().await?;
-        groups::lock(&mut tx, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
-        let user = users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        let mut change = self.feed.begin().await?;
+        groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
+        let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         rank.check_superuser(&user)?;
-        rank.check_holds(&permissions::given(&mut tx, Holder::Group(group_id)).await?)?;
+        rank.check_holds(&permissions::given(&mut *change, Holder::Group(group_id)).await?)?;
         let changed = if is_member {
-            groups::add_member(&mut tx, group_id, user_id).await?
+            groups::add_member(&mut change, group_id, user_id).await?
         } else {
-            groups::remove_member(&mut tx, group_id, user_id).await?
+            groups::remove_member(&mut change, group_id, user_id).await?
         };
         if changed {
-            users::rights_changed(&mut tx, user_id).await?;
+            users::rights_changed(&mut change, user_id).await?;
         }
-        tx.commit().await
+        change.commit().await
     }
 }
 

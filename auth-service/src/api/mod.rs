@@ -1,6 +1,7 @@
 //! One file a proto service: its handlers, and the messages that rows become.
 
 mod clients;
+mod events;
 mod groups;
 mod identity;
 mod keys;
@@ -15,6 +16,7 @@ use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
 
 pub(crate) use clients::ClientApi;
+pub(crate) use events::EventApi;
 pub(crate) use groups::GroupApi;
 pub(crate) use identity::IdentityApi;
 pub(crate) use keys::KeyApi;

@@ -3,6 +3,7 @@
 use shared::{Caller, Clock, Db, Error, Result, UserId, page::Page};
 
 use crate::{
+    events::Feed,
     groups::{self, GroupId},
     permissions::{self, Catalogue, Holder},
     proto::{
@@ -15,6 +16,7 @@ use crate::{
 
 pub(crate) struct PermissionApi {
     pub(crate) db: Db,
+    pub(crate) feed: Feed,
     pub(crate) clock: Clock,
     pub(crate) catalogue: Catalogue,
 }
@@ -76,30 +78,30 @@ impl PermissionApi {
     async fn set(&self, caller: &Caller, holder: Holder, permission: &String, is_given: bool) -> Result<()> {
         let rank = Rank::of(&self.db, caller, &self.catalogue).await?;
         rank.check_holds([permission])?;
-        let mut tx = self.db.begin().await?;
+        let mut change = self.feed.begin().await?;
         match holder {
             Holder::User(user_id) => {
-                let user = users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+                let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
                 rank.check_superuser(&user)?;
             }
             Holder::Group(group_id) => {
-                groups::lock(&mut tx, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
+                groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
             }
         }
         let changed = if is_given {
-            permissions::give(&mut tx, holder, permission).await?
+            permissions::give(&mut change, holder, permission).await?
         } else {
-            permissions::take(&mut tx, holder, permission).await?
+            permissions::take(&mut change, holder, permission).await?
         };
         match holder {
             _ if !changed => {}
-            Holder::User(user_id) => users::rights_changed(&mut tx, user_id).await?,
+            Holder::User(user_id) => users::rights_changed(&mut change, user_id).await?,
             Holder::Group(group_id) => {
-                groups::touch(&mut tx, &self.clock, group_id).await?;
-                users::rights_of_members_changed(&mut tx, group_id).await?;
+                groups::touch(&mut change, &self.clock, group_id).await?;
+                users::rights_of_members_changed(&mut change, group_id).await?;
             }
         }
-        tx.commit().await
+        change.commit().await
     }
 }
 

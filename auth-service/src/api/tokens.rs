@@ -8,6 +8,7 @@ use super::users::user_message;
 use crate::{
     attempts::{self, Limits, Subject},
     clients::{self, Assertion, Client, Secret},
+    events::Feed,
     legacy::{self, Trade},
     passwords::{Checked, Passwords},
     permissions::{self, Catalogue, Rights},
@@ -25,6 +26,7 @@ const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
 
 pub(crate) struct TokenApi {
     pub(crate) db: Db,
+    pub(crate) feed: Feed,
     pub(crate) clock: Clock,
     pub(crate) passwords: Passwords,
     pub(crate) limits: Limits,
@@ -81,20 +83,20 @@ impl token_service::Handlers for TokenApi {
         let token = self.tokens.read_refresh_token(&request.refresh_token)?;
 
         let kid = self.tokens.kid()?;
-        let mut tx = self.db.begin().await?;
+        let mut change = self.feed.begin().await?;
         let (user, session, generation) = match token {
             RefreshToken::Ours(claims) => {
-                let session = sessions::lock(&mut tx, claims.sid).await?;
+                let session = sessions::lock(&mut change, claims.sid).await?;
                 let session = session.filter(|session| session.client_id == claims.client_id).ok_or_else(refused)?;
-                let user = users::find(&mut tx, session.user_id).await?.ok_or_else(refused)?;
+                let user = users::find(&mut *change, session.user_id).await?.ok_or_else(refused)?;
                 (user, session, claims.generation)
             }
             RefreshToken::Legacy(token) => {
                 let place = (&origin, self.lifetime);
-                match legacy::trade(&mut tx, &self.clock, &token, request_id, &kid, place).await? {
+                match legacy::trade(&mut change, &self.clock, &token, request_id, &kid, place).await? {
                     Trade::Opened(user, session) => {
-                        let rights = permissions::of_user(&mut tx, &self.catalogue, &user).await?;
-                        tx.commit().await?;
+                        let rights = permissions::of_user(&mut *change, &self.catalogue, &user).await?;
+                        change.commit().await?;
                         return self.answer(&user, &rights, &session, session.rotated_at).await;
                     }
                     Trade::Spent(user, session) => (user, session, sessions::FOREIGN),
@@ -103,23 +105,23 @@ impl token_service::Handlers for TokenApi {
             }
         };
         let presented = Presented::new(generation, request_id);
-        let now = tx.now(&self.clock).await?;
+        let now = change.now(&self.clock).await?;
         let verdict = sessions::judge(&session, user.is_active, presented, now, self.strict);
         let answered = match verdict {
-            Verdict::Rotate => Ok(sessions::rotate(&mut tx, &session, presented, &kid, now, self.lifetime).await?),
+            Verdict::Rotate => Ok(sessions::rotate(&mut change, &session, presented, &kid, now, self.lifetime).await?),
             Verdict::Replay => {
-                sessions::count_replay(&mut tx, session.session_id).await?;
+                sessions::count_replay(&mut change, session.session_id).await?;
                 Ok(session)
             }
             Verdict::TooManyReplays => Err(Error::Overloaded { retry_after: RETRY_AFTER }),
             Verdict::LateDuplicate | Verdict::Ended => Err(refused()),
             Verdict::Ends(reason) => {
-                sessions::end(&mut tx, session.session_id, reason).await?;
+                sessions::end(&mut change, session.session_id, reason).await?;
                 Err(refused())
             }
             Verdict::Reuse => {
                 tracing::warn!(session_id = %session.session_id, user_id = %user.user_id, "a spent refresh token was used again");
-                sessions::end(&mut tx, session.session_id, sessions::Reason::Reuse).await?;
+                sessions::end(&mut change, session.session_id, sessions::Reason::Reuse).await?;
                 Err(refused())
             }
             Verdict::Restored => {
@@ -127,21 +129,21 @@ impl token_service::Handlers for TokenApi {
                 Err(refused())
             }
         };
-        let rights = permissions::of_user(&mut tx, &self.catalogue, &user).await?;
+        let rights = permissions::of_user(&mut *change, &self.catalogue, &user).await?;
         // A refusal that the database has to remember is committed like any other outcome.
-        tx.commit().await?;
+        change.commit().await?;
 
         self.answer(&user, &rights, &answered?, now).await
     }
 
     async fn logout(&self, _: Origin, request: LogoutRequest) -> Result<()> {
         let token = self.tokens.read_refresh_token(&request.refresh_token)?;
-        let mut tx = self.db.begin().await?;
+        let mut change = self.feed.begin().await?;
         match token {
-            RefreshToken::Ours(claims) => sessions::end(&mut tx, claims.sid, sessions::Reason::Logout).await?,
-            RefreshToken::Legacy(token) => legacy::logout(&mut tx, &token).await?,
+            RefreshToken::Ours(claims) => sessions::end(&mut change, claims.sid, sessions::Reason::Logout).await?,
+            RefreshToken::Legacy(token) => legacy::logout(&mut change, &token).await?,
         }
-        tx.commit().await
+        change.commit().await
     }
 
     async fn issue_service_token(&self, origin: Origin, request: IssueServiceTokenRequest) -> Result<IssueServiceTokenResponse> {

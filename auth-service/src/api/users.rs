@@ -11,6 +11,7 @@ use shared::{
 use super::timestamp;
 use crate::{
     attempts::{self, Limits, Subject},
+    events::Feed,
     passwords::{Checked, Passwords},
     permissions::Catalogue,
     proto::{
@@ -26,6 +27,7 @@ use crate::{
 
 pub(crate) struct UserApi {
     pub(crate) db: Db,
+    pub(crate) feed: Feed,
     pub(crate) clock: Clock,
     pub(crate) passwords: Passwords,
     pub(crate) limits: Limits,
@@ -84,9 +86,9 @@ impl user_service::Handlers for UserApi {
         let given = request.user.unwrap_or_default();
         let user_id = UserId::parse("user.user_id", &given.user_id)?;
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
-        let mut tx = self.db.begin().await?;
-        let user = users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user.user_id"))?;
-        rank.check_outranks(&mut tx, &user).await?;
+        let mut change = self.feed.begin().await?;
+        let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user.user_id"))?;
+        rank.check_outranks(&mut *change, &user).await?;
         check_etag("user.etag", &given.etag, user.version)?;
 
         let pick = |path, given: String, old: &str| if mask.writes(path, !given.is_empty()) { given } else { old.to_owned() };
@@ -95,41 +97,42 @@ impl user_service::Handlers for UserApi {
         let first_name = pick("first_name", given.first_name, &user.first_name);
         let last_name = pick("last_name", given.last_name, &user.last_name);
         let new = NewNames { username, email, first_name, last_name };
-        let user = users::update(&mut tx, &self.clock, &user, &new).await?;
-        tx.commit().await?;
+        let user = users::update(&mut change, &self.clock, &user, &new).await?;
+        change.commit().await?;
         Ok(user_message(user))
     }
 
     async fn delete_user(&self, caller: Caller, request: DeleteUserRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
-        let mut tx = self.db.begin().await?;
-        let user = users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        rank.check_outranks(&mut tx, &user).await?;
-        users::delete(&mut tx, &self.clock, user_id).await?;
-        tx.commit().await
+        let mut change = self.feed.begin().await?;
+        let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        rank.check_outranks(&mut *change, &user).await?;
+        check_etag("etag", &request.etag, user.version)?;
+        users::delete(&mut change, &self.clock, &user).await?;
+        change.commit().await
     }
 
     async fn activate_user(&self, caller: Caller, request: ActivateUserRequest) -> Result<proto::User> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
-        let mut tx = self.db.begin().await?;
-        let user = users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        rank.check_outranks(&mut tx, &user).await?;
-        let user = users::set_active(&mut tx, &self.clock, user, true).await?;
-        tx.commit().await?;
+        let mut change = self.feed.begin().await?;
+        let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        rank.check_outranks(&mut *change, &user).await?;
+        let user = users::set_active(&mut change, &self.clock, user, true).await?;
+        change.commit().await?;
         Ok(user_message(user))
     }
 
     async fn deactivate_user(&self, caller: Caller, request: DeactivateUserRequest) -> Result<proto::User> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
-        let mut tx = self.db.begin().await?;
-        let user = users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        rank.check_outranks(&mut tx, &user).await?;
-        let user = users::set_active(&mut tx, &self.clock, user, false).await?;
-        sessions::end_others(&mut tx, user_id, None, sessions::Reason::UserInactive).await?;
-        tx.commit().await?;
+        let mut change = self.feed.begin().await?;
+        let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        rank.check_outranks(&mut *change, &user).await?;
+        let user = users::set_active(&mut change, &self.clock, user, false).await?;
+        sessions::end_others(&mut change, user_id, None, sessions::Reason::UserInactive).await?;
+        change.commit().await?;
         Ok(user_message(user))
     }
 
@@ -139,11 +142,11 @@ impl user_service::Handlers for UserApi {
         Rank::of(&self.db, &caller, &self.catalogue).await?.check_outranks(&self.db, &user).await?;
         let names = vec![user.username, user.email.unwrap_or_default(), user.first_name, user.last_name];
         let password_hash = self.passwords.hash_new("new_password", &request.new_password, names).await?;
-        let mut tx = self.db.begin().await?;
-        users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        users::set_password(&mut tx, &self.clock, user_id, &password_hash).await?;
-        sessions::end_others(&mut tx, user_id, None, sessions::Reason::PasswordChanged).await?;
-        tx.commit().await
+        let mut change = self.feed.begin().await?;
+        users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        users::set_password(&mut change, &self.clock, user_id, &password_hash).await?;
+        sessions::end_others(&mut change, user_id, None, sessions::Reason::PasswordChanged).await?;
+        change.commit().await
     }
 
     async fn change_password(&self, caller: Caller, request: ChangePasswordRequest) -> Result<()> {
@@ -159,22 +162,22 @@ impl user_service::Handlers for UserApi {
         }
         let names = vec![user.username, user.email.unwrap_or_default(), user.first_name, user.last_name];
         let password_hash = self.passwords.hash_new("new_password", &request.new_password, names).await?;
-        let mut tx = self.db.begin().await?;
+        let mut change = self.feed.begin().await?;
         // Somebody may have changed it while the old one was being checked.
         let unchanged = |now: &User| now.password_hash == user.password_hash;
-        users::lock(&mut tx, user_id).await?.filter(unchanged).ok_or_else(wrong)?;
-        users::set_password(&mut tx, &self.clock, user_id, &password_hash).await?;
-        attempts::take_back(&mut tx, &attempt).await?;
-        sessions::end_others(&mut tx, user_id, caller.session_id(), sessions::Reason::PasswordChanged).await?;
-        tx.commit().await
+        users::lock(&mut change, user_id).await?.filter(unchanged).ok_or_else(wrong)?;
+        users::set_password(&mut change, &self.clock, user_id, &password_hash).await?;
+        attempts::take_back(&mut change, &attempt).await?;
+        sessions::end_others(&mut change, user_id, caller.session_id(), sessions::Reason::PasswordChanged).await?;
+        change.commit().await
     }
 }
 
 impl UserApi {
     async fn create(&self, new: NewUser) -> Result<proto::User> {
-        let mut tx = self.db.begin().await?;
-        let user = users::create(&mut tx, &self.clock, &new).await?;
-        tx.commit().await?;
+        let mut change = self.feed.begin().await?;
+        let user = users::create(&mut change, &self.clock, &new).await?;
+        change.commit().await?;
         Ok(user_message(user))
     }
 }

@@ -11,6 +11,7 @@ use tokio_stream::StreamExt;
 
 use super::{Import, PermissionSection};
 use crate::{
+    events::Change,
     groups::{self, GroupId},
     legacy,
     permissions::{self, Holder},
@@ -81,7 +82,7 @@ impl Import<'_> {
                     _ if is_skipped => skipped("the group was skipped"),
                     None => skipped("there is no such permission"),
                     Some(_) if !django::is_first(tx, row_id).await? => Outcome::There,
-                    Some(_) if !is_new && groups::find(&mut *tx, group_id).await?.is_none() => {
+                    Some(_) if !is_new && groups::find(&mut **tx, group_id).await?.is_none() => {
                         django::forget(tx, row_id).await?;
                         skipped("the group was deleted here")
                     }
@@ -133,7 +134,7 @@ impl Groups {
     /// Gives a user what the user holds of groups and permissions, in the transaction that the user comes with.
     pub(super) async fn join(
         &mut self,
-        tx: &mut Tx,
+        tx: &mut Change,
         report: &mut Report,
         origin: &str,
         (key, user_id): (&str, UserId),
@@ -147,7 +148,7 @@ impl Groups {
                 _ if came == Came::Not => skipped("the user was skipped"),
                 None => skipped("the group was skipped, or there is none"),
                 Some(_) if !django::is_first(tx, row_id).await? => Outcome::There,
-                Some(group_id) if !is_here(tx, user_id, came).await? || groups::find(&mut *tx, *group_id).await?.is_none() => {
+                Some(group_id) if !is_here(tx, user_id, came).await? || groups::find(&mut **tx, *group_id).await?.is_none() => {
                     django::forget(tx, row_id).await?;
                     skipped("the user, or the group, was deleted here")
                 }

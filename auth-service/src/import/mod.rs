@@ -9,13 +9,17 @@ mod users;
 use clap::{Args, Subcommand};
 use serde::{Deserialize, de::IgnoredAny};
 use shared::{
-    Clock,
+    Clock, Result,
     config::DatabaseArgs,
-    django::{Arrivals, ImportArgs, ImportError, JoinSection, Report, Source},
+    django::{Arrivals, Destination, ImportArgs, ImportError, JoinSection, Report, Source},
     django_section, migrations,
 };
 
-use crate::{MIGRATIONS, PROBES, cli::CliError};
+use crate::{
+    MIGRATIONS, PROBES,
+    cli::CliError,
+    events::{Change, Feed},
+};
 
 /// From where something comes.
 #[derive(Debug, Subcommand)]
@@ -83,13 +87,25 @@ django_section!(OutstandingSection {
 
 django_section!(BlacklistedSection { table: "token_blacklist_blacklistedtoken", key: "id", token: "token_id" });
 
+impl Destination for Feed {
+    type Tx = Change;
+
+    async fn begin(&self) -> Result<Change> {
+        Feed::begin(self).await
+    }
+
+    async fn commit(change: Change) -> Result<()> {
+        change.commit().await
+    }
+}
+
 /// One import that is under way.
 struct Import<'a> {
     source: Source,
     mapping: Mapping,
     origin: &'a str,
     clock: Clock,
-    arrivals: Arrivals,
+    arrivals: Arrivals<Feed>,
     report: Report,
 }
 
@@ -102,7 +118,7 @@ pub(crate) async fn run(command: Command) -> Result<(), CliError> {
         mapping: import.mapping()?,
         origin: &import.origin,
         clock: Clock::system(),
-        arrivals: Arrivals::begin(db.clone(), import.dry_run),
+        arrivals: Arrivals::begin(Feed::new(db.clone(), Clock::system()), import.dry_run),
         report: Report::default(),
     };
     under_way.run().await?;

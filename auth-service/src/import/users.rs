@@ -3,7 +3,7 @@
 //! A user whose e-mail address or hash can't be taken comes over without it, and the report says so.
 
 use shared::{
-    Error, Tx, UserId,
+    Error, UserId,
     django::{self, ImportError, Outcome, Row, Table},
     validate,
 };
@@ -14,15 +14,13 @@ use super::{
     groups::{Came, Groups},
 };
 use crate::{
+    events::Change,
     legacy,
     passwords::django as hashes,
     proto,
     usernames::{Email, Username},
     users::{self, NewNames, NewRow},
 };
-
-/// What stands where no password is right.
-const NO_PASSWORD: &str = "!";
 
 /// A user who comes over, and what does not come with the user.
 struct Found {
@@ -110,9 +108,9 @@ fn read(section: &UserSection, row: &Row) -> Result<Found, String> {
     };
     let hash = text(&section.password)?;
     let (hash, password) = match hashes::check(&hash) {
-        Ok(()) if hash.is_empty() => (NO_PASSWORD.to_owned(), None),
+        Ok(()) if hash.is_empty() => (users::NO_PASSWORD.to_owned(), None),
         Ok(()) => (hash, None),
-        Err(refusal) => (NO_PASSWORD.to_owned(), Some(Outcome::Skipped(refusal.to_string()))),
+        Err(refusal) => (users::NO_PASSWORD.to_owned(), Some(Outcome::Skipped(refusal.to_string()))),
     };
     let username = Username::new("username", &username, email.as_ref()).map_err(|error| reason(&error))?;
     let names = NewNames { username, email, first_name, last_name };
@@ -121,7 +119,7 @@ fn read(section: &UserSection, row: &Row) -> Result<Found, String> {
 
 /// Writes a user, or says why there can be none. Without the e-mail address, where that is somebody else's.
 async fn insert(
-    tx: &mut Tx,
+    change: &mut Change,
     now: chrono::DateTime<chrono::Utc>,
     user_id: UserId,
     section: &UserSection,
@@ -140,10 +138,10 @@ async fn insert(
     loop {
         let Found { names, hash, .. } = &*found;
         let new = NewRow { user_id, names, password_hash: hash, is_active, is_superuser, create_time, last_login_time };
-        if users::insert(tx, now, &new).await?.is_some() {
+        if users::insert(change, now, &new).await?.is_some() {
             return Ok(Ok(()));
         }
-        if users::find_by_key(&mut *tx, &found.names.username.key).await?.is_some() {
+        if users::find_by_key(&mut **change, &found.names.username.key).await?.is_some() {
             return Ok(Err("the username is taken, in this or in another spelling (RFC 8265)".to_owned()));
         }
         if found.names.email.take().is_none() {

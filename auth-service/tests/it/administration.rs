@@ -67,7 +67,10 @@ async fn clerk(app: &App) -> Users {
 }
 
 async fn delete(users: &mut Users, user_id: &str) -> Result<(), Status> {
-    users.delete_user(DeleteUserRequest { user_id: user_id.to_owned() }).await.map(tonic::Response::into_inner)
+    users
+        .delete_user(DeleteUserRequest { user_id: user_id.to_owned(), etag: String::new() })
+        .await
+        .map(tonic::Response::into_inner)
 }
 
 on_both_engines! {
@@ -103,6 +106,9 @@ on_both_engines! {
         let (alice, root) = (app.user("alice").await, app.superuser("root").await);
         let user_id = alice.user.user_id.clone();
         root.grant("auth.view_user", &user_id).await.expect("a grant");
+        let request = DeleteUserRequest { user_id: user_id.clone(), etag: alice.user.etag.clone() };
+        let stale = root.users().delete_user(request).await;
+        assert_refused(stale, Code::Aborted, "ETAG_STALE", &[("etag", "ETAG_CURRENT")]);
         delete(&mut root.users(), &user_id).await.expect("a deletion");
         assert_ended(&app, &alice).await;
         assert_signs_in(&app, "alice", PASSWORD, false).await;

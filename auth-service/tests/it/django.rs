@@ -67,6 +67,12 @@ async fn empty(engine: Engine) -> Fresh {
     database
 }
 
+/// How many events of a kind there are for others.
+async fn told(database: &Fresh, kind: &str) -> u64 {
+    let db = database.0.open();
+    db.query("SELECT COUNT(*) FROM outbox WHERE kind = $1").bind(kind).one::<(i64,)>().await.expect("a count").0.unsigned_abs()
+}
+
 async fn hashes(database: &Fresh) -> BTreeMap<String, String> {
     let rows: Vec<(String, String)> =
         database.0.open().query("SELECT username, password_hash FROM users").all().await.expect("the users");
@@ -143,6 +149,8 @@ on_both_engines! {
             let strict = import(&database, &from, &["--strict"]);
             assert_fails(&strict, "row(s) were skipped: see above");
 
+            assert_eq!(told(&database, "USER_CREATED").await, lines["users"].imported);
+            assert_eq!(told(&database, "USER_DEACTIVATED").await, 1, "heidi");
             everybody_signs_in(&project, database).await;
         }
     }
@@ -251,6 +259,7 @@ on_both_engines! {
         let expected = Line { read: USERS.into(), imported: u64::from(USERS) - before, there: before, skipped: 0 };
         assert_eq!((lines["users"], lines["users.email"], count().await), (expected, expected, USERS.into()));
         assert!(before > 0);
+        assert_eq!(told(&database, "USER_CREATED").await, u64::from(USERS));
     }
 
     async fn what_was_deleted_here_does_not_come_back(target: Target) {

@@ -6,8 +6,8 @@ use auth_service::{
     DESCRIPTORS,
     keys::{KeyBits, KeyRing, MasterKey},
     proto::{
-        client_service, group_service, identity_service, key_service, permission_service, session_service, token_service,
-        user_service,
+        client_service, event_service, group_service, identity_service, key_service, permission_service, session_service,
+        token_service, user_service,
     },
 };
 use chrono::TimeDelta;
@@ -37,6 +37,7 @@ on_both_engines! {
             permission_service::METHODS,
             client_service::METHODS,
             key_service::METHODS,
+            event_service::METHODS,
         ]
         .concat();
         assert_eq!(walked, served.iter().map(|method| method.path.to_owned()).collect::<BTreeSet<_>>());

@@ -8,6 +8,7 @@ mod clients_command;
 mod crash;
 mod django;
 mod django_tokens;
+mod events;
 mod groups;
 mod guards;
 mod guessing;

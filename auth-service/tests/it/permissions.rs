@@ -84,7 +84,8 @@ on_both_engines! {
             root.grant("auth.view_user", user_id).await.expect("a grant");
         }
         assert_eq!(says_next(&app, &alice).await, ("auth.view_user".to_owned(), vec![], 2));
-        assert_refused(list(&alice).await, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
+        // A token that says what its user might do before is none.
+        assert_refused(list(&alice).await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
         let alice = app.again(&alice).await;
         list(&alice).await.expect("users");
 
@@ -140,14 +141,18 @@ on_both_engines! {
         }
         let empty = root.make_group("Nothing").await;
         clerk.add_member(&empty, clerk_id).await.expect("a member of a group that may do nothing");
+        let clerk = app.again(&clerk).await;
         assert_refused(clerk.add_member(&empty, root_id).await, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
         assert_eq!(says_next(&app, &bob).await.0, "auth.change_key");
         clerk.delete_group(&empty).await.expect("a deletion");
+        let clerk = app.again(&clerk).await;
         clerk.grant("auth.change_group", clerk_id).await.expect("nothing new");
 
-        // A token outlives what it says: what it gives is asked of the database.
         root.revoke("auth.change_group", clerk_id).await.expect("a revocation");
-        assert_refused(clerk.grant("auth.change_group", bob_id).await, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
+        let refused = clerk.grant("auth.change_group", bob_id).await;
+        assert_refused(refused, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+        let refused = app.again(&clerk).await.grant("auth.change_group", bob_id).await;
+        assert_refused(refused, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
     }
 
     async fn what_no_service_asks_for_can_t_be_given(app: App) {

@@ -5,13 +5,14 @@ mod export;
 mod friends;
 mod notes;
 mod profiles;
+mod sync;
 
 use shared::{
     Caller, Error, Result, UserId,
     error::{Reason, Violation},
 };
 
-pub(crate) use self::{friends::FriendApi, notes::NoteApi, profiles::ProfileApi};
+pub(crate) use self::{friends::FriendApi, notes::NoteApi, profiles::ProfileApi, sync::SyncApi};
 
 /// Who reads: nobody in particular where the caller is a service.
 fn reader(caller: &Caller) -> Option<UserId> {

@@ -156,7 +156,7 @@ pub(super) fn message(profile: Profile) -> proto::Profile {
         bio: profile.bio,
         birth_date: profile.birth_date.map(date),
         website: profile.website,
-        is_active: profile.is_active,
+        is_active: profile.is_active && profile.user_is_active,
         favorite_note: profile.favorite_user_id.zip(profile.favorite_note_id).map(reference),
         create_time: Some(SystemTime::from(profile.create_time).into()),
         update_time: Some(SystemTime::from(profile.update_time).into()),

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use shared::{
-    Result, Tx, UserId,
+    Error, Result, Tx, UserId,
     db::Executor,
     django::{self, ImportError, Outcome, Row, Table},
     validate,
@@ -11,7 +11,11 @@ use tokio_stream::StreamExt;
 use uuid::Uuid;
 
 use super::{Import, ProfileSection, User, skipped};
-use crate::{favorites, friends, profiles, proto};
+use crate::{
+    favorites, friends,
+    profiles::{self, Known},
+    proto,
+};
 
 /// What comes over of a profile, and what became of each part that can be left out.
 #[derive(Default)]
@@ -45,14 +49,11 @@ impl Import<'_> {
                 (None, found) => (skipped("its user was skipped, or there is none"), left_out(found)),
                 (Some(_), Err(reason)) => (Outcome::Skipped(reason), Vec::new()),
                 (Some(owner), Ok(found)) => {
-                    let outcome = if !django::is_first(tx, row_id).await? {
-                        Outcome::There
-                    } else if insert(tx, owner, &found, now).await? {
-                        Outcome::Imported
-                    } else {
+                    let outcome =
+                        if django::is_first(tx, row_id).await? { insert(tx, owner, &found, now).await? } else { Outcome::There };
+                    if matches!(outcome, Outcome::Skipped(_)) {
                         django::forget(tx, row_id).await?;
-                        skipped("the profile has been changed here")
-                    };
+                    }
                     let parts = match outcome {
                         Outcome::Imported => found.parts,
                         Outcome::There => found.parts.into_iter().map(|(part, _)| (part, Outcome::There)).collect(),
@@ -188,17 +189,25 @@ fn rules(profile: proto::Profile) -> Option<String> {
     validate::check(&request).err().map(|error| error.to_string().replace("profile.", ""))
 }
 
-/// Writes the profile of a user. One that the user's first call has made, and that nobody has changed since, is written over;
-/// false where it has been changed.
-async fn insert(tx: &mut Tx, user: &User, found: &Found, now: DateTime<Utc>) -> sqlx::Result<bool> {
+/// Writes the profile of a user. One that is there, and that nobody has changed since it was made, is written over.
+async fn insert(tx: &mut Tx, user: &User, found: &Found, now: DateTime<Utc>) -> Result<Outcome> {
+    let query = tx.query("SELECT user_id FROM tombstones WHERE user_id = $1").bind(user.id);
+    if query.optional::<(UserId,)>().await?.is_some() {
+        return Ok(skipped("the user was deleted here"));
+    }
     let joined = user.joined.unwrap_or(now);
-    profiles::welcome(tx, user.id, &user.username, 1, joined).await?;
+    // An event tells the rest.
+    let known = Known { user_id: user.id, username: &user.username, version: 1, is_active: true, generation: 0 };
+    if !profiles::welcome(tx, &known, joined).await? {
+        return Err(Error::internal("a user was deleted at this moment; the next run goes on"));
+    }
     let query = tx.query(
         "UPDATE profiles SET bio = $2, birth_date = $3, website = $4, is_active = $5, create_time = $6, update_time = $7
          WHERE user_id = $1 AND version = 1",
     );
     let query = query.bind(user.id).bind(&found.bio).bind(found.birth_date).bind(&found.website);
-    Ok(query.bind(found.is_active).bind(joined).bind(now).execute().await? > 0)
+    let written = query.bind(found.is_active).bind(joined).bind(now).execute().await?;
+    Ok(if written > 0 { Outcome::Imported } else { skipped("the profile has been changed here") })
 }
 
 async fn have_profiles<const N: usize>(tx: &mut Tx, user_ids: [UserId; N]) -> sqlx::Result<bool> {

@@ -24,7 +24,7 @@ use crate::app::{AUDIENCE, ISSUER, assert_refused};
 
 fn service(db: Db) -> Service {
     let clock = Clock::system();
-    Service { db, clock: clock.clone(), verifier: Arc::new(Verifier::new(ISSUER, AUDIENCE, clock)) }
+    Service { db, clock: clock.clone(), verifier: Arc::new(Verifier::new(ISSUER, AUDIENCE, clock)), events: None }
 }
 
 async fn start(db: Db) -> Result<(), ServeError> {
@@ -114,7 +114,8 @@ shared::on_both_engines! {
 
     async fn the_migrations_can_be_undone(database: Database) {
         let db = database.0.open();
-        for migration in MIGRATIONS.iter().filter(|migration| migration.migration_type.is_down_migration()) {
+        let down = MIGRATIONS.iter().filter(|migration| migration.migration_type.is_down_migration());
+        for migration in down.collect::<Vec<_>>().into_iter().rev() {
             for statement in migration.sql.as_str().split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
                 execute(&db, String::leak(statement.to_owned())).await;
             }

@@ -38,6 +38,7 @@ fn a_rule_that_says_nothing_or_two_things_does_not_build() {
         ("{public: true, owner: \"user_id\"}", "contradicts itself"),
         ("{authenticated: true, permission: \"a.b\"}", "contradicts itself"),
         ("{public: true, actors: [ACTOR_USER]}", "is public and names actors"),
+        ("{public: true, revocation: REVOCATION_STRICT}", "is public and asks for revocations"),
         ("{authenticated: true, actors: [ACTOR_UNSPECIFIED]}", "names an actor that is none"),
         ("{permission: \"change_note\"}", "not of the form `app.codename`"),
         ("{owner: \"nobody\"}", "the owner \"nobody\" is not the path of a string field of test.v1.TryRequest"),
@@ -68,11 +69,11 @@ fn a_validation_rule_that_is_not_understood_does_not_build() {
 
 #[test]
 fn what_is_declared_is_generated() {
-    let rule = "option (access.v1.rule) = {permission: \"test.try_it\", owner: \"user_id\", actors: [ACTOR_SERVICE]};";
+    let rule = "option (access.v1.rule) = {permission: \"test.try_it\", owner: \"user_id\", actors: [ACTOR_SERVICE], revocation: REVOCATION_STRICT};";
     let code = compile(rule, "string user_id = 1 [(buf.validate.field).string.uuid = true];").expect("the generated code");
     assert!(
         code.contains(
-            r#"rule: Rule { who: Who::OwnerOrPermissionHolder("test.try_it"), actors: &[::shared::contract::Actor::Service] }"#
+            r#"rule: Rule { who: Who::OwnerOrPermissionHolder("test.try_it"), actors: &[::shared::contract::Actor::Service], revocation: Revocation::Strict }"#
         ),
         "{code}"
     );

@@ -4,6 +4,7 @@ mod follow;
 mod jose;
 mod keys;
 mod legacy;
+mod revocations;
 mod service;
 
 use std::{
@@ -16,14 +17,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 use quick_cache::{Weighter, sync::Cache};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 pub use follow::{AuthUrlError, auth_channel, follow, follow_auth_service};
 pub use jose::{ACCESS_TOKEN_TYPE, open};
 pub use keys::{KeyRefusal, KeySet};
 pub use legacy::{LegacyArgs, LegacyKeyError, LegacyKeys, LegacyKind, LegacyToken};
+pub use revocations::Revocation;
 pub use service::{ClientCredentials, ServiceToken};
 
+use self::revocations::Revocations;
 use crate::{Clock, SessionId, contract::Actor};
 
 /// How far the clocks of two machines may be apart.
@@ -38,6 +41,9 @@ const CACHE_BYTES: u64 = 16 << 20;
 const UNKNOWN_KEY_INTERVAL: TimeDelta = TimeDelta::seconds(30);
 /// How long a token with an unknown key id waits for the answer.
 const UNKNOWN_KEY_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How old the news of revocations may be for the methods that ask for them.
+const STALENESS_BOUND: Duration = Duration::from_secs(15);
 
 /// The claims of an access token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +136,8 @@ pub enum Refusal {
     Expired,
     #[error("a subject, token id or client id that is empty, too long or not plain text")]
     Identity,
+    #[error("revoked")]
+    Revoked,
 }
 
 /// Verifies access tokens with the keys that it holds. It answers whether or not the auth service can be reached.
@@ -141,6 +149,10 @@ pub struct Verifier {
     keys: RwLock<Arc<KeySet>>,
     legacy: LegacyKeys,
     verified: Cache<Box<str>, Arc<Verified>, Bytes>,
+    revocations: RwLock<Revocations>,
+    /// When it was last told of everything that was revoked until then, and how long that is good for.
+    heard: Mutex<Option<Instant>>,
+    staleness_bound: Duration,
     /// When an unknown key id last made it ask for keys.
     asked: Mutex<Option<DateTime<Utc>>>,
     /// Asks for new keys: how often it has asked.
@@ -169,6 +181,9 @@ impl Verifier {
             keys: RwLock::default(),
             legacy: LegacyKeys::default(),
             verified: Cache::with_weighter(items, CACHE_BYTES, Bytes),
+            revocations: RwLock::default(),
+            heard: Mutex::default(),
+            staleness_bound: STALENESS_BOUND,
             asked: Mutex::default(),
             wanted: watch::Sender::new(0),
             answered: watch::Sender::new(0),
@@ -181,13 +196,62 @@ impl Verifier {
         Self { legacy, ..self }
     }
 
-    /// Replaces the keys. Tokens of a key that is gone are refused from now on.
+    /// How old the news of revocations may be for the methods whose access rule asks for them: 15 seconds where it is not set.
+    #[must_use]
+    pub fn staleness_bound(mut self, bound: Duration) -> Self {
+        self.staleness_bound = bound;
+        self
+    }
+
+    /// Replaces the keys, but for those that were withdrawn. Tokens of a key that is gone are refused from now on.
     pub fn set_keys(&self, keys: KeySet) {
+        let mut held = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        self.hold(&mut held, keys);
+    }
+
+    fn hold(&self, held: &mut Arc<KeySet>, mut keys: KeySet) {
+        {
+            let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
+            keys.retain(|kid| !revocations.has_key(kid));
+        }
         let keys = Arc::new(keys);
-        let old = std::mem::replace(&mut *self.keys.write().unwrap_or_else(PoisonError::into_inner), Arc::clone(&keys));
+        let old = std::mem::replace(held, Arc::clone(&keys));
         if !old.is_within(&keys) {
             self.verified.clear();
         }
+    }
+
+    /// Refuses from now on what is revoked. It is remembered until `until`, when it has expired by itself.
+    pub fn revoke(&self, revocation: Revocation, until: DateTime<Utc>) {
+        let is_key = matches!(revocation, Revocation::Key(_));
+        self.revocations.write().unwrap_or_else(PoisonError::into_inner).add(revocation, until);
+        if is_key {
+            let mut held = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+            let keys = KeySet::clone(&held);
+            self.hold(&mut held, keys);
+        }
+    }
+
+    /// To be called by whoever has told everything that was revoked until now.
+    pub fn has_heard_of_revocations(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.revocations.write().unwrap_or_else(PoisonError::into_inner).forget(self.clock.now());
+    }
+
+    /// True where the news of revocations are younger than the bound.
+    pub fn hears_of_revocations(&self) -> bool {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.is_some_and(|heard| heard.elapsed() <= self.staleness_bound)
+    }
+
+    /// How many revocations are remembered.
+    pub fn revocations(&self) -> usize {
+        self.revocations.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Makes whoever follows the keys fetch them now.
+    pub fn ask_for_keys(&self) {
+        self.wanted.send_modify(|count| *count += 1);
     }
 
     /// True where there is a key to verify with.
@@ -216,7 +280,7 @@ impl Verifier {
         let now = seconds(self.clock.now());
         if let Some(verified) = self.verified.get(token) {
             if verified.expires > now - LEEWAY {
-                return Ok(verified);
+                return self.unless_revoked(verified);
             }
             self.verified.remove(token);
             return Err(Refusal::Expired);
@@ -224,7 +288,7 @@ impl Verifier {
         if let Some(legacy) = self.legacy.open(token, LegacyKind::Access, self.clock.now()) {
             let verified = Arc::new(self.admit(&legacy?));
             self.verified.insert(token.into(), Arc::clone(&verified));
-            return Ok(verified);
+            return self.unless_revoked(verified);
         }
         let keys = self.keys();
         let claims = open(token, ACCESS_TOKEN_TYPE, &keys)?;
@@ -234,7 +298,12 @@ impl Verifier {
         if !Arc::ptr_eq(&keys, &self.keys()) {
             self.verified.remove(token);
         }
-        Ok(verified)
+        self.unless_revoked(verified)
+    }
+
+    fn unless_revoked(&self, verified: Arc<Verified>) -> Result<Arc<Verified>, Refusal> {
+        let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
+        if revocations.cover(&verified.claims) { Err(Refusal::Revoked) } else { Ok(verified) }
     }
 
     fn check(&self, claims: Map<String, Value>, now: f64) -> Result<Verified, Refusal> {
