@@ -98,7 +98,7 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
     let arrivals = Arc::new(Arrivals::new(db.clone(), clock.clone()));
     let is_ready = async || verifier.has_keys() && db.is_reachable().await;
     let progress = Progress::default();
-    let following = follow(events, Arc::clone(&verifier), Sync::new(db.clone(), clock.clone()), progress.clone());
+    let following = Box::pin(follow(events, Arc::clone(&verifier), Sync::new(db.clone(), clock.clone()), progress.clone()));
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
         .each_caller(move |caller| {
             let arrivals = Arc::clone(&arrivals);
@@ -109,7 +109,7 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
         .add(note_service::guarded(NoteApi { db: db.clone(), clock: clock.clone() }))
         .add(sync_service::guarded(SyncApi { db: db.clone(), clock, verifier: Arc::clone(&verifier), progress }));
     let outcome = tokio::select! {
-        outcome = server.serve(listener, is_ready, shutdown) => outcome,
+        outcome = Box::pin(server.serve(listener, is_ready, shutdown)) => outcome,
         never = following => match never {},
     };
     db.close().await;
