@@ -262,7 +262,7 @@ pub async fn serve(
         feed.close();
     };
     let outcome = tokio::select! {
-        outcome = server.serve(listener, is_ready, shutdown) => outcome,
+        outcome = Box::pin(server.serve(listener, is_ready, shutdown)) => outcome,
         never = feed.poll() => match never {},
         never = feed.hear() => match never {},
         never = following => match never {},

@@ -111,7 +111,7 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
         .add(note_service::guarded(NoteApi { db: db.clone(), clock: clock.clone() }))
         .add(sync_service::guarded(SyncApi { db: db.clone(), clock, verifier: Arc::clone(&verifier), progress }));
     let outcome = tokio::select! {
-        outcome = server.serve(listener, is_ready, shutdown) => outcome,
+        outcome = Box::pin(server.serve(listener, is_ready, shutdown)) => outcome,
         never = following => match never {},
     };
     db.close().await;

@@ -21,7 +21,7 @@ pub async fn note(user: &User, title: &str) -> Result<Note, tonic::Status> {
     user.notes().create_note(request).await.map(tonic::Response::into_inner)
 }
 
-/// What DeleteUser does to the database.
+/// What `DeleteUser` does to the database.
 pub async fn delete(app: &Pair, user_id: &str) {
     let user_id = shared::UserId::parse("user_id", user_id).unwrap();
     let mut change = app.feed().begin().await.unwrap();

@@ -114,7 +114,7 @@ async fn serve(role: &str) {
     let source = pair::source(&auth_database, &master_key, clock.clone(), auth.clone());
     let bound = Duration::from_secs(15);
     let _running = pair::profile(&told(PROFILE_DATABASE).unwrap(), clock, auth, Some(source), bound).await;
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
