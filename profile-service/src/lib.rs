@@ -100,7 +100,7 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
     let arrivals = Arc::new(Arrivals::new(db.clone(), clock.clone()));
     let is_ready = async || verifier.has_keys() && db.is_reachable().await;
     let progress = Progress::default();
-    let following = Box::pin(follow(events, Arc::clone(&verifier), Sync::new(db.clone(), clock.clone()), progress.clone()));
+    let following = follow(events, Arc::clone(&verifier), Sync::new(db.clone(), clock.clone()), progress.clone());
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
         .each_caller(move |caller| {
             let arrivals = Arc::clone(&arrivals);
