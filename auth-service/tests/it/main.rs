@@ -13,6 +13,7 @@ mod opener;
 mod outage;
 mod refresh_model;
 mod revocation;
+mod schema;
 mod sessions;
 mod starting;
 mod users;

@@ -12,4 +12,5 @@ mod notes;
 mod outage;
 mod profiles;
 mod readers;
+mod schema;
 mod starting;

@@ -216,7 +216,7 @@ async fn perform<C: Migrate>(
 }
 
 fn section(change: &Change, file: &Migration, engine: Engine) -> Result<String, SchemaError> {
-    let chosen = for_engine(file.sql.as_str(), engine).map(|text| text.into_owned());
+    let chosen = for_engine(file.sql.as_str(), engine).map(std::borrow::Cow::into_owned);
     chosen.map_err(|line| SchemaError::Section { name: change.name().to_owned(), line: line.to_owned() })
 }
 

@@ -14,8 +14,8 @@ pub(super) enum Change {
     DropTable(String),
     AddColumn(String, String),
     DropColumn(String, String),
-    ChangeType(String, String),
-    ChangeDefault(String, String),
+    Retype(String, String),
+    Default(String, String),
     /// It becomes NOT NULL, or no longer is.
     Require(String, String),
     Allow(String, String),
@@ -34,8 +34,8 @@ impl Change {
             Self::DropTable(table) => Self::CreateTable(table),
             Self::AddColumn(table, column) => Self::DropColumn(table, column),
             Self::DropColumn(table, column) => Self::AddColumn(table, column),
-            Self::ChangeType(table, column) => Self::ChangeType(table, column),
-            Self::ChangeDefault(table, column) => Self::ChangeDefault(table, column),
+            Self::Retype(table, column) => Self::Retype(table, column),
+            Self::Default(table, column) => Self::Default(table, column),
             Self::Require(table, column) => Self::Allow(table, column),
             Self::Allow(table, column) => Self::Require(table, column),
             Self::AddConstraint(table, constraint) => Self::DropConstraint(table, constraint),
@@ -52,8 +52,8 @@ impl Change {
             | Self::DropTable(table)
             | Self::AddColumn(table, _)
             | Self::DropColumn(table, _)
-            | Self::ChangeType(table, _)
-            | Self::ChangeDefault(table, _)
+            | Self::Retype(table, _)
+            | Self::Default(table, _)
             | Self::Require(table, _)
             | Self::Allow(table, _)
             | Self::AddConstraint(table, _)
@@ -70,8 +70,8 @@ impl Change {
             Self::DropTable(table) => format!("drop_{table}"),
             Self::AddColumn(table, column) => format!("add_{table}_{column}"),
             Self::DropColumn(table, column) => format!("drop_{table}_{column}"),
-            Self::ChangeType(table, column)
-            | Self::ChangeDefault(table, column)
+            Self::Retype(table, column)
+            | Self::Default(table, column)
             | Self::Require(table, column)
             | Self::Allow(table, column) => format!("change_{table}_{column}"),
             Self::AddConstraint(table, _) | Self::DropConstraint(table, _) => format!("constrain_{table}"),
@@ -89,8 +89,8 @@ impl fmt::Display for Change {
             Self::DropTable(table) => write!(f, "- table {table}"),
             Self::AddColumn(table, column) => write!(f, "+ column {table}.{column}"),
             Self::DropColumn(table, column) => write!(f, "- column {table}.{column}"),
-            Self::ChangeType(table, column) => write!(f, "~ type of {table}.{column}"),
-            Self::ChangeDefault(table, column) => write!(f, "~ default of {table}.{column}"),
+            Self::Retype(table, column) => write!(f, "~ type of {table}.{column}"),
+            Self::Default(table, column) => write!(f, "~ default of {table}.{column}"),
             Self::Require(table, column) => write!(f, "+ NOT NULL on {table}.{column}"),
             Self::Allow(table, column) => write!(f, "- NOT NULL on {table}.{column}"),
             Self::AddConstraint(table, constraint) => write!(f, "+ {} on {table}", constraint.summary()),
@@ -147,8 +147,8 @@ fn changes_of_column(table: &str, name: &str, old: &Column, new: &Column) -> Vec
             changes.push(change(table, column));
         }
     };
-    differ(old.type_name != new.type_name, Change::ChangeType);
-    differ(old.default != new.default, Change::ChangeDefault);
+    differ(old.type_name != new.type_name, Change::Retype);
+    differ(old.default != new.default, Change::Default);
     differ(!old.is_required && new.is_required, Change::Require);
     differ(old.is_required && !new.is_required, Change::Allow);
     changes
@@ -160,15 +160,13 @@ pub(super) fn possible_renames(changes: &[Change], before: &Schema, after: &Sche
     for change in changes {
         for other in changes {
             match (change, other) {
-                (Change::DropTable(old), Change::CreateTable(new)) => {
-                    if before.0[old].columns == after.0[new].columns {
-                        renames.push(format!("{old}={new}"));
-                    }
+                (Change::DropTable(old), Change::CreateTable(new)) if before.0[old].columns == after.0[new].columns => {
+                    renames.push(format!("{old}={new}"));
                 }
-                (Change::DropColumn(table, old), Change::AddColumn(same, new)) if table == same => {
-                    if before.0[table].columns[old] == after.0[table].columns[new] {
-                        renames.push(format!("{table}.{old}={new}"));
-                    }
+                (Change::DropColumn(table, old), Change::AddColumn(same, new))
+                    if table == same && before.0[table].columns[old] == after.0[table].columns[new] =>
+                {
+                    renames.push(format!("{table}.{old}={new}"));
                 }
                 _ => {}
             }

@@ -98,8 +98,12 @@ impl Kind {
         match (self, other) {
             (
                 Self::ForeignKey { columns, table, referenced, on_update, on_delete },
-                Self::ForeignKey { columns: c, table: t, referenced: r, on_update: u, on_delete: d },
-            ) => (columns, table, on_update, on_delete) == (c, t, u, d) && (referenced.is_empty() || referenced == r),
+                Self::ForeignKey { referenced: meant, .. },
+            ) if referenced.is_empty() => {
+                let (columns, table, referenced) = (columns.clone(), table.clone(), meant.clone());
+                let (on_update, on_delete) = (on_update.clone(), on_delete.clone());
+                *other == Self::ForeignKey { columns, table, referenced, on_update, on_delete }
+            }
             _ => self == other,
         }
     }

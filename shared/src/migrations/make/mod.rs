@@ -213,8 +213,8 @@ async fn compare(sources: &Sources, renames: &[Rename], server: Option<&Db>) -> 
     let built = scratch.schema().await?;
     for rename in renames {
         let statement = rename.statement();
-        let renamed = scratch.execute(&statement).await;
-        renamed.map_err(|cause| MakeError::Rename { statement, engine, cause })?;
+        let outcome = scratch.execute(&statement).await;
+        outcome.map_err(|cause| MakeError::Rename { statement, engine, cause })?;
     }
     let before = scratch.schema().await?;
     wanted.execute(&sources.schema).await.map_err(|cause| MakeError::Declared { engine, cause })?;
@@ -227,7 +227,7 @@ async fn compare(sources: &Sources, renames: &[Rename], server: Option<&Db>) -> 
 fn agree(sqlite: &Comparison, postgres: &Comparison) -> Result<(), MakeError> {
     // With the type of a column PostgreSQL writes what is said about it in another way.
     let follows_a_type = |change: &&Change| {
-        let is_type = |other: &Change| matches!(other, Change::ChangeType(table, _) if table == change.table());
+        let is_type = |other: &Change| matches!(other, Change::Retype(table, _) if table == change.table());
         let is_rewritten = matches!(
             change,
             Change::AddConstraint(..) | Change::DropConstraint(..) | Change::AddIndex(..) | Change::DropIndex(..)
@@ -265,7 +265,7 @@ fn decide(found: &Comparison, nothing_was_renamed: bool, before: &Texts, after: 
             Change::AddColumn(table, column) if after.column(table, column).is_some_and(|column| !column.can_be_added()) => {
                 return Err(MakeError::NoValue(format!("{table}.{column}")));
             }
-            Change::ChangeType(table, column) => {
+            Change::Retype(table, column) => {
                 let type_in =
                     |texts: &Texts| texts.column(table, column).map(|column| column.type_name.clone()).unwrap_or_default();
                 let (from, to) = (type_in(before), type_in(after));

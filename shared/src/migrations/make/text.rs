@@ -113,12 +113,11 @@ impl Table {
             constraints: Vec::new(),
         };
         for element in split(inside) {
-            match constraint(text, element, None) {
-                Some((written, [])) => table.constraints.push(written),
-                _ => {
-                    let comments = comments(text, &words, element.first()?);
-                    table.columns.push(Column { comments, ..column(text, element)? });
-                }
+            if let Some((written, [])) = constraint(text, element, None) {
+                table.constraints.push(written);
+            } else {
+                let comments = comments(text, &words, element.first()?);
+                table.columns.push(Column { comments, ..column(text, element)? });
             }
         }
         Some(table)

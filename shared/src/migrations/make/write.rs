@@ -232,8 +232,8 @@ fn on_postgres(changes: &[Change], before: &Texts, after: &Texts, names: &Names)
 
 fn change_columns(changes: &[&Change], before: &Texts, after: &Texts, statements: &mut Statements) {
     for change in changes {
-        let (Change::ChangeType(table, name)
-        | Change::ChangeDefault(table, name)
+        let (Change::Retype(table, name)
+        | Change::Default(table, name)
         | Change::Require(table, name)
         | Change::Allow(table, name)) = change
         else {
@@ -241,23 +241,23 @@ fn change_columns(changes: &[&Change], before: &Texts, after: &Texts, statements
         };
         let (Some(old), Some(new)) = (before.column(table, name), after.column(table, name)) else { continue };
         let column = quoted(name);
-        let alter = |what: String| format!("ALTER TABLE {} ALTER COLUMN {column} {what}", quoted(table));
+        let with = |what: String| format!("ALTER TABLE {} ALTER COLUMN {column} {what}", quoted(table));
         let set_default = || match &new.default {
-            Some(default) => alter(format!("SET DEFAULT {default}")),
-            None => alter("DROP DEFAULT".to_owned()),
+            Some(default) => with(format!("SET DEFAULT {default}")),
+            None => with("DROP DEFAULT".to_owned()),
         };
         match change {
-            Change::ChangeType(..) => {
+            Change::Retype(..) => {
                 // A default of the old type may be none of the new.
-                statements.extend(old.default.as_ref().map(|_| alter("DROP DEFAULT".to_owned())));
+                statements.extend(old.default.as_ref().map(|_| with("DROP DEFAULT".to_owned())));
                 let type_name = &new.type_name;
-                statements.push(alter(format!("TYPE {type_name} USING CAST({column} AS {type_name})")));
+                statements.push(with(format!("TYPE {type_name} USING CAST({column} AS {type_name})")));
                 statements.extend(new.default.as_ref().map(|_| set_default()));
             }
-            Change::ChangeDefault(..) if changes.contains(&&Change::ChangeType(table.clone(), name.clone())) => {}
-            Change::ChangeDefault(..) => statements.push(set_default()),
-            Change::Require(..) => statements.push(alter("SET NOT NULL".to_owned())),
-            _ => statements.push(alter("DROP NOT NULL".to_owned())),
+            Change::Default(..) if changes.contains(&&Change::Retype(table.clone(), name.clone())) => {}
+            Change::Default(..) => statements.push(set_default()),
+            Change::Require(..) => statements.push(with("SET NOT NULL".to_owned())),
+            _ => statements.push(with("DROP NOT NULL".to_owned())),
         }
     }
 }
