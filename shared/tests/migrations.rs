@@ -164,10 +164,11 @@ async fn replicas_that_wait_for_the_lock_do_not_hold_up_what_runs_in_no_transact
     let index = "-- no-transaction\nDROP INDEX CONCURRENTLY IF EXISTS a_again; CREATE INDEX CONCURRENTLY a_again ON a (id)";
     let mut migrations = migrator(&[A, (2, "index", index, Some("DROP INDEX a_again"))]);
     migrations.migrations.to_mut().iter_mut().for_each(|file| file.no_tx = file.sql.as_str().starts_with("-- no-transaction"));
+    let migrations = std::sync::Arc::new(migrations);
     migrate(&app.db, &migrator(&[A])).await.expect("a table");
     for _ in 0..rounds(10) {
         let all = [(); 4].map(|()| {
-            let (db, migrations) = (app.db.clone(), migrations.clone());
+            let (db, migrations) = (app.db.clone(), std::sync::Arc::clone(&migrations));
             tokio::spawn(async move { migrate(&db, &migrations).await })
         });
         let mut applied = 0;
