@@ -20,6 +20,7 @@ mod outage;
 mod permissions;
 mod refresh_model;
 mod revocation;
+mod schema;
 mod sessions;
 mod starting;
 mod users;

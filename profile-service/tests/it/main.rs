@@ -13,4 +13,5 @@ mod notes;
 mod outage;
 mod profiles;
 mod readers;
+mod schema;
 mod starting;
