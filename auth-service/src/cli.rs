@@ -1,4 +1,4 @@
-//! The commands: `serve`, the verbs of the schema, `health`, `createsuperuser`, `keys`, `clients`.
+//! The commands: `serve`, the verbs of the schema, `health`, `createsuperuser`, `keys`, `clients`, `import`.
 
 mod clients;
 mod keys;
@@ -15,15 +15,18 @@ use ipnet::IpNet;
 use shared::{
     Clock, Error,
     config::{self, ConfigError, DatabaseArgs, LogArgs},
+    django::ImportError,
     health::{self, HealthError},
     migrations::{self, SchemaError, Verb, VerbError},
     origin, server,
+    token::{LegacyArgs, LegacyKeyError},
 };
 use tokio::net::TcpListener;
 
 use crate::{
     MIGRATIONS, PROBES, ServeError, Settings,
     attempts::Limits,
+    import,
     keys::{KeyBits, KeyError, MasterKey},
     passwords::Policy,
     permissions::CatalogueError,
@@ -54,6 +57,9 @@ enum Command {
     /// Lists and makes the accounts of services, and rotates their secrets.
     #[command(subcommand)]
     Clients(clients::Command),
+    /// Brings users, groups, permissions and tokens over from elsewhere.
+    #[command(subcommand)]
+    Import(import::Command),
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +102,8 @@ struct Serve {
     /// more than once.
     #[arg(long, env = "TRUSTED_PROXY", value_name = "NETWORK", value_delimiter = ',', value_parser = origin::network)]
     trusted_proxy: Vec<IpNet>,
+    #[command(flatten)]
+    legacy: LegacyArgs,
     #[command(flatten)]
     new_keys: NewKeyArgs,
     /// A permission of a service beside the pair, such as `greeter.greet_people`, which may then be granted. May be given more
@@ -222,6 +230,10 @@ pub enum CliError {
     #[error("the two passwords are not the same")]
     PasswordsDiffer,
     #[error(transparent)]
+    LegacyKey(#[from] LegacyKeyError),
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    #[error(transparent)]
     Refused(#[from] Error),
 }
 
@@ -238,6 +250,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Createsuperuser(arguments) => create_superuser(arguments).await,
         Command::Keys(command) => keys::run(command).await,
         Command::Clients(command) => clients::run(command).await,
+        Command::Import(command) => Box::pin(import::run(command)).await,
     }
 }
 
@@ -261,6 +274,7 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
             per_source: arguments.attempts.attempts_per_source.into(),
         },
         trusted_proxies: arguments.trusted_proxy,
+        legacy_keys: arguments.legacy.read()?,
         key_bits: arguments.new_keys.key_bits,
         jwks_max_age: TimeDelta::seconds(arguments.new_keys.jwks_max_age),
         permissions: arguments.permission,

@@ -51,12 +51,20 @@ pub fn check_name(field: &str, name: &str) -> Result<()> {
 /// ALREADY_EXISTS where the name is taken.
 pub async fn create(tx: &mut Tx, clock: &Clock, name: &str) -> Result<Group> {
     let now = tx.now(clock).await?;
+    insert(tx, now, GroupId::new(clock), name).await?.ok_or_else(name_taken)
+}
+
+/// Adds a group's row. None where the name is taken.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn insert(tx: &mut Tx, now: DateTime<Utc>, group_id: GroupId, name: &str) -> Result<Option<Group>> {
     let query = tx.query(
         "INSERT INTO groups (group_id, name, name_key, create_time, update_time, version) VALUES ($1, $2, $3, $4, $4, 1)
          ON CONFLICT DO NOTHING RETURNING group_id, name, create_time, update_time, version",
     );
-    let made = query.bind(GroupId::new(clock)).bind(name).bind(name.as_bytes()).bind(now).optional().await?;
-    made.ok_or_else(name_taken)
+    Ok(query.bind(group_id).bind(name).bind(name.as_bytes()).bind(now).optional().await?)
 }
 
 /// The group with this id.

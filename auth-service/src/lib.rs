@@ -8,7 +8,9 @@ pub mod cli;
 pub mod clients;
 pub mod events;
 pub mod groups;
+mod import;
 pub mod keys;
+pub mod legacy;
 pub mod passwords;
 pub mod permissions;
 pub mod rank;
@@ -25,7 +27,7 @@ use shared::{
     Clock, Db, Error, error,
     migrations::{self, SchemaError},
     server::Server,
-    token::{self, Verifier},
+    token::{self, LegacyKeys, Verifier},
 };
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
@@ -69,6 +71,9 @@ pub(crate) const PROBES: &[&str] = &[
     "SELECT * FROM deleted_users WHERE 1 = 0",
     "SELECT * FROM feed WHERE 1 = 0",
     "SELECT * FROM outbox WHERE 1 = 0",
+    "SELECT * FROM django_rows WHERE 1 = 0",
+    "SELECT * FROM django_users WHERE 1 = 0",
+    "SELECT * FROM django_tokens WHERE 1 = 0",
 ];
 
 /// The descriptors of `auth.v1` and of what it imports.
@@ -104,6 +109,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The proxies that are believed where a call comes from.
     pub trusted_proxies: Vec<IpNet>,
+    /// The keys of Django projects whose tokens are taken until they expire.
+    pub legacy_keys: LegacyKeys,
     /// The size of the keys that are made, where no other is asked for.
     pub key_bits: KeyBits,
     /// How long verifiers keep the keys that they were told: a new key signs no sooner.
@@ -126,6 +133,7 @@ impl Default for Settings {
             passwords: passwords::Policy::default(),
             limits: Limits::default(),
             trusted_proxies: Vec::new(),
+            legacy_keys: LegacyKeys::default(),
             key_bits: KeyBits::default(),
             jwks_max_age: TimeDelta::minutes(5),
             permissions: Vec::new(),
@@ -171,14 +179,18 @@ pub async fn serve(
     let token_life = settings.access_lifetime.max(idle.min(absolute));
     let keys = KeyRing::open(db.clone(), clock.clone(), master_key.clone(), settings.key_bits, token_life).await?;
     let keys = Arc::new(keys);
-    let verifier = Arc::new(Verifier::new(&*settings.issuer, NAME, clock.clone()));
+    let verifier = Verifier::new(&*settings.issuer, NAME, clock.clone()).with_legacy_keys(settings.legacy_keys.clone());
+    let verifier = Arc::new(verifier);
     let feed = Feed::new(db.clone(), clock.clone()).revoking_at(Arc::clone(&verifier));
-    feed.allow_token_life(settings.access_lifetime).await?;
+    // An access token of Django's may live for a day, and is revoked as long.
+    let django = if settings.legacy_keys.is_empty() { TimeDelta::zero() } else { TimeDelta::hours(24) };
+    feed.allow_token_life(settings.access_lifetime.max(django)).await?;
     let mut audience = settings.audience;
     if !audience.iter().any(|service| service == NAME) {
         audience.insert(0, NAME.to_owned());
     }
     let tokens = Tokens::new(Arc::clone(&keys), &settings.issuer, &audience, settings.access_lifetime);
+    let tokens = tokens.with_legacy_keys(settings.legacy_keys, clock.clone());
     let passwords = Passwords::new(settings.passwords);
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
         .trusted_proxies(&settings.trusted_proxies)
@@ -260,12 +272,13 @@ pub async fn serve(
     Ok(outcome?)
 }
 
-/// Deletes the attempts that count no more, the assertions that are too old to be used again, and the events that nobody is expected
-/// to read any more.
+/// Deletes what counts no more: attempts, assertions that are too old to be used again, tokens of Django that have expired, and the
+/// events that nobody is expected to read any more.
 async fn forget(db: &Db, clock: &Clock, feed: &Feed, retention: TimeDelta) -> Result<(), Error> {
     let mut tx = db.begin().await?;
     attempts::forget(&mut tx, clock).await?;
     clients::forget(&mut tx, clock).await?;
+    legacy::forget(&mut tx, clock).await?;
     tx.commit().await?;
     feed.forget(retention).await
 }

@@ -6,10 +6,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::{
-    Error, Result, SessionId, UserId,
+    Clock, Error, Result, SessionId, UserId,
     contract::Actor,
     error::Reason,
-    token::{self, ACCESS_TOKEN_TYPE, Claims},
+    token::{self, ACCESS_TOKEN_TYPE, Claims, LegacyKeys, LegacyKind, LegacyToken},
 };
 
 use crate::{clients::Client, keys::KeyRing, permissions::Rights, sessions::Session, users::User};
@@ -26,6 +26,17 @@ pub struct Tokens {
     issuer: Arc<str>,
     audience: Arc<[String]>,
     access_lifetime: TimeDelta,
+    legacy: LegacyKeys,
+    clock: Clock,
+}
+
+/// A refresh token whose signature fits. Whether it is worth anything, its session decides.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RefreshToken {
+    /// One that was issued here.
+    Ours(RefreshClaims),
+    /// One that a Django project has issued.
+    Legacy(LegacyToken),
 }
 
 /// The tokens of one Login or Refresh.
@@ -62,7 +73,14 @@ pub struct RefreshClaims {
 impl Tokens {
     /// Issues tokens in the name of `issuer`, for the services of `audience`.
     pub fn new(keys: Arc<KeyRing>, issuer: &str, audience: &[String], access_lifetime: TimeDelta) -> Self {
-        Self { keys, issuer: issuer.into(), audience: audience.into(), access_lifetime }
+        let (legacy, clock) = (LegacyKeys::default(), Clock::system());
+        Self { keys, issuer: issuer.into(), audience: audience.into(), access_lifetime, legacy, clock }
+    }
+
+    /// Reads the refresh tokens of Django projects too, until they expire by this clock.
+    #[must_use]
+    pub fn with_legacy_keys(self, legacy: LegacyKeys, clock: Clock) -> Self {
+        Self { legacy, clock, ..self }
     }
 
     /// The id of the key that signs what is issued now.
@@ -123,18 +141,21 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// UNAUTHENTICATED where it is not one of ours.
-    pub fn read_refresh_token(&self, token: &str) -> Result<RefreshClaims> {
+    /// UNAUTHENTICATED where it is neither one of ours nor of a Django project's that is known.
+    pub fn read_refresh_token(&self, token: &str) -> Result<RefreshToken> {
         let refused = |why: &dyn std::fmt::Display| {
             tracing::info!(refusal = %why, "a refresh token is refused");
             Error::Unauthenticated(Reason::RefreshTokenInvalid)
         };
+        if let Some(legacy) = self.legacy.open(token, LegacyKind::Refresh, self.clock.now()) {
+            return legacy.map(RefreshToken::Legacy).map_err(|refusal| refused(&refusal));
+        }
         let claims = token::open(token, REFRESH_TOKEN_TYPE, &self.keys.keys().set).map_err(|refusal| refused(&refusal))?;
         let claims: RefreshClaims = serde_json::from_value(Value::Object(claims)).map_err(|error| refused(&error))?;
         if claims.iss != *self.issuer || claims.aud != *self.issuer {
             return Err(refused(&"another issuer"));
         }
-        Ok(claims)
+        Ok(RefreshToken::Ours(claims))
     }
 
     fn refresh_claims(&self, session: &Session) -> RefreshClaims {

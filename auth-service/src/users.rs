@@ -25,7 +25,7 @@ pub struct User {
     pub email: Option<String>,
     pub first_name: String,
     pub last_name: String,
-    /// A PHC string, or `!` where no password is right.
+    /// A PHC string, or one of Django's until the next Login, or `!` and anything where no password is right.
     pub password_hash: String,
     pub is_active: bool,
     pub is_superuser: bool,
@@ -78,6 +78,19 @@ pub struct NewUser {
     pub is_superuser: bool,
 }
 
+/// A user's row to be.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns, as the proto documents them")]
+pub struct NewRow<'a> {
+    pub user_id: UserId,
+    pub names: &'a NewNames,
+    pub password_hash: &'a str,
+    pub is_active: bool,
+    pub is_superuser: bool,
+    pub create_time: DateTime<Utc>,
+    pub last_login_time: Option<DateTime<Utc>>,
+}
+
 /// The columns of [`User`].
 macro_rules! columns {
     () => {
@@ -105,22 +118,47 @@ macro_rules! returning {
 /// ALREADY_EXISTS where the username or the e-mail address is taken.
 pub async fn create(change: &mut Change, clock: &Clock, new: &NewUser) -> Result<User> {
     let now = change.now(clock).await?;
-    let query = change
-        .query(returning!(
-            "INSERT INTO users (user_id, username, username_key, email, email_key, first_name, last_name, password_hash,
-                 is_active, is_superuser, create_time, update_time, version)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, TRUE, $9, $10, $10, 1)
-             ON CONFLICT DO NOTHING"
-        ))
-        .bind(UserId::new(clock));
-    let query = new.names.bind(query).bind(&new.password_hash).bind(new.is_superuser).bind(now);
-    let user: Option<User> = query.optional().await?;
-    if let Some(user) = user {
-        change.tell(user.user_id, user.version, What::UserCreated { username: user.username.clone() });
+    let row = NewRow {
+        user_id: UserId::new(clock),
+        names: &new.names,
+        password_hash: &new.password_hash,
+        is_active: true,
+        is_superuser: new.is_superuser,
+        create_time: now,
+        last_login_time: None,
+    };
+    if let Some(user) = insert(change, now, &row).await? {
         return Ok(user);
     }
     let found = find_by_key(&mut **change, &new.names.username.key).await?;
     Err(if found.is_some() { username_taken("username") } else { email_taken("email") })
+}
+
+/// Adds a user's row, and tells. None where the username or the e-mail address is taken.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn insert(change: &mut Change, now: DateTime<Utc>, new: &NewRow<'_>) -> Result<Option<User>> {
+    let query = change
+        .query(returning!(
+            "INSERT INTO users (user_id, username, username_key, email, email_key, first_name, last_name, password_hash,
+                 is_active, is_superuser, create_time, update_time, last_login_time, version)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+             ON CONFLICT DO NOTHING"
+        ))
+        .bind(new.user_id);
+    // That a user is not active is told as a second change.
+    let version: i64 = if new.is_active { 1 } else { 2 };
+    let query = new.names.bind(query).bind(new.password_hash).bind(new.is_active).bind(new.is_superuser);
+    let user: Option<User> = query.bind(new.create_time).bind(now).bind(new.last_login_time).bind(version).optional().await?;
+    if let Some(user) = &user {
+        change.tell(user.user_id, 1, What::UserCreated { username: user.username.clone() });
+        if !user.is_active {
+            change.tell(user.user_id, user.version, What::UserDeactivated);
+        }
+    }
+    Ok(user)
 }
 
 /// The user with this id.
@@ -346,7 +384,7 @@ pub async fn logged_in(tx: &mut Tx, user_id: UserId, at: DateTime<Utc>) -> Resul
     Ok(())
 }
 
-async fn find_by_key(on: impl Executor<'_>, username_key: &str) -> Result<Option<User>> {
+pub(crate) async fn find_by_key(on: impl Executor<'_>, username_key: &str) -> Result<Option<User>> {
     Ok(on.query(select!("WHERE username_key = $1")).bind(username_key.as_bytes()).optional().await?)
 }
 

@@ -1,4 +1,4 @@
-//! The commands: `serve`, the verbs of the schema, and `health`.
+//! The commands: `serve`, the verbs of the schema, `health`, and `import`.
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -6,16 +6,19 @@ use clap::{Args, Parser, Subcommand};
 use shared::{
     Clock,
     config::{ConfigError, DatabaseArgs, LogArgs},
+    django::ImportError,
     events::Source,
     health::{self, HealthError},
-    migrations::{Verb, VerbError},
+    migrations::{SchemaError, Verb, VerbError},
     server,
     telemetry::FilterError,
-    token::{AuthUrlError, ClientCredentials, ServiceToken, Verifier, auth_channel, follow_auth_service},
+    token::{
+        AuthUrlError, ClientCredentials, LegacyArgs, LegacyKeyError, ServiceToken, Verifier, auth_channel, follow_auth_service,
+    },
 };
 use tokio::net::TcpListener;
 
-use crate::{MIGRATIONS, NAME, ServeError, Service};
+use crate::{MIGRATIONS, NAME, ServeError, Service, import};
 
 /// The profile service: profiles, friends and notes.
 #[derive(Debug, Parser)]
@@ -33,6 +36,9 @@ enum Command {
     Schema(Verb),
     /// Asks a running service whether it is ready, and fails where it is not.
     Health(HealthCheck),
+    /// Brings profiles, notes and friends over from elsewhere.
+    #[command(subcommand)]
+    Import(import::Command),
 }
 
 #[derive(Debug, Args)]
@@ -56,6 +62,8 @@ struct Serve {
     /// How often the keys are fetched, in seconds.
     #[arg(long, env = "KEY_INTERVAL", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     key_interval: u64,
+    #[command(flatten)]
+    legacy: LegacyArgs,
     #[command(flatten)]
     events: EventArgs,
 }
@@ -98,6 +106,12 @@ pub enum CliError {
     Verb(#[from] VerbError),
     #[error(transparent)]
     Health(#[from] HealthError),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error(transparent)]
+    LegacyKey(#[from] LegacyKeyError),
+    #[error(transparent)]
+    Import(#[from] ImportError),
 }
 
 /// Runs a command.
@@ -110,6 +124,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Serve(arguments) => Box::pin(serve(arguments)).await,
         Command::Schema(verb) => Ok(verb.run(&MIGRATIONS).await?),
         Command::Health(arguments) => Ok(health::check(arguments.address).await?),
+        Command::Import(command) => Box::pin(import::run(command)).await,
     }
 }
 
@@ -119,7 +134,7 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
     let clock = Clock::system();
     let bound = Duration::from_secs(arguments.events.revocation_staleness);
     let verifier = Verifier::new(arguments.issuer, arguments.audience, clock.clone()).staleness_bound(bound);
-    let verifier = Arc::new(verifier);
+    let verifier = Arc::new(verifier.with_legacy_keys(arguments.legacy.read()?));
     let key_interval = Duration::from_secs(arguments.key_interval);
     let channel = auth_channel(&arguments.auth_url)?;
     let follow_keys = follow_auth_service(Arc::clone(&verifier), key_interval, channel.clone());

@@ -28,6 +28,7 @@ mod arrivals;
 pub mod cli;
 mod favorites;
 mod friends;
+mod import;
 mod notes;
 mod profiles;
 mod sync;
@@ -47,6 +48,7 @@ const PROBES: &[&str] = &[
     "SELECT * FROM friendships WHERE 1 = 0",
     "SELECT * FROM notes WHERE 1 = 0",
     "SELECT * FROM favorites WHERE 1 = 0",
+    "SELECT * FROM django_rows WHERE 1 = 0",
     "SELECT * FROM tombstones WHERE 1 = 0",
     "SELECT * FROM feed_cursor WHERE 1 = 0",
     "SELECT user_is_active, generation FROM profiles WHERE 1 = 0",
@@ -98,7 +100,7 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
     let arrivals = Arc::new(Arrivals::new(db.clone(), clock.clone()));
     let is_ready = async || verifier.has_keys() && db.is_reachable().await;
     let progress = Progress::default();
-    let following = Box::pin(follow(events, Arc::clone(&verifier), Sync::new(db.clone(), clock.clone()), progress.clone()));
+    let following = follow(events, Arc::clone(&verifier), Sync::new(db.clone(), clock.clone()), progress.clone());
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
         .each_caller(move |caller| {
             let arrivals = Arc::clone(&arrivals);

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod contract;
 pub mod db;
+pub mod django;
 pub mod error;
 pub mod events;
 pub mod guard;

@@ -9,14 +9,15 @@ use crate::{
     attempts::{self, Limits, Subject},
     clients::{self, Assertion, Client, Secret},
     events::Feed,
+    legacy::{self, Trade},
     passwords::{Checked, Passwords},
-    permissions::{self, Catalogue},
+    permissions::{self, Catalogue, Rights},
     proto::{
         IssueServiceTokenRequest, IssueServiceTokenResponse, LoginRequest, LoginResponse, LogoutRequest, RefreshRequest,
         RefreshResponse, issue_service_token_request::Credential, token_service,
     },
-    sessions::{self, Lifetime, Presented, Verdict},
-    tokens::Tokens,
+    sessions::{self, Lifetime, Presented, Session, Verdict},
+    tokens::{RefreshToken, Tokens},
     users,
 };
 
@@ -76,16 +77,34 @@ impl token_service::Handlers for TokenApi {
         })
     }
 
-    async fn refresh(&self, _: Origin, request: RefreshRequest) -> Result<RefreshResponse> {
+    async fn refresh(&self, origin: Origin, request: RefreshRequest) -> Result<RefreshResponse> {
         let refused = || Error::Unauthenticated(Reason::RefreshTokenInvalid);
-        let claims = self.tokens.read_refresh_token(&request.refresh_token)?;
-        let presented = Presented::new(claims.generation, Uuid::try_parse(&request.request_id).ok());
+        let request_id = Uuid::try_parse(&request.request_id).ok();
+        let token = self.tokens.read_refresh_token(&request.refresh_token)?;
 
         let kid = self.tokens.kid()?;
         let mut change = self.feed.begin().await?;
-        let session = sessions::lock(&mut change, claims.sid).await?.filter(|session| session.client_id == claims.client_id);
-        let session = session.ok_or_else(refused)?;
-        let user = users::find(&mut *change, session.user_id).await?.ok_or_else(refused)?;
+        let (user, session, generation) = match token {
+            RefreshToken::Ours(claims) => {
+                let session = sessions::lock(&mut change, claims.sid).await?;
+                let session = session.filter(|session| session.client_id == claims.client_id).ok_or_else(refused)?;
+                let user = users::find(&mut *change, session.user_id).await?.ok_or_else(refused)?;
+                (user, session, claims.generation)
+            }
+            RefreshToken::Legacy(token) => {
+                let place = (&origin, self.lifetime);
+                match legacy::trade(&mut change, &self.clock, &token, request_id, &kid, place).await? {
+                    Trade::Opened(user, session) => {
+                        let rights = permissions::of_user(&mut *change, &self.catalogue, &user).await?;
+                        change.commit().await?;
+                        return self.answer(&user, &rights, &session, session.rotated_at).await;
+                    }
+                    Trade::Spent(user, session) => (user, session, sessions::FOREIGN),
+                    Trade::Nothing => return Err(refused()),
+                }
+            }
+        };
+        let presented = Presented::new(generation, request_id);
         let now = change.now(&self.clock).await?;
         let verdict = sessions::judge(&session, user.is_active, presented, now, self.strict);
         let answered = match verdict {
@@ -114,20 +133,16 @@ impl token_service::Handlers for TokenApi {
         // A refusal that the database has to remember is committed like any other outcome.
         change.commit().await?;
 
-        let issued = self.tokens.issue(&user, &rights, &answered?, now).await?;
-        Ok(RefreshResponse {
-            access_token: issued.access_token,
-            token_type: "Bearer".to_owned(),
-            expires_in: seconds(issued.expires_in),
-            refresh_token: issued.refresh_token,
-            refresh_expires_in: seconds(issued.refresh_expires_in),
-        })
+        self.answer(&user, &rights, &answered?, now).await
     }
 
     async fn logout(&self, _: Origin, request: LogoutRequest) -> Result<()> {
-        let claims = self.tokens.read_refresh_token(&request.refresh_token)?;
+        let token = self.tokens.read_refresh_token(&request.refresh_token)?;
         let mut change = self.feed.begin().await?;
-        sessions::end(&mut change, claims.sid, sessions::Reason::Logout).await?;
+        match token {
+            RefreshToken::Ours(claims) => sessions::end(&mut change, claims.sid, sessions::Reason::Logout).await?,
+            RefreshToken::Legacy(token) => legacy::logout(&mut change, &token).await?,
+        }
         change.commit().await
     }
 
@@ -165,6 +180,23 @@ impl token_service::Handlers for TokenApi {
 }
 
 impl TokenApi {
+    async fn answer(
+        &self,
+        user: &users::User,
+        rights: &Rights,
+        session: &Session,
+        now: DateTime<Utc>,
+    ) -> Result<RefreshResponse> {
+        let issued = self.tokens.issue(user, rights, session, now).await?;
+        Ok(RefreshResponse {
+            access_token: issued.access_token,
+            token_type: "Bearer".to_owned(),
+            expires_in: seconds(issued.expires_in),
+            refresh_token: issued.refresh_token,
+            refresh_expires_in: seconds(issued.refresh_expires_in),
+        })
+    }
+
     fn read_assertion(&self, client: Option<&Client>, assertion: &str, now: DateTime<Utc>) -> Option<Assertion> {
         let read = Assertion::read(assertion, client?, self.tokens.issuer(), now);
         read.inspect_err(|refusal| tracing::info!(%refusal, "an assertion is refused")).ok()

@@ -6,6 +6,8 @@ mod app;
 mod clients;
 mod clients_command;
 mod crash;
+mod django;
+mod django_tokens;
 mod events;
 mod groups;
 mod guards;

@@ -1,5 +1,6 @@
 //! The test harness: every behaviour test runs on both engines, against a real server on a port of the system's choice.
 
+mod django;
 mod issuer;
 mod postgres;
 mod walk;
@@ -32,6 +33,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+pub use django::{DjangoProject, Facts};
 pub use issuer::Issuer;
 pub use walk::walk;
 pub use wire::Wire;

@@ -3,6 +3,7 @@
 mod follow;
 mod jose;
 mod keys;
+mod legacy;
 mod revocations;
 mod service;
 
@@ -21,6 +22,7 @@ use tokio::{sync::watch, time::Instant};
 pub use follow::{AuthUrlError, auth_channel, follow, follow_auth_service};
 pub use jose::{ACCESS_TOKEN_TYPE, open};
 pub use keys::{KeyRefusal, KeySet};
+pub use legacy::{LegacyArgs, LegacyKeyError, LegacyKeys, LegacyKind, LegacyToken};
 pub use revocations::Revocation;
 pub use service::{ClientCredentials, ServiceToken};
 
@@ -145,6 +147,7 @@ pub struct Verifier {
     audience: String,
     clock: Clock,
     keys: RwLock<Arc<KeySet>>,
+    legacy: LegacyKeys,
     verified: Cache<Box<str>, Arc<Verified>, Bytes>,
     revocations: RwLock<Revocations>,
     /// When it was last told of everything that was revoked until then, and how long that is good for.
@@ -176,6 +179,7 @@ impl Verifier {
             audience: audience.into(),
             clock,
             keys: RwLock::default(),
+            legacy: LegacyKeys::default(),
             verified: Cache::with_weighter(items, CACHE_BYTES, Bytes),
             revocations: RwLock::default(),
             heard: Mutex::default(),
@@ -184,6 +188,12 @@ impl Verifier {
             wanted: watch::Sender::new(0),
             answered: watch::Sender::new(0),
         }
+    }
+
+    /// Takes the access tokens of Django projects too: their users have no permissions and no groups.
+    #[must_use]
+    pub fn with_legacy_keys(self, legacy: LegacyKeys) -> Self {
+        Self { legacy, ..self }
     }
 
     /// How old the news of revocations may be for the methods whose access rule asks for them: 15 seconds where it is not set.
@@ -275,6 +285,11 @@ impl Verifier {
             self.verified.remove(token);
             return Err(Refusal::Expired);
         }
+        if let Some(legacy) = self.legacy.open(token, LegacyKind::Access, self.clock.now()) {
+            let verified = Arc::new(self.admit(&legacy?));
+            self.verified.insert(token.into(), Arc::clone(&verified));
+            return self.unless_revoked(verified);
+        }
         let keys = self.keys();
         let claims = open(token, ACCESS_TOKEN_TYPE, &keys)?;
         let verified = Arc::new(self.check(claims, now)?);
@@ -299,20 +314,7 @@ impl Verifier {
         if !claims.get("aud").is_some_and(|aud| is_us(aud) || aud.as_array().is_some_and(|aud| aud.iter().any(is_us))) {
             return Err(Refusal::Audience);
         }
-        let time = |name| match claims.get(name) {
-            None => Ok(None),
-            Some(value) => value.as_f64().filter(|time| (0.0..=LAST_TIME).contains(time)).map(Some).ok_or(Refusal::Times),
-        };
-        let (expires, issued) = (time("exp")?.ok_or(Refusal::Times)?, time("iat")?.ok_or(Refusal::Times)?);
-        if expires <= issued || expires - issued > LONGEST_LIFE {
-            return Err(Refusal::Times);
-        }
-        if issued > now + LEEWAY || time("nbf")?.is_some_and(|not_before| not_before > now + LEEWAY) {
-            return Err(Refusal::NotYetValid);
-        }
-        if expires <= now - LEEWAY {
-            return Err(Refusal::Expired);
-        }
+        let times = Times::read(&claims, now, true)?;
         for name in ["sub", "jti", "client_id"] {
             if !claims.get(name).and_then(Value::as_str).is_some_and(is_plain) {
                 return Err(Refusal::Identity);
@@ -320,7 +322,27 @@ impl Verifier {
         }
         let claims: Claims = serde_json::from_value(Value::Object(claims)).map_err(|_| Refusal::Claims)?;
         let permissions = claims.scope.split(' ').filter(|permission| !permission.is_empty()).map(str::to_owned).collect();
-        Ok(Verified { claims, permissions, expires })
+        Ok(Verified { claims, permissions, expires: times.expires })
+    }
+
+    /// Whom a token of a Django project stands for: a user of whom nothing but the id is known.
+    fn admit(&self, token: &LegacyToken) -> Verified {
+        let claims = Claims {
+            iss: self.issuer.clone(),
+            sub: token.user_id().to_string(),
+            aud: vec![self.audience.clone()],
+            exp: token.expires(),
+            iat: token.issued(),
+            jti: token.jti.clone(),
+            client_id: token.origin.clone(),
+            sid: None,
+            scope: String::new(),
+            groups: Vec::new(),
+            preferred_username: None,
+            actor: Actor::User,
+            ver: 0,
+        };
+        Verified { claims, permissions: HashSet::new(), expires: token.times.expires }
     }
 
     fn keys(&self) -> Arc<KeySet> {
@@ -345,6 +367,39 @@ impl Verifier {
         }
         let answer = answered.wait_for(|answered| *answered >= asked);
         matches!(tokio::time::timeout(UNKNOWN_KEY_PATIENCE, answer).await, Ok(Ok(_)))
+    }
+}
+
+/// When a token expires and when it was issued, in seconds since 1970, once both have been checked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Times {
+    expires: f64,
+    issued: f64,
+}
+
+impl Times {
+    fn read(claims: &Map<String, Value>, now: f64, is_short: bool) -> Result<Self, Refusal> {
+        let time = |name| match claims.get(name) {
+            None => Ok(None),
+            Some(value) => value.as_f64().filter(|time| (0.0..=LAST_TIME).contains(time)).map(Some).ok_or(Refusal::Times),
+        };
+        let (expires, issued) = (time("exp")?.ok_or(Refusal::Times)?, time("iat")?.ok_or(Refusal::Times)?);
+        if expires <= issued || is_short && expires - issued > LONGEST_LIFE {
+            return Err(Refusal::Times);
+        }
+        if issued > now + LEEWAY || time("nbf")?.is_some_and(|not_before| not_before > now + LEEWAY) {
+            return Err(Refusal::NotYetValid);
+        }
+        if expires <= now - LEEWAY {
+            return Err(Refusal::Expired);
+        }
+        Ok(Self { expires, issued })
+    }
+
+    /// Both in whole seconds.
+    #[expect(clippy::cast_possible_truncation, reason = "times before the year 2100 fit")]
+    fn whole(self) -> (i64, i64) {
+        (self.expires.floor() as i64, self.issued.floor() as i64)
     }
 }
 
