@@ -1,17 +1,20 @@
 //! The commands: `serve`, the verbs of the schema, `health`, and `import`.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use shared::{
     Clock,
     config::{ConfigError, DatabaseArgs, LogArgs},
     django::ImportError,
+    events::Source,
     health::{self, HealthError},
     migrations::{SchemaError, Verb, VerbError},
     server,
     telemetry::FilterError,
-    token::{AuthUrlError, LegacyArgs, LegacyKeyError, Verifier, auth_channel, follow_auth_service},
+    token::{
+        AuthUrlError, ClientCredentials, LegacyArgs, LegacyKeyError, ServiceToken, Verifier, auth_channel, follow_auth_service,
+    },
 };
 use tokio::net::TcpListener;
 
@@ -61,6 +64,21 @@ struct Serve {
     key_interval: u64,
     #[command(flatten)]
     legacy: LegacyArgs,
+    #[command(flatten)]
+    events: EventArgs,
+}
+
+#[derive(Debug, Args)]
+struct EventArgs {
+    /// The account with which this service follows the events of the auth service: `auth-service clients create` makes it.
+    #[arg(long, env = "CLIENT_ID", value_name = "NAME", requires = "client_secret_file")]
+    client_id: Option<String>,
+    /// A file that holds its secret.
+    #[arg(long, env = "CLIENT_SECRET_FILE", value_name = "FILE", requires = "client_id")]
+    client_secret_file: Option<PathBuf>,
+    /// How old news of revocations may be, in seconds, before methods that ask for them are UNAVAILABLE.
+    #[arg(long, env = "REVOCATION_STALENESS", value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(2..=3600))]
+    revocation_staleness: u64,
 }
 
 #[derive(Debug, Args)]
@@ -114,16 +132,27 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
     arguments.log.init()?;
     let db = arguments.database.open()?;
     let clock = Clock::system();
-    let verifier = Verifier::new(arguments.issuer, arguments.audience, clock.clone());
+    let bound = Duration::from_secs(arguments.events.revocation_staleness);
+    let verifier = Verifier::new(arguments.issuer, arguments.audience, clock.clone()).staleness_bound(bound);
     let verifier = Arc::new(verifier.with_legacy_keys(arguments.legacy.read()?));
     let key_interval = Duration::from_secs(arguments.key_interval);
-    let follow_keys = follow_auth_service(Arc::clone(&verifier), key_interval, auth_channel(&arguments.auth_url)?);
+    let channel = auth_channel(&arguments.auth_url)?;
+    let follow_keys = follow_auth_service(Arc::clone(&verifier), key_interval, channel.clone());
+    let (token, account) = (ServiceToken::default(), arguments.events.client_id.zip(arguments.events.client_secret_file));
+    let events = account.is_some().then(|| Source::of_service(channel.clone(), token.clone()));
+    let keep_token = async {
+        match account {
+            Some((client_id, secret_file)) => token.keep_fresh(channel, ClientCredentials { client_id, secret_file }).await,
+            None => std::future::pending().await,
+        }
+    };
     let address = arguments.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
     let stop = server::stop_signal();
-    let service = Service { db, clock, verifier, events: None };
+    let service = Service { db, clock, verifier, events };
     tokio::select! {
         served = crate::serve(service, listener, stop) => Ok(served?),
         never = follow_keys => match never {},
+        never = keep_token => match never {},
     }
 }

@@ -16,8 +16,6 @@ use crate::profiles;
 const PATIENCE: TimeDelta = TimeDelta::seconds(10);
 /// How long a profile may be there without an event that tells of its user, while the events are all applied.
 const UNCONFIRMED: TimeDelta = TimeDelta::minutes(1);
-/// How many of those are looked at together.
-const UNCONFIRMED_LIMIT: i64 = 100;
 
 /// How far the events are applied.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -40,6 +38,8 @@ pub(crate) struct Sync {
     clock: Clock,
     /// Where this replica believes the cursor to be.
     cursor: Cursor,
+    /// When this replica last began to take in a snapshot.
+    began: DateTime<Utc>,
     /// When unconfirmed profiles were last looked for.
     looked: Option<DateTime<Utc>>,
 }
@@ -48,7 +48,7 @@ impl Sync {
     pub(crate) fn new(db: Db, clock: Clock) -> Self {
         let update_time = clock.now();
         let cursor = Cursor { epoch: String::new(), pos: -1, event_id: String::new(), generation: 0, update_time };
-        Self { db, clock, cursor, looked: None }
+        Self { db, clock, cursor, began: update_time, looked: None }
     }
 
     /// Reads the cursor.
@@ -91,27 +91,20 @@ impl Sync {
         Ok(true)
     }
 
-    /// Removes the profiles of users whom only an access token has told of, and no event although every event is applied:
-    /// users who are gone with what an older copy of the auth service's database does not have.
-    async fn remove_unconfirmed(&mut self) -> Result<bool> {
+    /// True where only an access token has told of the user of a profile, and no event although every event is applied: a
+    /// snapshot says whether the user is gone with what an older copy of the auth service's database does not have.
+    async fn finds_unconfirmed(&mut self) -> Result<bool> {
         let now = self.clock.now();
         if self.looked.is_some_and(|looked| now - looked < UNCONFIRMED) {
-            return Ok(true);
+            return Ok(false);
         }
         self.looked = Some(now);
-        let query = self.db.query("SELECT user_id FROM profiles WHERE generation = 0 AND create_time < $1 LIMIT $2");
-        let found: Vec<(UserId,)> = query.bind(now - UNCONFIRMED).bind(UNCONFIRMED_LIMIT).all().await?;
-        if found.is_empty() {
-            return Ok(true);
+        let query = self.db.query("SELECT user_id FROM profiles WHERE generation = 0 AND create_time < $1 LIMIT 1");
+        let found: Option<(UserId,)> = query.bind(now - UNCONFIRMED).optional().await?;
+        if let Some((user_id,)) = found {
+            tracing::warn!(%user_id, "no event tells of a user who has a profile: a snapshot is taken in");
         }
-        let Cursor { epoch, pos, event_id, .. } = self.cursor.clone();
-        let Some(mut tx) = self.advance(&Position { epoch, pos, event_id }).await? else { return Ok(false) };
-        for (user_id,) in found {
-            tracing::warn!(%user_id, "the profile of a user whom no event tells of is removed");
-            profiles::bury(&mut tx, user_id, now).await?;
-        }
-        tx.commit().await?;
-        Ok(true)
+        Ok(found.is_some())
     }
 
     /// Begins to take in a snapshot. False where somebody else has.
@@ -127,6 +120,7 @@ impl Sync {
             return Ok(false);
         }
         tx.commit().await?;
+        self.began = now;
         self.cursor = Cursor { epoch: String::new(), pos: -1, event_id: String::new(), generation, update_time: now };
         Ok(true)
     }
@@ -153,7 +147,7 @@ impl Sync {
     /// Removes whoever was not in the snapshot, and goes on from its position.
     async fn sweep(&mut self, position: Position) -> Result<bool> {
         let Some(mut tx) = self.advance(&position).await? else { return Ok(false) };
-        let swept = profiles::sweep(&mut tx, self.cursor.generation, self.clock.now()).await?;
+        let swept = profiles::sweep(&mut tx, self.cursor.generation, self.began - UNCONFIRMED, self.clock.now()).await?;
         tx.commit().await?;
         tracing::info!(pos = position.pos, generation = self.cursor.generation, swept, "a snapshot of the users is taken in");
         Ok(true)
@@ -190,7 +184,11 @@ impl Consumer for Sync {
         if !(batch.events.is_empty() && stands) {
             return Ok(self.apply_batch(&batch.events, through).await?);
         }
-        if batch.at_end { Ok(self.remove_unconfirmed().await?) } else { Ok(true) }
+        if batch.at_end && self.finds_unconfirmed().await? {
+            self.claim().await?;
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     async fn start_over(&mut self, source: &Source) -> Result<(), WatchError> {

@@ -7,9 +7,11 @@ use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, sync:
 use auth_service::Settings;
 use clap::Parser;
 use shared::{
-    Clock, Db, health, migrations, server,
+    Clock, Db,
+    events::Source,
+    health, migrations, server,
     telemetry::{self, LogFormat},
-    token::{self, Verifier},
+    token::{self, ClientCredentials, ServiceToken, Verifier},
 };
 use tokio::{net::TcpListener, sync::watch};
 
@@ -56,7 +58,8 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
     let profile_db = prepare(folder.database("profile.db"), &profile_service::MIGRATIONS).await?;
     let clock = Clock::system();
     let master_key = folder.master_key()?;
-    data::profile_client(&auth_db, &clock, &folder.client_secret()?).await?;
+    let secret_file = folder.client_secret()?;
+    data::profile_client(&auth_db, &clock, &secret_file).await?;
     let auth_listener = listen(arguments.auth_listen).await?;
     let profile_listener = listen(arguments.profile_listen).await?;
     let (auth_address, profile_address) = (auth_listener.local_addr()?, profile_listener.local_addr()?);
@@ -64,7 +67,11 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
     let settings = Settings::default();
     let verifier = Arc::new(Verifier::new(&*settings.issuer, profile_service::NAME, clock.clone()));
     let channel = token::auth_channel(&format!("http://{auth_address}"))?;
-    let follow_keys = token::follow_auth_service(Arc::clone(&verifier), KEY_INTERVAL, channel);
+    let follow_keys = token::follow_auth_service(Arc::clone(&verifier), KEY_INTERVAL, channel.clone());
+    let service_token = ServiceToken::default();
+    let events = Some(Source::of_service(channel.clone(), service_token.clone()));
+    let credentials = ClientCredentials { client_id: profile_service::NAME.to_owned(), secret_file };
+    let keep_token = service_token.keep_fresh(channel, credentials);
 
     let (stopping, stopped) = watch::channel(false);
     let until_stopped = || {
@@ -73,8 +80,7 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
             let _ = stopped.wait_for(|stopped| *stopped).await;
         }
     };
-    let service =
-        profile_service::Service { db: profile_db, clock: clock.clone(), verifier: Arc::clone(&verifier), events: None };
+    let service = profile_service::Service { db: profile_db, clock: clock.clone(), verifier: Arc::clone(&verifier), events };
     let auth = auth_service::serve(auth_db.clone(), clock.clone(), master_key, settings, auth_listener, until_stopped());
     let profile = profile_service::serve(service, profile_listener, until_stopped());
     let (auth, profile) = (Box::pin(auth), Box::pin(profile));
@@ -95,6 +101,7 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
     tokio::select! {
         served = both => served.map(|_| ()),
         never = follow_keys => match never {},
+        never = keep_token => match never {},
         failed = greet => failed,
     }
 }

@@ -8,12 +8,15 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tonic::{Code, Request, Status, Streaming, metadata::AsciiMetadataValue, transport::Channel};
+use tonic::{Code, Request, Response, Status, Streaming, metadata::AsciiMetadataValue, transport::Channel};
 
 pub use crate::proto::auth::v1::{Event, EventKind, Position, UserState, WatchEventsResponse as Batch, event::What};
 use crate::{
@@ -22,7 +25,7 @@ use crate::{
     proto::auth::v1::{
         SnapshotUsersRequest, SnapshotUsersResponse, WatchEventsRequest, event_service_client::EventServiceClient,
     },
-    token::{Revocation, Verifier},
+    token::{Revocation, ServiceToken, Verifier},
 };
 
 /// The server sends something every second. A stream that is silent for longer is given up.
@@ -34,13 +37,15 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const SKEW: TimeDelta = TimeDelta::minutes(1);
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
-type TokenFuture = Pin<Box<dyn Future<Output = Result<String, AnyError>> + Send>>;
+type Authorization = Pin<Box<dyn Future<Output = Result<AsciiMetadataValue, AnyError>> + Send>>;
 
 /// Where events come from: a connection to the auth service, and access tokens that let a service watch.
 #[derive(Clone)]
 pub struct Source {
     channel: Channel,
-    token: Arc<dyn Fn() -> TokenFuture + Send + Sync>,
+    /// Answers what stands in `authorization`, and is told whether the last was refused.
+    authorization: Arc<dyn Fn(bool) -> Authorization + Send + Sync>,
+    refused: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for Source {
@@ -77,11 +82,28 @@ impl Source {
         E: Into<AnyError>,
         F: Future<Output = Result<String, E>> + Send + 'static,
     {
-        let token = move || -> TokenFuture {
+        let authorization = move |_| -> Authorization {
             let token = token();
-            Box::pin(async move { token.await.map_err(Into::into) })
+            Box::pin(async move { Ok(format!("Bearer {}", token.await.map_err(Into::into)?).parse()?) })
         };
-        Self { channel, token: Arc::new(token) }
+        Self { channel, authorization: Arc::new(authorization), refused: Arc::default() }
+    }
+
+    /// The same, with the access tokens of a service account.
+    pub fn of_service(channel: Channel, token: ServiceToken) -> Self {
+        let authorization = move |refused| -> Authorization {
+            let token = token.clone();
+            Box::pin(async move {
+                let got = async {
+                    if refused {
+                        token.renew().await;
+                    }
+                    token.authorization().await
+                };
+                Ok(tokio::time::timeout(SILENCE, got).await?)
+            })
+        };
+        Self { channel, authorization: Arc::new(authorization), refused: Arc::default() }
     }
 
     /// Every user, page by page, as [`Consumer::start_over`] needs them.
@@ -92,7 +114,8 @@ impl Source {
     pub async fn snapshot(&self) -> Result<Streaming<SnapshotUsersResponse>, WatchError> {
         let request = self.request(SnapshotUsersRequest {}).await?;
         let mut client = EventServiceClient::new(self.channel.clone());
-        Ok(client.snapshot_users(request).await.map_err(Box::new)?.into_inner())
+        let answer = client.snapshot_users(request).await;
+        self.answered(answer)
     }
 
     async fn watch(&self, after: Position, kinds: &[EventKind]) -> Result<Streaming<Batch>, WatchError> {
@@ -100,12 +123,19 @@ impl Source {
         let Position { epoch, pos, event_id } = after;
         let request = self.request(WatchEventsRequest { epoch, after: pos, after_event_id: event_id, kinds }).await?;
         let mut client = EventServiceClient::new(self.channel.clone());
-        Ok(client.watch_events(request).await.map_err(Box::new)?.into_inner())
+        let answer = client.watch_events(request).await;
+        self.answered(answer)
+    }
+
+    fn answered<T>(&self, answer: Result<Response<T>, Status>) -> Result<T, WatchError> {
+        let refused = answer.as_ref().is_err_and(|status| status.code() == Code::Unauthenticated);
+        self.refused.store(refused, Ordering::Relaxed);
+        Ok(answer.map_err(Box::new)?.into_inner())
     }
 
     async fn request<T>(&self, message: T) -> Result<Request<T>, WatchError> {
-        let token = (self.token)().await.map_err(WatchError::Token)?;
-        let value: AsciiMetadataValue = format!("Bearer {token}").parse().map_err(|_| WatchError::Token("not a token".into()))?;
+        let authorization = (self.authorization)(self.refused.load(Ordering::Relaxed));
+        let value = authorization.await.map_err(WatchError::Token)?;
         let mut request = Request::new(message);
         request.metadata_mut().insert("authorization", value);
         Ok(request)

@@ -58,6 +58,7 @@ pub(super) struct Activate {
     #[command(flatten)]
     new_keys: NewKeyArgs,
     /// The key, as `keys list` shows it.
+    #[arg(allow_hyphen_values = true)]
     key_id: String,
     /// Before every verifier knows it. Those that don't refuse what it signs.
     #[arg(long)]
@@ -69,6 +70,7 @@ pub(super) struct Retire {
     #[command(flatten)]
     database: DatabaseArgs,
     /// The key, as `keys list` shows it.
+    #[arg(allow_hyphen_values = true)]
     key_id: String,
     /// For a key that has leaked: it is gone at once, with whatever it signed.
     #[arg(long)]

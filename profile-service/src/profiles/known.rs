@@ -96,12 +96,15 @@ pub(crate) async fn bury(tx: &mut Tx, user_id: UserId, now: DateTime<Utc>) -> sq
     Ok(())
 }
 
-/// Buries the users whom events have told of, but not those of this generation. Answers how many they were.
-pub(crate) async fn sweep(tx: &mut Tx, generation: i64, now: DateTime<Utc>) -> sqlx::Result<u64> {
+/// Buries the users whom the generation has not told of: those whom an earlier one had, and those whom an access token had
+/// before `then`. Answers how many they were.
+pub(crate) async fn sweep(tx: &mut Tx, generation: i64, then: DateTime<Utc>, now: DateTime<Utc>) -> sqlx::Result<u64> {
     let query = tx.query(
         "INSERT INTO tombstones (user_id, time)
-         SELECT user_id, $2 FROM profiles WHERE generation > 0 AND generation < $1 ON CONFLICT (user_id) DO NOTHING",
+         SELECT user_id, $3 FROM profiles WHERE generation < $1 AND (generation > 0 OR create_time < $2)
+         ON CONFLICT (user_id) DO NOTHING",
     );
-    query.bind(generation).bind(now).execute().await?;
-    tx.query("DELETE FROM profiles WHERE generation > 0 AND generation < $1").bind(generation).execute().await
+    query.bind(generation).bind(then).bind(now).execute().await?;
+    let query = tx.query("DELETE FROM profiles WHERE generation < $1 AND (generation > 0 OR create_time < $2)");
+    query.bind(generation).bind(then).execute().await
 }

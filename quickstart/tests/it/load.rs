@@ -1,11 +1,11 @@
 //! Writers that change users as fast as they can, with random delays before the commit, a tenth of which never comes.
 
 use auth_service::{
-    events::{Feed, What},
+    events::Feed,
     usernames::Username,
     users::{self, NewNames, NewUser},
 };
-use shared::{Clock, Error, UserId, db::Executor, id::Id};
+use shared::{Clock, Error, UserId, id::Id};
 
 /// One who writes.
 pub struct Writer {
@@ -64,8 +64,7 @@ impl Writer {
                         users::set_active(&mut change, &self.clock, user, is_active).await?;
                     }
                     _ => {
-                        change.query("DELETE FROM users WHERE user_id = $1").bind(user_id).execute().await?;
-                        change.tell(user_id, user.version + 1, What::UserDeleted);
+                        users::delete(&mut change, &self.clock, &user).await?;
                         gone = Some(user_id);
                     }
                 }

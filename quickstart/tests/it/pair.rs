@@ -93,6 +93,17 @@ impl Pair {
         self.login(username).await
     }
 
+    /// One with a good access token whom the auth service does not know any more.
+    pub async fn lost(&self, username: &str) -> User {
+        let (db, master_key) = (self.auth_database.open(), MasterKey::from_base64(&self.master_key).unwrap());
+        let keys = KeyRing::open(db, self.clock.clone(), master_key, KeyBits::default(), TimeDelta::zero()).await.unwrap();
+        let issuer = Issuer::new(&Settings::default().issuer, profile_service::NAME, self.clock.clone());
+        let claims = issuer.claims(UserId::new(&self.clock), username);
+        let access_token = keys.keys().active().unwrap().sign("at+jwt", &claims).unwrap();
+        let login = LoginResponse { access_token, ..LoginResponse::default() };
+        User { id: claims.sub, login, auth: self.auth.channel(), profile: self.profile.channel() }
+    }
+
     /// Waits until every event is applied, and asserts that both databases hold the same users.
     pub async fn assert_equal(&self) {
         assert_equal(self.auth_database.url(), self.profile_database.url()).await;

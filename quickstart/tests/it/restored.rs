@@ -1,18 +1,36 @@
 //! Databases that are restored from an older copy: in the end both services know the same again.
 
+use auth_service::keys::MasterKey;
+use chrono::{SubsecRound, TimeDelta};
 use profile_service::proto::{GetProfileRequest, GetSyncStateRequest};
-use shared::{on_both_engines, testing::assert_refused};
+use shared::{
+    Clock,
+    db::Executor,
+    on_both_engines,
+    testing::{Engine, assert_refused},
+};
 use tonic::Code;
 
 use crate::{
     cascade::{delete, note},
     load::Writer,
-    pair::Pair,
+    pair::{self, Pair},
 };
 
 /// Changes that both services have seen, or only one of them.
 async fn changes(app: &Pair, number: u64) {
     Writer::new(app.feed(), app.clock.clone(), number).run(40).await.unwrap();
+}
+
+/// Both services, with a clock that stands.
+struct Standing(Pair);
+
+impl Standing {
+    async fn start(engine: Engine) -> Self {
+        let (auth, profile) = pair::databases(engine).await;
+        let clock = Clock::set_to(Clock::system().now().trunc_subsecs(0));
+        Self(Pair::on(auth, profile, MasterKey::generate(), clock).await)
+    }
 }
 
 /// Both services again, on these databases.
@@ -94,5 +112,24 @@ on_both_engines! {
         app.assert_equal().await;
         let root = app.superuser("root").await;
         assert_eq!(root.sync().get_sync_state(GetSyncStateRequest {}).await.unwrap().into_inner().generation, 1);
+    }
+}
+
+on_both_engines! {
+    async fn a_profile_whose_user_a_restore_has_taken_away_is_removed(app: Standing) {
+        let Standing(app) = app;
+        let alice = app.user("alice").await;
+        note(&alice, "kept").await.unwrap();
+        app.assert_equal().await;
+        // A user whom the auth service has never heard of has a token that is good.
+        let lost = app.lost("lost").await;
+        note(&lost, "gone").await.unwrap();
+        app.clock.advance(TimeDelta::minutes(2));
+        let db = app.profile_database.open();
+        let count = async || db.query("SELECT COUNT(*) FROM notes").one::<(i64,)>().await.unwrap().0;
+        pair::eventually(async || count().await == 1).await;
+        app.assert_equal().await;
+        assert_refused(note(&lost, "again").await.map(drop), Code::NotFound, "NOT_FOUND", &[("user_id", "EXISTS")]);
+        note(&alice, "goes on").await.unwrap();
     }
 }

@@ -92,6 +92,17 @@ impl ServiceToken {
         let _ = held.wait_for(|held| held.as_ref().is_some_and(Held::is_good)).await;
     }
 
+    /// Waits until there is a token, and answers the `authorization` that it makes.
+    pub async fn authorization(&self) -> AsciiMetadataValue {
+        let mut held = self.0.held.subscribe();
+        loop {
+            let good = held.wait_for(|held| held.as_ref().is_some_and(Held::is_good)).await;
+            if let Some(held) = good.ok().and_then(|held| held.clone()) {
+                return held.header;
+            }
+        }
+    }
+
     /// Asks for another token, where one was answered UNAUTHENTICATED before its time, and waits for it. At most one a second
     /// is got.
     pub async fn renew(&self) {
