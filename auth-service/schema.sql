@@ -71,3 +71,126 @@ CREATE TABLE attempts (
 );
 
 CREATE INDEX attempts_by_expire_time ON attempts (expire_time);
+
+CREATE TABLE groups (
+    group_id UUID PRIMARY KEY,
+    name TEXT NOT NULL,
+    -- The name as UTF-8 bytes, which have one order on every engine.
+    name_key BYTEA NOT NULL UNIQUE,
+    create_time TIMESTAMPTZ NOT NULL,
+    update_time TIMESTAMPTZ NOT NULL,
+    version BIGINT NOT NULL
+);
+
+CREATE TABLE group_members (
+    group_id UUID NOT NULL REFERENCES groups (group_id) ON DELETE CASCADE,
+    user_id UUID NOT NULL REFERENCES users (user_id) ON DELETE CASCADE,
+    PRIMARY KEY (group_id, user_id)
+);
+
+CREATE INDEX group_members_by_user ON group_members (user_id);
+
+-- A permission is the text `app.codename`. One that the catalogue does not know is kept, and lets nobody do anything.
+CREATE TABLE group_permissions (
+    group_id UUID NOT NULL REFERENCES groups (group_id) ON DELETE CASCADE,
+    permission TEXT NOT NULL,
+    PRIMARY KEY (group_id, permission)
+);
+
+CREATE TABLE user_permissions (
+    user_id UUID NOT NULL REFERENCES users (user_id) ON DELETE CASCADE,
+    permission TEXT NOT NULL,
+    PRIMARY KEY (user_id, permission)
+);
+
+CREATE TABLE clients (
+    client_id TEXT PRIMARY KEY,
+    display_name TEXT NOT NULL,
+    -- The permissions, separated by spaces: the `scope` of its tokens.
+    scope TEXT NOT NULL,
+    -- The public keys that its assertions are signed with: a JSON array of objects with `kid`, `n` and `e`.
+    keys TEXT NOT NULL,
+    is_active BOOLEAN NOT NULL,
+    -- SHA-256 of a secret of 256 random bits.
+    secret_hash BYTEA,
+    secret_time TIMESTAMPTZ,
+    -- The same of the secret before, and until when it is good.
+    previous_hash BYTEA,
+    previous_expire_time TIMESTAMPTZ,
+    create_time TIMESTAMPTZ NOT NULL,
+    update_time TIMESTAMPTZ NOT NULL,
+    version BIGINT NOT NULL
+);
+
+CREATE TABLE assertions (
+    -- SHA-256 of the client's id and of the `jti` that it has used.
+    used BYTEA PRIMARY KEY,
+    -- When the assertion is refused for its age.
+    expire_time TIMESTAMPTZ NOT NULL
+);
+
+CREATE INDEX assertions_by_expire_time ON assertions (expire_time);
+
+-- The ids of users who were deleted. They are nobody's ever after.
+CREATE TABLE deleted_users (
+    user_id UUID PRIMARY KEY,
+    delete_time TIMESTAMPTZ NOT NULL
+);
+
+-- The rows of Django that have come over, by the id that follows from where they come from. What has come over once does not
+-- come again, whatever became of it here.
+CREATE TABLE django_rows (
+    row_id UUID PRIMARY KEY
+);
+
+-- The users who have come over, with their primary key in the Django project `origin`: the `user_id` of its tokens.
+CREATE TABLE django_users (
+    user_id UUID PRIMARY KEY REFERENCES users (user_id) ON DELETE CASCADE,
+    origin TEXT NOT NULL,
+    origin_key TEXT NOT NULL,
+    -- The user was signed out everywhere since: no refresh token of Django's opens a session any more.
+    is_signed_out BOOLEAN NOT NULL,
+    UNIQUE (origin, origin_key)
+);
+
+-- The refresh tokens of Django that are known, until they expire.
+CREATE TABLE django_tokens (
+    origin TEXT NOT NULL,
+    jti TEXT NOT NULL,
+    user_id UUID NOT NULL REFERENCES users (user_id) ON DELETE CASCADE,
+    state TEXT NOT NULL CHECK (state IN ('OUTSTANDING', 'BLACKLISTED', 'REDEEMED')),
+    -- The session that it was traded for.
+    session_id UUID,
+    expire_time TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (origin, jti)
+);
+
+CREATE INDEX django_tokens_of_user ON django_tokens (user_id);
+CREATE INDEX django_tokens_by_expire_time ON django_tokens (expire_time);
+
+-- One row: how far the events have come. Whoever adds some changes it last of all, so that the lock on it makes their
+-- positions come in the order of the commits.
+CREATE TABLE feed (
+    feed_id BIGINT PRIMARY KEY CHECK (feed_id = 1),
+    -- Another for every database that was not made from a copy of this one.
+    epoch UUID NOT NULL,
+    -- The position of the last event. Positions begin at 1, and have no gaps.
+    last BIGINT NOT NULL,
+    -- The oldest position that there is still a row of; 0 where none was ever deleted.
+    floor BIGINT NOT NULL,
+    -- The longest that an access token has ever been allowed to live, in seconds: for so long a revocation matters.
+    token_life BIGINT NOT NULL
+);
+
+CREATE TABLE outbox (
+    pos BIGINT PRIMARY KEY,
+    event_id UUID NOT NULL,
+    user_id UUID,
+    user_version BIGINT,
+    kind TEXT NOT NULL,
+    -- JSON, which `kind` says how to read.
+    payload TEXT NOT NULL,
+    time TIMESTAMPTZ NOT NULL
+);
+
+CREATE INDEX outbox_by_time ON outbox (time);

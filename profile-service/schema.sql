@@ -14,10 +14,15 @@ CREATE TABLE profiles (
     is_active BOOLEAN NOT NULL,
     create_time TIMESTAMPTZ NOT NULL,
     update_time TIMESTAMPTZ NOT NULL,
-    version BIGINT NOT NULL
+    version BIGINT NOT NULL,
+    -- A user who may not sign in is in no list.
+    user_is_active BOOLEAN NOT NULL DEFAULT TRUE,
+    -- The generation of the feed that has told of the user. 0: only an access token has.
+    generation BIGINT NOT NULL DEFAULT 0
 );
 
 CREATE INDEX profiles_by_username ON profiles (username_key, user_id);
+CREATE INDEX profiles_unconfirmed ON profiles (create_time) WHERE generation = 0;
 
 -- `user_id` calls `friend_id` a friend.
 CREATE TABLE friendships (
@@ -55,3 +60,27 @@ CREATE TABLE favorites (
 );
 
 CREATE INDEX favorites_by_note ON favorites (note_user_id, note_id);
+
+-- The rows of Django that have come over, by the id that follows from where they come from. What has come over once does not
+-- come again, whatever became of it here.
+CREATE TABLE django_rows (
+    row_id UUID PRIMARY KEY
+);
+
+-- The users who were deleted: an access token of theirs that is still valid makes no profile.
+CREATE TABLE tombstones (
+    user_id UUID NOT NULL PRIMARY KEY,
+    time TIMESTAMPTZ NOT NULL
+);
+
+-- One row: how far the events of the auth service are applied here.
+CREATE TABLE feed_cursor (
+    cursor_id BIGINT NOT NULL PRIMARY KEY CHECK (cursor_id = 1),
+    epoch TEXT NOT NULL,
+    -- -1 while a snapshot is taken in, and before the first.
+    pos BIGINT NOT NULL,
+    event_id TEXT NOT NULL,
+    -- One more with every snapshot.
+    generation BIGINT NOT NULL,
+    update_time TIMESTAMPTZ NOT NULL
+);

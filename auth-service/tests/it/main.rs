@@ -3,7 +3,13 @@
 
 mod administration;
 mod app;
+mod clients;
+mod clients_command;
 mod crash;
+mod django;
+mod django_tokens;
+mod events;
+mod groups;
 mod guards;
 mod guessing;
 mod keys;
@@ -11,6 +17,7 @@ mod keys_command;
 mod migrating;
 mod opener;
 mod outage;
+mod permissions;
 mod refresh_model;
 mod revocation;
 mod schema;

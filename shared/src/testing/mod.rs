@@ -1,5 +1,6 @@
 //! The test harness: every behaviour test runs on both engines, against a real server on a port of the system's choice.
 
+mod django;
 mod issuer;
 mod postgres;
 mod walk;
@@ -13,6 +14,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use sqlx::{AssertSqlSafe, Connection, Executor as _, SqliteConnection};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::{
     Code, Request, Status,
@@ -31,11 +33,12 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+pub use django::{DjangoProject, Facts};
 pub use issuer::Issuer;
 pub use walk::walk;
 pub use wire::Wire;
 
-use crate::db::{Db, Executor};
+use crate::db::{Db, Executor as _};
 
 /// How often a long test goes round: as often as keeps the suite short, or `TEST_ROUNDS`.
 ///
@@ -93,9 +96,8 @@ pub struct TestDatabase {
 }
 
 #[derive(Debug)]
-#[expect(dead_code, reason = "held until it is dropped")]
 enum Place {
-    Folder(tempfile::TempDir),
+    Folder(#[expect(dead_code, reason = "held until it is dropped")] tempfile::TempDir),
     Cluster(postgres::Database),
 }
 
@@ -115,6 +117,29 @@ impl TestDatabase {
             Engine::Postgres => {
                 let database = postgres::Database::create().await;
                 Self { url: database.url.clone(), place: Place::Cluster(database) }
+            }
+        }
+    }
+
+    /// What is in it now, as a backup has it: restored into a folder, or a cluster, of its own.
+    ///
+    /// # Panics
+    ///
+    /// Where it can't be copied.
+    pub async fn copy(&self) -> Self {
+        match &self.place {
+            Place::Folder(_) => {
+                let folder = tempfile::tempdir().expect("a temporary folder");
+                let path = folder.path().join("test.db");
+                let mut connection = SqliteConnection::connect(&self.url).await.expect("a database");
+                let statement = format!("VACUUM INTO '{}'", path.display());
+                connection.execute(AssertSqlSafe(statement)).await.expect("a copy");
+                connection.close().await.expect("a connection that closes");
+                Self { url: format!("sqlite:{}", path.display()), place: Place::Folder(folder) }
+            }
+            Place::Cluster(database) => {
+                let copy = database.copy().await;
+                Self { url: copy.url.clone(), place: Place::Cluster(copy) }
             }
         }
     }
