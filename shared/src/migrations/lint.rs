@@ -65,7 +65,9 @@ fn look(statement: &Statement<'_>, all: &[Statement<'_>], new_tables: &mut BTree
     if verb.is("CREATE") && object.is("TABLE") {
         new_tables.extend(head.get(2).map(|name| name.name().into_owned()));
     } else if verb.is("CREATE") && object.is("INDEX") {
-        let table = head.iter().skip_while(|word| !word.is("ON")).nth(1).map(|name| name.name().into_owned()).unwrap_or_default();
+        let Some(table) = head.iter().skip_while(|word| !word.is("ON")).nth(1).map(|name| name.name().into_owned()) else {
+            return Found::new();
+        };
         if !head[2..].iter().any(|word| word.is("CONCURRENTLY")) && !new_tables.contains(&table) {
             return vec![(format!("nobody writes to {table} while the index is made"), INDEX)];
         }
@@ -108,12 +110,15 @@ fn alter(table: &str, action: &[Word<'_>], all: &[Statement<'_>]) -> Option<(Str
         }
         add_constraint(table, &has)
     } else if words[0].is("ALTER") {
-        // In the parentheses of USING stands no keyword of these.
-        if has(&["TYPE"]) {
+        // The column may be called as one of the keywords is.
+        let does = |sequence: &[&str]| {
+            words[2..].windows(sequence.len()).any(|words| words.iter().zip(sequence).all(|(word, keyword)| word.is(keyword)))
+        };
+        if does(&["TYPE"]) {
             Some((format!("the previous release reads and writes another type in {}", column()), TYPE))
-        } else if has(&["SET", "NOT", "NULL"]) {
+        } else if does(&["SET", "NOT", "NULL"]) {
             Some((format!("the previous release may write NULL into {}", column()), REQUIRE))
-        } else if has(&["DROP", "DEFAULT"]) && !sets_default(second, all) {
+        } else if does(&["DROP", "DEFAULT"]) && !sets_default(second, all) {
             Some((format!("the previous release may leave out {}", column()), DEFAULT))
         } else {
             None
@@ -185,6 +190,7 @@ mod tests {
             "ALTER TABLE t ADD COLUMN c TEXT; ALTER TABLE t ADD COLUMN d BIGINT NOT NULL DEFAULT 0",
             "CREATE INDEX CONCURRENTLY i ON t (c); DROP INDEX i",
             "ALTER TABLE t ADD CONSTRAINT n CHECK (c > 0) NOT VALID; ALTER TABLE t VALIDATE CONSTRAINT n; ALTER TABLE t DROP CONSTRAINT n",
+            "ALTER TABLE t ALTER COLUMN type SET DEFAULT 1",
             "ALTER TABLE t ADD CONSTRAINT n UNIQUE USING INDEX n; ALTER TABLE t RENAME CONSTRAINT n TO m",
             "ALTER TABLE t ALTER c DROP NOT NULL; ALTER TABLE t ALTER c DROP DEFAULT; ALTER TABLE t ALTER c SET DEFAULT 1",
             "INSERT INTO t VALUES ('DROP TABLE t'); -- DROP TABLE t",
