@@ -15,6 +15,7 @@ pub mod guard;
 pub mod health;
 pub mod id;
 pub mod migrations;
+pub mod openapi;
 pub mod origin;
 pub mod page;
 pub mod server;
