@@ -2,9 +2,13 @@
 
 mod accept;
 mod call;
+mod dress;
+mod front;
+mod in_process;
 
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
+use axum::Router;
 use ipnet::IpNet;
 use tokio::{
     net::TcpListener,
@@ -18,15 +22,17 @@ use tonic::{
     transport,
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
-use tower::Service;
+use tower::{Layer, Service};
 
 use crate::{
     Caller, Result,
     authenticate::{Authenticate, EachCaller},
     contract::{Contract, Method, STANDARD},
+    gateway::Gateway,
     token::Verifier,
 };
 
+pub use in_process::InProcess;
 pub use tonic_reflection::server::Error as ReflectionError;
 
 /// The largest message that is read, in bytes.
@@ -79,6 +85,7 @@ pub struct Server {
     verifier: Arc<Verifier>,
     each_caller: Option<EachCaller>,
     trusted_proxies: Arc<[IpNet]>,
+    mounted: Router,
 }
 
 impl Server {
@@ -101,7 +108,15 @@ impl Server {
         let mut routes = Routes::builder();
         routes.add_service(reflection().build_v1()?);
         routes.add_service(reflection().build_v1alpha()?);
-        Ok(Self { contract, routes, names: vec![""], verifier, each_caller: None, trusted_proxies: Arc::default() })
+        Ok(Self {
+            contract,
+            routes,
+            names: vec![""],
+            verifier,
+            each_caller: None,
+            trusted_proxies: Arc::default(),
+            mounted: Router::new(),
+        })
     }
 
     /// Serves this service too.
@@ -131,6 +146,14 @@ impl Server {
         self
     }
 
+    /// Answers plain HTTP at these routes too, where no route of the protos has the path. Nothing is authenticated before
+    /// their handlers: they call the services with [`InProcess`], which they take as an argument.
+    #[must_use]
+    pub fn http(mut self, routes: Router) -> Self {
+        self.mounted = self.mounted.merge(routes);
+        self
+    }
+
     /// Serves on `listener` until `shutdown`. Then no call begins any more, and those in flight come to their end.
     ///
     /// `is_ready` is asked every second, and more often while it is not; health checks answer what it answered last.
@@ -154,8 +177,10 @@ impl Server {
             contract: Arc::new(self.contract),
             verifier: Arc::clone(&self.verifier),
             each_caller: self.each_caller,
-            trusted_proxies: self.trusted_proxies,
         };
+        // Before the body is read, so that a stranger can't make the server parse anything.
+        let stack = authenticate.layer(dress::Dress.layer(routes.routes().prepare()));
+        let front = front::Front::new(stack, Gateway::new(self.mounted), self.trusted_proxies);
         let watch_readiness = async {
             loop {
                 let (status, interval) = if is_ready().await {
@@ -176,17 +201,16 @@ impl Server {
             let _ = stopping.send(());
         };
         let serving = transport::Server::builder()
-            // Outermost, so that whatever is refused below still gets a request id, a line in the log and its details.
+            .accept_http1(true)
+            // Outermost, so that whatever is refused below still gets a request id and a line in the log.
             .layer(call::Calls)
-            // Before the body is read, so that a stranger can't make the server parse anything.
-            .layer(authenticate)
             // Silence is the only sign of a peer that is gone.
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
             // What one connection can make the server hold is bounded.
             .max_concurrent_streams(STREAM_LIMIT)
             .http2_max_header_list_size(HEADER_LIMIT)
-            .serve_with_incoming_shutdown(routes.routes(), accept::Incoming::new(listener), shutdown);
+            .serve_with_incoming_shutdown(front, accept::Incoming::new(listener), shutdown);
         let patience = async {
             let _ = stopped.await;
             tokio::time::sleep(GRACE).await;
