@@ -11,6 +11,7 @@ pub mod config;
 pub mod contract;
 pub mod db;
 pub mod error;
+pub mod explorer;
 mod gateway;
 pub mod guard;
 pub mod health;

@@ -28,11 +28,14 @@ use crate::{
     Caller, Result,
     authenticate::{Authenticate, EachCaller},
     contract::{Contract, Method, STANDARD},
+    explorer::{self, Page},
     gateway::Gateway,
+    openapi::{self, About},
     token::Verifier,
 };
 
 pub use in_process::InProcess;
+pub use prost_reflect::DescriptorError;
 pub use tonic_reflection::server::Error as ReflectionError;
 
 /// The largest message that is read, in bytes.
@@ -86,6 +89,7 @@ pub struct Server {
     each_caller: Option<EachCaller>,
     trusted_proxies: Arc<[IpNet]>,
     mounted: Router,
+    descriptors: &'static [u8],
 }
 
 impl Server {
@@ -116,6 +120,7 @@ impl Server {
             each_caller: None,
             trusted_proxies: Arc::default(),
             mounted: Router::new(),
+            descriptors,
         })
     }
 
@@ -152,6 +157,18 @@ impl Server {
     pub fn http(mut self, routes: Router) -> Self {
         self.mounted = self.mounted.merge(routes);
         self
+    }
+
+    /// Describes the services that were added so far at `/openapi.json` and `/openapi.yaml`, and answers a page at `/` where there
+    /// is one.
+    ///
+    /// # Errors
+    ///
+    /// Descriptors that are none.
+    pub fn described(self, title: &str, version: &str, page: Option<&Page>) -> Result<Self, DescriptorError> {
+        let about = About { title, version, services: &self.names };
+        let document = openapi::document(self.descriptors, &about)?;
+        Ok(self.http(explorer::routes(&document, page)))
     }
 
     /// Serves on `listener` until `shutdown`. Then no call begins any more, and those in flight come to their end.
