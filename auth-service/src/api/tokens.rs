@@ -1,14 +1,18 @@
 //! `auth.v1.TokenService`.
 
-use chrono::TimeDelta;
-use shared::{Clock, Db, Error, Origin, Result, error::Reason};
+use chrono::{DateTime, TimeDelta};
+use shared::{Caller, Clock, Db, Error, Origin, Result, contract, error::Reason, proto::access::v1::Actor};
 use uuid::Uuid;
 
-use super::users::user_message;
+use super::{timestamp, users::user_message};
 use crate::{
     attempts::{self, Limits, Subject},
+    introspection::{Active, Introspection},
     passwords::{Checked, Passwords},
-    proto::{LoginRequest, LoginResponse, LogoutRequest, RefreshRequest, RefreshResponse, token_service},
+    proto::{
+        IntrospectRequest, IntrospectResponse, LoginRequest, LoginResponse, LogoutRequest, RefreshRequest, RefreshResponse,
+        token_service,
+    },
     sessions::{self, Lifetime, Presented, Verdict},
     tokens::Tokens,
     users,
@@ -25,6 +29,7 @@ pub(crate) struct TokenApi {
     pub(crate) tokens: Tokens,
     pub(crate) lifetime: Lifetime,
     pub(crate) strict: bool,
+    pub(crate) introspection: Introspection,
 }
 
 impl token_service::Handlers for TokenApi {
@@ -119,6 +124,48 @@ impl token_service::Handlers for TokenApi {
         let mut tx = self.db.begin().await?;
         sessions::end(&mut tx, claims.sid, sessions::Reason::Logout).await?;
         tx.commit().await
+    }
+
+    async fn introspect(&self, _: Caller, request: IntrospectRequest) -> Result<IntrospectResponse> {
+        Ok(self.introspection.look(&request.token).await?.map(introspected).unwrap_or_default())
+    }
+}
+
+fn introspected(token: Active) -> IntrospectResponse {
+    let time = |seconds| DateTime::from_timestamp(seconds, 0).map(timestamp);
+    match token {
+        Active::Access(claims) => IntrospectResponse {
+            active: true,
+            token_type: "Bearer".to_owned(),
+            scope: claims.scope,
+            client_id: claims.client_id,
+            username: claims.preferred_username.unwrap_or_default(),
+            sub: claims.sub,
+            aud: claims.aud,
+            iss: claims.iss,
+            jti: claims.jti,
+            sid: claims.sid.map(|sid| sid.to_string()).unwrap_or_default(),
+            actor: match claims.actor {
+                contract::Actor::User => Actor::User.into(),
+                contract::Actor::Service => Actor::Service.into(),
+            },
+            issue_time: time(claims.iat),
+            expire_time: time(claims.exp),
+        },
+        Active::Refresh { claims, username } => IntrospectResponse {
+            active: true,
+            token_type: "refresh_token".to_owned(),
+            client_id: claims.client_id,
+            username,
+            sub: claims.sub.to_string(),
+            aud: vec![claims.aud],
+            iss: claims.iss,
+            sid: claims.sid.to_string(),
+            actor: Actor::User.into(),
+            issue_time: time(claims.iat),
+            expire_time: time(claims.exp),
+            ..IntrospectResponse::default()
+        },
     }
 }
 
