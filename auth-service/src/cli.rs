@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use shared::{
     Clock, Error,
-    config::{self, ConfigError, DatabaseArgs, LogArgs},
+    config::{self, ConfigError, DatabaseArgs, HttpArgs, LogArgs},
     health::{self, HealthError},
     migrations::{self, SchemaError, Verb, VerbError},
     origin, server,
@@ -60,6 +60,8 @@ struct Serve {
     database: DatabaseArgs,
     #[command(flatten)]
     log: LogArgs,
+    #[command(flatten)]
+    http: HttpArgs,
     #[command(flatten)]
     master_key: MasterKeyArgs,
     /// The URL by which this service is known: the `iss` of every token.
@@ -244,6 +246,7 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
             per_source: arguments.attempts.attempts_per_source.into(),
         },
         trusted_proxies: arguments.trusted_proxy,
+        cors_origins: arguments.http.cors_origin,
         key_bits: arguments.new_keys.key_bits,
         jwks_max_age: TimeDelta::seconds(arguments.new_keys.jwks_max_age),
     };

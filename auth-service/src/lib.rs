@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use shared::{
     Clock, Db, Error, error,
     migrations::{self, SchemaError},
-    server::Server,
+    server::{CorsOrigin, Server},
     token::{self, Verifier},
 };
 use sqlx::migrate::Migrator;
@@ -59,6 +59,9 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 /// The name of this service in the audience of tokens.
 pub const NAME: &str = "auth-service";
 
+/// The method whose answer verifiers keep.
+const GET_JWKS: &str = "/auth.v1.KeyService/GetJwks";
+
 /// How often the keys are looked up in the database, where another replica may have changed them.
 const KEY_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -86,6 +89,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The proxies that are believed where a call comes from.
     pub trusted_proxies: Vec<IpNet>,
+    /// The origins whose pages may call.
+    pub cors_origins: Vec<CorsOrigin>,
     /// The size of the keys that are made, where no other is asked for.
     pub key_bits: KeyBits,
     /// How long verifiers keep the keys that they were told: a new key signs no sooner.
@@ -104,6 +109,7 @@ impl Default for Settings {
             passwords: passwords::Policy::default(),
             limits: Limits::default(),
             trusted_proxies: Vec::new(),
+            cors_origins: Vec::new(),
             key_bits: KeyBits::default(),
             jwks_max_age: TimeDelta::minutes(5),
         }
@@ -151,6 +157,9 @@ pub async fn serve(
     let passwords = Passwords::new(settings.passwords);
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
         .trusted_proxies(&settings.trusted_proxies)
+        .cors(&settings.cors_origins)
+        // No verifier may look less often, and none has to look more often.
+        .keep(GET_JWKS, settings.jwks_max_age.to_std().unwrap_or_default())
         .add(token_service::guarded(TokenApi {
             db: db.clone(),
             clock: clock.clone(),

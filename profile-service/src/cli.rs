@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use shared::{
     Clock,
-    config::{ConfigError, DatabaseArgs, LogArgs},
+    config::{ConfigError, DatabaseArgs, HttpArgs, LogArgs},
     health::{self, HealthError},
     migrations::{Verb, VerbError},
     server,
@@ -43,6 +43,8 @@ struct Serve {
     database: DatabaseArgs,
     #[command(flatten)]
     log: LogArgs,
+    #[command(flatten)]
+    http: HttpArgs,
     /// Where the auth service publishes its keys.
     #[arg(long, env = "AUTH_URL", value_name = "URL", default_value = "http://127.0.0.1:50051")]
     auth_url: String,
@@ -107,7 +109,7 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
     let address = arguments.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
     let stop = server::stop_signal();
-    let service = Service { db, clock, verifier };
+    let service = Service { db, clock, verifier, cors_origins: arguments.http.cors_origin };
     tokio::select! {
         served = crate::serve(service, listener, stop) => Ok(served?),
         never = follow_keys => match never {},

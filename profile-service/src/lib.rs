@@ -9,7 +9,7 @@ use std::{future::Future, sync::Arc};
 use shared::{
     Clock, Db,
     migrations::{self, SchemaError},
-    server::{ReflectionError, Server},
+    server::{CorsOrigin, ReflectionError, Server},
     token::Verifier,
 };
 use sqlx::migrate::Migrator;
@@ -62,6 +62,8 @@ pub struct Service {
     pub clock: Clock,
     /// What verifies access tokens. Somebody else gives it its keys: see [`shared::token::follow_auth_service`].
     pub verifier: Arc<Verifier>,
+    /// The origins whose pages may call.
+    pub cors_origins: Vec<CorsOrigin>,
 }
 
 /// Why the service does not start, or stops by itself.
@@ -85,11 +87,12 @@ pub enum ServeError {
 ///
 /// A schema that is not [`MIGRATIONS`], and those of the transport.
 pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-    let Service { db, clock, verifier } = service;
+    let Service { db, clock, verifier, cors_origins } = service;
     migrations::check(&db, &MIGRATIONS, PROBES).await?;
     let arrivals = Arc::new(Arrivals::new(db.clone(), clock.clone()));
     let is_ready = async || verifier.has_keys() && db.is_reachable().await;
     let served = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
+        .cors(&cors_origins)
         .each_caller(move |caller| {
             let arrivals = Arc::clone(&arrivals);
             async move { arrivals.welcome(&caller).await }

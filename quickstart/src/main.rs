@@ -7,7 +7,9 @@ use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, sync:
 use auth_service::Settings;
 use clap::Parser;
 use shared::{
-    Clock, Db, health, migrations, server,
+    Clock, Db,
+    config::HttpArgs,
+    health, migrations, server,
     telemetry::{self, LogFormat},
     token::{self, Verifier},
 };
@@ -32,6 +34,8 @@ struct Quickstart {
     /// Where the profile service listens.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50052")]
     profile_listen: SocketAddr,
+    #[command(flatten)]
+    http: HttpArgs,
     /// Which log lines are written to standard error, such as `info`.
     #[arg(long, value_name = "FILTER", default_value = "warn")]
     log_filter: String,
@@ -60,7 +64,8 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
     let profile_listener = listen(arguments.profile_listen).await?;
     let (auth_address, profile_address) = (auth_listener.local_addr()?, profile_listener.local_addr()?);
 
-    let settings = Settings::default();
+    let cors_origins = arguments.http.cors_origin;
+    let settings = Settings { cors_origins: cors_origins.clone(), ..Settings::default() };
     let verifier = Arc::new(Verifier::new(&*settings.issuer, profile_service::NAME, clock.clone()));
     let channel = token::auth_channel(&format!("http://{auth_address}"))?;
     let follow_keys = token::follow_auth_service(Arc::clone(&verifier), KEY_INTERVAL, channel);
@@ -72,7 +77,8 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
             let _ = stopped.wait_for(|stopped| *stopped).await;
         }
     };
-    let service = profile_service::Service { db: profile_db, clock: clock.clone(), verifier: Arc::clone(&verifier) };
+    let service =
+        profile_service::Service { db: profile_db, clock: clock.clone(), verifier: Arc::clone(&verifier), cors_origins };
     let auth = auth_service::serve(auth_db.clone(), clock.clone(), master_key, settings, auth_listener, until_stopped());
     let profile = profile_service::serve(service, profile_listener, until_stopped());
     let both = async { tokio::try_join!(async { Ok::<_, Box<dyn Error>>(auth.await?) }, async { Ok(profile.await?) }) };

@@ -11,7 +11,7 @@ pub mod config;
 pub mod contract;
 pub mod db;
 pub mod error;
-mod gateway;
+pub mod gateway;
 pub mod guard;
 pub mod health;
 pub mod id;

@@ -51,7 +51,7 @@ impl App {
         let issuer = Issuer::new(ISSUER, AUDIENCE, clock.clone());
         let verifier = Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clone()));
         verifier.set_keys(KeySet::from_jwks(&issuer.jwks()).0);
-        let service = Service { db, clock: clock.clone(), verifier };
+        let service = Service { db, clock: clock.clone(), verifier, cors_origins: Vec::new() };
         let running = Running::start(|listener, shutdown| async {
             profile_service::serve(service, listener, shutdown).await.unwrap();
         })

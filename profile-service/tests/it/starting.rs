@@ -24,7 +24,8 @@ use crate::app::{AUDIENCE, ISSUER, assert_refused};
 
 fn service(db: Db) -> Service {
     let clock = Clock::system();
-    Service { db, clock: clock.clone(), verifier: Arc::new(Verifier::new(ISSUER, AUDIENCE, clock)) }
+    let verifier = Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clone()));
+    Service { db, clock, verifier, cors_origins: Vec::new() }
 }
 
 async fn start(db: Db) -> Result<(), ServeError> {
