@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use shared::{
     Clock, Error,
-    config::{self, ConfigError, DatabaseArgs, LogArgs},
+    config::{self, ConfigError, DatabaseArgs, HttpArgs, LogArgs},
     health::{self, HealthError},
     migrations::{self, SchemaError, Verb, VerbError},
     origin, server,
@@ -61,6 +61,8 @@ struct Serve {
     #[command(flatten)]
     log: LogArgs,
     #[command(flatten)]
+    http: HttpArgs,
+    #[command(flatten)]
     master_key: MasterKeyArgs,
     /// The URL by which this service is known: the `iss` of every token.
     #[arg(long, env = "ISSUER", value_name = "URL", default_value = "http://127.0.0.1:50051")]
@@ -93,6 +95,12 @@ struct Serve {
     trusted_proxy: Vec<IpNet>,
     #[command(flatten)]
     new_keys: NewKeyArgs,
+    /// Lets `/oauth2/token` take passwords, for clients that know no other way.
+    #[arg(long, env = "PASSWORD_GRANT")]
+    password_grant: bool,
+    /// Serves no page at `/`.
+    #[arg(long, env = "NO_PAGE")]
+    no_page: bool,
 }
 
 #[derive(Debug, Args)]
@@ -244,8 +252,11 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
             per_source: arguments.attempts.attempts_per_source.into(),
         },
         trusted_proxies: arguments.trusted_proxy,
+        cors_origins: arguments.http.cors_origin,
         key_bits: arguments.new_keys.key_bits,
         jwks_max_age: TimeDelta::seconds(arguments.new_keys.jwks_max_age),
+        password_grant: arguments.password_grant,
+        page: !arguments.no_page,
     };
     let address = arguments.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;

@@ -45,7 +45,9 @@ impl Introspection {
         let now = self.clock.now();
         if let Some(claims) = self.tokens.read_access_token(token, now) {
             let is_active = match claims.sid {
-                Some(sid) => self.session_and_user(sid).await?.is_some_and(|(session, user)| session.is_active() && user.is_active),
+                Some(sid) => {
+                    self.session_and_user(sid).await?.is_some_and(|(session, user)| session.is_active() && user.is_active)
+                }
                 None => true,
             };
             return Ok(is_active.then(|| Active::Access(Box::new(claims))));

@@ -5,6 +5,8 @@
 mod api;
 pub mod attempts;
 pub mod cli;
+mod http;
+pub mod introspection;
 pub mod keys;
 pub mod passwords;
 pub mod permissions;
@@ -19,8 +21,9 @@ use chrono::TimeDelta;
 use ipnet::IpNet;
 use shared::{
     Clock, Db, Error, error,
+    explorer::Page,
     migrations::{self, SchemaError},
-    server::Server,
+    server::{CorsOrigin, DescriptorError, Server},
     token::{self, Verifier},
 };
 use sqlx::migrate::Migrator;
@@ -29,6 +32,8 @@ use tokio::net::TcpListener;
 use crate::{
     api::{IdentityApi, KeyApi, SessionApi, TokenApi, UserApi},
     attempts::Limits,
+    http::Endpoints,
+    introspection::Introspection,
     keys::{KeyBits, KeyError, KeyRing, MasterKey},
     passwords::Passwords,
     proto::{identity_service, key_service, session_service, token_service, user_service},
@@ -59,6 +64,9 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 /// The name of this service in the audience of tokens.
 pub const NAME: &str = "auth-service";
 
+/// The method whose answer verifiers keep.
+const GET_JWKS: &str = "/auth.v1.KeyService/GetJwks";
+
 /// How often the keys are looked up in the database, where another replica may have changed them.
 const KEY_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -86,10 +94,16 @@ pub struct Settings {
     pub limits: Limits,
     /// The proxies that are believed where a call comes from.
     pub trusted_proxies: Vec<IpNet>,
+    /// The origins whose pages may call.
+    pub cors_origins: Vec<CorsOrigin>,
     /// The size of the keys that are made, where no other is asked for.
     pub key_bits: KeyBits,
     /// How long verifiers keep the keys that they were told: a new key signs no sooner.
     pub jwks_max_age: TimeDelta,
+    /// Whether `/oauth2/token` takes passwords (RFC 6749 section 4.3, which RFC 9700 advises against).
+    pub password_grant: bool,
+    /// Whether there is a page at `/`.
+    pub page: bool,
 }
 
 impl Default for Settings {
@@ -104,8 +118,11 @@ impl Default for Settings {
             passwords: passwords::Policy::default(),
             limits: Limits::default(),
             trusted_proxies: Vec::new(),
+            cors_origins: Vec::new(),
             key_bits: KeyBits::default(),
             jwks_max_age: TimeDelta::minutes(5),
+            password_grant: false,
+            page: true,
         }
     }
 }
@@ -120,6 +137,8 @@ pub enum ServeError {
     Keys(#[from] KeyError),
     #[error("reflection can't read the descriptors: {0}")]
     Reflection(#[from] shared::server::ReflectionError),
+    #[error("the descriptors can't be described: {0}")]
+    Descriptors(#[from] DescriptorError),
     #[error("the server failed: {0}")]
     Transport(#[from] tonic::transport::Error),
 }
@@ -149,8 +168,15 @@ pub async fn serve(
     }
     let tokens = Tokens::new(Arc::clone(&keys), &settings.issuer, &audience, settings.access_lifetime);
     let passwords = Passwords::new(settings.passwords);
+    let introspection = Introspection { db: db.clone(), clock: clock.clone(), tokens: tokens.clone() };
+    let endpoints =
+        Endpoints { issuer: &settings.issuer, password_grant: settings.password_grant, introspection: introspection.clone() };
+    let page = settings.page.then(|| Page { auth_url: String::new() });
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
         .trusted_proxies(&settings.trusted_proxies)
+        .cors(&settings.cors_origins)
+        // No verifier may look less often, and none has to look more often.
+        .keep(GET_JWKS, settings.jwks_max_age.to_std().unwrap_or_default())
         .add(token_service::guarded(TokenApi {
             db: db.clone(),
             clock: clock.clone(),
@@ -159,6 +185,7 @@ pub async fn serve(
             tokens,
             lifetime: settings.session_lifetime,
             strict: settings.strict_refresh,
+            introspection,
         }))
         .add(identity_service::guarded(IdentityApi { db: db.clone() }))
         .add(session_service::guarded(SessionApi { db: db.clone(), clock: clock.clone() }))
@@ -176,7 +203,9 @@ pub async fn serve(
             master: master_key,
             bits: settings.key_bits,
             max_age: settings.jwks_max_age,
-        }));
+        }))
+        .http(http::routes(endpoints))
+        .described("Auth service", env!("CARGO_PKG_VERSION"), page.as_ref())?;
 
     let following = token::follow(Arc::clone(&verifier), KEY_INTERVAL, || {
         let keys = Arc::clone(&keys);

@@ -5,7 +5,8 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use shared::{
     Clock,
-    config::{ConfigError, DatabaseArgs, LogArgs},
+    config::{ConfigError, DatabaseArgs, HttpArgs, LogArgs},
+    explorer::Page,
     health::{self, HealthError},
     migrations::{Verb, VerbError},
     server,
@@ -43,6 +44,8 @@ struct Serve {
     database: DatabaseArgs,
     #[command(flatten)]
     log: LogArgs,
+    #[command(flatten)]
+    http: HttpArgs,
     /// Where the auth service publishes its keys.
     #[arg(long, env = "AUTH_URL", value_name = "URL", default_value = "http://127.0.0.1:50051")]
     auth_url: String,
@@ -55,6 +58,9 @@ struct Serve {
     /// How often the keys are fetched, in seconds.
     #[arg(long, env = "KEY_INTERVAL", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     key_interval: u64,
+    /// Serves no page at `/`.
+    #[arg(long, env = "NO_PAGE")]
+    no_page: bool,
 }
 
 #[derive(Debug, Args)]
@@ -101,13 +107,15 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
     arguments.log.init()?;
     let db = arguments.database.open()?;
     let clock = Clock::system();
+    // The issuer is how everybody reaches the auth service, a browser too.
+    let page = (!arguments.no_page).then(|| Page { auth_url: arguments.issuer.clone() });
     let verifier = Arc::new(Verifier::new(arguments.issuer, arguments.audience, clock.clone()));
     let key_interval = Duration::from_secs(arguments.key_interval);
     let follow_keys = follow_auth_service(Arc::clone(&verifier), key_interval, auth_channel(&arguments.auth_url)?);
     let address = arguments.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
     let stop = server::stop_signal();
-    let service = Service { db, clock, verifier };
+    let service = Service { db, clock, verifier, cors_origins: arguments.http.cors_origin, page };
     tokio::select! {
         served = crate::serve(service, listener, stop) => Ok(served?),
         never = follow_keys => match never {},

@@ -8,8 +8,9 @@ use std::{future::Future, sync::Arc};
 
 use shared::{
     Clock, Db,
+    explorer::Page,
     migrations::{self, SchemaError},
-    server::{ReflectionError, Server},
+    server::{CorsOrigin, DescriptorError, ReflectionError, Server},
     token::Verifier,
 };
 use sqlx::migrate::Migrator;
@@ -62,6 +63,10 @@ pub struct Service {
     pub clock: Clock,
     /// What verifies access tokens. Somebody else gives it its keys: see [`shared::token::follow_auth_service`].
     pub verifier: Arc<Verifier>,
+    /// The origins whose pages may call.
+    pub cors_origins: Vec<CorsOrigin>,
+    /// The page at `/`, where there is one.
+    pub page: Option<Page>,
 }
 
 /// Why the service does not start, or stops by itself.
@@ -73,6 +78,9 @@ pub enum ServeError {
     /// The descriptors are none.
     #[error("reflection can't read the descriptors: {0}")]
     Reflection(#[from] ReflectionError),
+    /// The same.
+    #[error("the descriptors can't be described: {0}")]
+    Descriptors(#[from] DescriptorError),
     /// The listener is of no use.
     #[error("the server failed: {0}")]
     Transport(#[from] tonic::transport::Error),
@@ -85,11 +93,12 @@ pub enum ServeError {
 ///
 /// A schema that is not [`MIGRATIONS`], and those of the transport.
 pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-    let Service { db, clock, verifier } = service;
+    let Service { db, clock, verifier, cors_origins, page } = service;
     migrations::check(&db, &MIGRATIONS, PROBES).await?;
     let arrivals = Arc::new(Arrivals::new(db.clone(), clock.clone()));
     let is_ready = async || verifier.has_keys() && db.is_reachable().await;
     let served = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
+        .cors(&cors_origins)
         .each_caller(move |caller| {
             let arrivals = Arc::clone(&arrivals);
             async move { arrivals.welcome(&caller).await }
@@ -97,6 +106,7 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
         .add(profile_service::guarded(ProfileApi { db: db.clone(), clock: clock.clone() }))
         .add(friend_service::guarded(FriendApi { db: db.clone(), clock: clock.clone() }))
         .add(note_service::guarded(NoteApi { db: db.clone(), clock }))
+        .described("Profile service", env!("CARGO_PKG_VERSION"), page.as_ref())?
         .serve(listener, is_ready, shutdown)
         .await;
     db.close().await;

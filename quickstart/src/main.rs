@@ -2,12 +2,22 @@
 
 mod data;
 
-use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use auth_service::Settings;
 use clap::Parser;
 use shared::{
-    Clock, Db, health, migrations, server,
+    Clock, Db,
+    config::HttpArgs,
+    explorer::Page,
+    health, migrations, server,
     telemetry::{self, LogFormat},
     token::{self, Verifier},
 };
@@ -32,6 +42,11 @@ struct Quickstart {
     /// Where the profile service listens.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50052")]
     profile_listen: SocketAddr,
+    #[command(flatten)]
+    http: HttpArgs,
+    /// Lets `/oauth2/token` take passwords, for clients that know no other way.
+    #[arg(long)]
+    password_grant: bool,
     /// Which log lines are written to standard error, such as `info`.
     #[arg(long, value_name = "FILTER", default_value = "warn")]
     log_filter: String,
@@ -60,7 +75,15 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
     let profile_listener = listen(arguments.profile_listen).await?;
     let (auth_address, profile_address) = (auth_listener.local_addr()?, profile_listener.local_addr()?);
 
-    let settings = Settings::default();
+    let cors_origins = arguments.http.cors_origin;
+    let (auth_url, profile_url) = (url(auth_address), url(profile_address));
+    let settings = Settings {
+        issuer: auth_url.clone(),
+        // The page of the profile service signs in at the auth service.
+        cors_origins: cors_origins.iter().cloned().chain([profile_url.parse()?]).collect(),
+        password_grant: arguments.password_grant,
+        ..Settings::default()
+    };
     let verifier = Arc::new(Verifier::new(&*settings.issuer, profile_service::NAME, clock.clone()));
     let channel = token::auth_channel(&format!("http://{auth_address}"))?;
     let follow_keys = token::follow_auth_service(Arc::clone(&verifier), KEY_INTERVAL, channel);
@@ -72,7 +95,13 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
             let _ = stopped.wait_for(|stopped| *stopped).await;
         }
     };
-    let service = profile_service::Service { db: profile_db, clock: clock.clone(), verifier: Arc::clone(&verifier) };
+    let service = profile_service::Service {
+        db: profile_db,
+        clock: clock.clone(),
+        verifier: Arc::clone(&verifier),
+        cors_origins,
+        page: Some(Page { auth_url }),
+    };
     let auth = auth_service::serve(auth_db.clone(), clock.clone(), master_key, settings, auth_listener, until_stopped());
     let profile = profile_service::serve(service, profile_listener, until_stopped());
     let both = async { tokio::try_join!(async { Ok::<_, Box<dyn Error>>(auth.await?) }, async { Ok(profile.await?) }) };
@@ -100,6 +129,12 @@ async fn prepare(url: String, migrations: &migrations::Migrator) -> Result<Db, B
     let db = Db::new(&url, None, 8)?;
     migrations::migrate(&db, migrations).await?;
     Ok(db)
+}
+
+/// Where a program on this machine finds what listens at the address.
+fn url(address: SocketAddr) -> String {
+    let ip = if address.ip().is_unspecified() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { address.ip() };
+    format!("http://{}", SocketAddr::new(ip, address.port()))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Box<dyn Error>> {

@@ -135,8 +135,16 @@ where
     }
 }
 
+impl<S> Authenticated<S> {
+    /// Authenticates a request whose body is not there yet: the service that it is for.
+    pub(crate) async fn admit<B>(self, request: &mut Request<B>) -> Result<S, Status> {
+        self.authenticate.admit(request).await?;
+        Ok(self.inner)
+    }
+}
+
 impl Authenticate {
-    async fn admit(&self, request: &mut Request<Body>) -> Result<(), Status> {
+    async fn admit<B>(&self, request: &mut Request<B>) -> Result<(), Status> {
         let Some(rule) = self.contract.rule(request.uri().path()) else {
             return Err(status(Code::Unimplemented, Reason::MethodUnknown, "there is no such method"));
         };

@@ -12,7 +12,7 @@ pub mod contract;
 pub mod db;
 pub mod error;
 pub mod explorer;
-mod gateway;
+pub mod gateway;
 pub mod guard;
 pub mod health;
 pub mod id;

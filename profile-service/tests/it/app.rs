@@ -12,7 +12,9 @@ use profile_service::{
     },
 };
 use shared::{
-    Clock, Db, UserId, migrations,
+    Clock, Db, UserId,
+    explorer::Page,
+    migrations,
     testing::{Engine, Issuer, Running, TestDatabase},
     token::{Claims, KeySet, Verifier},
 };
@@ -51,7 +53,13 @@ impl App {
         let issuer = Issuer::new(ISSUER, AUDIENCE, clock.clone());
         let verifier = Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clone()));
         verifier.set_keys(KeySet::from_jwks(&issuer.jwks()).0);
-        let service = Service { db, clock: clock.clone(), verifier };
+        let service = Service {
+            db,
+            clock: clock.clone(),
+            verifier,
+            cors_origins: Vec::new(),
+            page: Some(Page { auth_url: "http://auth.example.com".to_owned() }),
+        };
         let running = Running::start(|listener, shutdown| async {
             profile_service::serve(service, listener, shutdown).await.unwrap();
         })

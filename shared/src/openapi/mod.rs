@@ -91,7 +91,8 @@ pub fn document(descriptors: &[u8], about: &About<'_>) -> Result<Value, Descript
 
 const DESCRIPTION: &str = "Every method is a gRPC method too, on the same port. Bodies are canonical proto3 JSON: a field that has its \
     default value may be left out, and is left out of answers. No string may hold a NUL character. A refusal is a \
-    `google.rpc.Status` whose details name a reason of `access.v1.Reason`, and each field that breaks a rule.";
+    `google.rpc.Status` whose details name a reason of `access.v1.Reason`, and each field that breaks a rule. Everything is \
+    also there in XML, for those who ask with `Accept: application/xml`.";
 
 /// The comment before a declaration, without the indentation that it has there.
 fn comment(file: &prost_reflect::FileDescriptor, path: &[i32]) -> String {

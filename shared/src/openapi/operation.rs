@@ -10,6 +10,8 @@ use super::{
     schema::Schemas,
 };
 
+const STATUS: &str = "#/components/schemas/google.rpc.Status";
+
 /// How deep the messages in a query may lie.
 const DEPTH: usize = 8;
 
@@ -38,6 +40,13 @@ impl Operation<'_> {
             query_parameters(&method.input(), "", "", schemas, &mut parameters, &|path| {
                 in_body.as_deref() == Some(path) || self.route.bound.iter().any(|bound| bound == path)
             });
+        }
+        if refusals::has_etag(&method.input()) {
+            parameters.push(header("If-Match", "The etag that was read: 412 where the resource has changed since."));
+        }
+        if self.route.verb == "GET" && method.output().get_field_by_name("etag").is_some() {
+            parameters.push(header("If-None-Match", "Etags that are known: 304 where the resource has one of them."));
+            responses.insert("304".to_owned(), json!({ "description": "It has not changed." }));
         }
         let service = method.parent_service();
         let suffix = if self.index == 0 { String::new() } else { format!("_{}", self.index + 1) };
@@ -106,9 +115,15 @@ impl Operation<'_> {
             None => schemas.message(&output),
         };
         if self.method.is_server_streaming() {
+            let line = json!({
+                "oneOf": [
+                    { "type": "object", "properties": { "result": schema }, "required": ["result"] },
+                    { "type": "object", "properties": { "error": { "$ref": STATUS } }, "required": ["error"] },
+                ],
+            });
             return json!({
-                "description": "A stream: one message a line, or one an event.",
-                "content": { "application/x-ndjson": { "schema": schema }, "text/event-stream": { "schema": schema } },
+                "description": "A stream: one JSON value a line, or one message an event. An error ends it.",
+                "content": { "application/x-ndjson": { "schema": line }, "text/event-stream": { "schema": { "type": "string" } } },
             });
         }
         json!({ "description": "The answer.", "content": { "application/json": { "schema": schema } } })
@@ -196,6 +211,11 @@ fn query_parameters(
         }
         let (schema, is_required) = schemas.field(&field);
         match field.kind() {
+            Kind::Message(inner) if inner.full_name() == "google.type.Date" => {
+                let day = json!({ "type": "string", "format": "date" });
+                let schema = described(day, comment(&field.parent_file(), field.path()));
+                parameters.push(json!({ "name": name, "in": "query", "required": is_required, "schema": schema }));
+            }
             Kind::Message(inner) if schema.get("$ref").is_some() || field.is_list() => {
                 // A list of messages has no form in a query.
                 if !field.is_list() && path.matches('.').count() < DEPTH {
@@ -216,6 +236,10 @@ fn field(message: &MessageDescriptor, path: &str) -> Option<FieldDescriptor> {
             _ => None,
         },
     }
+}
+
+fn header(name: &str, description: &str) -> Json {
+    json!({ "name": name, "in": "header", "required": false, "schema": { "type": "string" }, "description": description })
 }
 
 fn body(schema: Json, is_required: bool) -> Json {

@@ -19,12 +19,27 @@ const UNAUTHENTICATED: Refusal = Refusal("401", "Unauthenticated", &["UNAUTHENTI
 const DENIED: Refusal = Refusal("403", "Denied", &["PERMISSION_DENIED"]);
 const NOT_FOUND: Refusal = Refusal("404", "NotFound", &["NOT_FOUND"]);
 const CONFLICT: Refusal = Refusal("409", "Conflict", &["ALREADY_EXISTS", "ABORTED"]);
+const CONDITION: Refusal = Refusal("412", "ConditionFailed", &["ABORTED"]);
+const TOO_LARGE: Refusal = Refusal("413", "TooLarge", &["RESOURCE_EXHAUSTED"]);
+const MEDIA_TYPE: Refusal = Refusal("415", "MediaType", &["INVALID_ARGUMENT"]);
 const EXHAUSTED: Refusal = Refusal("429", "Exhausted", &["RESOURCE_EXHAUSTED"]);
 const INTERNAL: Refusal = Refusal("500", "Internal", &["INTERNAL"]);
 const UNAVAILABLE: Refusal = Refusal("503", "Unavailable", &["UNAVAILABLE"]);
 const TOO_LATE: Refusal = Refusal("504", "DeadlineExceeded", &["DEADLINE_EXCEEDED"]);
-const ALL: [&Refusal; 9] =
-    [&INVALID, &UNAUTHENTICATED, &DENIED, &NOT_FOUND, &CONFLICT, &EXHAUSTED, &INTERNAL, &UNAVAILABLE, &TOO_LATE];
+const ALL: [&Refusal; 12] = [
+    &INVALID,
+    &UNAUTHENTICATED,
+    &DENIED,
+    &NOT_FOUND,
+    &CONFLICT,
+    &CONDITION,
+    &TOO_LARGE,
+    &MEDIA_TYPE,
+    &EXHAUSTED,
+    &INTERNAL,
+    &UNAVAILABLE,
+    &TOO_LATE,
+];
 
 /// What the document has under `components/responses`.
 pub(super) fn responses(pool: &DescriptorPool, schemas: &mut Schemas) -> Map<String, Value> {
@@ -62,23 +77,26 @@ pub(super) fn responses(pool: &DescriptorPool, schemas: &mut Schemas) -> Map<Str
 
 /// The refusals of one method, by status. What may be refused follows from its access rule and its request, by the conventions that
 /// every method here keeps: who makes something may find it there (Create, Register), who gives an etag may be late, who names an
-/// id may name nothing, who gives a password or a token may give the wrong one.
+/// id may name nothing, who gives a password or a token may give the wrong one, or too many of them.
 pub(super) fn of(method: &MethodDescriptor, access: &Access, has_body: bool) -> Map<String, Value> {
     let input = method.input();
     let makes = ["Create", "Register", "Add"].iter().any(|verb| method.name().starts_with(verb));
-    let changes = has_body || !is_get(method);
-    let names_something = any_field(&input, &|name| name.ends_with("_id") && name != "request_id" || name.ends_with("_ids"));
-    let shows_a_credential =
-        !makes && any_field(&input, &|name| ["password", "refresh_token", "client_secret", "assertion"].contains(&name));
-    let has_etag = any_field(&input, &|name| name == "etag");
+    let names_something = any_field(&input, &|name| (name.ends_with("_id") && name != "request_id") || name.ends_with("_ids"));
+    let has_a_password = any_field(&input, &|name| name.contains("password"));
+    let has_a_credential =
+        has_a_password || any_field(&input, &|name| ["refresh_token", "client_secret", "assertion"].contains(&name));
+    let has_etag = has_etag(&input);
     let is_narrow = !access.is_public && (!access.is_for_anyone_with_a_token || !access.actors.is_empty());
     let found = [
         (&INVALID, true),
-        (&UNAUTHENTICATED, !access.is_public || shows_a_credential),
+        (&UNAUTHENTICATED, !access.is_public || (has_a_credential && !makes)),
         (&DENIED, is_narrow || (access.is_public && makes)),
         (&NOT_FOUND, names_something),
         (&CONFLICT, makes || has_etag || method.name().starts_with("Update")),
-        (&EXHAUSTED, changes),
+        (&CONDITION, has_etag),
+        (&TOO_LARGE, has_body),
+        (&MEDIA_TYPE, has_body),
+        (&EXHAUSTED, has_a_credential || (access.is_public && has_body)),
         (&INTERNAL, true),
         (&UNAVAILABLE, true),
         (&TOO_LATE, true),
@@ -89,8 +107,9 @@ pub(super) fn of(method: &MethodDescriptor, access: &Access, has_body: bool) -> 
         .collect()
 }
 
-fn is_get(method: &MethodDescriptor) -> bool {
-    super::option(method.parent_pool(), &method.options(), "google.api.http").is_some_and(|http| http.has_field_by_name("get"))
+/// True where a request, or the resource in it, has an etag, which `if-match` may give too.
+pub(super) fn has_etag(input: &MessageDescriptor) -> bool {
+    any_field(input, &|name| name == "etag")
 }
 
 /// True where a field of the message, or of a message in it, has such a name.

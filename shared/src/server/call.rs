@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::front::Tongue;
 use crate::{
     error::{Reason, status},
-    gateway::Refusal,
+    gateway::{Format, Refusal},
 };
 
 /// The id of a call, taken from the request or made, and sent back.
@@ -59,6 +59,7 @@ where
         let id = request_id(request.headers());
         let deadline = deadline(request.headers_mut());
         let tongue = Tongue::of(request.headers());
+        let format = Format::wanted(request.headers());
         // Of the highest level, so that a line of any level carries the request id.
         let span = tracing::error_span!(
             "call",
@@ -73,7 +74,7 @@ where
         let call = async move {
             let mut response = match tokio::time::timeout(deadline, answer).await {
                 Ok(answer) => answer?,
-                Err(_) => too_late(tongue),
+                Err(_) => too_late(tongue, format),
             };
             let ms = began.elapsed().as_secs_f64() * 1e3;
             if tongue == Tongue::Http {
@@ -89,10 +90,10 @@ where
     }
 }
 
-fn too_late(tongue: Tongue) -> Response<Body> {
+fn too_late(tongue: Tongue, format: Format) -> Response<Body> {
     let status = status(Code::DeadlineExceeded, Reason::DeadlineExceeded, "the call took longer than it is allowed to");
     match tongue {
-        Tongue::Http => Refusal::from(status).into_response(),
+        Tongue::Http => Refusal::from(status).response(format),
         Tongue::Grpc | Tongue::GrpcWeb => status.into_http(),
     }
 }

@@ -27,7 +27,7 @@ impl<S> Layer<S> for Dress {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Dressed<S>(S);
+pub(crate) struct Dressed<S>(S);
 
 impl<S> Service<Request<Body>> for Dressed<S>
 where

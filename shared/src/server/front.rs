@@ -8,14 +8,21 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response, Version, header};
 use ipnet::IpNet;
 use tonic::body::Body;
 use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::{Layer, Service};
 
-use super::in_process::{InProcess, Stack};
-use crate::{Origin, gateway::Gateway};
+use super::{
+    HEADER_LIMIT,
+    cors::{self, Cors},
+    in_process::{InProcess, Stack},
+};
+use crate::{
+    Origin,
+    gateway::{Format, Gateway, Refusal},
+};
 
 /// What a request speaks, as its `content-type` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,26 +49,17 @@ pub(super) struct Front {
     web: GrpcWebService<Stack>,
     gateway: Arc<Gateway>,
     trusted_proxies: Arc<[IpNet]>,
+    cors: Cors,
 }
 
 impl Front {
-    pub(super) fn new(stack: Stack, gateway: Gateway, trusted_proxies: Arc<[IpNet]>) -> Self {
-        Self { web: GrpcWebLayer::new().layer(stack.clone()), stack, gateway: Arc::new(gateway), trusted_proxies }
-    }
-}
-
-impl Service<Request<Body>> for Front {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.stack.poll_ready(context)
+    pub(super) fn new(stack: Stack, gateway: Gateway, trusted_proxies: Arc<[IpNet]>, cors: Cors) -> Self {
+        Self { web: GrpcWebLayer::new().layer(stack.clone()), stack, gateway: Arc::new(gateway), trusted_proxies, cors }
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn answer(&mut self, mut request: Request<Body>, tongue: Tongue) -> Answer {
         let origin = Origin::of(&request, &self.trusted_proxies);
-        match Tongue::of(request.headers()) {
+        match tongue {
             Tongue::Grpc => {
                 request.extensions_mut().insert(origin);
                 self.stack.call(request)
@@ -76,5 +74,44 @@ impl Service<Request<Body>> for Front {
                 Box::pin(async move { Ok(gateway.answer(request, in_process).await) })
             }
         }
+    }
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+/// HTTP/2 counts its header lists by itself.
+fn has_too_many_headers(request: &Request<Body>) -> bool {
+    let length = |(name, value): (&http::HeaderName, &http::HeaderValue)| name.as_str().len() + value.len() + 32;
+    request.version() < Version::HTTP_2 && request.headers().iter().map(length).sum::<usize>() > HEADER_LIMIT as usize
+}
+
+impl Service<Request<Body>> for Front {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.stack.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Answer {
+        let tongue = Tongue::of(request.headers());
+        if tongue == Tongue::Grpc {
+            return self.answer(request, tongue);
+        }
+        if has_too_many_headers(&request) {
+            let format = Format::wanted(request.headers());
+            return Box::pin(async move { Ok(Refusal::header_too_large().response(format)) });
+        }
+        let Some(allowed) = self.cors.allows(request.headers()) else { return self.answer(request, tongue) };
+        if cors::is_preflight(&request) {
+            return Box::pin(async move { Ok(allowed.preflight(request.headers())) });
+        }
+        let answer = self.answer(request, tongue);
+        Box::pin(async move {
+            let mut response = answer.await?;
+            allowed.expose(response.headers_mut());
+            Ok(response)
+        })
     }
 }

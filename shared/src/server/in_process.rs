@@ -8,8 +8,8 @@ use std::{
 };
 
 use axum::extract::FromRequestParts;
-use http::{Request, Response, StatusCode, request::Parts};
-use tonic::{body::Body, service::Routes};
+use http::{Extensions, HeaderMap, Request, Response, StatusCode, Uri, header, request::Parts};
+use tonic::{Status, body::Body, service::Routes};
 use tower::Service;
 
 use super::dress::Dressed;
@@ -44,6 +44,21 @@ impl InProcess {
     /// Where the HTTP call comes from.
     pub fn origin(&self) -> &Origin {
         &self.origin
+    }
+}
+
+impl InProcess {
+    /// Authenticates a call of the method at `method` before anything of it is read: the services, and what a request to
+    /// them carries.
+    pub(crate) async fn admit(self, method: &Uri, headers: &HeaderMap) -> Result<(Dressed<Routes>, Extensions), Status> {
+        let mut request = Request::new(());
+        request.uri_mut().clone_from(method);
+        for credentials in headers.get_all(header::AUTHORIZATION) {
+            request.headers_mut().append(header::AUTHORIZATION, credentials.clone());
+        }
+        request.extensions_mut().insert(self.origin);
+        let services = self.stack.admit(&mut request).await?;
+        Ok((services, request.into_parts().0.extensions))
     }
 }
 

@@ -2,11 +2,12 @@
 
 mod accept;
 mod call;
+mod cors;
 mod dress;
 mod front;
 mod in_process;
 
-use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
+use std::{collections::HashMap, convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use axum::Router;
 use ipnet::IpNet;
@@ -29,11 +30,12 @@ use crate::{
     authenticate::{Authenticate, EachCaller},
     contract::{Contract, Method, STANDARD},
     explorer::{self, Page},
-    gateway::Gateway,
+    gateway::{self, Gateway},
     openapi::{self, About},
     token::Verifier,
 };
 
+pub use cors::CorsOrigin;
 pub use in_process::InProcess;
 pub use prost_reflect::DescriptorError;
 pub use tonic_reflection::server::Error as ReflectionError;
@@ -88,8 +90,11 @@ pub struct Server {
     verifier: Arc<Verifier>,
     each_caller: Option<EachCaller>,
     trusted_proxies: Arc<[IpNet]>,
+    bindings: Vec<gateway::Binding>,
     mounted: Router,
     descriptors: &'static [u8],
+    keep: gateway::Keep,
+    cors: cors::Cors,
 }
 
 impl Server {
@@ -98,7 +103,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Descriptors that are none.
+    /// Descriptors that are none, or whose HTTP routes are none.
     pub fn new(verifier: Arc<Verifier>, descriptors: &'static [u8]) -> Result<Self, ReflectionError> {
         // Also the details of errors, so that a client that knows nothing but reflection can print them.
         let reflection = || {
@@ -119,8 +124,11 @@ impl Server {
             verifier,
             each_caller: None,
             trusted_proxies: Arc::default(),
+            bindings: gateway::read(descriptors).map_err(ReflectionError::InvalidFileDescriptorSet)?,
             mounted: Router::new(),
             descriptors,
+            keep: HashMap::new(),
+            cors: cors::Cors::default(),
         })
     }
 
@@ -171,6 +179,21 @@ impl Server {
         Ok(self.http(explorer::routes(&document, page)))
     }
 
+    /// Lets pages of these origins call, over HTTP and gRPC-Web. Without it a browser lets none.
+    #[must_use]
+    pub fn cors(mut self, origins: &[CorsOrigin]) -> Self {
+        self.cors = cors::Cors::new(origins);
+        self
+    }
+
+    /// Lets whoever asks over HTTP keep what the method at `path`, such as `/package.Service/Method`, answers: for so long, in
+    /// whole seconds, and then asks for another. Of everything else nothing may be kept.
+    #[must_use]
+    pub fn keep(mut self, path: &'static str, max_age: Duration) -> Self {
+        self.keep.insert(path, max_age);
+        self
+    }
+
     /// Serves on `listener` until `shutdown`. Then no call begins any more, and those in flight come to their end.
     ///
     /// `is_ready` is asked every second, and more often while it is not; health checks answer what it answered last.
@@ -190,14 +213,15 @@ impl Server {
         let (health, health_service) = tonic_health::server::health_reporter();
         let mut routes = self.routes;
         routes.add_service(health_service);
-        let authenticate = Authenticate {
-            contract: Arc::new(self.contract),
-            verifier: Arc::clone(&self.verifier),
-            each_caller: self.each_caller,
-        };
+        let contract = Arc::new(self.contract);
+        // Descriptors hold what they import, too.
+        let bindings = self.bindings.into_iter().filter(|binding| contract.rule(binding.grpc_path()).is_some());
+        let gateway = Gateway::new(bindings, self.mounted, self.keep);
+        let authenticate =
+            Authenticate { contract: Arc::clone(&contract), verifier: Arc::clone(&self.verifier), each_caller: self.each_caller };
         // Before the body is read, so that a stranger can't make the server parse anything.
         let stack = authenticate.layer(dress::Dress.layer(routes.routes().prepare()));
-        let front = front::Front::new(stack, Gateway::new(self.mounted), self.trusted_proxies);
+        let front = front::Front::new(stack, gateway, self.trusted_proxies, self.cors);
         let watch_readiness = async {
             loop {
                 let (status, interval) = if is_ready().await {
