@@ -1,6 +1,6 @@
 //! The harness: a running service, the users who call it, and what a refusal has to look like.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use profile_service::{
@@ -35,6 +35,7 @@ pub struct App {
     pub clock: Clock,
     pub issuer: Issuer,
     pub channel: Channel,
+    pub address: SocketAddr,
     pub database: TestDatabase,
     _running: Running,
 }
@@ -64,7 +65,7 @@ impl App {
             profile_service::serve(service, listener, shutdown).await.unwrap();
         })
         .await;
-        Self { clock, issuer, channel: running.channel(), database, _running: running }
+        Self { clock, issuer, channel: running.channel(), address: running.address, database, _running: running }
     }
 
     /// A user who has called once, and so has a profile.
@@ -83,8 +84,9 @@ impl App {
 
     /// Whoever has a token with these claims.
     pub fn caller(&self, claims: Claims) -> User {
-        let token = WithToken(format!("Bearer {}", self.issuer.token(&claims)).parse().unwrap());
-        User { id: claims.sub.clone(), claims, token, channel: self.channel.clone() }
+        let bearer = format!("Bearer {}", self.issuer.token(&claims));
+        let token = WithToken(bearer.parse().unwrap());
+        User { id: claims.sub.clone(), claims, bearer, token, channel: self.channel.clone() }
     }
 
     /// Whoever has no token.
@@ -101,6 +103,7 @@ impl App {
 pub struct User {
     pub id: String,
     pub claims: Claims,
+    pub bearer: String,
     token: WithToken,
     channel: Channel,
 }

@@ -6,6 +6,8 @@ mod cancellation;
 mod export;
 mod favorites;
 mod friends;
+mod gateway;
+mod gateway_twins;
 mod guards;
 mod note_lists;
 mod notes;

@@ -1,7 +1,9 @@
 //! The test harness: every behaviour test runs on both engines, against a real server on a port of the system's choice.
 
+pub mod http;
 mod issuer;
 mod postgres;
+mod twins;
 mod walk;
 mod wire;
 
@@ -32,6 +34,7 @@ use tracing_subscriber::{
 };
 
 pub use issuer::Issuer;
+pub use twins::Twins;
 pub use walk::walk;
 pub use wire::Wire;
 
