@@ -4,7 +4,14 @@ use std::{env, fs, path::Path};
 
 fn main() -> Result<(), shared_build::Error> {
     let protos = shared_build::Protos::new("../proto").inside_shared();
-    protos.compile(&["access/v1/access.proto", "access/v1/reason.proto", "auth/v1/key.proto", "google/type/date.proto"])?;
+    protos.compile(&[
+        "access/v1/access.proto",
+        "access/v1/reason.proto",
+        "auth/v1/key.proto",
+        "auth/v1/token.proto",
+        "auth/v1/user.proto",
+        "google/type/date.proto",
+    ])?;
     // Their comments say what each means, for whoever reads the API's description.
     let reasons = protos.commented_values(&["access/v1/reason.proto"], "access.v1.Reason")?;
     #[expect(clippy::disallowed_methods, reason = "how cargo speaks to a build script")]

@@ -1,5 +1,6 @@
-//! The commands: `serve`, the verbs of the schema, `health`, `createsuperuser`, `keys`.
+//! The commands: `serve`, the verbs of the schema, `health`, `createsuperuser`, `keys`, `clients`.
 
+mod clients;
 mod keys;
 
 use std::{
@@ -25,6 +26,7 @@ use crate::{
     attempts::Limits,
     keys::{KeyBits, KeyError, MasterKey},
     passwords::Policy,
+    permissions::CatalogueError,
     sessions::Lifetime,
 };
 
@@ -49,6 +51,9 @@ enum Command {
     /// Lists, makes, rotates and retires the keys that sign tokens.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Lists and makes the accounts of services, and rotates their secrets.
+    #[command(subcommand)]
+    Clients(clients::Command),
 }
 
 #[derive(Debug, Args)]
@@ -101,6 +106,10 @@ struct Serve {
     /// Serves no page at `/`.
     #[arg(long, env = "NO_PAGE")]
     no_page: bool,
+    /// A permission of a service beside the pair, such as `greeter.greet_people`, which may then be granted. May be given more
+    /// than once.
+    #[arg(long, env = "PERMISSION", value_name = "APP.CODENAME", value_delimiter = ',')]
+    permission: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -211,6 +220,10 @@ pub enum CliError {
     NoMasterKey,
     #[error("the password can't be read: {0}")]
     Password(io::Error),
+    #[error(transparent)]
+    Permission(#[from] CatalogueError),
+    #[error("{}: {source}", path.display())]
+    SecretFile { path: PathBuf, source: io::Error },
     #[error("the two passwords are not the same")]
     PasswordsDiffer,
     #[error(transparent)]
@@ -229,6 +242,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Health(arguments) => Ok(health::check(arguments.address).await?),
         Command::Createsuperuser(arguments) => create_superuser(arguments).await,
         Command::Keys(command) => keys::run(command).await,
+        Command::Clients(command) => clients::run(command).await,
     }
 }
 
@@ -257,6 +271,7 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
         jwks_max_age: TimeDelta::seconds(arguments.new_keys.jwks_max_age),
         password_grant: arguments.password_grant,
         page: !arguments.no_page,
+        permissions: arguments.permission,
     };
     let address = arguments.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;

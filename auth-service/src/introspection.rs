@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use shared::{Clock, Db, Result, token::Claims};
 
 use crate::{
+    clients,
     sessions::{self, Presented, Session, Verdict},
     tokens::{RefreshClaims, Tokens},
     users::{self, User},
@@ -48,7 +49,7 @@ impl Introspection {
                 Some(sid) => {
                     self.session_and_user(sid).await?.is_some_and(|(session, user)| session.is_active() && user.is_active)
                 }
-                None => true,
+                None => clients::find(&self.db, &claims.client_id).await?.is_some_and(|client| client.is_active),
             };
             return Ok(is_active.then(|| Active::Access(Box::new(claims))));
         }

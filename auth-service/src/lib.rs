@@ -5,11 +5,14 @@
 mod api;
 pub mod attempts;
 pub mod cli;
+pub mod clients;
+pub mod groups;
 mod http;
 pub mod introspection;
 pub mod keys;
 pub mod passwords;
 pub mod permissions;
+pub mod rank;
 pub mod sessions;
 pub mod tokens;
 pub mod usernames;
@@ -30,13 +33,17 @@ use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 
 use crate::{
-    api::{IdentityApi, KeyApi, SessionApi, TokenApi, UserApi},
+    api::{ClientApi, GroupApi, IdentityApi, KeyApi, PermissionApi, SessionApi, TokenApi, UserApi},
     attempts::Limits,
     http::Endpoints,
     introspection::Introspection,
     keys::{KeyBits, KeyError, KeyRing, MasterKey},
     passwords::Passwords,
-    proto::{identity_service, key_service, session_service, token_service, user_service},
+    permissions::{Catalogue, CatalogueError},
+    proto::{
+        client_service, group_service, identity_service, key_service, permission_service, session_service, token_service,
+        user_service,
+    },
     sessions::Lifetime,
     tokens::Tokens,
 };
@@ -56,6 +63,13 @@ pub(crate) const PROBES: &[&str] = &[
     "SELECT * FROM sessions WHERE 1 = 0",
     "SELECT * FROM signing_keys WHERE 1 = 0",
     "SELECT * FROM attempts WHERE 1 = 0",
+    "SELECT * FROM groups WHERE 1 = 0",
+    "SELECT * FROM group_members WHERE 1 = 0",
+    "SELECT * FROM group_permissions WHERE 1 = 0",
+    "SELECT * FROM user_permissions WHERE 1 = 0",
+    "SELECT * FROM clients WHERE 1 = 0",
+    "SELECT * FROM assertions WHERE 1 = 0",
+    "SELECT * FROM deleted_users WHERE 1 = 0",
 ];
 
 /// The descriptors of `auth.v1` and of what it imports.
@@ -104,6 +118,8 @@ pub struct Settings {
     pub password_grant: bool,
     /// Whether there is a page at `/`.
     pub page: bool,
+    /// The permissions of services beside the pair, which may then be granted too.
+    pub permissions: Vec<String>,
 }
 
 impl Default for Settings {
@@ -123,6 +139,7 @@ impl Default for Settings {
             jwks_max_age: TimeDelta::minutes(5),
             password_grant: false,
             page: true,
+            permissions: Vec::new(),
         }
     }
 }
@@ -135,6 +152,8 @@ pub enum ServeError {
     Schema(#[from] SchemaError),
     #[error(transparent)]
     Keys(#[from] KeyError),
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
     #[error("reflection can't read the descriptors: {0}")]
     Reflection(#[from] shared::server::ReflectionError),
     #[error("the descriptors can't be described: {0}")]
@@ -156,6 +175,7 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    let catalogue = Catalogue::new(&settings.permissions)?;
     migrations::check(&db, &MIGRATIONS, PROBES).await?;
     let Lifetime { idle, absolute } = settings.session_lifetime;
     let token_life = settings.access_lifetime.max(idle.min(absolute));
@@ -183,19 +203,24 @@ pub async fn serve(
             passwords: passwords.clone(),
             limits: settings.limits,
             tokens,
+            catalogue: catalogue.clone(),
             lifetime: settings.session_lifetime,
             strict: settings.strict_refresh,
             introspection,
         }))
-        .add(identity_service::guarded(IdentityApi { db: db.clone() }))
+        .add(identity_service::guarded(IdentityApi { db: db.clone(), catalogue: catalogue.clone() }))
         .add(session_service::guarded(SessionApi { db: db.clone(), clock: clock.clone() }))
         .add(user_service::guarded(UserApi {
             db: db.clone(),
             clock: clock.clone(),
             passwords,
             limits: settings.limits,
+            catalogue: catalogue.clone(),
             registration: settings.registration,
         }))
+        .add(group_service::guarded(GroupApi { db: db.clone(), clock: clock.clone(), catalogue: catalogue.clone() }))
+        .add(permission_service::guarded(PermissionApi { db: db.clone(), clock: clock.clone(), catalogue: catalogue.clone() }))
+        .add(client_service::guarded(ClientApi { db: db.clone(), clock: clock.clone(), catalogue }))
         .add(key_service::guarded(KeyApi {
             db: db.clone(),
             clock: clock.clone(),
@@ -232,10 +257,30 @@ pub async fn serve(
     Ok(outcome?)
 }
 
-/// Deletes the attempts that count no more.
+/// Deletes the attempts that count no more, and the assertions that are too old to be used again.
 async fn forget(db: &Db, clock: &Clock) -> Result<(), Error> {
     let mut tx = db.begin().await?;
     attempts::forget(&mut tx, clock).await?;
+    clients::forget(&mut tx, clock).await?;
+    tx.commit().await
+}
+
+/// Makes a client with these permissions and this secret, or gives the client that is there that secret where it has another.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn ensure_client(db: &Db, clock: &Clock, client_id: &str, permissions: &[&str], secret: String) -> Result<(), Error> {
+    let secret = clients::Secret::known(secret);
+    let permissions = permissions.iter().map(ToString::to_string).collect();
+    let profile = clients::Profile { permissions, ..clients::Profile::default() };
+    let mut tx = db.begin().await?;
+    let now = tx.now(clock).await?;
+    match clients::lock(&mut tx, client_id).await? {
+        Some(client) if clients::is_secret_of(Some(&client), &secret, now) => {}
+        Some(client) => drop(clients::rotate_secret(&mut tx, clock, &client, &secret, true).await?),
+        None => drop(clients::create(&mut tx, clock, client_id, &profile, Some(&secret)).await?),
+    }
     tx.commit().await
 }
 
@@ -254,9 +299,8 @@ pub async fn create_superuser(
 ) -> Result<(), Error> {
     let email = usernames::Email::new(email);
     let username = usernames::Username::new("username", username, email.as_ref())?;
-    let names = vec![username.shown.clone(), email.as_ref().map(|email| email.shown.clone()).unwrap_or_default()];
-    let password_hash = Passwords::new(policy).hash_new("password", password, names).await?;
     let names = users::NewNames { username, email, first_name: String::new(), last_name: String::new() };
+    let password_hash = Passwords::new(policy).hash_new("password", password, names.texts()).await?;
     let mut tx = db.begin().await?;
     users::create(&mut tx, clock, &users::NewUser { names, password_hash, is_superuser: true }).await?;
     tx.commit().await

@@ -12,9 +12,12 @@ use shared::{
     token::{self, ACCESS_TOKEN_TYPE, Claims},
 };
 
-use crate::{keys::KeyRing, permissions, sessions::Session, users::User};
+use crate::{clients::Client, keys::KeyRing, permissions::Rights, sessions::Session, users::User};
 
 const REFRESH_TOKEN_TYPE: &str = "rt+jwt";
+
+/// The most that the names of groups take in an access token, in bytes: a longer token would be refused.
+const LONGEST_GROUPS: usize = 1024;
 
 /// Signs tokens.
 #[derive(Clone)]
@@ -81,11 +84,12 @@ impl Tokens {
     /// # Errors
     ///
     /// UNAUTHENTICATED where the key that the session names was withdrawn.
-    pub async fn issue(&self, user: &User, session: &Session, now: DateTime<Utc>) -> Result<Issued> {
+    pub async fn issue(&self, user: &User, rights: &Rights, session: &Session, now: DateTime<Utc>) -> Result<Issued> {
         let keys = self.keys.keys();
         let active = Arc::clone(keys.active()?);
         let named = keys.find(&session.kid).ok_or(Error::Unauthenticated(Reason::RefreshTokenInvalid))?;
-        let (named, refresh, access) = (Arc::clone(named), self.refresh_claims(session), self.access_claims(user, session, now));
+        let (named, refresh) = (Arc::clone(named), self.refresh_claims(session));
+        let access = self.access_claims(user, rights, session, now);
         let (access_token, refresh_token) =
             sign(move || Ok((active.sign(ACCESS_TOKEN_TYPE, &access)?, named.sign(REFRESH_TOKEN_TYPE, &refresh)?))).await?;
         let refresh_expires_in = session.idle_expires_at - now;
@@ -97,6 +101,34 @@ impl Tokens {
         let claims = token::open(token, ACCESS_TOKEN_TYPE, &self.keys.keys().set).ok()?;
         let claims: Claims = serde_json::from_value(Value::Object(claims)).ok()?;
         (claims.iss == *self.issuer && claims.iat <= now.timestamp() && now.timestamp() < claims.exp).then_some(claims)
+    }
+
+    /// Issues an access token to a client that holds these permissions.
+    ///
+    /// # Errors
+    ///
+    /// UNAVAILABLE where the keys could not be loaded for a minute.
+    pub async fn issue_service_token(&self, client: &Client, permissions: &[String], now: DateTime<Utc>) -> Result<String> {
+        let active = Arc::clone(self.keys.keys().active()?);
+        let claims = Claims {
+            sub: client.client_id.clone(),
+            client_id: client.client_id.clone(),
+            scope: permissions.join(" "),
+            actor: Actor::Service,
+            ver: client.version,
+            ..self.claims(now)
+        };
+        sign(move || active.sign(ACCESS_TOKEN_TYPE, &claims)).await
+    }
+
+    /// Who issues the tokens: their `iss`.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// How long an access token lives.
+    pub fn access_lifetime(&self) -> TimeDelta {
+        self.access_lifetime
     }
 
     /// Reads a refresh token. Whether it is worth anything, its session decides.
@@ -130,24 +162,48 @@ impl Tokens {
         }
     }
 
+    fn access_claims(&self, user: &User, rights: &Rights, session: &Session, now: DateTime<Utc>) -> Claims {
+        Claims {
+            sub: user.user_id.to_string(),
+            client_id: session.client_id.clone(),
+            sid: Some(session.session_id),
+            scope: rights.permissions.join(" "),
+            groups: fitting(&rights.groups),
+            preferred_username: Some(user.username.clone()),
+            ver: user.version,
+            ..self.claims(now)
+        }
+    }
+
+    /// What every access token has, and nobody's yet.
     #[expect(clippy::disallowed_methods, reason = "a token id is unique and means nothing")]
-    fn access_claims(&self, user: &User, session: &Session, now: DateTime<Utc>) -> Claims {
+    fn claims(&self, now: DateTime<Utc>) -> Claims {
         Claims {
             iss: self.issuer.to_string(),
-            sub: user.user_id.to_string(),
+            sub: String::new(),
             aud: self.audience.to_vec(),
             exp: (now + self.access_lifetime).timestamp(),
             iat: now.timestamp(),
             jti: uuid::Uuid::now_v7().to_string(),
-            client_id: session.client_id.clone(),
-            sid: Some(session.session_id),
-            scope: permissions::effective(user).join(" "),
+            client_id: String::new(),
+            sid: None,
+            scope: String::new(),
             groups: Vec::new(),
-            preferred_username: Some(user.username.clone()),
+            preferred_username: None,
             actor: Actor::User,
-            ver: user.version,
+            ver: 0,
         }
     }
+}
+
+/// The groups that a token has room for. None is asked for by an access rule.
+fn fitting(groups: &[String]) -> Vec<String> {
+    let mut length = 0;
+    let fits = |group: &&String| {
+        length += group.len() + 3;
+        length <= LONGEST_GROUPS
+    };
+    groups.iter().take_while(fits).cloned().collect()
 }
 
 /// A signature takes about a millisecond, during which a thread that serves calls would serve none.

@@ -1,13 +1,18 @@
 //! Users: their row, and what is asked of the table.
 
+use std::sync::LazyLock;
+
 use chrono::{DateTime, Utc};
 use shared::{
-    Clock, Error, Result, Tx, UserId,
+    Clock, Db, Error, Result, Tx, UserId, batch,
     db::{self, Executor, Query},
     error::{Reason, Violation},
 };
 
-use crate::usernames::{Email, Username};
+use crate::{
+    groups::GroupId,
+    usernames::{Email, Username},
+};
 
 /// A user's row.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -30,6 +35,9 @@ pub struct User {
     pub version: i64,
 }
 
+/// The hash of a user without a password: none is right.
+pub const NO_PASSWORD: &str = "!";
+
 /// What a user may change of oneself.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the columns, as the proto documents them")]
@@ -41,6 +49,12 @@ pub struct NewNames {
 }
 
 impl NewNames {
+    /// What a password must not be made of.
+    pub fn texts(&self) -> Vec<String> {
+        let email = self.email.as_ref().map(|email| email.shown.clone()).unwrap_or_default();
+        vec![self.username.shown.clone(), email, self.first_name.clone(), self.last_name.clone()]
+    }
+
     /// Gives the parameters of the six columns their values.
     fn bind<'c>(&self, query: Query<'c>) -> Query<'c> {
         let email = self.email.as_ref();
@@ -184,6 +198,66 @@ pub async fn update(tx: &mut Tx, clock: &Clock, old: &User, new: &NewNames) -> R
         (true, true) => email_taken("user.email"),
         (true, false) => username_taken("user.username"),
     })
+}
+
+/// Those of the users that are there, in any order.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn find_many(db: &Db, user_ids: &[UserId]) -> Result<Vec<User>> {
+    static SQL: LazyLock<String> =
+        LazyLock::new(|| format!(concat!("SELECT ", columns!(), " FROM users WHERE user_id IN ({})"), batch::parameters(1)));
+    let mut users = Vec::new();
+    for chunk in user_ids.chunks(batch::SIZE) {
+        users.extend(batch::bind(db.query(&SQL), chunk).all::<User>().await?);
+    }
+    Ok(users)
+}
+
+/// Raises the version of a user who was locked, since what they may do has changed: their tokens say what they might before.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn rights_changed(tx: &mut Tx, user_id: UserId) -> Result<()> {
+    tx.query("UPDATE users SET version = version + 1 WHERE user_id = $1").bind(user_id).execute().await?;
+    Ok(())
+}
+
+/// Raises the version of every member of a group that was locked, since what its members may do has changed, or is about to.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn rights_of_members_changed(tx: &mut Tx, group_id: GroupId) -> Result<()> {
+    let query = tx
+        .query("UPDATE users SET version = version + 1 WHERE user_id IN (SELECT user_id FROM group_members WHERE group_id = $1)");
+    query.bind(group_id).execute().await?;
+    Ok(())
+}
+
+/// Erases a user who was locked, and whatever belongs to them. Only the id is remembered, so that it never comes back.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn delete(tx: &mut Tx, clock: &Clock, user_id: UserId) -> Result<()> {
+    let now = tx.now(clock).await?;
+    tx.query("DELETE FROM users WHERE user_id = $1").bind(user_id).execute().await?;
+    let query = tx.query("INSERT INTO deleted_users (user_id, delete_time) VALUES ($1, $2)");
+    query.bind(user_id).bind(now).execute().await?;
+    Ok(())
+}
+
+/// True where a user had this id and was deleted: nobody else may get it.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn was_deleted(on: impl Executor<'_>, user_id: UserId) -> Result<bool> {
+    let query = on.query("SELECT user_id FROM deleted_users WHERE user_id = $1").bind(user_id);
+    Ok(query.optional::<(UserId,)>().await?.is_some())
 }
 
 /// True where somebody may do everything.

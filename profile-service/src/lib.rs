@@ -24,7 +24,6 @@ use crate::{
 
 mod api;
 mod arrivals;
-mod batch;
 pub mod cli;
 mod favorites;
 mod friends;

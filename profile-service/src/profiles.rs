@@ -3,11 +3,11 @@
 use std::sync::LazyLock;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use shared::{Db, Error, Result, Tx, UserId, db::Executor, error::Violation};
+use shared::{Db, Error, Result, Tx, UserId, batch, db::Executor, error::Violation};
 use url::Url;
 use uuid::Uuid;
 
-use crate::{batch, notes::NoteId};
+use crate::notes::NoteId;
 
 /// What the profiles of one page weigh together at most, in bytes. Clients commonly refuse an answer of more than 4 MiB.
 pub(crate) const PAGE_WEIGHT: usize = 1 << 20;

@@ -71,6 +71,7 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
     let profile_db = prepare(folder.database("profile.db"), &profile_service::MIGRATIONS).await?;
     let clock = Clock::system();
     let master_key = folder.master_key()?;
+    data::profile_client(&auth_db, &clock, &folder.client_secret()?).await?;
     let auth_listener = listen(arguments.auth_listen).await?;
     let profile_listener = listen(arguments.profile_listen).await?;
     let (auth_address, profile_address) = (auth_listener.local_addr()?, profile_listener.local_addr()?);

@@ -174,6 +174,7 @@ pub fn sentence(error: &(dyn StdError + 'static)) -> String {
 fn unauthenticated_message(reason: Reason) -> &'static str {
     match reason {
         Reason::CredentialsInvalid => "no active user has this username and password",
+        Reason::ClientCredentialsInvalid => "no active client has this id and this credential",
         Reason::RefreshTokenInvalid => "the refresh token is not valid",
         _ => "a valid access token is required",
     }

@@ -6,6 +6,7 @@
 //! `examples/greeter` in the workspace is a whole protected service.
 
 pub mod authenticate;
+pub mod batch;
 pub mod clock;
 pub mod config;
 pub mod contract;

@@ -1,17 +1,19 @@
 //! `auth.v1.TokenService`.
 
-use chrono::{DateTime, TimeDelta};
+use chrono::{DateTime, TimeDelta, Utc};
 use shared::{Caller, Clock, Db, Error, Origin, Result, contract, error::Reason, proto::access::v1::Actor};
 use uuid::Uuid;
 
 use super::{timestamp, users::user_message};
 use crate::{
     attempts::{self, Limits, Subject},
+    clients::{self, Assertion, Client, Secret},
     introspection::{Active, Introspection},
     passwords::{Checked, Passwords},
+    permissions::{self, Catalogue},
     proto::{
-        IntrospectRequest, IntrospectResponse, LoginRequest, LoginResponse, LogoutRequest, RefreshRequest, RefreshResponse,
-        token_service,
+        IntrospectRequest, IntrospectResponse, IssueServiceTokenRequest, IssueServiceTokenResponse, LoginRequest, LoginResponse,
+        LogoutRequest, RefreshRequest, RefreshResponse, issue_service_token_request::Credential, token_service,
     },
     sessions::{self, Lifetime, Presented, Verdict},
     tokens::Tokens,
@@ -27,6 +29,7 @@ pub(crate) struct TokenApi {
     pub(crate) passwords: Passwords,
     pub(crate) limits: Limits,
     pub(crate) tokens: Tokens,
+    pub(crate) catalogue: Catalogue,
     pub(crate) lifetime: Lifetime,
     pub(crate) strict: bool,
     pub(crate) introspection: Introspection,
@@ -58,9 +61,10 @@ impl token_service::Handlers for TokenApi {
         }
         users::logged_in(&mut tx, user.user_id, session.create_time).await?;
         attempts::take_back(&mut tx, &attempt).await?;
+        let rights = permissions::of_user(&mut tx, &self.catalogue, &user).await?;
         tx.commit().await?;
 
-        let issued = self.tokens.issue(&user, &session, session.rotated_at).await?;
+        let issued = self.tokens.issue(&user, &rights, &session, session.rotated_at).await?;
         let user = users::User { last_login_time: Some(session.create_time), ..user };
         Ok(LoginResponse {
             access_token: issued.access_token,
@@ -106,10 +110,11 @@ impl token_service::Handlers for TokenApi {
                 Err(refused())
             }
         };
+        let rights = permissions::of_user(&mut tx, &self.catalogue, &user).await?;
         // A refusal that the database has to remember is committed like any other outcome.
         tx.commit().await?;
 
-        let issued = self.tokens.issue(&user, &answered?, now).await?;
+        let issued = self.tokens.issue(&user, &rights, &answered?, now).await?;
         Ok(RefreshResponse {
             access_token: issued.access_token,
             token_type: "Bearer".to_owned(),
@@ -129,6 +134,49 @@ impl token_service::Handlers for TokenApi {
     async fn introspect(&self, _: Caller, request: IntrospectRequest) -> Result<IntrospectResponse> {
         Ok(self.introspection.look(&request.token).await?.map(introspected).unwrap_or_default())
     }
+
+    async fn issue_service_token(&self, origin: Origin, request: IssueServiceTokenRequest) -> Result<IssueServiceTokenResponse> {
+        let refused = || Error::Unauthenticated(Reason::ClientCredentialsInvalid);
+        let (client_id, credential) = (request.client_id, request.credential.ok_or_else(refused)?);
+        let mut tx = self.db.begin().await?;
+        let source = Subject::source(origin.address(), self.limits);
+        let subjects = source.into_iter().chain([Subject::client(&client_id, origin.address(), self.limits)]);
+        let attempt = attempts::count(&mut tx, &self.clock, subjects).await?;
+        tx.commit().await?;
+
+        let mut tx = self.db.begin().await?;
+        let now = tx.now(&self.clock).await?;
+        let found = clients::find(&mut tx, &client_id).await?;
+        let is_right = match credential {
+            Credential::ClientSecret(secret) => clients::is_secret_of(found.as_ref(), &Secret::known(secret), now),
+            Credential::ClientAssertion(assertion) => match self.read_assertion(found.as_ref(), &assertion, now) {
+                Some(assertion) => assertion.use_up(&mut tx).await?,
+                None => false,
+            },
+        };
+        let client = found.filter(|client| is_right && client.is_active).ok_or_else(refused)?;
+        attempts::take_back(&mut tx, &attempt).await?;
+        tx.commit().await?;
+
+        let mut permissions = client.permissions();
+        permissions.retain(|permission| self.catalogue.contains(permission));
+        Ok(IssueServiceTokenResponse {
+            access_token: self.tokens.issue_service_token(&client, &permissions, now).await?,
+            token_type: "Bearer".to_owned(),
+            expires_in: seconds(self.tokens.access_lifetime()),
+        })
+    }
+}
+
+impl TokenApi {
+    fn read_assertion(&self, client: Option<&Client>, assertion: &str, now: DateTime<Utc>) -> Option<Assertion> {
+        let read = Assertion::read(assertion, client?, self.tokens.issuer(), now);
+        read.inspect_err(|refusal| tracing::info!(%refusal, "an assertion is refused")).ok()
+    }
+}
+
+fn seconds(duration: TimeDelta) -> i32 {
+    i32::try_from(duration.num_seconds()).unwrap_or(i32::MAX)
 }
 
 fn introspected(token: Active) -> IntrospectResponse {
@@ -167,8 +215,4 @@ fn introspected(token: Active) -> IntrospectResponse {
             ..IntrospectResponse::default()
         },
     }
-}
-
-fn seconds(duration: TimeDelta) -> i32 {
-    i32::try_from(duration.num_seconds()).unwrap_or(i32::MAX)
 }

@@ -6,8 +6,6 @@ mod friends;
 mod notes;
 mod profiles;
 
-use std::{collections::HashMap, hash::Hash};
-
 use shared::{
     Caller, Error, Result, UserId,
     error::{Reason, Violation},
@@ -24,15 +22,4 @@ fn reader(caller: &Caller) -> Option<UserId> {
 fn refuse(broken: impl IntoIterator<Item = Option<Violation>>) -> Result<()> {
     let violations: Vec<_> = broken.into_iter().flatten().collect();
     if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(Reason::FieldInvalid, violations)) }
-}
-
-/// The rows that a batch asks for, in the order of its keys, some of which may be the same.
-///
-/// # Errors
-///
-/// `NOT_FOUND` that names the place in `field` of a key without a row.
-fn in_order<K: Eq + Hash, R: Clone>(field: &str, keys: &[K], rows: Vec<R>, key: impl Fn(&R) -> K) -> Result<Vec<R>> {
-    let rows: HashMap<K, R> = rows.into_iter().map(|row| (key(&row), row)).collect();
-    let at = |(index, key)| rows.get(key).cloned().ok_or_else(|| Error::not_found(format!("{field}[{index}]")));
-    keys.iter().enumerate().map(at).collect()
 }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use chrono::{Datelike, NaiveDate};
 use shared::{
     Caller, Clock, Db, Error, Result, UserId,
+    batch::in_order,
     guard::Streaming,
     id::Id,
     page::Page,
@@ -12,7 +13,7 @@ use shared::{
     update::{Mask, check_etag, etag},
 };
 
-use super::{export, in_order, reader, refuse};
+use super::{export, reader, refuse};
 use crate::{
     favorites, notes,
     profiles::{self, PAGE_WEIGHT, Profile},

@@ -59,7 +59,6 @@ fn a_validation_rule_that_is_not_understood_does_not_build() {
         ("string name = 1 [(buf.validate.field).cel = {id: \"x\", expression: \"true\"}];", "`cel`"),
         ("map<string, string> names = 1 [(buf.validate.field).map.min_pairs = 1];", "`map`"),
         ("oneof one { string name = 1 [(buf.validate.field).required = true]; }", "`required` or `ignore` in a oneof"),
-        ("oneof one { option (buf.validate.oneof).required = true; string name = 1; }", "(buf.validate.oneof) is not supported"),
         ("option (buf.validate.message).cel = {id: \"x\", expression: \"true\"};", "(buf.validate.message) is not supported"),
     ] {
         let error = compile(PUBLIC, field).expect_err(field);
@@ -83,13 +82,14 @@ fn what_is_declared_is_generated() {
 
 #[test]
 fn what_stands_in_a_oneof_or_a_map_is_checked_too() {
-    let fields = "oneof one { string name = 1 [(buf.validate.field).string.min_len = 1]; Inner inner = 2; }
+    let fields = "oneof one { option (buf.validate.oneof).required = true; string name = 1 [(buf.validate.field).string.min_len = 1]; Inner inner = 2; }
         map<string, Inner> inners = 3;
         message Inner { string text = 1 [(buf.validate.field).string.max_len = 5]; }";
     let code = compile(PUBLIC, fields).expect("the generated code");
     for expected in [
         "if let Some(self::try_request::One::Name(value)) = &self.one",
         "into.string_min_len(at, value, 1);",
+        "if self.one.is_none() { into.required(&at.field(\"one\")); }",
         "if let Some(self::try_request::One::Inner(value)) = &self.one",
         "for (key, value) in &self.inners",
         "into.string_no_nul(at, key);",

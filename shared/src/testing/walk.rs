@@ -34,7 +34,9 @@ pub async fn walk(
 ) -> BTreeSet<String> {
     let pool = DescriptorPool::decode(descriptors).expect("descriptors");
     let services = pool.services().filter(|service| service.package_name() == package);
-    let methods: Vec<_> = services.flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
+    let mut methods: Vec<_> = services.flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
+    // The owner of something may delete it, and of themselves: afterwards there is nobody to walk on.
+    methods.sort_by_key(|method| method.name().starts_with("Delete"));
     assert!(!methods.is_empty(), "{package} has no methods");
     let mut walked = BTreeSet::new();
     for method in methods {

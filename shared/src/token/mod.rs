@@ -3,6 +3,7 @@
 mod follow;
 mod jose;
 mod keys;
+mod service;
 
 use std::{
     collections::HashSet,
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 pub use follow::{AuthUrlError, auth_channel, follow, follow_auth_service};
 pub use jose::{ACCESS_TOKEN_TYPE, open};
 pub use keys::{KeyRefusal, KeySet};
+pub use service::{ClientCredentials, ServiceToken};
 
 use crate::{Clock, SessionId, contract::Actor};
 
