@@ -19,7 +19,7 @@ pub(super) fn routes(issuer: &str, password_grant: bool) -> Router {
 
 fn metadata(issuer: &str, password_grant: bool) -> Value {
     let base = issuer.trim_end_matches('/');
-    let mut grants = vec!["refresh_token"];
+    let mut grants = vec!["refresh_token", "client_credentials"];
     if password_grant {
         grants.insert(0, "password");
     }
@@ -27,12 +27,15 @@ fn metadata(issuer: &str, password_grant: bool) -> Value {
         "issuer": issuer,
         "jwks_uri": format!("{base}/.well-known/jwks.json"),
         "token_endpoint": format!("{base}/oauth2/token"),
-        "token_endpoint_auth_methods_supported": ["none"],
+        "token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"],
+        "token_endpoint_auth_signing_alg_values_supported": ["RS256"],
         "grant_types_supported": grants,
         // There is no authorization endpoint.
         "response_types_supported": [],
         "scopes_supported": permissions::CATALOGUE,
         "introspection_endpoint": format!("{base}/oauth2/introspect"),
+        "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "private_key_jwt"],
+        "introspection_endpoint_auth_signing_alg_values_supported": ["RS256"],
         "revocation_endpoint": format!("{base}/oauth2/revoke"),
         "revocation_endpoint_auth_methods_supported": ["none"],
         "service_documentation": format!("{base}/openapi.json"),

@@ -6,7 +6,10 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 use shared::server::InProcess;
@@ -15,11 +18,15 @@ use tonic::{Code, Request, Status};
 use super::{form::Form, retry_after};
 use crate::{
     proto::{
-        IntrospectRequest, IntrospectResponse, LoginRequest, LogoutRequest, RefreshRequest, RevokeSessionRequest,
+        IntrospectRequest, IntrospectResponse, IssueServiceTokenRequest, IssueServiceTokenResponse, LoginRequest, LogoutRequest,
+        RefreshRequest, RevokeSessionRequest, issue_service_token_request::Credential,
         session_service_client::SessionServiceClient, token_service_client::TokenServiceClient,
     },
     sessions::FIRST_PARTY,
 };
+
+/// RFC 7523 section 2.2.
+const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// RFC 6749 section 5.1: no token stays in a cache.
 const NO_STORE: [(header::HeaderName, HeaderValue); 2] =
@@ -55,18 +62,24 @@ async fn token(
             let answer = tokens.refresh(request).await.map_err(|status| Refusal::of(&status, GRANT))?.into_inner();
             issued(&answer.access_token, answer.expires_in, Some((&answer.refresh_token, answer.refresh_expires_in)))
         }
+        "client_credentials" => {
+            let answer = service_token(&mut tokens, Client::of(&headers, &form)?).await?;
+            issued(&answer.access_token, answer.expires_in, None)
+        }
         _ => return Err(Refusal::new("unsupported_grant_type", "this grant type is not offered")),
     };
     Ok((NO_STORE, json_body(&answer)))
 }
 
 async fn introspect(grpc: InProcess, headers: HeaderMap, form: Form) -> Result<impl IntoResponse, Refusal> {
+    let mut tokens = TokenServiceClient::new(grpc);
+    // Whoever asks is a client with a credential of its own, or brings the access token that it has been given for it.
+    let caller = match bearer(&headers) {
+        Some(token) => token.to_owned(),
+        None => service_token(&mut tokens, Client::of(&headers, &form)?).await?.access_token,
+    };
     let token = form.required("token")?.to_owned();
-    let mut request = Request::new(IntrospectRequest { token });
-    if let Some(bearer) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.parse().ok()) {
-        request.metadata_mut().insert("authorization", bearer);
-    }
-    let answer = TokenServiceClient::new(grpc).introspect(request).await;
+    let answer = tokens.introspect(with_token(&caller, IntrospectRequest { token })).await;
     let answer = answer.map_err(|status| Refusal::of(&status, BEARER))?.into_inner();
     Ok((NO_STORE, json_body(&introspected(answer))))
 }
@@ -79,7 +92,7 @@ async fn revoke(grpc: InProcess, form: Form) -> Result<impl IntoResponse, Refusa
         let sid = part(&token, 1).and_then(|claims| claims["sid"].as_str().map(str::to_owned));
         let session_id = sid.ok_or_else(|| Refusal::new("unsupported_token_type", "the token belongs to no session"))?;
         let request = RevokeSessionRequest { user_id: "me".to_owned(), session_id };
-        SessionServiceClient::new(grpc).revoke_session(shared_bearer(&token, request)).await
+        SessionServiceClient::new(grpc).revoke_session(with_token(&token, request)).await
     } else {
         TokenServiceClient::new(grpc).logout(LogoutRequest { refresh_token: token }).await
     };
@@ -93,7 +106,7 @@ async fn revoke(grpc: InProcess, form: Form) -> Result<impl IntoResponse, Refusa
 /// A session belongs to the first-party client, which has no secret: whoever says to be another client is not it.
 fn first_party(headers: &HeaderMap, form: &Form) -> Result<(), Refusal> {
     let client = Client::of(headers, form)?;
-    if client.secret.is_some() {
+    if client.credential.is_some() {
         return Err(Refusal::invalid_client());
     }
     match client.id.as_deref() {
@@ -102,32 +115,59 @@ fn first_party(headers: &HeaderMap, form: &Form) -> Result<(), Refusal> {
     }
 }
 
-/// What a client says of itself (RFC 6749 section 2.3.1).
+/// The access token of a client itself.
+async fn service_token(tokens: &mut TokenServiceClient<InProcess>, client: Client) -> Result<IssueServiceTokenResponse, Refusal> {
+    let (Some(client_id), Some(credential)) = (client.id, client.credential) else { return Err(Refusal::invalid_client()) };
+    let request = IssueServiceTokenRequest { client_id, credential: Some(credential) };
+    let answer = tokens.issue_service_token(request).await;
+    Ok(answer.map_err(|status| Refusal::of(&status, CLIENT))?.into_inner())
+}
+
+/// What a client says of itself: by Basic or in the form (RFC 6749 section 2.3.1), or with an assertion (RFC 7523 section 2.2).
 #[derive(Debug, Default)]
 struct Client {
     id: Option<String>,
-    secret: Option<String>,
+    credential: Option<Credential>,
 }
 
 impl Client {
     fn of(headers: &HeaderMap, form: &Form) -> Result<Self, Refusal> {
-        let in_form = Self { id: form.get("client_id").map(str::to_owned), secret: form.get("client_secret").map(str::to_owned) };
-        let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(in_form) };
-        let basic = value
-            .to_str()
-            .ok()
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"));
-        let (_, encoded) = basic.ok_or_else(Refusal::invalid_client)?;
-        let decoded =
-            base64::engine::general_purpose::STANDARD.decode(encoded.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        let (id, secret) = decoded.as_deref().and_then(|text| text.split_once(':')).ok_or_else(Refusal::invalid_client)?;
-        let (id, secret) = (decode(id), decode(secret));
-        if in_form.secret.is_some() || in_form.id.is_some_and(|other| other != id) {
-            return Err(Refusal::invalid_request("a client authenticates in one way"));
+        let twice = || Refusal::invalid_request("a client authenticates in one way");
+        let id = form.get("client_id").map(str::to_owned);
+        let in_form = match (form.get("client_secret"), form.get("client_assertion")) {
+            (Some(_), Some(_)) => return Err(twice()),
+            (Some(secret), None) => Some(Credential::ClientSecret(secret.to_owned())),
+            (None, Some(_)) if form.get("client_assertion_type") != Some(ASSERTION) => {
+                return Err(Refusal::invalid_request("an assertion of this type is not known"));
+            }
+            (None, Some(assertion)) => Some(Credential::ClientAssertion(assertion.to_owned())),
+            (None, None) => None,
+        };
+        let Some(value) = headers.get(header::AUTHORIZATION) else {
+            // The assertion names the client too.
+            let named = || part(form.get("client_assertion")?, 1)?["sub"].as_str().map(str::to_owned);
+            return Ok(Self { id: id.or_else(named), credential: in_form });
+        };
+        let (basic_id, secret) = value.to_str().ok().and_then(basic).ok_or_else(Refusal::invalid_client)?;
+        if in_form.is_some() || id.is_some_and(|id| id != basic_id) {
+            return Err(twice());
         }
-        Ok(Self { id: Some(id).filter(|id| !id.is_empty()), secret: Some(secret).filter(|secret| !secret.is_empty()) })
+        let credential = Some(secret).filter(|secret| !secret.is_empty()).map(Credential::ClientSecret);
+        Ok(Self { id: Some(basic_id).filter(|id| !id.is_empty()), credential })
     }
+}
+
+/// The id and the secret, which are encoded as the values of a form are.
+fn basic(value: &str) -> Option<(String, String)> {
+    let (scheme, encoded) = value.split_once(' ')?;
+    let decoded = STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+    let (id, secret) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
+    Some((decode(id), decode(secret)))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
 /// One value of a form.
@@ -183,7 +223,7 @@ fn part(token: &str, index: usize) -> Option<Value> {
     serde_json::from_slice(&bytes).ok()
 }
 
-fn shared_bearer<T>(token: &str, message: T) -> Request<T> {
+fn with_token<T>(token: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     if let Ok(bearer) = format!("Bearer {token}").parse() {
         request.metadata_mut().insert("authorization", bearer);
@@ -195,10 +235,10 @@ fn json_body(answer: &Map<String, Value>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], serde_json::to_string(answer).unwrap_or_default()).into_response()
 }
 
-/// Which credential an UNAUTHENTICATED is about: a password or a refresh token, or the access token of whoever asks.
-type Credential = &'static str;
-const GRANT: Credential = "invalid_grant";
-const BEARER: Credential = "invalid_token";
+/// What an UNAUTHENTICATED is about: a password or a refresh token, a client's own credential, or the access token of whoever asks.
+const GRANT: &str = "invalid_grant";
+const CLIENT: &str = "invalid_client";
+const BEARER: &str = "invalid_token";
 
 /// An error as RFC 6749 section 5.2 has it.
 #[derive(Debug)]
@@ -220,13 +260,15 @@ impl Refusal {
     }
 
     fn invalid_client() -> Self {
-        let refusal = Self::new("invalid_client", "the client is not known, or did not authenticate");
+        let refusal = Self::new(CLIENT, "the client is not known, or did not authenticate");
         Self { status: StatusCode::UNAUTHORIZED, challenge: Some("Basic realm=\"oauth2\""), ..refusal }
     }
 
-    fn of(status: &Status, credential: Credential) -> Self {
+    fn of(status: &Status, credential: &'static str) -> Self {
         let refusal = |http, error| Self { status: http, ..Self::new(error, status.message()) };
         match status.code() {
+            // What is too long to be a client's is none's.
+            Code::Unauthenticated | Code::InvalidArgument if credential == CLIENT => Self::invalid_client(),
             Code::Unauthenticated if credential == BEARER => {
                 Self { challenge: Some("Bearer error=\"invalid_token\""), ..refusal(StatusCode::UNAUTHORIZED, BEARER) }
             }

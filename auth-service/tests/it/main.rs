@@ -4,11 +4,14 @@
 mod administration;
 mod app;
 mod crash;
+mod described;
+mod django;
 mod guards;
 mod guessing;
 mod keys;
 mod keys_command;
 mod migrating;
+mod oauth;
 mod opener;
 mod outage;
 mod refresh_model;

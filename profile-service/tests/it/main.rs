@@ -3,6 +3,7 @@
 
 mod app;
 mod cancellation;
+mod described;
 mod export;
 mod favorites;
 mod friends;

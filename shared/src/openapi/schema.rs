@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor};
+use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, OneofDescriptor};
 use serde_json::{Map, Value, json};
 
-use super::{comment, described, rules::Rules};
+use super::{comment, described, option, rules::Rules};
 
 /// The schemas that others refer to, by the full name of the message or the enum.
 #[derive(Debug, Default)]
@@ -66,6 +66,10 @@ impl Schemas {
             message.oneofs().filter(|oneof| !oneof.is_synthetic()).flat_map(|oneof| exclusive(&oneof)).collect();
         if !alternatives.is_empty() {
             schema["not"] = json!({ "anyOf": alternatives });
+        }
+        let needed: Vec<_> = message.oneofs().filter(is_required).map(|oneof| one_of(&oneof)).collect();
+        if !needed.is_empty() {
+            schema["allOf"] = needed.into();
         }
         described(schema, comment(&message.parent_file(), message.path()))
     }
@@ -138,10 +142,21 @@ fn reference(name: &str) -> Value {
 }
 
 /// The pairs of fields of which only one may be there.
-fn exclusive(oneof: &prost_reflect::OneofDescriptor) -> Vec<Value> {
+fn exclusive(oneof: &OneofDescriptor) -> Vec<Value> {
     let names: Vec<_> = oneof.fields().map(|field| field.json_name().to_owned()).collect();
     let pairs = names.iter().enumerate().flat_map(|(index, first)| names[index + 1..].iter().map(move |second| (first, second)));
     pairs.map(|(first, second)| json!({ "required": [first, second] })).collect()
+}
+
+/// True where one field of it has to be there.
+fn is_required(oneof: &OneofDescriptor) -> bool {
+    let rules = option(oneof.parent_pool(), &oneof.options(), "buf.validate.oneof");
+    rules.and_then(|rules| rules.get_field_by_name("required")?.as_bool()).unwrap_or_default()
+}
+
+fn one_of(oneof: &OneofDescriptor) -> Value {
+    let fields: Vec<_> = oneof.fields().map(|field| json!({ "required": [field.json_name()] })).collect();
+    json!({ "anyOf": fields })
 }
 
 /// The messages that proto3 JSON writes in a form of their own.

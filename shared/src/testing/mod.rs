@@ -1,5 +1,6 @@
 //! The test harness: every behaviour test runs on both engines, against a real server on a port of the system's choice.
 
+mod described;
 pub mod http;
 mod issuer;
 mod postgres;
@@ -33,6 +34,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+pub use described::assert_described;
 pub use issuer::Issuer;
 pub use twins::Twins;
 pub use walk::walk;
