@@ -27,8 +27,11 @@ on_both_engines! {
             let plain = send(app.server.address, &format!("GET {link}"), &[], b"").await;
             let packed = send(app.server.address, &format!("GET {link}"), &[("accept-encoding", "gzip")], b"").await;
             assert_eq!((plain.status, packed.status), (200, 200), "{link}");
-            assert_eq!((plain.header("content-encoding"), packed.header("content-encoding")), ("", "gzip"), "{link}");
-            assert!(plain.body.len() > packed.body.len() || plain.body.len() < 2000, "{link}");
+            assert_eq!(plain.header("content-encoding"), "", "{link}");
+            if plain.body.len() > 1024 {
+                assert_eq!(packed.header("content-encoding"), "gzip", "{link}");
+                assert!(plain.body.len() > packed.body.len(), "{link}");
+            }
         }
     }
 }

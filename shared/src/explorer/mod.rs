@@ -12,7 +12,7 @@ use flate2::read::GzDecoder;
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::Value;
 
-use crate::openapi;
+use crate::{gateway, openapi};
 
 /// The version of Swagger UI, which stands in the paths of its files, so that they never change.
 const VERSION: &str = "5.35.0";
@@ -67,7 +67,7 @@ fn file(kind: HeaderValue, bytes: Bytes) -> Response {
 
 /// A file that is compressed already.
 fn asset(request: &HeaderMap, kind: HeaderValue, compressed: &'static [u8]) -> Response {
-    let mut response = if accepts_gzip(request) {
+    let mut response = if gateway::takes_gzip(request) {
         let mut response = file(kind, Bytes::from_static(compressed));
         response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         response
@@ -80,17 +80,6 @@ fn asset(request: &HeaderMap, kind: HeaderValue, compressed: &'static [u8]) -> R
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
     headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     response
-}
-
-fn accepts_gzip(headers: &HeaderMap) -> bool {
-    let codings = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    codings.flat_map(|value| value.split(',')).any(|coding| {
-        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
-        // RFC 9110 section 12.4.2: a weight of zero is a refusal.
-        let refused =
-            weight.trim().strip_prefix("q=").is_some_and(|weight| weight.parse::<f32>().is_ok_and(|weight| weight <= 0.0));
-        name.trim().eq_ignore_ascii_case("gzip") && !refused
-    })
 }
 
 /// What the page may load and call: itself, and the auth service.

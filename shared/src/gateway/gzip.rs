@@ -13,7 +13,7 @@ use tonic::body::Body;
 const WORTH_IT: u64 = 1024;
 
 /// True where `accept-encoding` takes gzip.
-pub(super) fn is_taken(headers: &HeaderMap) -> bool {
+pub(crate) fn is_taken(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|line| line.to_str().ok());
     let mut codings = lines.flat_map(|line| line.split(',')).map(|coding| coding.split_once(';').unwrap_or((coding, "")));
     codings.any(|(coding, parameters)| {

@@ -36,6 +36,7 @@ use crate::server::{InProcess, MESSAGE_LIMIT};
 pub use refusal::Refusal;
 
 pub(crate) use format::Format;
+pub(crate) use gzip::is_taken as takes_gzip;
 pub(crate) use routes::{Binding, read};
 
 /// How long the answers of a method may be kept by whoever gets them, by the method's gRPC path.
