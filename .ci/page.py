@@ -38,7 +38,7 @@ class Page:
         self.tab.fill("[name=username]", username)
         self.tab.fill("[name=password]", password)
         self.tab.click("#sign-in button")
-        self.tab.wait_for_function("document.getElementById('said').textContent || !document.getElementById('sign-out').hidden")
+        self.tab.locator("#said:not(:empty), #sign-out:not([hidden])").first.wait_for()
         return self.tab.inner_text("header").replace("\n", " ").strip()
 
     def sign_out(self):

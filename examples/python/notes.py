@@ -7,6 +7,7 @@
 import sys
 import tempfile
 from importlib import import_module
+from importlib.resources import files as files_of
 from pathlib import Path
 
 import grpc
@@ -18,7 +19,8 @@ PROTOS = Path(__file__).resolve().parents[2] / "proto"
 def make_stubs(folder):
     """What a build step does once: the protos to Python. Google's own are in googleapis-common-protos."""
     files = [path for path in PROTOS.rglob("*.proto") if "google" not in path.parts]
-    arguments = [f"-I{PROTOS}", f"-I{PROTOS / 'third_party'}", f"--python_out={folder}", f"--grpc_python_out={folder}"]
+    includes = [PROTOS / "third_party", PROTOS, files_of("grpc_tools") / "_proto"]
+    arguments = [*(f"-I{include}" for include in includes), f"--python_out={folder}", f"--grpc_python_out={folder}"]
     if protoc.main(["protoc", *arguments, *map(str, files)]) != 0:
         sys.exit("the protos do not compile")
     # The standard library has a module `profile`, which a folder without this file does not hide.

@@ -5,13 +5,13 @@ use std::{env, error::Error};
 use tonic::{Request, transport::Channel};
 
 /// The messages and clients of `auth.v1`.
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 mod auth {
     tonic::include_proto!("auth.v1");
 }
 
 /// The messages and clients of `profile.v1`.
-#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+#[allow(dead_code, missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 mod profile {
     tonic::include_proto!("profile.v1");
 }

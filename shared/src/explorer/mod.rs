@@ -86,7 +86,7 @@ fn asset(request: &HeaderMap, kind: HeaderValue, compressed: &'static [u8]) -> R
 fn policy(auth_url: &str) -> String {
     let auth = url::Url::parse(auth_url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
     format!(
-        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self' {auth}; \
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self' {auth}; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
 }

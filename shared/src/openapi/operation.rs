@@ -76,7 +76,7 @@ impl Operation<'_> {
             let (schema, _) = schemas.field(&field);
             let is_owner = access.owner.as_deref() == Some(bound) && matches!(field.kind(), Kind::String);
             let schema = if is_owner { described(rules::owner(), "An id, or `me`.".to_owned()) } else { schema };
-            parameters.push(json!({ "name": parameter_name(bound), "in": "path", "required": true, "schema": schema }));
+            parameters.push(parameter(&parameter_name(bound), "path", true, schema));
         }
         parameters
     }
@@ -214,7 +214,7 @@ fn query_parameters(
             Kind::Message(inner) if inner.full_name() == "google.type.Date" => {
                 let day = json!({ "type": "string", "format": "date" });
                 let schema = described(day, comment(&field.parent_file(), field.path()));
-                parameters.push(json!({ "name": name, "in": "query", "required": is_required, "schema": schema }));
+                parameters.push(parameter(&name, "query", is_required, schema));
             }
             Kind::Message(inner) if schema.get("$ref").is_some() || field.is_list() => {
                 // A list of messages has no form in a query.
@@ -222,7 +222,7 @@ fn query_parameters(
                     query_parameters(&inner, &format!("{path}."), &format!("{name}."), schemas, parameters, is_elsewhere);
                 }
             }
-            _ => parameters.push(json!({ "name": name, "in": "query", "required": is_required, "schema": schema })),
+            _ => parameters.push(parameter(&name, "query", is_required, schema)),
         }
     }
 }
@@ -239,7 +239,18 @@ fn field(message: &MessageDescriptor, path: &str) -> Option<FieldDescriptor> {
 }
 
 fn header(name: &str, description: &str) -> Json {
-    json!({ "name": name, "in": "header", "required": false, "schema": { "type": "string" }, "description": description })
+    parameter(name, "header", false, json!({ "type": "string", "description": description }))
+}
+
+/// A parameter, which is described where a reader looks for it: not in its schema.
+fn parameter(name: &str, place: &str, is_required: bool, mut schema: Json) -> Json {
+    let description = schema.as_object_mut().and_then(|schema| schema.shift_remove("description"));
+    let mut parameter = json!({ "name": name, "in": place, "required": is_required });
+    if let Some(description) = description {
+        parameter["description"] = description;
+    }
+    parameter["schema"] = schema;
+    parameter
 }
 
 fn body(schema: Json, is_required: bool) -> Json {
