@@ -52,6 +52,9 @@ async fn tables(app: &Fresh) -> usize {
     for probe in ["SELECT 1 FROM users", "SELECT 1 FROM sessions", "SELECT 1 FROM signing_keys", "SELECT 1 FROM attempts"] {
         count += usize::from(db.query(probe).execute().await.is_ok());
     }
+    // A connection that stays would keep SQLite from recovering when the next process is killed: a commit that nobody was told of would
+    // be seen late, between one look at the database and the next.
+    db.close().await;
     count
 }
 
