@@ -103,9 +103,6 @@ struct Serve {
     /// Lets `/oauth2/token` take passwords, for clients that know no other way.
     #[arg(long, env = "PASSWORD_GRANT")]
     password_grant: bool,
-    /// Serves no page at `/`.
-    #[arg(long, env = "NO_PAGE")]
-    no_page: bool,
     /// A permission of a service beside the pair, such as `greeter.greet_people`, which may then be granted. May be given more
     /// than once.
     #[arg(long, env = "PERMISSION", value_name = "APP.CODENAME", value_delimiter = ',')]
@@ -270,7 +267,7 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
         key_bits: arguments.new_keys.key_bits,
         jwks_max_age: TimeDelta::seconds(arguments.new_keys.jwks_max_age),
         password_grant: arguments.password_grant,
-        page: !arguments.no_page,
+        page: !arguments.http.no_page,
         permissions: arguments.permission,
     };
     let address = arguments.listen;

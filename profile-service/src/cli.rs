@@ -58,9 +58,6 @@ struct Serve {
     /// How often the keys are fetched, in seconds.
     #[arg(long, env = "KEY_INTERVAL", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     key_interval: u64,
-    /// Serves no page at `/`.
-    #[arg(long, env = "NO_PAGE")]
-    no_page: bool,
 }
 
 #[derive(Debug, Args)]
@@ -108,7 +105,7 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
     let db = arguments.database.open()?;
     let clock = Clock::system();
     // The issuer is how everybody reaches the auth service, a browser too.
-    let page = (!arguments.no_page).then(|| Page { auth_url: arguments.issuer.clone() });
+    let page = (!arguments.http.no_page).then(|| Page { auth_url: arguments.issuer.clone() });
     let verifier = Arc::new(Verifier::new(arguments.issuer, arguments.audience, clock.clone()));
     let key_interval = Duration::from_secs(arguments.key_interval);
     let follow_keys = follow_auth_service(Arc::clone(&verifier), key_interval, auth_channel(&arguments.auth_url)?);

@@ -76,13 +76,14 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
     let profile_listener = listen(arguments.profile_listen).await?;
     let (auth_address, profile_address) = (auth_listener.local_addr()?, profile_listener.local_addr()?);
 
-    let cors_origins = arguments.http.cors_origin;
+    let HttpArgs { cors_origin: cors_origins, no_page } = arguments.http;
     let (auth_url, profile_url) = (url(auth_address), url(profile_address));
     let settings = Settings {
         issuer: auth_url.clone(),
         // The page of the profile service signs in at the auth service.
         cors_origins: cors_origins.iter().cloned().chain([profile_url.parse()?]).collect(),
         password_grant: arguments.password_grant,
+        page: !no_page,
         ..Settings::default()
     };
     let verifier = Arc::new(Verifier::new(&*settings.issuer, profile_service::NAME, clock.clone()));
@@ -101,7 +102,7 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
         clock: clock.clone(),
         verifier: Arc::clone(&verifier),
         cors_origins,
-        page: Some(Page { auth_url }),
+        page: (!no_page).then_some(Page { auth_url }),
     };
     let auth = auth_service::serve(auth_db.clone(), clock.clone(), master_key, settings, auth_listener, until_stopped());
     let profile = profile_service::serve(service, profile_listener, until_stopped());

@@ -53,6 +53,9 @@ pub struct HttpArgs {
     /// An origin whose pages may call, such as `https://app.example.com`, or `*`. May be given more than once.
     #[arg(long, env = "CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     pub cors_origin: Vec<CorsOrigin>,
+    /// Serves no page at `/`.
+    #[arg(long, env = "NO_PAGE")]
+    pub no_page: bool,
 }
 
 /// How log lines are written.
