@@ -94,7 +94,7 @@ impl Operation<'_> {
                         Kind::Message(message) if !field.is_list() && !field.is_map() => {
                             (message, format!("{name}."), is_required)
                         }
-                        _ => return (Some(body(schema, is_required)), Some(name.to_owned())),
+                        _ => return (Some(body(&schema, is_required)), Some(name.to_owned())),
                     }
                 }
                 None => return (None, None),
@@ -104,7 +104,7 @@ impl Operation<'_> {
         let object = schemas.object(&message, &bound);
         let is_required = is_required || object.get("required").is_some();
         let schema = if bound.is_empty() { schemas.message(&message) } else { object };
-        (Some(body(schema, is_required)), prefix.strip_suffix('.').map(str::to_owned))
+        (Some(body(&schema, is_required)), prefix.strip_suffix('.').map(str::to_owned))
     }
 
     fn answer(&self, schemas: &mut Schemas) -> Json {
@@ -253,7 +253,7 @@ fn parameter(name: &str, place: &str, is_required: bool, mut schema: Json) -> Js
     parameter
 }
 
-fn body(schema: Json, is_required: bool) -> Json {
+fn body(schema: &Json, is_required: bool) -> Json {
     json!({ "required": is_required, "content": { "application/json": { "schema": schema } } })
 }
 

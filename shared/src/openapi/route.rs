@@ -53,7 +53,8 @@ fn without_patterns(template: &str) -> (String, Vec<String>) {
     while let Some((before, variable)) = rest.split_once('{') {
         let (variable, after) = variable.split_once('}').unwrap_or((variable, ""));
         let name = variable.split('=').next().unwrap_or_default();
-        path += &format!("{before}{{{}}}", parameter_name(name));
+        path.push_str(before);
+        path.extend(["{", &parameter_name(name), "}"]);
         bound.push(name.to_owned());
         rest = after;
     }
