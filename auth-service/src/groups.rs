@@ -180,7 +180,9 @@ pub async fn permissions(db: &Db, group_ids: &[GroupId]) -> Result<HashMap<Group
             all.entry(group_id).or_default().push(permission);
         }
     }
-    all.values_mut().for_each(|permissions| permissions.sort());
+    for permissions in all.values_mut() {
+        permissions.sort();
+    }
     Ok(all)
 }
 

@@ -79,13 +79,13 @@ impl Assertion {
             None => Ok(None),
             Some(value) => value.as_f64().filter(|time| (0.0..=LAST_TIME).contains(time)).map(Some).ok_or(Refusal::Times),
         };
-        let (expires, issued) = (time("exp")?.ok_or(Refusal::Times)?, time("iat")?.ok_or(Refusal::Times)?);
-        if expires <= issued || expires - issued > LONGEST_LIFE {
+        let (expires, begins) = (time("exp")?.ok_or(Refusal::Times)?, time("iat")?.ok_or(Refusal::Times)?);
+        if expires <= begins || expires - begins > LONGEST_LIFE {
             return Err(Refusal::Times);
         }
         #[expect(clippy::cast_precision_loss, reason = "seconds until the year 2100 fit a float to the microsecond")]
         let seconds = now.timestamp_micros() as f64 / 1e6;
-        if issued > seconds + LEEWAY || time("nbf")?.is_some_and(|not_before| not_before > seconds + LEEWAY) {
+        if begins > seconds + LEEWAY || time("nbf")?.is_some_and(|not_before| not_before > seconds + LEEWAY) {
             return Err(Refusal::NotYetValid);
         }
         if expires <= seconds - LEEWAY {

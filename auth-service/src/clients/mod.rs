@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn the_secret_before_is_good_until_it_expires() {
-        let at = |seconds| DateTime::from_timestamp(1_800_000_000 + seconds, 0).expect("a time");
+        let at = |seconds: i64| DateTime::from_timestamp(1_800_000_000 + seconds, 0).expect("a time");
         let (new, old, other) = (Secret::known("new".to_owned()), Secret::known("old".to_owned()), Secret::known(String::new()));
         let client = Client {
             client_id: "billing".to_owned(),

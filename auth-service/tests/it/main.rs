@@ -3,9 +3,12 @@
 
 mod administration;
 mod app;
+mod clients;
+mod clients_command;
 mod crash;
 mod described;
 mod django;
+mod groups;
 mod guards;
 mod guessing;
 mod keys;
@@ -14,6 +17,7 @@ mod migrating;
 mod oauth;
 mod opener;
 mod outage;
+mod permissions;
 mod refresh_model;
 mod revocation;
 mod sessions;

@@ -42,7 +42,7 @@ fn applied(app: &Fresh) -> Vec<String> {
 
 /// What is said of each migration that is applied, or undone.
 fn done(verb: &str, names: &[String]) -> String {
-    names.iter().map(|name| format!("  {verb} {name}... OK\n")).collect()
+    names.iter().map(|name| format!("  {verb} {name}... OK\n")).collect::<Vec<_>>().concat()
 }
 
 /// How many of the tables of the first three migrations are there.
@@ -96,7 +96,7 @@ on_both_engines! {
     async fn a_plan_is_shown_and_nothing_is_done(app: Fresh) {
         let all = migration_names();
         says(&app, &["migrate", "1"]);
-        let planned: String = all[1..].iter().map(|name| format!("  Apply {name}\n")).collect();
+        let planned = all[1..].iter().map(|name| format!("  Apply {name}\n")).collect::<Vec<_>>().concat();
         assert_eq!(says(&app, &["migrate", "--plan"]), format!("Planned operations:\n{planned}"));
         assert_eq!(says(&app, &["migrate", "zero", "--plan"]), "Planned operations:\n  Unapply 0001_initial\n");
         assert_fails(&outcome(&app, &["migrate", "--check"]), &format!("{} migration(s) are to be applied or undone", all.len() - 1));

@@ -80,7 +80,7 @@ on_both_engines! {
         let count = migration_names().len();
         assert_fails(&output, &format!("the database is {count} migration(s) behind this version of the service: run `migrate` first"));
         let output = app.command("migrate").output().expect("a process");
-        let applied: String = migration_names().iter().map(|name| format!("  Applying {name}... OK\n")).collect();
+        let applied = migration_names().iter().map(|name| format!("  Applying {name}... OK\n")).collect::<Vec<_>>().concat();
         assert_eq!(String::from_utf8_lossy(&output.stderr), applied);
         let output = app.command("migrate").output().expect("a process");
         assert_eq!(String::from_utf8_lossy(&output.stderr), "  No migrations to apply.\n");

@@ -81,7 +81,7 @@ impl ServiceToken {
             let least = SHORTEST_USE.min(wait);
             tokio::time::sleep(least).await;
             // Dropping the sleep when somebody asks is what makes it come early.
-            let _ = tokio::time::timeout(wait - least, self.0.wanted.notified()).await;
+            let _ = tokio::time::timeout(wait.saturating_sub(least), self.0.wanted.notified()).await;
         }
     }
 
