@@ -272,7 +272,7 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
     };
     let address = arguments.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
-    crate::serve(db, Clock::system(), master_key, settings, listener, server::stop_signal()).await?;
+    Box::pin(crate::serve(db, Clock::system(), master_key, settings, listener, server::stop_signal())).await?;
     Ok(())
 }
 

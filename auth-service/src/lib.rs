@@ -89,6 +89,7 @@ const FORGET_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What the operator decides.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a decision of its own")]
 pub struct Settings {
     /// The `iss` of every token: a URL by which this service is known.
     pub issuer: String,

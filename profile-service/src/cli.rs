@@ -94,7 +94,7 @@ pub enum CliError {
 /// What a person has to be told.
 pub async fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
-        Command::Serve(arguments) => serve(arguments).await,
+        Command::Serve(arguments) => Box::pin(serve(arguments)).await,
         Command::Schema(verb) => Ok(verb.run(&MIGRATIONS).await?),
         Command::Health(arguments) => Ok(health::check(arguments.address).await?),
     }

@@ -105,7 +105,8 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
         page: (!no_page).then_some(Page { auth_url }),
     };
     let auth = auth_service::serve(auth_db.clone(), clock.clone(), master_key, settings, auth_listener, until_stopped());
-    let profile = profile_service::serve(service, profile_listener, until_stopped());
+    let auth = Box::pin(auth);
+    let profile = Box::pin(profile_service::serve(service, profile_listener, until_stopped()));
     let both = async { tokio::try_join!(async { Ok::<_, Box<dyn Error>>(auth.await?) }, async { Ok(profile.await?) }) };
     let greet = async {
         for address in [auth_address, profile_address] {

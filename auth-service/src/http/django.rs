@@ -38,7 +38,7 @@ fn only_post<S: Clone + Send + Sync + 'static>(route: MethodRouter<S>) -> Method
 async fn obtain(grpc: InProcess, data: Data) -> Result<Response, Refusal> {
     let [username, password] = data.fields(["username", "password"])?;
     let answer = TokenServiceClient::new(grpc).login(LoginRequest { username, password }).await;
-    let answer = answer.map_err(|status| Refusal::of(status, Refusal::NoAccount))?.into_inner();
+    let answer = answer.map_err(|status| Refusal::of(&status, Refusal::NoAccount))?.into_inner();
     Ok(ok(&json!({ "refresh": answer.refresh_token, "access": answer.access_token })))
 }
 
@@ -46,7 +46,7 @@ async fn refresh(grpc: InProcess, data: Data) -> Result<Response, Refusal> {
     let [refresh_token] = data.fields(["refresh"])?;
     let request = RefreshRequest { refresh_token, request_id: String::new() };
     let answer = TokenServiceClient::new(grpc).refresh(request).await;
-    let answer = answer.map_err(|status| Refusal::of(status, Refusal::Token))?.into_inner();
+    let answer = answer.map_err(|status| Refusal::of(&status, Refusal::Token))?.into_inner();
     // As simplejwt answers where ROTATE_REFRESH_TOKENS is set.
     Ok(ok(&json!({ "access": answer.access_token, "refresh": answer.refresh_token })))
 }
@@ -63,7 +63,7 @@ async fn blacklist(State(introspection): State<Introspection>, grpc: InProcess, 
     // Logout takes a token whose session has ended. Here it is on the blacklist already.
     introspection.look(&refresh_token).await?.ok_or(Refusal::Token)?;
     let answer = TokenServiceClient::new(grpc).logout(LogoutRequest { refresh_token }).await;
-    answer.map_err(|status| Refusal::of(status, Refusal::Token))?;
+    answer.map_err(|status| Refusal::of(&status, Refusal::Token))?;
     Ok(ok(&json!({})))
 }
 
@@ -157,11 +157,11 @@ enum Refusal {
 
 impl Refusal {
     /// What a status means here, where a wrong credential is refused with `credential`.
-    fn of(status: Status, credential: Self) -> Self {
+    fn of(status: &Status, credential: Self) -> Self {
         match status.code() {
             // What is too long to be anybody's is nobody's.
             Code::Unauthenticated | Code::InvalidArgument => credential,
-            Code::ResourceExhausted => Self::Throttled(retry_after(&status)),
+            Code::ResourceExhausted => Self::Throttled(retry_after(status)),
             Code::Unavailable => Self::Unavailable,
             _ => Self::Fault,
         }
@@ -170,7 +170,7 @@ impl Refusal {
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Self::of(error.into(), Self::Token)
+        Self::of(&error.into(), Self::Token)
     }
 }
 
