@@ -148,3 +148,6 @@ fn options(allow: &str) -> Response<Body> {
     }
     response
 }
+
+#[cfg(test)]
+mod tests;
