@@ -187,7 +187,7 @@ async fn notes(pair: &mut Pair) {
         (json!({ "body": "only the body" }), Value::Null, Ok),
         (json!({ "title": "" }), json!("title"), InvalidArgument),
         (json!({ "title": "x", "etag": "\"77\"" }), json!("title"), Aborted),
-        (json!({ "title": "x" }), json!("create_time"), InvalidArgument),
+        (json!({ "title": "x" }), json!("createTime"), InvalidArgument),
     ] {
         let mut note = note;
         note["userId"] = json!("me");

@@ -1,6 +1,7 @@
 //! Answers of the services, as HTTP has them: one message, or a stream of them.
 
 use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::Frame;
@@ -49,7 +50,7 @@ pub(super) fn one(
     Ok(response)
 }
 
-fn render(binding: &Binding, message: &DynamicMessage, format: Format) -> Result<String, serde_json::Error> {
+pub(super) fn render(binding: &Binding, message: &DynamicMessage, format: Format) -> Result<String, serde_json::Error> {
     match (&binding.response_body, format) {
         (None, Format::Json) => serde_json::to_string(message),
         (None, Format::Xml) => xml::document(message),
@@ -74,8 +75,8 @@ fn cache_control(max_age: Option<u64>) -> HeaderValue {
 
 fn digest_of(text: &str) -> HeaderValue {
     let digest = digest(&SHA256, text.as_bytes());
-    let hex: String = digest.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
-    HeaderValue::try_from(format!("\"{hex}\"")).expect("hexadecimal digits can stand in a header")
+    let text = BASE64_URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16]);
+    HeaderValue::try_from(format!("\"{text}\"")).expect("base64 can stand in a header")
 }
 
 /// Messages as they come. The call ends when the client is gone: nobody asks for more then.

@@ -149,3 +149,6 @@ fn options(allow: &str) -> Response<Body> {
     }
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! What stands in the path and in the query of a URL, to fields.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode_str;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage};
 use serde_json::{Value, json};
@@ -50,7 +52,7 @@ fn captured(capture: &Capture, segments: &[&str]) -> Result<String, Violation> {
     // An encoded slash stays one.
     let decode = |segment: &&str| {
         let kept = segment.replace("%2F", "%252F").replace("%2f", "%252F");
-        percent_decode_str(&kept).decode_utf8().map(|text| text.into_owned()).map_err(not_text)
+        percent_decode_str(&kept).decode_utf8().map(Cow::into_owned).map_err(not_text)
     };
     Ok(segments.iter().map(decode).collect::<Result<Vec<_>, _>>()?.join("/"))
 }

@@ -50,7 +50,7 @@ pub(crate) fn read(descriptors: &[u8]) -> Result<Vec<Binding>, String> {
         let rule = options.get_extension(&extension);
         let rule = rule.as_message().ok_or("google.api.http is no message")?;
         let additional = rule.get_field_by_name("additional_bindings");
-        let additional = additional.iter().flat_map(|bindings| bindings.as_list()).flatten().filter_map(Value::as_message);
+        let additional = additional.iter().filter_map(|bindings| bindings.as_list()).flatten().filter_map(Value::as_message);
         for rule in [rule].into_iter().chain(additional) {
             let wrong = |why: String| format!("{}: {why}", method.full_name());
             let binding = Binding::new(&method, rule).map_err(wrong)?;
@@ -178,9 +178,9 @@ impl Routes {
                 }
             }
             if is_deep {
-                node.rests.push(index)
+                node.rests.push(index);
             } else {
-                node.ends.push(index)
+                node.ends.push(index);
             }
             routes.bindings.push(binding);
         }

@@ -1,6 +1,6 @@
 //! A client of HTTP/1.1 that sends what it is told to, also what is wrong.
 
-use std::net::SocketAddr;
+use std::{fmt::Write, net::SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::{
@@ -52,10 +52,10 @@ impl Answer {
 pub async fn send(address: SocketAddr, request_line: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
     let mut head = format!("{request_line} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        let _ = write!(head, "{name}: {value}\r\n");
     }
     if !body.is_empty() {
-        head.push_str(&format!("content-length: {}\r\n", body.len()));
+        let _ = write!(head, "content-length: {}\r\n", body.len());
     }
     head.push_str("\r\n");
     let mut stream = TcpStream::connect(address).await.expect("a connection");

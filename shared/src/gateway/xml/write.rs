@@ -211,9 +211,9 @@ fn write_text(out: &mut String, name: &str, key: Option<&str>, text: &str) {
     let is_escaped = attributes.iter().any(|attribute| attribute.name == ESCAPE);
     let written = element(out, name, &attributes, |out| {
         if is_escaped {
-            escape(out, &json_escaped(text))
+            escape(out, &json_escaped(text));
         } else {
-            escape(out, text)
+            escape(out, text);
         }
         Ok(())
     });
@@ -232,9 +232,9 @@ fn element(
     for Attribute { name, value } in attributes {
         let _ = write!(out, " {name}=\"");
         if is_escaped && *name == KEY {
-            escape(out, &json_escaped(value))
+            escape(out, &json_escaped(value));
         } else {
-            escape(out, value)
+            escape(out, value);
         }
         out.push('"');
     }
