@@ -83,7 +83,7 @@ on_both_engines! {
 
     async fn what_there_is_not_is_said(app: App) {
         let alice = app.user("alice").await;
-        for path in ["/", "/v1", "/v1/profile/me", "/v1/profiles/me/notes/", "/v1//profiles", "/profile.v1.NoteService/ListNotes"] {
+        for path in ["/v1", "/v1/profile/me", "/v1/profiles/me/notes/", "/v1//profiles", "/profile.v1.NoteService/ListNotes"] {
             assert_refused(&alice.sends(&app, &format!("GET {path}"), &[], b"").await, 404, "METHOD_UNKNOWN", None);
         }
         for (line, allow) in [
