@@ -3,10 +3,13 @@
 
 mod app;
 mod cancellation;
+mod described;
 mod django;
 mod export;
 mod favorites;
 mod friends;
+mod gateway;
+mod gateway_twins;
 mod guards;
 mod note_lists;
 mod notes;

@@ -1,8 +1,11 @@
 //! The test harness: every behaviour test runs on both engines, against a real server on a port of the system's choice.
 
+mod described;
 mod django;
+pub mod http;
 mod issuer;
 mod postgres;
+mod twins;
 mod walk;
 mod wire;
 
@@ -33,8 +36,10 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+pub use described::assert_described;
 pub use django::{DjangoProject, Facts};
 pub use issuer::Issuer;
+pub use twins::Twins;
 pub use walk::walk;
 pub use wire::Wire;
 
