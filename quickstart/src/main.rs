@@ -81,7 +81,9 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
         profile_service::Service { db: profile_db, clock: clock.clone(), verifier: Arc::clone(&verifier), cors_origins };
     let auth = auth_service::serve(auth_db.clone(), clock.clone(), master_key, settings, auth_listener, until_stopped());
     let profile = profile_service::serve(service, profile_listener, until_stopped());
-    let both = async { tokio::try_join!(async { Ok::<_, Box<dyn Error>>(auth.await?) }, async { Ok(profile.await?) }) };
+    let both = async {
+        tokio::try_join!(async { Ok::<_, Box<dyn Error>>(Box::pin(auth).await?) }, async { Ok(Box::pin(profile).await?) })
+    };
     let greet = async {
         for address in [auth_address, profile_address] {
             while health::check(address).await.is_err() {

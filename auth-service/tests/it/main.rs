@@ -4,6 +4,7 @@
 mod administration;
 mod app;
 mod crash;
+mod gateway;
 mod guards;
 mod guessing;
 mod keys;
