@@ -117,7 +117,7 @@ on_both_engines! {
         let another = "seven green cafes of tin";
         for (token, old, new, expected) in [
             (alice, PASSWORD, another, Ok),
-            (alice, "not the password of alice", another, Unauthenticated),
+            (alice, "not the password of alice", another, InvalidArgument),
             (alice, another, "short", InvalidArgument),
         ] {
             let request = json!({ "userId": "me", "oldPassword": old, "newPassword": new });
