@@ -2,9 +2,19 @@
 
 use std::{env, fs, path::Path};
 
-const AUTH: [&str; 5] =
-    ["auth/v1/token.proto", "auth/v1/identity.proto", "auth/v1/session.proto", "auth/v1/user.proto", "auth/v1/key.proto"];
-const PROFILE: [&str; 3] = ["profile/v1/profile.proto", "profile/v1/friend.proto", "profile/v1/note.proto"];
+const AUTH: [&str; 9] = [
+    "auth/v1/token.proto",
+    "auth/v1/identity.proto",
+    "auth/v1/session.proto",
+    "auth/v1/user.proto",
+    "auth/v1/group.proto",
+    "auth/v1/permission.proto",
+    "auth/v1/client.proto",
+    "auth/v1/key.proto",
+    "auth/v1/event.proto",
+];
+const PROFILE: [&str; 4] =
+    ["profile/v1/profile.proto", "profile/v1/friend.proto", "profile/v1/note.proto", "profile/v1/sync.proto"];
 
 fn main() -> Result<(), shared_build::Error> {
     println!("cargo:rerun-if-changed=migrations");

@@ -7,5 +7,6 @@ fn main() -> Result<(), shared_build::Error> {
         "profile/v1/profile.proto",
         "profile/v1/friend.proto",
         "profile/v1/note.proto",
+        "profile/v1/sync.proto",
     ])
 }

@@ -5,6 +5,9 @@ fn main() -> Result<(), shared_build::Error> {
         "access/v1/access.proto",
         "access/v1/reason.proto",
         "auth/v1/key.proto",
+        "auth/v1/token.proto",
+        "auth/v1/user.proto",
+        "auth/v1/event.proto",
         "google/type/date.proto",
     ])
 }

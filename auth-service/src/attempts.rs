@@ -57,6 +57,13 @@ impl Subject {
         Self::new("change", user_id.to_string().as_bytes(), limits.per_account)
     }
 
+    /// A service that shows a credential, from one place: strangers elsewhere, whose guesses at 256 bits are all in vain, don't
+    /// hinder it.
+    pub fn client(client_id: &str, address: Option<IpAddr>, limits: Limits) -> Self {
+        let place = address.map(|address| origin::prefix(address).to_string()).unwrap_or_default();
+        Self::new("client", format!("{client_id} {place}").as_bytes(), limits.per_account)
+    }
+
     fn new(kind: &str, value: &[u8], limit: usize) -> Self {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, &[kind.as_bytes(), &[0], value].concat()).as_ref());

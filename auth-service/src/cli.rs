@@ -1,5 +1,6 @@
-//! The commands: `serve`, the verbs of the schema, `health`, `createsuperuser`, `keys`.
+//! The commands: `serve`, the verbs of the schema, `health`, `createsuperuser`, `keys`, `clients`, `import`.
 
+mod clients;
 mod keys;
 
 use std::{
@@ -14,17 +15,21 @@ use ipnet::IpNet;
 use shared::{
     Clock, Error,
     config::{self, ConfigError, DatabaseArgs, HttpArgs, LogArgs},
+    django::ImportError,
     health::{self, HealthError},
     migrations::{self, SchemaError, Verb, VerbError},
     origin, server,
+    token::{LegacyArgs, LegacyKeyError},
 };
 use tokio::net::TcpListener;
 
 use crate::{
     MIGRATIONS, PROBES, ServeError, Settings,
     attempts::Limits,
+    import,
     keys::{KeyBits, KeyError, MasterKey},
     passwords::Policy,
+    permissions::CatalogueError,
     sessions::Lifetime,
 };
 
@@ -49,6 +54,12 @@ enum Command {
     /// Lists, makes, rotates and retires the keys that sign tokens.
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Lists and makes the accounts of services, and rotates their secrets.
+    #[command(subcommand)]
+    Clients(clients::Command),
+    /// Brings users, groups, permissions and tokens over from elsewhere.
+    #[command(subcommand)]
+    Import(import::Command),
 }
 
 #[derive(Debug, Args)]
@@ -94,7 +105,16 @@ struct Serve {
     #[arg(long, env = "TRUSTED_PROXY", value_name = "NETWORK", value_delimiter = ',', value_parser = origin::network)]
     trusted_proxy: Vec<IpNet>,
     #[command(flatten)]
+    legacy: LegacyArgs,
+    #[command(flatten)]
     new_keys: NewKeyArgs,
+    /// A permission of a service beside the pair, such as `greeter.greet_people`, which may then be granted. May be given more
+    /// than once.
+    #[arg(long, env = "PERMISSION", value_name = "APP.CODENAME", value_delimiter = ',')]
+    permission: Vec<String>,
+    /// How long events are kept for those who watch them, in seconds. Whoever was away for longer takes a snapshot.
+    #[arg(long, env = "EVENT_RETENTION", value_name = "SECONDS", default_value_t = 604_800, value_parser = clap::value_parser!(i64).range(60..=31_536_000))]
+    event_retention: i64,
 }
 
 #[derive(Debug, Args)]
@@ -205,8 +225,16 @@ pub enum CliError {
     NoMasterKey,
     #[error("the password can't be read: {0}")]
     Password(io::Error),
+    #[error(transparent)]
+    Permission(#[from] CatalogueError),
+    #[error("{}: {source}", path.display())]
+    SecretFile { path: PathBuf, source: io::Error },
     #[error("the two passwords are not the same")]
     PasswordsDiffer,
+    #[error(transparent)]
+    LegacyKey(#[from] LegacyKeyError),
+    #[error(transparent)]
+    Import(#[from] ImportError),
     #[error(transparent)]
     Refused(#[from] Error),
 }
@@ -223,6 +251,8 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Health(arguments) => Ok(health::check(arguments.address).await?),
         Command::Createsuperuser(arguments) => create_superuser(arguments).await,
         Command::Keys(command) => keys::run(command).await,
+        Command::Clients(command) => clients::run(command).await,
+        Command::Import(command) => Box::pin(import::run(command)).await,
     }
 }
 
@@ -247,12 +277,15 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
         },
         trusted_proxies: arguments.trusted_proxy,
         cors_origins: arguments.http.cors_origin,
+        legacy_keys: arguments.legacy.read()?,
         key_bits: arguments.new_keys.key_bits,
         jwks_max_age: TimeDelta::seconds(arguments.new_keys.jwks_max_age),
+        permissions: arguments.permission,
+        event_retention: TimeDelta::seconds(arguments.event_retention),
     };
     let address = arguments.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
-    crate::serve(db, Clock::system(), master_key, settings, listener, server::stop_signal()).await?;
+    Box::pin(crate::serve(db, Clock::system(), master_key, settings, listener, server::stop_signal())).await?;
     Ok(())
 }
 

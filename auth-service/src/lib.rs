@@ -5,9 +5,15 @@
 mod api;
 pub mod attempts;
 pub mod cli;
+pub mod clients;
+pub mod events;
+pub mod groups;
+mod import;
 pub mod keys;
+pub mod legacy;
 pub mod passwords;
 pub mod permissions;
+pub mod rank;
 pub mod sessions;
 pub mod tokens;
 pub mod usernames;
@@ -21,17 +27,22 @@ use shared::{
     Clock, Db, Error, error,
     migrations::{self, SchemaError},
     server::{CorsOrigin, Server},
-    token::{self, Verifier},
+    token::{self, LegacyKeys, Verifier},
 };
 use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 
 use crate::{
-    api::{IdentityApi, KeyApi, SessionApi, TokenApi, UserApi},
+    api::{ClientApi, EventApi, GroupApi, IdentityApi, KeyApi, PermissionApi, SessionApi, TokenApi, UserApi},
     attempts::Limits,
+    events::Feed,
     keys::{KeyBits, KeyError, KeyRing, MasterKey},
     passwords::Passwords,
-    proto::{identity_service, key_service, session_service, token_service, user_service},
+    permissions::{Catalogue, CatalogueError},
+    proto::{
+        client_service, event_service, group_service, identity_service, key_service, permission_service, session_service,
+        token_service, user_service,
+    },
     sessions::Lifetime,
     tokens::Tokens,
 };
@@ -51,6 +62,18 @@ pub(crate) const PROBES: &[&str] = &[
     "SELECT * FROM sessions WHERE 1 = 0",
     "SELECT * FROM signing_keys WHERE 1 = 0",
     "SELECT * FROM attempts WHERE 1 = 0",
+    "SELECT * FROM groups WHERE 1 = 0",
+    "SELECT * FROM group_members WHERE 1 = 0",
+    "SELECT * FROM group_permissions WHERE 1 = 0",
+    "SELECT * FROM user_permissions WHERE 1 = 0",
+    "SELECT * FROM clients WHERE 1 = 0",
+    "SELECT * FROM assertions WHERE 1 = 0",
+    "SELECT * FROM deleted_users WHERE 1 = 0",
+    "SELECT * FROM feed WHERE 1 = 0",
+    "SELECT * FROM outbox WHERE 1 = 0",
+    "SELECT * FROM django_rows WHERE 1 = 0",
+    "SELECT * FROM django_users WHERE 1 = 0",
+    "SELECT * FROM django_tokens WHERE 1 = 0",
 ];
 
 /// The descriptors of `auth.v1` and of what it imports.
@@ -91,10 +114,16 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// The origins whose pages may call.
     pub cors_origins: Vec<CorsOrigin>,
+    /// The keys of Django projects whose tokens are taken until they expire.
+    pub legacy_keys: LegacyKeys,
     /// The size of the keys that are made, where no other is asked for.
     pub key_bits: KeyBits,
     /// How long verifiers keep the keys that they were told: a new key signs no sooner.
     pub jwks_max_age: TimeDelta,
+    /// The permissions of services beside the pair, which may then be granted too.
+    pub permissions: Vec<String>,
+    /// How long events are kept for those who watch them. Those that revoke tokens are kept for as long as these may live.
+    pub event_retention: TimeDelta,
 }
 
 impl Default for Settings {
@@ -110,8 +139,11 @@ impl Default for Settings {
             limits: Limits::default(),
             trusted_proxies: Vec::new(),
             cors_origins: Vec::new(),
+            legacy_keys: LegacyKeys::default(),
             key_bits: KeyBits::default(),
             jwks_max_age: TimeDelta::minutes(5),
+            permissions: Vec::new(),
+            event_retention: TimeDelta::days(7),
         }
     }
 }
@@ -124,6 +156,10 @@ pub enum ServeError {
     Schema(#[from] SchemaError),
     #[error(transparent)]
     Keys(#[from] KeyError),
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    #[error(transparent)]
+    Feed(#[from] Error),
     #[error("reflection can't read the descriptors: {0}")]
     Reflection(#[from] shared::server::ReflectionError),
     #[error("the server failed: {0}")]
@@ -143,17 +179,24 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    let catalogue = Catalogue::new(&settings.permissions)?;
     migrations::check(&db, &MIGRATIONS, PROBES).await?;
     let Lifetime { idle, absolute } = settings.session_lifetime;
     let token_life = settings.access_lifetime.max(idle.min(absolute));
     let keys = KeyRing::open(db.clone(), clock.clone(), master_key.clone(), settings.key_bits, token_life).await?;
     let keys = Arc::new(keys);
-    let verifier = Arc::new(Verifier::new(&*settings.issuer, NAME, clock.clone()));
+    let verifier = Verifier::new(&*settings.issuer, NAME, clock.clone()).with_legacy_keys(settings.legacy_keys.clone());
+    let verifier = Arc::new(verifier);
+    let feed = Feed::new(db.clone(), clock.clone()).revoking_at(Arc::clone(&verifier));
+    // An access token of Django's may live for a day, and is revoked as long.
+    let django = if settings.legacy_keys.is_empty() { TimeDelta::zero() } else { TimeDelta::hours(24) };
+    feed.allow_token_life(settings.access_lifetime.max(django)).await?;
     let mut audience = settings.audience;
     if !audience.iter().any(|service| service == NAME) {
         audience.insert(0, NAME.to_owned());
     }
     let tokens = Tokens::new(Arc::clone(&keys), &settings.issuer, &audience, settings.access_lifetime);
+    let tokens = tokens.with_legacy_keys(settings.legacy_keys, clock.clone());
     let passwords = Passwords::new(settings.passwords);
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
         .trusted_proxies(&settings.trusted_proxies)
@@ -162,30 +205,49 @@ pub async fn serve(
         .keep(GET_JWKS, settings.jwks_max_age.to_std().unwrap_or_default())
         .add(token_service::guarded(TokenApi {
             db: db.clone(),
+            feed: feed.clone(),
             clock: clock.clone(),
             passwords: passwords.clone(),
             limits: settings.limits,
             tokens,
+            catalogue: catalogue.clone(),
             lifetime: settings.session_lifetime,
             strict: settings.strict_refresh,
         }))
-        .add(identity_service::guarded(IdentityApi { db: db.clone() }))
-        .add(session_service::guarded(SessionApi { db: db.clone(), clock: clock.clone() }))
+        .add(identity_service::guarded(IdentityApi { db: db.clone(), catalogue: catalogue.clone() }))
+        .add(session_service::guarded(SessionApi { db: db.clone(), feed: feed.clone(), clock: clock.clone() }))
         .add(user_service::guarded(UserApi {
             db: db.clone(),
+            feed: feed.clone(),
             clock: clock.clone(),
             passwords,
             limits: settings.limits,
+            catalogue: catalogue.clone(),
             registration: settings.registration,
         }))
+        .add(group_service::guarded(GroupApi {
+            db: db.clone(),
+            feed: feed.clone(),
+            clock: clock.clone(),
+            catalogue: catalogue.clone(),
+        }))
+        .add(permission_service::guarded(PermissionApi {
+            db: db.clone(),
+            feed: feed.clone(),
+            clock: clock.clone(),
+            catalogue: catalogue.clone(),
+        }))
+        .add(client_service::guarded(ClientApi { db: db.clone(), clock: clock.clone(), catalogue }))
         .add(key_service::guarded(KeyApi {
             db: db.clone(),
+            feed: feed.clone(),
             clock: clock.clone(),
             keys: Arc::clone(&keys),
             master: master_key,
             bits: settings.key_bits,
             max_age: settings.jwks_max_age,
-        }));
+        }))
+        .add(event_service::guarded(EventApi { db: db.clone(), clock: clock.clone(), feed: feed.clone() }));
 
     let following = token::follow(Arc::clone(&verifier), KEY_INTERVAL, || {
         let keys = Arc::clone(&keys);
@@ -194,7 +256,7 @@ pub async fn serve(
     let forgetting = async {
         loop {
             tokio::time::sleep(FORGET_INTERVAL).await;
-            if let Err(error) = forget(&db, &clock).await {
+            if let Err(error) = forget(&db, &clock, &feed, settings.event_retention).await {
                 tracing::warn!(error = error::sentence(&error), "what counts no more could not be deleted; it will be");
             }
         }
@@ -203,8 +265,15 @@ pub async fn serve(
         let (db, verifier, keys) = (db.clone(), Arc::clone(&verifier), keys.keys());
         async move { db.is_reachable().await && verifier.has_keys() && keys.are_fresh() }
     };
+    let shutdown = async {
+        shutdown.await;
+        // Whoever watches events goes to another replica at once.
+        feed.close();
+    };
     let outcome = tokio::select! {
-        outcome = server.serve(listener, is_ready, shutdown) => outcome,
+        outcome = Box::pin(server.serve(listener, is_ready, shutdown)) => outcome,
+        never = feed.poll() => match never {},
+        never = feed.hear() => match never {},
         never = following => match never {},
         never = forgetting => match never {},
     };
@@ -212,10 +281,33 @@ pub async fn serve(
     Ok(outcome?)
 }
 
-/// Deletes the attempts that count no more.
-async fn forget(db: &Db, clock: &Clock) -> Result<(), Error> {
+/// Deletes what counts no more: attempts, assertions that are too old to be used again, tokens of Django that have expired, and the
+/// events that nobody is expected to read any more.
+async fn forget(db: &Db, clock: &Clock, feed: &Feed, retention: TimeDelta) -> Result<(), Error> {
     let mut tx = db.begin().await?;
     attempts::forget(&mut tx, clock).await?;
+    clients::forget(&mut tx, clock).await?;
+    legacy::forget(&mut tx, clock).await?;
+    tx.commit().await?;
+    feed.forget(retention).await
+}
+
+/// Makes a client with these permissions and this secret, or gives the client that is there that secret where it has another.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn ensure_client(db: &Db, clock: &Clock, client_id: &str, permissions: &[&str], secret: String) -> Result<(), Error> {
+    let secret = clients::Secret::known(secret);
+    let permissions = permissions.iter().map(ToString::to_string).collect();
+    let profile = clients::Profile { permissions, ..clients::Profile::default() };
+    let mut tx = db.begin().await?;
+    let now = tx.now(clock).await?;
+    match clients::lock(&mut tx, client_id).await? {
+        Some(client) if clients::is_secret_of(Some(&client), &secret, now) => {}
+        Some(client) => drop(clients::rotate_secret(&mut tx, clock, &client, &secret, true).await?),
+        None => drop(clients::create(&mut tx, clock, client_id, &profile, Some(&secret)).await?),
+    }
     tx.commit().await
 }
 
@@ -234,10 +326,9 @@ pub async fn create_superuser(
 ) -> Result<(), Error> {
     let email = usernames::Email::new(email);
     let username = usernames::Username::new("username", username, email.as_ref())?;
-    let names = vec![username.shown.clone(), email.as_ref().map(|email| email.shown.clone()).unwrap_or_default()];
-    let password_hash = Passwords::new(policy).hash_new("password", password, names).await?;
     let names = users::NewNames { username, email, first_name: String::new(), last_name: String::new() };
-    let mut tx = db.begin().await?;
-    users::create(&mut tx, clock, &users::NewUser { names, password_hash, is_superuser: true }).await?;
-    tx.commit().await
+    let password_hash = Passwords::new(policy).hash_new("password", password, names.texts()).await?;
+    let mut change = Feed::new(db.clone(), clock.clone()).begin().await?;
+    users::create(&mut change, clock, &users::NewUser { names, password_hash, is_superuser: true }).await?;
+    change.commit().await
 }

@@ -1,11 +1,201 @@
 //! Permissions: what there is to be allowed, and what a user is.
+//!
+//! A permission is the text `app.codename`, as in Django. Users hold their own and those of their groups.
 
-use crate::users::User;
+use std::sync::Arc;
+
+use shared::{Error, Result, Tx, UserId, db::Executor};
+
+use crate::{groups::GroupId, users::User};
 
 /// Every permission that an access rule of either service asks for, sorted.
 pub const CATALOGUE: &[&str] = include!(concat!(env!("OUT_DIR"), "/permissions.rs"));
 
-/// What the user may do, sorted. A superuser may do everything.
-pub fn effective(user: &User) -> &'static [&'static str] {
-    if user.is_superuser { CATALOGUE } else { &[] }
+/// The most that the catalogue takes in the token of somebody who may do everything, in bytes.
+const LONGEST: usize = 3072;
+
+/// Every permission that there is: those of the pair, and those of other services that the operator has named.
+#[derive(Debug, Clone)]
+pub struct Catalogue(Arc<[String]>);
+
+/// Permissions that the catalogue can't be made of.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogueError {
+    /// One that no access rule could ask for.
+    #[error("the permission {0:?} is not of the form `app.codename`, in small letters and underscores")]
+    Malformed(String),
+    /// More than the token of a superuser has room for.
+    #[error("all permissions together are longer than {LONGEST} bytes, and a token has no room for more")]
+    TooLong,
+}
+
+impl Catalogue {
+    /// The permissions of the pair, and these.
+    ///
+    /// # Errors
+    ///
+    /// A permission that is none, or too many of them.
+    pub fn new(others: &[String]) -> Result<Self, CatalogueError> {
+        others.iter().try_for_each(|permission| check_form(permission))?;
+        let mut all: Vec<_> = CATALOGUE.iter().map(ToString::to_string).chain(others.iter().cloned()).collect();
+        all.sort();
+        all.dedup();
+        if all.iter().map(|permission| permission.len() + 1).sum::<usize>() > LONGEST {
+            return Err(CatalogueError::TooLong);
+        }
+        Ok(Self(all.into()))
+    }
+
+    /// The permissions, sorted.
+    pub fn all(&self) -> &[String] {
+        &self.0
+    }
+
+    /// Checks the permission that the request has in `field`.
+    ///
+    /// # Errors
+    ///
+    /// INVALID_ARGUMENT that names the field where there is no such permission.
+    pub fn check(&self, field: impl Into<String>, permission: &str) -> Result<()> {
+        if self.contains(permission) {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            field,
+            "permission.known",
+            "no service asks for this permission: ListPermissions lists those that there are",
+        ))
+    }
+
+    /// True where there is such a permission.
+    pub fn contains(&self, permission: &str) -> bool {
+        self.0.binary_search_by(|known| known.as_str().cmp(permission)).is_ok()
+    }
+}
+
+/// Checks that an access rule could ask for the permission.
+///
+/// # Errors
+///
+/// That it could not.
+pub fn check_form(permission: &str) -> Result<(), CatalogueError> {
+    let is_word = |part: &str| {
+        let is_sign = |b: u8| b.is_ascii_lowercase() || b == b'_';
+        !part.is_empty() && part.bytes().all(is_sign)
+    };
+    let is_well_formed = permission.split_once('.').is_some_and(|(app, codename)| is_word(app) && is_word(codename));
+    if is_well_formed { Ok(()) } else { Err(CatalogueError::Malformed(permission.to_owned())) }
+}
+
+/// What a user may do, and in which groups they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// The effective permissions, sorted.
+    pub permissions: Vec<String>,
+    /// The names of the groups, sorted.
+    pub groups: Vec<String>,
+}
+
+/// What the user may do: whatever is theirs or their groups' and in the catalogue. A superuser may do everything.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn of_user(on: impl Executor<'_>, catalogue: &Catalogue, user: &User) -> Result<Rights> {
+    let query = on.query(
+        "SELECT 'permission', permission FROM user_permissions WHERE user_id = $1
+         UNION
+         SELECT 'permission', permission FROM group_permissions
+             JOIN group_members ON group_members.group_id = group_permissions.group_id WHERE user_id = $1
+         UNION
+         SELECT 'group', name FROM groups JOIN group_members ON group_members.group_id = groups.group_id WHERE user_id = $1",
+    );
+    let mut rights = Rights::default();
+    for (kind, name) in query.bind(user.user_id).all::<(String, String)>().await? {
+        match kind.as_str() {
+            "group" => rights.groups.push(name),
+            _ if catalogue.contains(&name) => rights.permissions.push(name),
+            _ => {}
+        }
+    }
+    if user.is_superuser {
+        rights.permissions = catalogue.all().to_vec();
+    }
+    rights.permissions.sort();
+    rights.groups.sort();
+    Ok(rights)
+}
+
+/// Who is given a permission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// One user.
+    User(UserId),
+    /// Every member of a group.
+    Group(GroupId),
+}
+
+/// The permissions that somebody was given, sorted: whether or not the catalogue has them.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn given(on: impl Executor<'_>, holder: Holder) -> Result<Vec<String>> {
+    let query = match holder {
+        Holder::User(user_id) => on.query("SELECT permission FROM user_permissions WHERE user_id = $1").bind(user_id),
+        Holder::Group(group_id) => on.query("SELECT permission FROM group_permissions WHERE group_id = $1").bind(group_id),
+    };
+    // Sorted here, since no two collations agree.
+    let mut permissions: Vec<String> = query.all::<(String,)>().await?.into_iter().map(|(permission,)| permission).collect();
+    permissions.sort();
+    Ok(permissions)
+}
+
+/// Gives a permission. False where it was given already.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn give(tx: &mut Tx, holder: Holder, permission: &str) -> Result<bool> {
+    let query = match holder {
+        Holder::User(user_id) => {
+            tx.query("INSERT INTO user_permissions (user_id, permission) VALUES ($1, $2) ON CONFLICT DO NOTHING").bind(user_id)
+        }
+        Holder::Group(group_id) => {
+            tx.query("INSERT INTO group_permissions (group_id, permission) VALUES ($1, $2) ON CONFLICT DO NOTHING").bind(group_id)
+        }
+    };
+    Ok(query.bind(permission).execute().await? > 0)
+}
+
+/// Takes a permission. False where it was not given.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn take(tx: &mut Tx, holder: Holder, permission: &str) -> Result<bool> {
+    let query = match holder {
+        Holder::User(user_id) => tx.query("DELETE FROM user_permissions WHERE user_id = $1 AND permission = $2").bind(user_id),
+        Holder::Group(group_id) => {
+            tx.query("DELETE FROM group_permissions WHERE group_id = $1 AND permission = $2").bind(group_id)
+        }
+    };
+    Ok(query.bind(permission).execute().await? > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_catalogue_is_that_of_the_pair_and_what_the_operator_adds() {
+        let catalogue = Catalogue::new(&["greeter.greet_people".to_owned(), CATALOGUE[0].to_owned()]).expect("a catalogue");
+        assert_eq!(catalogue.all().len(), CATALOGUE.len() + 1);
+        assert!(catalogue.contains("greeter.greet_people") && !catalogue.contains("greeter.greet"));
+        for malformed in ["greeter", ".greet", "greeter.", "Greeter.greet", "greeter.greet people", "a.b.c"] {
+            assert_eq!(Catalogue::new(&[malformed.to_owned()]).err(), Some(CatalogueError::Malformed(malformed.to_owned())));
+        }
+        let many: Vec<_> = (0..100).map(|n| format!("greeter.greet_{}", "x".repeat(n))).collect();
+        assert_eq!(Catalogue::new(&many).err(), Some(CatalogueError::TooLong));
+    }
 }

@@ -12,6 +12,8 @@ use shared::{
 };
 use uuid::Uuid;
 
+use crate::{events::Change, legacy};
+
 /// How long the predecessor of a refresh token is answered again.
 const GRACE: TimeDelta = TimeDelta::seconds(10);
 /// How often at most.
@@ -21,6 +23,9 @@ const REMEMBERED: i64 = 16;
 
 /// How long a session that is over can still be looked at.
 const KEPT: TimeDelta = TimeDelta::days(30);
+
+/// The generation of a token that is no session's own, and that is traded for the first refresh token of one.
+pub const FOREIGN: i64 = -1;
 
 /// The client of every session that begins with a password.
 pub const FIRST_PARTY: &str = "first-party";
@@ -173,10 +178,7 @@ impl Session {
     /// The session with its next generation, which `presented` has asked for and whose refresh token the key `kid` signs.
     #[must_use]
     pub fn rotated(&self, presented: Presented, kid: &str, now: DateTime<Utc>, lifetime: Lifetime) -> Self {
-        let mut request_hashes = self.request_hashes.clone();
-        request_hashes.resize(usize::try_from(REMEMBERED).unwrap_or_default() * 32, 0);
-        // Nothing hashes to zeros, so they stand for a request without an id.
-        request_hashes[slot(self.generation)].copy_from_slice(&presented.request.unwrap_or_default());
+        let request_hashes = remember(self.request_hashes.clone(), Presented { generation: self.generation, ..presented });
         Self {
             generation: self.generation + 1,
             kid: kid.to_owned(),
@@ -192,6 +194,14 @@ impl Session {
     fn remembers(&self, generation: i64, request: [u8; 32]) -> bool {
         self.generation - generation <= REMEMBERED && self.request_hashes.get(slot(generation)) == Some(&request)
     }
+}
+
+/// The hashes of requests, with that of the one that presents a generation.
+fn remember(mut request_hashes: Vec<u8>, presented: Presented) -> Vec<u8> {
+    request_hashes.resize(usize::try_from(REMEMBERED).unwrap_or_default() * 32, 0);
+    // Nothing hashes to zeros, so they stand for a request without an id.
+    request_hashes[slot(presented.generation)].copy_from_slice(&presented.request.unwrap_or_default());
+    request_hashes
 }
 
 /// Where the hash of the request that rotated a generation is kept.
@@ -220,6 +230,36 @@ pub async fn create(
     origin: &Origin,
     lifetime: Lifetime,
 ) -> Result<Session> {
+    open(tx, clock, user_id, kid, origin, lifetime, Vec::new()).await
+}
+
+/// Opens a session for a token of [`FOREIGN`] generation, in a request with this id.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn create_for_foreign(
+    tx: &mut Tx,
+    clock: &Clock,
+    user_id: UserId,
+    kid: &str,
+    origin: &Origin,
+    lifetime: Lifetime,
+    request_id: Option<Uuid>,
+) -> Result<Session> {
+    let request_hashes = remember(Vec::new(), Presented::new(FOREIGN, request_id));
+    open(tx, clock, user_id, kid, origin, lifetime, request_hashes).await
+}
+
+async fn open(
+    tx: &mut Tx,
+    clock: &Clock,
+    user_id: UserId,
+    kid: &str,
+    origin: &Origin,
+    lifetime: Lifetime,
+    request_hashes: Vec<u8>,
+) -> Result<Session> {
     let now = tx.now(clock).await?;
     let query = tx.query(concat!(
         "INSERT INTO sessions (session_id, user_id, client_id, gen, kid, rotated_at, replays, request_hashes, status,
@@ -234,7 +274,7 @@ pub async fn create(
         .bind(FIRST_PARTY)
         .bind(kid)
         .bind(now)
-        .bind(Vec::<u8>::new())
+        .bind(request_hashes)
         .bind(now + lifetime.idle.min(lifetime.absolute))
         .bind(now + lifetime.absolute)
         .bind(origin.user_agent())
@@ -331,38 +371,52 @@ pub async fn count_replay(tx: &mut Tx, session_id: SessionId) -> Result<()> {
     Ok(())
 }
 
-/// Ends a session. One that has ended keeps its reason.
+/// Ends a session, and tells. One that has ended keeps its reason.
 ///
 /// # Errors
 ///
 /// Those of the database.
-pub async fn end(tx: &mut Tx, session_id: SessionId, reason: Reason) -> Result<()> {
-    let query = tx.query("UPDATE sessions SET status = 'ENDED', reason = $2 WHERE session_id = $1 AND status = 'ACTIVE'");
-    query.bind(session_id).bind(reason.name()).execute().await?;
+pub async fn end(change: &mut Change, session_id: SessionId, reason: Reason) -> Result<()> {
+    let query = change.query(
+        "UPDATE sessions SET status = 'ENDED', reason = $2 WHERE session_id = $1 AND status = 'ACTIVE' RETURNING session_id",
+    );
+    let ended = query.bind(session_id).bind(reason.name()).all().await?;
+    tell(change, ended);
     Ok(())
 }
 
-/// Ends every session of a user but one.
+/// Ends every session of a user but one, and tells. What Django has issued to the user opens none any more.
 ///
 /// # Errors
 ///
 /// Those of the database.
-pub async fn end_others(tx: &mut Tx, user_id: UserId, kept: Option<SessionId>, reason: Reason) -> Result<()> {
-    let query = tx
-        .query("UPDATE sessions SET status = 'ENDED', reason = $3 WHERE user_id = $1 AND session_id <> $2 AND status = 'ACTIVE'");
-    query.bind(user_id).bind(kept.unwrap_or(Uuid::nil().into())).bind(reason.name()).execute().await?;
+pub async fn end_others(change: &mut Change, user_id: UserId, kept: Option<SessionId>, reason: Reason) -> Result<()> {
+    legacy::sign_out(change, user_id).await?;
+    let query = change.query(
+        "UPDATE sessions SET status = 'ENDED', reason = $3
+         WHERE user_id = $1 AND session_id <> $2 AND status = 'ACTIVE' RETURNING session_id",
+    );
+    let ended = query.bind(user_id).bind(kept.unwrap_or(Uuid::nil().into())).bind(reason.name()).all().await?;
+    tell(change, ended);
     Ok(())
 }
 
-/// Ends every session whose refresh token the key `kid` has signed.
+/// Ends every session whose refresh token the key `kid` has signed, and tells.
 ///
 /// # Errors
 ///
 /// Those of the database.
-pub async fn end_signed_by(tx: &mut Tx, kid: &str) -> Result<()> {
-    let query = tx.query("UPDATE sessions SET status = 'ENDED', reason = $2 WHERE kid = $1 AND status = 'ACTIVE'");
-    query.bind(kid).bind(Reason::KeyWithdrawn.name()).execute().await?;
+pub async fn end_signed_by(change: &mut Change, kid: &str) -> Result<()> {
+    let query = change
+        .query("UPDATE sessions SET status = 'ENDED', reason = $2 WHERE kid = $1 AND status = 'ACTIVE' RETURNING session_id");
+    let ended = query.bind(kid).bind(Reason::KeyWithdrawn.name()).all().await?;
+    tell(change, ended);
     Ok(())
+}
+
+fn tell(change: &mut Change, ended: Vec<(SessionId,)>) {
+    let session_ids: Vec<_> = ended.into_iter().map(|(session_id,)| session_id).collect();
+    change.tell_of_ended(&session_ids);
 }
 
 #[cfg(test)]

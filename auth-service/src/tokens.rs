@@ -6,15 +6,18 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::{
-    Error, Result, SessionId, UserId,
+    Clock, Error, Result, SessionId, UserId,
     contract::Actor,
     error::Reason,
-    token::{self, ACCESS_TOKEN_TYPE, Claims},
+    token::{self, ACCESS_TOKEN_TYPE, Claims, LegacyKeys, LegacyKind, LegacyToken},
 };
 
-use crate::{keys::KeyRing, permissions, sessions::Session, users::User};
+use crate::{clients::Client, keys::KeyRing, permissions::Rights, sessions::Session, users::User};
 
 const REFRESH_TOKEN_TYPE: &str = "rt+jwt";
+
+/// The most that the names of groups take in an access token, in bytes: a longer token would be refused.
+const LONGEST_GROUPS: usize = 1024;
 
 /// Signs tokens.
 #[derive(Clone)]
@@ -23,6 +26,17 @@ pub struct Tokens {
     issuer: Arc<str>,
     audience: Arc<[String]>,
     access_lifetime: TimeDelta,
+    legacy: LegacyKeys,
+    clock: Clock,
+}
+
+/// A refresh token whose signature fits. Whether it is worth anything, its session decides.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RefreshToken {
+    /// One that was issued here.
+    Ours(RefreshClaims),
+    /// One that a Django project has issued.
+    Legacy(LegacyToken),
 }
 
 /// The tokens of one Login or Refresh.
@@ -59,7 +73,14 @@ pub struct RefreshClaims {
 impl Tokens {
     /// Issues tokens in the name of `issuer`, for the services of `audience`.
     pub fn new(keys: Arc<KeyRing>, issuer: &str, audience: &[String], access_lifetime: TimeDelta) -> Self {
-        Self { keys, issuer: issuer.into(), audience: audience.into(), access_lifetime }
+        let (legacy, clock) = (LegacyKeys::default(), Clock::system());
+        Self { keys, issuer: issuer.into(), audience: audience.into(), access_lifetime, legacy, clock }
+    }
+
+    /// Reads the refresh tokens of Django projects too, until they expire by this clock.
+    #[must_use]
+    pub fn with_legacy_keys(self, legacy: LegacyKeys, clock: Clock) -> Self {
+        Self { legacy, clock, ..self }
     }
 
     /// The id of the key that signs what is issued now.
@@ -76,33 +97,65 @@ impl Tokens {
     /// # Errors
     ///
     /// UNAUTHENTICATED where the key that the session names was withdrawn.
-    pub async fn issue(&self, user: &User, session: &Session, now: DateTime<Utc>) -> Result<Issued> {
+    pub async fn issue(&self, user: &User, rights: &Rights, session: &Session, now: DateTime<Utc>) -> Result<Issued> {
         let keys = self.keys.keys();
         let active = Arc::clone(keys.active()?);
         let named = keys.find(&session.kid).ok_or(Error::Unauthenticated(Reason::RefreshTokenInvalid))?;
-        let (named, refresh, access) = (Arc::clone(named), self.refresh_claims(session), self.access_claims(user, session, now));
+        let (named, refresh) = (Arc::clone(named), self.refresh_claims(session));
+        let access = self.access_claims(user, rights, session, now);
         let (access_token, refresh_token) =
             sign(move || Ok((active.sign(ACCESS_TOKEN_TYPE, &access)?, named.sign(REFRESH_TOKEN_TYPE, &refresh)?))).await?;
         let refresh_expires_in = session.idle_expires_at - now;
         Ok(Issued { access_token, expires_in: self.access_lifetime, refresh_token, refresh_expires_in })
     }
 
+    /// Issues an access token to a client that holds these permissions.
+    ///
+    /// # Errors
+    ///
+    /// UNAVAILABLE where the keys could not be loaded for a minute.
+    pub async fn issue_service_token(&self, client: &Client, permissions: &[String], now: DateTime<Utc>) -> Result<String> {
+        let active = Arc::clone(self.keys.keys().active()?);
+        let claims = Claims {
+            sub: client.client_id.clone(),
+            client_id: client.client_id.clone(),
+            scope: permissions.join(" "),
+            actor: Actor::Service,
+            ver: client.version,
+            ..self.claims(now)
+        };
+        sign(move || active.sign(ACCESS_TOKEN_TYPE, &claims)).await
+    }
+
+    /// Who issues the tokens: their `iss`.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// How long an access token lives.
+    pub fn access_lifetime(&self) -> TimeDelta {
+        self.access_lifetime
+    }
+
     /// Reads a refresh token. Whether it is worth anything, its session decides.
     ///
     /// # Errors
     ///
-    /// UNAUTHENTICATED where it is not one of ours.
-    pub fn read_refresh_token(&self, token: &str) -> Result<RefreshClaims> {
+    /// UNAUTHENTICATED where it is neither one of ours nor of a Django project's that is known.
+    pub fn read_refresh_token(&self, token: &str) -> Result<RefreshToken> {
         let refused = |why: &dyn std::fmt::Display| {
             tracing::info!(refusal = %why, "a refresh token is refused");
             Error::Unauthenticated(Reason::RefreshTokenInvalid)
         };
+        if let Some(legacy) = self.legacy.open(token, LegacyKind::Refresh, self.clock.now()) {
+            return legacy.map(RefreshToken::Legacy).map_err(|refusal| refused(&refusal));
+        }
         let claims = token::open(token, REFRESH_TOKEN_TYPE, &self.keys.keys().set).map_err(|refusal| refused(&refusal))?;
         let claims: RefreshClaims = serde_json::from_value(Value::Object(claims)).map_err(|error| refused(&error))?;
         if claims.iss != *self.issuer || claims.aud != *self.issuer {
             return Err(refused(&"another issuer"));
         }
-        Ok(claims)
+        Ok(RefreshToken::Ours(claims))
     }
 
     fn refresh_claims(&self, session: &Session) -> RefreshClaims {
@@ -118,24 +171,48 @@ impl Tokens {
         }
     }
 
+    fn access_claims(&self, user: &User, rights: &Rights, session: &Session, now: DateTime<Utc>) -> Claims {
+        Claims {
+            sub: user.user_id.to_string(),
+            client_id: session.client_id.clone(),
+            sid: Some(session.session_id),
+            scope: rights.permissions.join(" "),
+            groups: fitting(&rights.groups),
+            preferred_username: Some(user.username.clone()),
+            ver: user.version,
+            ..self.claims(now)
+        }
+    }
+
+    /// What every access token has, and nobody's yet.
     #[expect(clippy::disallowed_methods, reason = "a token id is unique and means nothing")]
-    fn access_claims(&self, user: &User, session: &Session, now: DateTime<Utc>) -> Claims {
+    fn claims(&self, now: DateTime<Utc>) -> Claims {
         Claims {
             iss: self.issuer.to_string(),
-            sub: user.user_id.to_string(),
+            sub: String::new(),
             aud: self.audience.to_vec(),
             exp: (now + self.access_lifetime).timestamp(),
             iat: now.timestamp(),
             jti: uuid::Uuid::now_v7().to_string(),
-            client_id: session.client_id.clone(),
-            sid: Some(session.session_id),
-            scope: permissions::effective(user).join(" "),
+            client_id: String::new(),
+            sid: None,
+            scope: String::new(),
             groups: Vec::new(),
-            preferred_username: Some(user.username.clone()),
+            preferred_username: None,
             actor: Actor::User,
-            ver: user.version,
+            ver: 0,
         }
     }
+}
+
+/// The groups that a token has room for. None is asked for by an access rule.
+fn fitting(groups: &[String]) -> Vec<String> {
+    let mut length = 0;
+    let fits = |group: &&String| {
+        length += group.len() + 3;
+        length <= LONGEST_GROUPS
+    };
+    groups.iter().take_while(fits).cloned().collect()
 }
 
 /// A signature takes about a millisecond, during which a thread that serves calls would serve none.

@@ -1,13 +1,19 @@
 //! Users: their row, and what is asked of the table.
 
+use std::sync::LazyLock;
+
 use chrono::{DateTime, Utc};
 use shared::{
-    Clock, Error, Result, Tx, UserId,
+    Clock, Db, Error, Result, Tx, UserId, batch,
     db::{self, Executor, Query},
     error::{Reason, Violation},
 };
 
-use crate::usernames::{Email, Username};
+use crate::{
+    events::{Change, What},
+    groups::GroupId,
+    usernames::{Email, Username},
+};
 
 /// A user's row.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -19,7 +25,7 @@ pub struct User {
     pub email: Option<String>,
     pub first_name: String,
     pub last_name: String,
-    /// A PHC string, or `!` where no password is right.
+    /// A PHC string, or one of Django's until the next Login, or `!` and anything where no password is right.
     pub password_hash: String,
     pub is_active: bool,
     pub is_superuser: bool,
@@ -29,6 +35,9 @@ pub struct User {
     /// One more with every change. Logins don't count.
     pub version: i64,
 }
+
+/// The hash of a user without a password: none is right.
+pub const NO_PASSWORD: &str = "!";
 
 /// What a user may change of oneself.
 #[derive(Debug, Clone)]
@@ -41,6 +50,12 @@ pub struct NewNames {
 }
 
 impl NewNames {
+    /// What a password must not be made of.
+    pub fn texts(&self) -> Vec<String> {
+        let email = self.email.as_ref().map(|email| email.shown.clone()).unwrap_or_default();
+        vec![self.username.shown.clone(), email, self.first_name.clone(), self.last_name.clone()]
+    }
+
     /// Gives the parameters of the six columns their values.
     fn bind<'c>(&self, query: Query<'c>) -> Query<'c> {
         let email = self.email.as_ref();
@@ -63,6 +78,19 @@ pub struct NewUser {
     pub is_superuser: bool,
 }
 
+/// A user's row to be.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the columns, as the proto documents them")]
+pub struct NewRow<'a> {
+    pub user_id: UserId,
+    pub names: &'a NewNames,
+    pub password_hash: &'a str,
+    pub is_active: bool,
+    pub is_superuser: bool,
+    pub create_time: DateTime<Utc>,
+    pub last_login_time: Option<DateTime<Utc>>,
+}
+
 /// The columns of [`User`].
 macro_rules! columns {
     () => {
@@ -83,28 +111,54 @@ macro_rules! returning {
     };
 }
 
-/// Adds a user.
+/// Adds a user, and tells.
 ///
 /// # Errors
 ///
 /// ALREADY_EXISTS where the username or the e-mail address is taken.
-pub async fn create(tx: &mut Tx, clock: &Clock, new: &NewUser) -> Result<User> {
-    let now = tx.now(clock).await?;
-    let query = tx
-        .query(returning!(
-            "INSERT INTO users (user_id, username, username_key, email, email_key, first_name, last_name, password_hash,
-                 is_active, is_superuser, create_time, update_time, version)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, TRUE, $9, $10, $10, 1)
-             ON CONFLICT DO NOTHING"
-        ))
-        .bind(UserId::new(clock));
-    let query = new.names.bind(query).bind(&new.password_hash).bind(new.is_superuser).bind(now);
-    let user = query.optional().await?;
-    if let Some(user) = user {
+pub async fn create(change: &mut Change, clock: &Clock, new: &NewUser) -> Result<User> {
+    let now = change.now(clock).await?;
+    let row = NewRow {
+        user_id: UserId::new(clock),
+        names: &new.names,
+        password_hash: &new.password_hash,
+        is_active: true,
+        is_superuser: new.is_superuser,
+        create_time: now,
+        last_login_time: None,
+    };
+    if let Some(user) = insert(change, now, &row).await? {
         return Ok(user);
     }
-    let found = find_by_key(&mut *tx, &new.names.username.key).await?;
+    let found = find_by_key(&mut **change, &new.names.username.key).await?;
     Err(if found.is_some() { username_taken("username") } else { email_taken("email") })
+}
+
+/// Adds a user's row, and tells. None where the username or the e-mail address is taken.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn insert(change: &mut Change, now: DateTime<Utc>, new: &NewRow<'_>) -> Result<Option<User>> {
+    let query = change
+        .query(returning!(
+            "INSERT INTO users (user_id, username, username_key, email, email_key, first_name, last_name, password_hash,
+                 is_active, is_superuser, create_time, update_time, last_login_time, version)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+             ON CONFLICT DO NOTHING"
+        ))
+        .bind(new.user_id);
+    // That a user is not active is told as a second change.
+    let version: i64 = if new.is_active { 1 } else { 2 };
+    let query = new.names.bind(query).bind(new.password_hash).bind(new.is_active).bind(new.is_superuser);
+    let user: Option<User> = query.bind(new.create_time).bind(now).bind(new.last_login_time).bind(version).optional().await?;
+    if let Some(user) = &user {
+        change.tell(user.user_id, 1, What::UserCreated { username: user.username.clone() });
+        if !user.is_active {
+            change.tell(user.user_id, user.version, What::UserDeactivated);
+        }
+    }
+    Ok(user)
 }
 
 /// The user with this id.
@@ -158,32 +212,114 @@ pub async fn list(
     Ok(query.bind(prefix.as_bytes()).bind(end).bind(after).bind(inactive_too).bind(limit).all().await?)
 }
 
-/// Writes the names and the e-mail address of a user who was locked.
+/// Writes the names and the e-mail address of a user who was locked, and tells.
 ///
 /// # Errors
 ///
 /// ALREADY_EXISTS where the username or the e-mail address is taken.
-pub async fn update(tx: &mut Tx, clock: &Clock, old: &User, new: &NewNames) -> Result<User> {
-    let now = tx.now(clock).await?;
+pub async fn update(change: &mut Change, clock: &Clock, old: &User, new: &NewNames) -> Result<User> {
+    let now = change.now(clock).await?;
     let renamed = old.username_key != new.username.key.as_bytes();
-    if renamed && find_by_key(&mut *tx, &new.username.key).await?.is_some() {
+    if renamed && find_by_key(&mut **change, &new.username.key).await?.is_some() {
         return Err(username_taken("user.username"));
     }
-    let query = tx
+    let query = change
         .query(returning!(
             "UPDATE users SET username = $2, username_key = $3, email = $4, email_key = $5, first_name = $6, last_name = $7,
                  update_time = $8, version = version + 1
              WHERE user_id = $1"
         ))
         .bind(old.user_id);
-    let updated = new.bind(query).bind(now).one().await;
+    let updated = new.bind(query).bind(now).one::<User>().await;
     // Whoever takes the username between the question and the write leaves this doubt, where both fields change.
     let readdressed = old.email.as_ref() != new.email.as_ref().map(|email| &email.shown);
-    updated.map_err(|error| match (db::is_taken(&error), readdressed) {
+    let user = updated.map_err(|error| match (db::is_taken(&error), readdressed) {
         (false, _) => error.into(),
         (true, true) => email_taken("user.email"),
         (true, false) => username_taken("user.username"),
-    })
+    })?;
+    let username = || user.username.clone();
+    let what = if user.username == old.username { What::UserUpdated } else { What::UserRenamed { username: username() } };
+    change.tell(user.user_id, user.version, what);
+    Ok(user)
+}
+
+/// Every user by id, after the given one.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn all(on: impl Executor<'_>, after: UserId, limit: i64) -> Result<Vec<User>> {
+    Ok(on.query(select!("WHERE user_id > $1 ORDER BY user_id LIMIT $2")).bind(after).bind(limit).all().await?)
+}
+
+/// Those of the users that are there, in any order.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn find_many(db: &Db, user_ids: &[UserId]) -> Result<Vec<User>> {
+    static SQL: LazyLock<String> =
+        LazyLock::new(|| format!(concat!("SELECT ", columns!(), " FROM users WHERE user_id IN ({})"), batch::parameters(1)));
+    let mut users = Vec::new();
+    for chunk in user_ids.chunks(batch::SIZE) {
+        users.extend(batch::bind(db.query(&SQL), chunk).all::<User>().await?);
+    }
+    Ok(users)
+}
+
+/// Raises the version of a user who was locked, since what they may do has changed, and tells: their tokens say what they might
+/// before.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn rights_changed(change: &mut Change, user_id: UserId) -> Result<()> {
+    let query = change.query("UPDATE users SET version = version + 1 WHERE user_id = $1 RETURNING version").bind(user_id);
+    let (version,) = query.one::<(i64,)>().await?;
+    change.tell(user_id, version, What::PermissionsChanged);
+    Ok(())
+}
+
+/// Raises the version of every member of a group that was locked, since what its members may do has changed, or is about to, and
+/// tells.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn rights_of_members_changed(change: &mut Change, group_id: GroupId) -> Result<()> {
+    let query = change.query(
+        "UPDATE users SET version = version + 1 WHERE user_id IN (SELECT user_id FROM group_members WHERE group_id = $1)
+         RETURNING user_id, version",
+    );
+    for (user_id, version) in query.bind(group_id).all::<(UserId, i64)>().await? {
+        change.tell(user_id, version, What::PermissionsChanged);
+    }
+    Ok(())
+}
+
+/// Erases a user who was locked, and whatever belongs to them, and tells. Only the id is remembered, so that it never comes back.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn delete(change: &mut Change, clock: &Clock, user: &User) -> Result<()> {
+    let now = change.now(clock).await?;
+    change.query("DELETE FROM users WHERE user_id = $1").bind(user.user_id).execute().await?;
+    let query = change.query("INSERT INTO deleted_users (user_id, delete_time) VALUES ($1, $2)");
+    query.bind(user.user_id).bind(now).execute().await?;
+    change.tell(user.user_id, user.version + 1, What::UserDeleted);
+    Ok(())
+}
+
+/// True where a user had this id and was deleted: nobody else may get it.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn was_deleted(on: impl Executor<'_>, user_id: UserId) -> Result<bool> {
+    let query = on.query("SELECT user_id FROM deleted_users WHERE user_id = $1").bind(user_id);
+    Ok(query.optional::<(UserId,)>().await?.is_some())
 }
 
 /// True where somebody may do everything.
@@ -195,31 +331,36 @@ pub async fn has_superuser(on: impl Executor<'_>) -> Result<bool> {
     Ok(on.query(select!("WHERE is_superuser AND is_active LIMIT 1")).optional::<User>().await?.is_some())
 }
 
-/// Writes another password.
+/// Writes another password, and tells.
 ///
 /// # Errors
 ///
 /// Those of the database.
-pub async fn set_password(tx: &mut Tx, clock: &Clock, user_id: UserId, password_hash: &str) -> Result<()> {
-    let now = tx.now(clock).await?;
-    let query = tx.query("UPDATE users SET password_hash = $2, update_time = $3, version = version + 1 WHERE user_id = $1");
-    query.bind(user_id).bind(password_hash).bind(now).execute().await?;
+pub async fn set_password(change: &mut Change, clock: &Clock, user_id: UserId, password_hash: &str) -> Result<()> {
+    let now = change.now(clock).await?;
+    let query = change.query(
+        "UPDATE users SET password_hash = $2, update_time = $3, version = version + 1 WHERE user_id = $1 RETURNING version",
+    );
+    let (version,) = query.bind(user_id).bind(password_hash).bind(now).one::<(i64,)>().await?;
+    change.tell(user_id, version, What::UserUpdated);
     Ok(())
 }
 
-/// Lets a user who was locked sign in, or not.
+/// Lets a user who was locked sign in, or not, and tells.
 ///
 /// # Errors
 ///
 /// Those of the database.
-pub async fn set_active(tx: &mut Tx, clock: &Clock, user: User, is_active: bool) -> Result<User> {
+pub async fn set_active(change: &mut Change, clock: &Clock, user: User, is_active: bool) -> Result<User> {
     if user.is_active == is_active {
         return Ok(user);
     }
-    let now = tx.now(clock).await?;
+    let now = change.now(clock).await?;
     let query =
-        tx.query(returning!("UPDATE users SET is_active = $2, update_time = $3, version = version + 1 WHERE user_id = $1"));
-    Ok(query.bind(user.user_id).bind(is_active).bind(now).one().await?)
+        change.query(returning!("UPDATE users SET is_active = $2, update_time = $3, version = version + 1 WHERE user_id = $1"));
+    let user: User = query.bind(user.user_id).bind(is_active).bind(now).one().await?;
+    change.tell(user.user_id, user.version, if is_active { What::UserActivated } else { What::UserDeactivated });
+    Ok(user)
 }
 
 /// Writes another hash of the same password.
@@ -243,7 +384,7 @@ pub async fn logged_in(tx: &mut Tx, user_id: UserId, at: DateTime<Utc>) -> Resul
     Ok(())
 }
 
-async fn find_by_key(on: impl Executor<'_>, username_key: &str) -> Result<Option<User>> {
+pub(crate) async fn find_by_key(on: impl Executor<'_>, username_key: &str) -> Result<Option<User>> {
     Ok(on.query(select!("WHERE username_key = $1")).bind(username_key.as_bytes()).optional().await?)
 }
 

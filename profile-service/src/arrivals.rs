@@ -1,11 +1,11 @@
-//! A profile exists while its user does, and a user shows up here with the first authenticated call: that is when the profile
-//! is made, and a call with a newer version of the user brings a newer username.
+//! A profile exists while its user does, which the events of the auth service tell. A user may call before they have: then the
+//! access token tells, until they do. It never brings back a user who was deleted.
 
 use quick_cache::sync::Cache;
-use shared::{Caller, Clock, Db, Error, Result, UserId};
+use shared::{Caller, Clock, Db, Error, Result, UserId, error::Reason};
 use tracing::Instrument;
 
-use crate::profiles;
+use crate::profiles::{self, Known};
 
 /// How many users are remembered. Of the others the database is asked.
 const REMEMBERED: usize = 100_000;
@@ -23,11 +23,12 @@ impl Arrivals {
         Self { db, clock, known: Cache::new(REMEMBERED) }
     }
 
-    /// Makes the caller's profile, or renames it, where there is need. A service, and a user without a username, gets none.
+    /// Makes the caller's profile, or renames one that no event has told of, where there is need. A service, and a user without
+    /// a username, gets none.
     ///
     /// # Errors
     ///
-    /// Those of the database.
+    /// UNAUTHENTICATED where the user was deleted, and those of the database.
     pub(crate) async fn welcome(&self, caller: &Caller) -> Result<()> {
         let (Ok(user_id), Some(username)) = (caller.user_id(), caller.username()) else { return Ok(()) };
         let version = caller.user_version();
@@ -47,7 +48,10 @@ impl Arrivals {
         let (db, now) = (self.db.clone(), self.clock.now());
         let work = async move {
             let mut tx = db.begin().await?;
-            profiles::welcome(&mut tx, user_id, &username, version, now).await?;
+            let known = Known { user_id, username: &username, version, is_active: true, generation: 0 };
+            if !profiles::welcome(&mut tx, &known, now).await? {
+                return Err(Error::Unauthenticated(Reason::AccessTokenInvalid));
+            }
             tx.commit().await
         };
         tokio::spawn(work.in_current_span()).await.map_err(Error::internal)?

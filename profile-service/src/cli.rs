@@ -1,4 +1,4 @@
-//! The commands: `serve`, the verbs of the schema, and `health`.
+//! The commands: `serve`, the verbs of the schema, `health`, and `import`.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -6,15 +6,16 @@ use clap::{Args, Parser, Subcommand};
 use shared::{
     Clock,
     config::{ConfigError, DatabaseArgs, HttpArgs, LogArgs},
+    django::ImportError,
     health::{self, HealthError},
-    migrations::{Verb, VerbError},
+    migrations::{SchemaError, Verb, VerbError},
     server,
     telemetry::FilterError,
-    token::{AuthUrlError, Verifier, auth_channel, follow_auth_service},
+    token::{AuthUrlError, LegacyArgs, LegacyKeyError, Verifier, auth_channel, follow_auth_service},
 };
 use tokio::net::TcpListener;
 
-use crate::{MIGRATIONS, NAME, ServeError, Service};
+use crate::{MIGRATIONS, NAME, ServeError, Service, import};
 
 /// The profile service: profiles, friends and notes.
 #[derive(Debug, Parser)]
@@ -32,6 +33,9 @@ enum Command {
     Schema(Verb),
     /// Asks a running service whether it is ready, and fails where it is not.
     Health(HealthCheck),
+    /// Brings profiles, notes and friends over from elsewhere.
+    #[command(subcommand)]
+    Import(import::Command),
 }
 
 #[derive(Debug, Args)]
@@ -57,6 +61,8 @@ struct Serve {
     /// How often the keys are fetched, in seconds.
     #[arg(long, env = "KEY_INTERVAL", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     key_interval: u64,
+    #[command(flatten)]
+    legacy: LegacyArgs,
 }
 
 #[derive(Debug, Args)]
@@ -84,6 +90,12 @@ pub enum CliError {
     Verb(#[from] VerbError),
     #[error(transparent)]
     Health(#[from] HealthError),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error(transparent)]
+    LegacyKey(#[from] LegacyKeyError),
+    #[error(transparent)]
+    Import(#[from] ImportError),
 }
 
 /// Runs a command.
@@ -93,9 +105,10 @@ pub enum CliError {
 /// What a person has to be told.
 pub async fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
-        Command::Serve(arguments) => serve(arguments).await,
+        Command::Serve(arguments) => Box::pin(serve(arguments)).await,
         Command::Schema(verb) => Ok(verb.run(&MIGRATIONS).await?),
         Command::Health(arguments) => Ok(health::check(arguments.address).await?),
+        Command::Import(command) => Box::pin(import::run(command)).await,
     }
 }
 
@@ -103,13 +116,14 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
     arguments.log.init()?;
     let db = arguments.database.open()?;
     let clock = Clock::system();
-    let verifier = Arc::new(Verifier::new(arguments.issuer, arguments.audience, clock.clone()));
+    let verifier = Verifier::new(arguments.issuer, arguments.audience, clock.clone());
+    let verifier = Arc::new(verifier.with_legacy_keys(arguments.legacy.read()?));
     let key_interval = Duration::from_secs(arguments.key_interval);
     let follow_keys = follow_auth_service(Arc::clone(&verifier), key_interval, auth_channel(&arguments.auth_url)?);
     let address = arguments.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
     let stop = server::stop_signal();
-    let service = Service { db, clock, verifier, cors_origins: arguments.http.cors_origin };
+    let service = Service { db, clock, verifier, events: None, cors_origins: arguments.http.cors_origin };
     tokio::select! {
         served = crate::serve(service, listener, stop) => Ok(served?),
         never = follow_keys => match never {},

@@ -48,7 +48,7 @@ pub(crate) async fn list(
     let (key, after) = after_or_first(after);
     let query = on.query(
         "SELECT p.username, p.user_id FROM favorites f JOIN profiles p ON p.user_id = f.user_id
-         WHERE f.note_user_id = $1 AND f.note_id = $2 AND p.is_active AND (p.username_key, p.user_id) > ($3, $4)
+         WHERE f.note_user_id = $1 AND f.note_id = $2 AND p.is_active AND p.user_is_active AND (p.username_key, p.user_id) > ($3, $4)
          ORDER BY p.username_key, p.user_id LIMIT $5",
     );
     let admirers: Vec<Admirer> = query.bind(user_id).bind(note_id).bind(key).bind(after).bind(limit).all().await?;

@@ -93,16 +93,16 @@ pub(crate) async fn list(
     let sql = match relation {
         Relation::Friends => select_profiles!(
             "JOIN friendships s ON s.user_id = $2 AND s.friend_id = p.user_id
-             WHERE p.is_active AND (p.username_key, p.user_id) > ($3, $4) ORDER BY p.username_key, p.user_id LIMIT $5"
+             WHERE p.is_active AND p.user_is_active AND (p.username_key, p.user_id) > ($3, $4) ORDER BY p.username_key, p.user_id LIMIT $5"
         ),
         Relation::FriendOf => select_profiles!(
             "JOIN friendships s ON s.friend_id = $2 AND s.user_id = p.user_id
-             WHERE p.is_active AND (p.username_key, p.user_id) > ($3, $4) ORDER BY p.username_key, p.user_id LIMIT $5"
+             WHERE p.is_active AND p.user_is_active AND (p.username_key, p.user_id) > ($3, $4) ORDER BY p.username_key, p.user_id LIMIT $5"
         ),
         Relation::Mutual => select_profiles!(
             "JOIN friendships s ON s.user_id = $2 AND s.friend_id = p.user_id
              JOIN friendships r ON r.friend_id = $2 AND r.user_id = p.user_id
-             WHERE p.is_active AND (p.username_key, p.user_id) > ($3, $4) ORDER BY p.username_key, p.user_id LIMIT $5"
+             WHERE p.is_active AND p.user_is_active AND (p.username_key, p.user_id) > ($3, $4) ORDER BY p.username_key, p.user_id LIMIT $5"
         ),
     };
     let (key, after) = after_or_first(after);

@@ -2,12 +2,13 @@
 //!
 //! [`serve`] is the whole service; [`cli`] is its command line. A call comes from `shared::server` through a generated guard
 //! to a handler in `api`, which begins and commits the transaction; the rules and the SQL of what it handles are in
-//! `profiles`, `friends`, `notes` and `favorites`.
+//! `profiles`, `friends`, `notes` and `favorites`. `sync` keeps the profiles true to the users of the auth service.
 
-use std::{future::Future, sync::Arc};
+use std::{convert::Infallible, future::Future, sync::Arc};
 
 use shared::{
     Clock, Db,
+    events::{self, Progress, Source},
     migrations::{self, SchemaError},
     server::{CorsOrigin, ReflectionError, Server},
     token::Verifier,
@@ -16,19 +17,21 @@ use sqlx::migrate::Migrator;
 use tokio::net::TcpListener;
 
 use crate::{
-    api::{FriendApi, NoteApi, ProfileApi},
+    api::{FriendApi, NoteApi, ProfileApi, SyncApi},
     arrivals::Arrivals,
-    proto::{friend_service, note_service, profile_service},
+    proto::{friend_service, note_service, profile_service, sync_service},
+    sync::Sync,
 };
 
 mod api;
 mod arrivals;
-mod batch;
 pub mod cli;
 mod favorites;
 mod friends;
+mod import;
 mod notes;
 mod profiles;
+mod sync;
 
 /// The messages, clients and guards of `profile.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
@@ -45,6 +48,10 @@ const PROBES: &[&str] = &[
     "SELECT * FROM friendships WHERE 1 = 0",
     "SELECT * FROM notes WHERE 1 = 0",
     "SELECT * FROM favorites WHERE 1 = 0",
+    "SELECT * FROM django_rows WHERE 1 = 0",
+    "SELECT * FROM tombstones WHERE 1 = 0",
+    "SELECT * FROM feed_cursor WHERE 1 = 0",
+    "SELECT user_is_active, generation FROM profiles WHERE 1 = 0",
 ];
 
 /// The descriptors of `profile.v1` and of what it imports.
@@ -62,6 +69,9 @@ pub struct Service {
     pub clock: Clock,
     /// What verifies access tokens. Somebody else gives it its keys: see [`shared::token::follow_auth_service`].
     pub verifier: Arc<Verifier>,
+    /// Where the events come from that keep the profiles and the verifier true. Without them, users whom the auth service deletes
+    /// stay here, and an access token counts until it expires.
+    pub events: Option<Source>,
     /// The origins whose pages may call.
     pub cors_origins: Vec<CorsOrigin>,
 }
@@ -87,11 +97,13 @@ pub enum ServeError {
 ///
 /// A schema that is not [`MIGRATIONS`], and those of the transport.
 pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-    let Service { db, clock, verifier, cors_origins } = service;
+    let Service { db, clock, verifier, events, cors_origins } = service;
     migrations::check(&db, &MIGRATIONS, PROBES).await?;
     let arrivals = Arc::new(Arrivals::new(db.clone(), clock.clone()));
     let is_ready = async || verifier.has_keys() && db.is_reachable().await;
-    let served = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
+    let progress = Progress::default();
+    let following = follow(events, Arc::clone(&verifier), Sync::new(db.clone(), clock.clone()), progress.clone());
+    let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
         .cors(&cors_origins)
         .each_caller(move |caller| {
             let arrivals = Arc::clone(&arrivals);
@@ -99,9 +111,26 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
         })
         .add(profile_service::guarded(ProfileApi { db: db.clone(), clock: clock.clone() }))
         .add(friend_service::guarded(FriendApi { db: db.clone(), clock: clock.clone() }))
-        .add(note_service::guarded(NoteApi { db: db.clone(), clock }))
-        .serve(listener, is_ready, shutdown)
-        .await;
+        .add(note_service::guarded(NoteApi { db: db.clone(), clock: clock.clone() }))
+        .add(sync_service::guarded(SyncApi { db: db.clone(), clock, verifier: Arc::clone(&verifier), progress }));
+    let outcome = tokio::select! {
+        outcome = Box::pin(server.serve(listener, is_ready, shutdown)) => outcome,
+        never = following => match never {},
+    };
     db.close().await;
-    Ok(served?)
+    Ok(outcome?)
+}
+
+/// Follows the events: for the profiles, and for the verifier, which does not wait for the database.
+async fn follow(events: Option<Source>, verifier: Arc<Verifier>, sync: Sync, progress: Progress) -> Infallible {
+    let Some(source) = events else {
+        tracing::warn!(
+            "no events are followed: users whom the auth service deletes stay here, and revoked tokens count until they expire"
+        );
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        never = events::watch(source.clone(), sync, progress) => never,
+        never = events::follow_revocations(verifier, source) => never,
+    }
 }

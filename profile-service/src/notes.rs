@@ -4,14 +4,12 @@ use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
 use shared::{
-    Db, Error, Result, Tx, UserId,
+    Db, Error, Result, Tx, UserId, batch,
     db::{self, Executor},
     error::{Reason, Violation},
     id::Id,
     page::{Moment, before},
 };
-
-use crate::batch;
 
 /// The id of a note, unique among those of its owner.
 pub(crate) type NoteId = Id<Note>;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use auth_service::{
+    clients::Secret,
     keys::MasterKey,
     passwords::{Passwords, Policy},
     users,
@@ -19,7 +20,10 @@ use shared::{Clock, Db, config};
 /// The superuser's name.
 const SUPERUSER: &str = "admin";
 
-/// The folder of the databases and of the master key.
+/// What the profile service may do in its own name.
+const PROFILE_SERVICE_PERMISSIONS: [&str; 1] = ["auth.watch_event"];
+
+/// The folder of the databases, of the master key and of the profile service's secret.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -37,17 +41,35 @@ impl Folder {
 
     /// The master key in it, which is made where it is not there: for its owner only.
     pub(crate) fn master_key(&self) -> Result<MasterKey, Box<dyn Error>> {
-        let path = self.0.join("master.key");
+        Ok(MasterKey::from_base64(&config::secret(&self.made("master.key", MasterKey::generate)?)?)?)
+    }
+
+    /// The file of the secret with which the profile service calls the auth service. It is made where it is not there: for its
+    /// owner only.
+    pub(crate) fn client_secret(&self) -> Result<PathBuf, Box<dyn Error>> {
+        let secret = Secret::generate()?.shown();
+        self.made("profile-service.secret", || secret)
+    }
+
+    /// A file in the folder, which is made where it is not there: for its owner only.
+    fn made(&self, name: &str, content: impl FnOnce() -> String) -> Result<PathBuf, Box<dyn Error>> {
+        let path = self.0.join(name);
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
             Ok(mut file) => {
-                writeln!(file, "{}", MasterKey::generate())?;
+                writeln!(file, "{}", content())?;
                 file.sync_all()?;
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(format!("{}: {error}", path.display()).into()),
         }
-        Ok(MasterKey::from_base64(&config::secret(&path)?)?)
+        Ok(path)
     }
+}
+
+/// Makes the account with which the profile service calls the auth service, where there is none, with the secret of that file.
+pub(crate) async fn profile_client(db: &Db, clock: &Clock, secret_file: &Path) -> Result<(), Box<dyn Error>> {
+    let secret = config::secret(secret_file)?;
+    Ok(auth_service::ensure_client(db, clock, profile_service::NAME, &PROFILE_SERVICE_PERMISSIONS, secret).await?)
 }
 
 /// A superuser who was made just now.

@@ -60,6 +60,7 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
     let profile_db = prepare(folder.database("profile.db"), &profile_service::MIGRATIONS).await?;
     let clock = Clock::system();
     let master_key = folder.master_key()?;
+    data::profile_client(&auth_db, &clock, &folder.client_secret()?).await?;
     let auth_listener = listen(arguments.auth_listen).await?;
     let profile_listener = listen(arguments.profile_listen).await?;
     let (auth_address, profile_address) = (auth_listener.local_addr()?, profile_listener.local_addr()?);
@@ -77,13 +78,17 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
             let _ = stopped.wait_for(|stopped| *stopped).await;
         }
     };
-    let service =
-        profile_service::Service { db: profile_db, clock: clock.clone(), verifier: Arc::clone(&verifier), cors_origins };
+    let service = profile_service::Service {
+        db: profile_db,
+        clock: clock.clone(),
+        verifier: Arc::clone(&verifier),
+        events: None,
+        cors_origins,
+    };
     let auth = auth_service::serve(auth_db.clone(), clock.clone(), master_key, settings, auth_listener, until_stopped());
     let profile = profile_service::serve(service, profile_listener, until_stopped());
-    let both = async {
-        tokio::try_join!(async { Ok::<_, Box<dyn Error>>(Box::pin(auth).await?) }, async { Ok(Box::pin(profile).await?) })
-    };
+    let (auth, profile) = (Box::pin(auth), Box::pin(profile));
+    let both = async { tokio::try_join!(async { Ok::<_, Box<dyn Error>>(auth.await?) }, async { Ok(profile.await?) }) };
     let greet = async {
         for address in [auth_address, profile_address] {
             while health::check(address).await.is_err() {

@@ -7,6 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use chrono::{DateTime, Utc};
 use http::{HeaderMap, Request, Response, header};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
@@ -22,6 +23,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Caller {
     token: Arc<Verified>,
+    /// Whether news of revocations were fresh when the token was verified.
+    fresh: bool,
     origin: Origin,
 }
 
@@ -61,6 +64,11 @@ impl Caller {
         self.token.claims.actor
     }
 
+    /// When the token expires.
+    pub fn expires(&self) -> DateTime<Utc> {
+        DateTime::from_timestamp(self.token.claims.exp, 0).unwrap_or_default()
+    }
+
     /// The groups of the user.
     pub fn groups(&self) -> &[String] {
         &self.token.claims.groups
@@ -74,6 +82,11 @@ impl Caller {
     /// True where the token holds the permission. The access rules ask this; a handler rarely has to.
     pub fn may(&self, permission: &str) -> bool {
         self.token.may(permission)
+    }
+
+    /// True where it is known that the token was not revoked, and not only that it has not expired.
+    pub fn is_known_to_be_valid(&self) -> bool {
+        self.fresh
     }
 
     /// Where the call comes from.
@@ -159,7 +172,7 @@ impl Authenticate {
             None => Err(()),
         };
         let token = token.map_err(|()| Error::Unauthenticated(Reason::AccessTokenInvalid))?;
-        let caller = Caller { token, origin };
+        let caller = Caller { token, fresh: self.verifier.hears_of_revocations(), origin };
         tracing::Span::current().record("caller", caller.subject());
         if let Some(each_caller) = &self.each_caller {
             each_caller(caller.clone()).await?;

@@ -18,6 +18,17 @@ pub struct Rule {
     pub who: Who,
     /// Which kinds of caller; every kind where empty.
     pub actors: &'static [Actor],
+    /// What happens while the news of revocations are late.
+    pub revocation: Revocation,
+}
+
+/// What happens to a call while the news of revocations are late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revocation {
+    /// It goes on: the token counts until it expires.
+    Local,
+    /// It is UNAVAILABLE.
+    Strict,
 }
 
 /// Whom a rule lets in.
@@ -88,5 +99,5 @@ pub(crate) const STANDARD: &[Method] = &[
 ];
 
 const fn anyone(path: &'static str) -> Method {
-    Method { path, rule: Rule { who: Who::Anyone, actors: &[] } }
+    Method { path, rule: Rule { who: Who::Anyone, actors: &[], revocation: Revocation::Local } }
 }

@@ -43,6 +43,9 @@ pub enum Error {
     /// FAILED_PRECONDITION: what the named field leads to is not in the state that the call needs.
     #[error("{}", .1.description)]
     Precondition(Reason, Violation),
+    /// OUT_OF_RANGE: what the named field asks for is not kept any more.
+    #[error("{}", .1.description)]
+    OutOfRange(Reason, Violation),
     /// RESOURCE_EXHAUSTED.
     #[error("too much work of this kind is waiting; try again in {} ms", .retry_after.as_millis())]
     Overloaded {
@@ -58,6 +61,9 @@ pub enum Error {
     /// UNAVAILABLE: something else can't be reached. What it is, is logged and not said.
     #[error("the service can't do that right now; try again")]
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),
+    /// UNAVAILABLE: whether the caller's token was revoked can't be told now, and the method asks for that.
+    #[error("it can't be told now whether the access token was revoked; try again")]
+    RevocationsStale,
     /// A failed query: UNAVAILABLE where the database can't be reached or is too busy, INTERNAL otherwise.
     #[error("{}", if crate::db::is_passing(.0) { "the service can't do that right now; try again" } else { "internal error" })]
     Database(#[from] sqlx::Error),
@@ -112,8 +118,9 @@ impl Error {
             Self::Invalid(..) => Code::InvalidArgument,
             Self::Stale(_) => Code::Aborted,
             Self::Precondition(..) => Code::FailedPrecondition,
+            Self::OutOfRange(..) => Code::OutOfRange,
             Self::Overloaded { .. } | Self::TooManyAttempts { .. } => Code::ResourceExhausted,
-            Self::Unavailable(_) => Code::Unavailable,
+            Self::Unavailable(_) | Self::RevocationsStale => Code::Unavailable,
             Self::Database(error) if crate::db::is_passing(error) => Code::Unavailable,
             Self::Database(_) | Self::Internal(_) => Code::Internal,
         }
@@ -126,11 +133,13 @@ impl Error {
             | Self::Closed(reason, _)
             | Self::AlreadyExists(reason, _)
             | Self::Precondition(reason, _)
+            | Self::OutOfRange(reason, _)
             | Self::Invalid(reason, _) => *reason,
             Self::PermissionMissing(_) => Reason::PermissionMissing,
             Self::NotFound(_) => Reason::NotFound,
             Self::Stale(_) => Reason::EtagStale,
             Self::Overloaded { .. } => Reason::Overloaded,
+            Self::RevocationsStale => Reason::RevocationsStale,
             Self::TooManyAttempts { .. } => Reason::TooManyAttempts,
             Self::Unavailable(_) | Self::Database(_) | Self::Internal(_) => match self.code() {
                 Code::Unavailable => Reason::Unavailable,
@@ -144,6 +153,7 @@ impl Error {
             Self::NotFound(violation)
             | Self::AlreadyExists(_, violation)
             | Self::Precondition(_, violation)
+            | Self::OutOfRange(_, violation)
             | Self::Stale(violation) => std::slice::from_ref(violation),
             Self::Invalid(_, violations) => violations,
             _ => &[],
@@ -174,6 +184,7 @@ pub fn sentence(error: &(dyn StdError + 'static)) -> String {
 fn unauthenticated_message(reason: Reason) -> &'static str {
     match reason {
         Reason::CredentialsInvalid => "no active user has this username and password",
+        Reason::ClientCredentialsInvalid => "no active client has this id and this credential",
         Reason::RefreshTokenInvalid => "the refresh token is not valid",
         _ => "a valid access token is required",
     }

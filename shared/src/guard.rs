@@ -16,7 +16,7 @@ use tracing::Instrument;
 
 use crate::{
     Caller, Error, Origin, Result,
-    contract::{Actor, Rule, Who},
+    contract::{Actor, Revocation, Rule, Who},
     db,
     error::Reason,
     validate::{self, Validate},
@@ -36,7 +36,8 @@ const RETRIES: u32 = 5;
 ///
 /// # Errors
 ///
-/// UNAUTHENTICATED, PERMISSION_DENIED or INVALID_ARGUMENT, the first that applies.
+/// UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE where news of revocations are late and the rule asks for them, or
+/// INVALID_ARGUMENT: the first that applies.
 pub fn admit<T: Validate>(
     mut request: Request<T>,
     rule: &Rule,
@@ -63,6 +64,9 @@ pub fn admit<T: Validate>(
     let right_kind = rule.actors.is_empty() || rule.actors.contains(&caller.actor());
     if !(allowed && right_kind) {
         return Err(Error::PermissionMissing(missing.filter(|_| !allowed)));
+    }
+    if rule.revocation == Revocation::Strict && !caller.is_known_to_be_valid() {
+        return Err(Error::RevocationsStale);
     }
     validate::check(&message)?;
     Ok((caller, message))

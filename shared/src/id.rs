@@ -1,4 +1,5 @@
-//! Typed ids: `UUIDv7` (RFC 9562), so that they sort by the time they were made.
+//! Typed ids: `UUIDv7` (RFC 9562), so that they sort by the time they were made. (What was imported has ids of its own: see
+//! [`django::row_id`](crate::django::row_id).)
 
 use std::{
     cmp::Ordering,

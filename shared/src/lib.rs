@@ -6,11 +6,14 @@
 //! `examples/greeter` in the workspace is a whole protected service.
 
 pub mod authenticate;
+pub mod batch;
 pub mod clock;
 pub mod config;
 pub mod contract;
 pub mod db;
+pub mod django;
 pub mod error;
+pub mod events;
 pub mod gateway;
 pub mod guard;
 pub mod health;

@@ -4,12 +4,14 @@ use shared::{Caller, Db, Error, Result, error::Reason};
 
 use super::{sessions::session_message, users::user_message};
 use crate::{
+    permissions::{self, Catalogue},
     proto::{WhoAmIRequest, WhoAmIResponse, identity_service},
     sessions, users,
 };
 
 pub(crate) struct IdentityApi {
     pub(crate) db: Db,
+    pub(crate) catalogue: Catalogue,
 }
 
 impl identity_service::Handlers for IdentityApi {
@@ -20,11 +22,12 @@ impl identity_service::Handlers for IdentityApi {
             Some(session_id) => sessions::find(&self.db, session_id).await?.filter(sessions::Session::is_active),
             None => None,
         };
+        let rights = permissions::of_user(&self.db, &self.catalogue, &user).await?;
         Ok(WhoAmIResponse {
             user: Some(user_message(user)),
             session: session.map(|session| session_message(session, &caller)),
-            groups: caller.groups().to_vec(),
-            permissions: caller.scope().split_ascii_whitespace().map(str::to_owned).collect(),
+            groups: rights.groups,
+            permissions: rights.permissions,
         })
     }
 }

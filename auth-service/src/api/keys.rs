@@ -7,6 +7,7 @@ use shared::{Caller, Clock, Db, Origin, Result, page::Page};
 
 use super::timestamp;
 use crate::{
+    events::Feed,
     keys::{self, Key, KeyBits, KeyRing, Made, MasterKey, State},
     proto::{
         self, ActivateKeyRequest, CreateKeyRequest, GetJwksRequest, GetJwksResponse, KeySize, KeyState, ListKeysRequest,
@@ -16,6 +17,7 @@ use crate::{
 
 pub(crate) struct KeyApi {
     pub(crate) db: Db,
+    pub(crate) feed: Feed,
     pub(crate) clock: Clock,
     pub(crate) keys: Arc<KeyRing>,
     pub(crate) master: MasterKey,
@@ -45,24 +47,24 @@ impl key_service::Handlers for KeyApi {
             KeySize::Rsa4096 => KeyBits::Rsa4096,
         });
         let made = made.await?;
-        let mut tx = self.db.begin().await?;
-        let key = keys::create(&mut tx, &self.clock, &self.master, &made).await?;
-        tx.commit().await?;
+        let mut change = self.feed.begin().await?;
+        let key = keys::create(&mut change, &self.clock, &self.master, &made).await?;
+        change.commit().await?;
         self.changed(key).await
     }
 
     async fn activate_key(&self, caller: Caller, request: ActivateKeyRequest) -> Result<proto::Key> {
-        let mut tx = self.db.begin().await?;
-        let key = keys::activate(&mut tx, &self.clock, &request.key_id, self.max_age, request.force).await?;
-        tx.commit().await?;
+        let mut change = self.feed.begin().await?;
+        let key = keys::activate(&mut change, &self.clock, &request.key_id, self.max_age, request.force).await?;
+        change.commit().await?;
         tracing::warn!(key_id = key.kid, force = request.force, caller = caller.subject(), "a key is activated");
         self.changed(key).await
     }
 
     async fn retire_key(&self, caller: Caller, request: RetireKeyRequest) -> Result<proto::Key> {
-        let mut tx = self.db.begin().await?;
-        let key = keys::retire(&mut tx, &self.clock, &request.key_id, request.withdraw).await?;
-        tx.commit().await?;
+        let mut change = self.feed.begin().await?;
+        let key = keys::retire(&mut change, &self.clock, &request.key_id, request.withdraw).await?;
+        change.commit().await?;
         tracing::warn!(key_id = key.kid, withdraw = request.withdraw, caller = caller.subject(), "a key is retired");
         self.changed(key).await
     }

@@ -4,6 +4,7 @@ use shared::{Caller, Clock, Db, Error, Result, SessionId, UserId, page::Page};
 
 use super::timestamp;
 use crate::{
+    events::Feed,
     proto::{self, ListSessionsRequest, ListSessionsResponse, RevokeAllSessionsRequest, RevokeSessionRequest, session_service},
     sessions::{self, Reason, Session},
     users,
@@ -11,6 +12,7 @@ use crate::{
 
 pub(crate) struct SessionApi {
     pub(crate) db: Db,
+    pub(crate) feed: Feed,
     pub(crate) clock: Clock,
 }
 
@@ -30,21 +32,21 @@ impl session_service::Handlers for SessionApi {
     async fn revoke_session(&self, _: Caller, request: RevokeSessionRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let session_id = SessionId::parse("session_id", &request.session_id)?;
-        let mut tx = self.db.begin().await?;
-        let found = sessions::find(&mut tx, session_id).await?.filter(|session| session.user_id == user_id);
+        let mut change = self.feed.begin().await?;
+        let found = sessions::find(&mut *change, session_id).await?.filter(|session| session.user_id == user_id);
         found.ok_or_else(|| Error::not_found("session_id"))?;
-        sessions::end(&mut tx, session_id, Reason::Revoked).await?;
-        tx.commit().await
+        sessions::end(&mut change, session_id, Reason::Revoked).await?;
+        change.commit().await
     }
 
     async fn revoke_all_sessions(&self, caller: Caller, request: RevokeAllSessionsRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let kept = caller.session_id().filter(|_| request.keep_current);
-        let mut tx = self.db.begin().await?;
+        let mut change = self.feed.begin().await?;
         // A Login takes the same lock: its session is there to be ended, or begins afterwards.
-        users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        sessions::end_others(&mut tx, user_id, kept, Reason::Revoked).await?;
-        tx.commit().await
+        users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        sessions::end_others(&mut change, user_id, kept, Reason::Revoked).await?;
+        change.commit().await
     }
 }
 

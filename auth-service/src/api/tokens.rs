@@ -1,16 +1,23 @@
 //! `auth.v1.TokenService`.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use shared::{Clock, Db, Error, Origin, Result, error::Reason};
 use uuid::Uuid;
 
 use super::users::user_message;
 use crate::{
     attempts::{self, Limits, Subject},
+    clients::{self, Assertion, Client, Secret},
+    events::Feed,
+    legacy::{self, Trade},
     passwords::{Checked, Passwords},
-    proto::{LoginRequest, LoginResponse, LogoutRequest, RefreshRequest, RefreshResponse, token_service},
-    sessions::{self, Lifetime, Presented, Verdict},
-    tokens::Tokens,
+    permissions::{self, Catalogue, Rights},
+    proto::{
+        IssueServiceTokenRequest, IssueServiceTokenResponse, LoginRequest, LoginResponse, LogoutRequest, RefreshRequest,
+        RefreshResponse, issue_service_token_request::Credential, token_service,
+    },
+    sessions::{self, Lifetime, Presented, Session, Verdict},
+    tokens::{RefreshToken, Tokens},
     users,
 };
 
@@ -19,10 +26,12 @@ const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
 
 pub(crate) struct TokenApi {
     pub(crate) db: Db,
+    pub(crate) feed: Feed,
     pub(crate) clock: Clock,
     pub(crate) passwords: Passwords,
     pub(crate) limits: Limits,
     pub(crate) tokens: Tokens,
+    pub(crate) catalogue: Catalogue,
     pub(crate) lifetime: Lifetime,
     pub(crate) strict: bool,
 }
@@ -53,9 +62,10 @@ impl token_service::Handlers for TokenApi {
         }
         users::logged_in(&mut tx, user.user_id, session.create_time).await?;
         attempts::take_back(&mut tx, &attempt).await?;
+        let rights = permissions::of_user(&mut tx, &self.catalogue, &user).await?;
         tx.commit().await?;
 
-        let issued = self.tokens.issue(&user, &session, session.rotated_at).await?;
+        let issued = self.tokens.issue(&user, &rights, &session, session.rotated_at).await?;
         let user = users::User { last_login_time: Some(session.create_time), ..user };
         Ok(LoginResponse {
             access_token: issued.access_token,
@@ -67,33 +77,51 @@ impl token_service::Handlers for TokenApi {
         })
     }
 
-    async fn refresh(&self, _: Origin, request: RefreshRequest) -> Result<RefreshResponse> {
+    async fn refresh(&self, origin: Origin, request: RefreshRequest) -> Result<RefreshResponse> {
         let refused = || Error::Unauthenticated(Reason::RefreshTokenInvalid);
-        let claims = self.tokens.read_refresh_token(&request.refresh_token)?;
-        let presented = Presented::new(claims.generation, Uuid::try_parse(&request.request_id).ok());
+        let request_id = Uuid::try_parse(&request.request_id).ok();
+        let token = self.tokens.read_refresh_token(&request.refresh_token)?;
 
         let kid = self.tokens.kid()?;
-        let mut tx = self.db.begin().await?;
-        let session = sessions::lock(&mut tx, claims.sid).await?.filter(|session| session.client_id == claims.client_id);
-        let session = session.ok_or_else(refused)?;
-        let user = users::find(&mut tx, session.user_id).await?.ok_or_else(refused)?;
-        let now = tx.now(&self.clock).await?;
+        let mut change = self.feed.begin().await?;
+        let (user, session, generation) = match token {
+            RefreshToken::Ours(claims) => {
+                let session = sessions::lock(&mut change, claims.sid).await?;
+                let session = session.filter(|session| session.client_id == claims.client_id).ok_or_else(refused)?;
+                let user = users::find(&mut *change, session.user_id).await?.ok_or_else(refused)?;
+                (user, session, claims.generation)
+            }
+            RefreshToken::Legacy(token) => {
+                let place = (&origin, self.lifetime);
+                match legacy::trade(&mut change, &self.clock, &token, request_id, &kid, place).await? {
+                    Trade::Opened(user, session) => {
+                        let rights = permissions::of_user(&mut *change, &self.catalogue, &user).await?;
+                        change.commit().await?;
+                        return self.answer(&user, &rights, &session, session.rotated_at).await;
+                    }
+                    Trade::Spent(user, session) => (user, session, sessions::FOREIGN),
+                    Trade::Nothing => return Err(refused()),
+                }
+            }
+        };
+        let presented = Presented::new(generation, request_id);
+        let now = change.now(&self.clock).await?;
         let verdict = sessions::judge(&session, user.is_active, presented, now, self.strict);
         let answered = match verdict {
-            Verdict::Rotate => Ok(sessions::rotate(&mut tx, &session, presented, &kid, now, self.lifetime).await?),
+            Verdict::Rotate => Ok(sessions::rotate(&mut change, &session, presented, &kid, now, self.lifetime).await?),
             Verdict::Replay => {
-                sessions::count_replay(&mut tx, session.session_id).await?;
+                sessions::count_replay(&mut change, session.session_id).await?;
                 Ok(session)
             }
             Verdict::TooManyReplays => Err(Error::Overloaded { retry_after: RETRY_AFTER }),
             Verdict::LateDuplicate | Verdict::Ended => Err(refused()),
             Verdict::Ends(reason) => {
-                sessions::end(&mut tx, session.session_id, reason).await?;
+                sessions::end(&mut change, session.session_id, reason).await?;
                 Err(refused())
             }
             Verdict::Reuse => {
                 tracing::warn!(session_id = %session.session_id, user_id = %user.user_id, "a spent refresh token was used again");
-                sessions::end(&mut tx, session.session_id, sessions::Reason::Reuse).await?;
+                sessions::end(&mut change, session.session_id, sessions::Reason::Reuse).await?;
                 Err(refused())
             }
             Verdict::Restored => {
@@ -101,10 +129,65 @@ impl token_service::Handlers for TokenApi {
                 Err(refused())
             }
         };
+        let rights = permissions::of_user(&mut *change, &self.catalogue, &user).await?;
         // A refusal that the database has to remember is committed like any other outcome.
+        change.commit().await?;
+
+        self.answer(&user, &rights, &answered?, now).await
+    }
+
+    async fn logout(&self, _: Origin, request: LogoutRequest) -> Result<()> {
+        let token = self.tokens.read_refresh_token(&request.refresh_token)?;
+        let mut change = self.feed.begin().await?;
+        match token {
+            RefreshToken::Ours(claims) => sessions::end(&mut change, claims.sid, sessions::Reason::Logout).await?,
+            RefreshToken::Legacy(token) => legacy::logout(&mut change, &token).await?,
+        }
+        change.commit().await
+    }
+
+    async fn issue_service_token(&self, origin: Origin, request: IssueServiceTokenRequest) -> Result<IssueServiceTokenResponse> {
+        let refused = || Error::Unauthenticated(Reason::ClientCredentialsInvalid);
+        let (client_id, credential) = (request.client_id, request.credential.ok_or_else(refused)?);
+        let mut tx = self.db.begin().await?;
+        let source = Subject::source(origin.address(), self.limits);
+        let subjects = source.into_iter().chain([Subject::client(&client_id, origin.address(), self.limits)]);
+        let attempt = attempts::count(&mut tx, &self.clock, subjects).await?;
         tx.commit().await?;
 
-        let issued = self.tokens.issue(&user, &answered?, now).await?;
+        let mut tx = self.db.begin().await?;
+        let now = tx.now(&self.clock).await?;
+        let found = clients::find(&mut tx, &client_id).await?;
+        let is_right = match credential {
+            Credential::ClientSecret(secret) => clients::is_secret_of(found.as_ref(), &Secret::known(secret), now),
+            Credential::ClientAssertion(assertion) => match self.read_assertion(found.as_ref(), &assertion, now) {
+                Some(assertion) => assertion.use_up(&mut tx).await?,
+                None => false,
+            },
+        };
+        let client = found.filter(|client| is_right && client.is_active).ok_or_else(refused)?;
+        attempts::take_back(&mut tx, &attempt).await?;
+        tx.commit().await?;
+
+        let mut permissions = client.permissions();
+        permissions.retain(|permission| self.catalogue.contains(permission));
+        Ok(IssueServiceTokenResponse {
+            access_token: self.tokens.issue_service_token(&client, &permissions, now).await?,
+            token_type: "Bearer".to_owned(),
+            expires_in: seconds(self.tokens.access_lifetime()),
+        })
+    }
+}
+
+impl TokenApi {
+    async fn answer(
+        &self,
+        user: &users::User,
+        rights: &Rights,
+        session: &Session,
+        now: DateTime<Utc>,
+    ) -> Result<RefreshResponse> {
+        let issued = self.tokens.issue(user, rights, session, now).await?;
         Ok(RefreshResponse {
             access_token: issued.access_token,
             token_type: "Bearer".to_owned(),
@@ -114,11 +197,9 @@ impl token_service::Handlers for TokenApi {
         })
     }
 
-    async fn logout(&self, _: Origin, request: LogoutRequest) -> Result<()> {
-        let claims = self.tokens.read_refresh_token(&request.refresh_token)?;
-        let mut tx = self.db.begin().await?;
-        sessions::end(&mut tx, claims.sid, sessions::Reason::Logout).await?;
-        tx.commit().await
+    fn read_assertion(&self, client: Option<&Client>, assertion: &str, now: DateTime<Utc>) -> Option<Assertion> {
+        let read = Assertion::read(assertion, client?, self.tokens.issuer(), now);
+        read.inspect_err(|refusal| tracing::info!(%refusal, "an assertion is refused")).ok()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use shared::{
     Caller, Clock, Db, Error, Origin, Result, UserId,
+    batch::in_order,
     error::Reason,
     page::Page,
     update::{Mask, check_etag, etag},
@@ -10,11 +11,15 @@ use shared::{
 use super::timestamp;
 use crate::{
     attempts::{self, Limits, Subject},
+    events::Feed,
     passwords::{Checked, Passwords},
+    permissions::Catalogue,
     proto::{
-        self, ActivateUserRequest, ChangePasswordRequest, DeactivateUserRequest, GetUserRequest, ListUsersRequest,
-        ListUsersResponse, RegisterRequest, SetPasswordRequest, UpdateUserRequest, user_service,
+        self, ActivateUserRequest, BatchGetUsersRequest, BatchGetUsersResponse, ChangePasswordRequest, CreateUserRequest,
+        DeactivateUserRequest, DeleteUserRequest, GetUserRequest, ListUsersRequest, ListUsersResponse, RegisterRequest,
+        SetPasswordRequest, UpdateUserRequest, user_service,
     },
+    rank::Rank,
     sessions,
     usernames::{self, Email, Username},
     users::{self, NewNames, NewUser, User},
@@ -22,9 +27,11 @@ use crate::{
 
 pub(crate) struct UserApi {
     pub(crate) db: Db,
+    pub(crate) feed: Feed,
     pub(crate) clock: Clock,
     pub(crate) passwords: Passwords,
     pub(crate) limits: Limits,
+    pub(crate) catalogue: Catalogue,
     /// Whether anyone may register.
     pub(crate) registration: bool,
 }
@@ -34,22 +41,32 @@ impl user_service::Handlers for UserApi {
         if !self.registration {
             return Err(Error::Closed(Reason::RegistrationClosed, "registration is closed: ask an administrator for an account"));
         }
-        let email = Email::new(&request.email);
-        let username = Username::new("username", &request.username, email.as_ref())?;
-        let names = vec![request.username, request.email, request.first_name.clone(), request.last_name.clone()];
-        let password_hash = self.passwords.hash_new("password", &request.password, names).await?;
-        let (first_name, last_name) = (request.first_name, request.last_name);
-        let names = NewNames { username, email, first_name, last_name };
-        let new = NewUser { names, password_hash, is_superuser: false };
-        let mut tx = self.db.begin().await?;
-        let user = users::create(&mut tx, &self.clock, &new).await?;
-        tx.commit().await?;
-        Ok(user_message(user))
+        let RegisterRequest { username, email, password, first_name, last_name } = request;
+        let names = new_names(&username, &email, first_name, last_name)?;
+        let password_hash = self.passwords.hash_new("password", &password, names.texts()).await?;
+        self.create(NewUser { names, password_hash, is_superuser: false }).await
+    }
+
+    async fn create_user(&self, _: Caller, request: CreateUserRequest) -> Result<proto::User> {
+        let CreateUserRequest { username, email, password, first_name, last_name } = request;
+        let names = new_names(&username, &email, first_name, last_name)?;
+        let password_hash = match password.as_str() {
+            "" => users::NO_PASSWORD.to_owned(),
+            password => self.passwords.hash_new("password", password, names.texts()).await?,
+        };
+        self.create(NewUser { names, password_hash, is_superuser: false }).await
     }
 
     async fn get_user(&self, _: Caller, request: GetUserRequest) -> Result<proto::User> {
         let user = users::find(&self.db, UserId::parse("user_id", &request.user_id)?).await?;
         Ok(user_message(user.ok_or_else(|| Error::not_found("user_id"))?))
+    }
+
+    async fn batch_get_users(&self, _: Caller, request: BatchGetUsersRequest) -> Result<BatchGetUsersResponse> {
+        let user_ids = request.user_ids.iter().map(|id| UserId::parse("user_ids", id)).collect::<Result<Vec<_>>>()?;
+        let found = users::find_many(&self.db, &user_ids).await?;
+        let users = in_order("user_ids", &user_ids, found, |user| user.user_id)?;
+        Ok(BatchGetUsersResponse { users: users.into_iter().map(user_message).collect() })
     }
 
     async fn list_users(&self, _: Caller, request: ListUsersRequest) -> Result<ListUsersResponse> {
@@ -67,10 +84,11 @@ impl user_service::Handlers for UserApi {
     async fn update_user(&self, caller: Caller, request: UpdateUserRequest) -> Result<proto::User> {
         let mask = Mask::of(request.update_mask.as_ref(), &["username", "email", "first_name", "last_name"])?;
         let given = request.user.unwrap_or_default();
-        let mut tx = self.db.begin().await?;
         let user_id = UserId::parse("user.user_id", &given.user_id)?;
-        let user = users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user.user_id"))?;
-        self.check_rank(&caller, &user).await?;
+        let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
+        let mut change = self.feed.begin().await?;
+        let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user.user_id"))?;
+        rank.check_outranks(&mut *change, &user).await?;
         check_etag("user.etag", &given.etag, user.version)?;
 
         let pick = |path, given: String, old: &str| if mask.writes(path, !given.is_empty()) { given } else { old.to_owned() };
@@ -79,43 +97,56 @@ impl user_service::Handlers for UserApi {
         let first_name = pick("first_name", given.first_name, &user.first_name);
         let last_name = pick("last_name", given.last_name, &user.last_name);
         let new = NewNames { username, email, first_name, last_name };
-        let user = users::update(&mut tx, &self.clock, &user, &new).await?;
-        tx.commit().await?;
+        let user = users::update(&mut change, &self.clock, &user, &new).await?;
+        change.commit().await?;
         Ok(user_message(user))
+    }
+
+    async fn delete_user(&self, caller: Caller, request: DeleteUserRequest) -> Result<()> {
+        let user_id = UserId::parse("user_id", &request.user_id)?;
+        let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
+        let mut change = self.feed.begin().await?;
+        let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        rank.check_outranks(&mut *change, &user).await?;
+        check_etag("etag", &request.etag, user.version)?;
+        users::delete(&mut change, &self.clock, &user).await?;
+        change.commit().await
     }
 
     async fn activate_user(&self, caller: Caller, request: ActivateUserRequest) -> Result<proto::User> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
-        let mut tx = self.db.begin().await?;
-        let user = users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        self.check_rank(&caller, &user).await?;
-        let user = users::set_active(&mut tx, &self.clock, user, true).await?;
-        tx.commit().await?;
+        let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
+        let mut change = self.feed.begin().await?;
+        let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        rank.check_outranks(&mut *change, &user).await?;
+        let user = users::set_active(&mut change, &self.clock, user, true).await?;
+        change.commit().await?;
         Ok(user_message(user))
     }
 
     async fn deactivate_user(&self, caller: Caller, request: DeactivateUserRequest) -> Result<proto::User> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
-        let mut tx = self.db.begin().await?;
-        let user = users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        self.check_rank(&caller, &user).await?;
-        let user = users::set_active(&mut tx, &self.clock, user, false).await?;
-        sessions::end_others(&mut tx, user_id, None, sessions::Reason::UserInactive).await?;
-        tx.commit().await?;
+        let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
+        let mut change = self.feed.begin().await?;
+        let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        rank.check_outranks(&mut *change, &user).await?;
+        let user = users::set_active(&mut change, &self.clock, user, false).await?;
+        sessions::end_others(&mut change, user_id, None, sessions::Reason::UserInactive).await?;
+        change.commit().await?;
         Ok(user_message(user))
     }
 
     async fn set_password(&self, caller: Caller, request: SetPasswordRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let user = users::find(&self.db, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        self.check_rank(&caller, &user).await?;
+        Rank::of(&self.db, &caller, &self.catalogue).await?.check_outranks(&self.db, &user).await?;
         let names = vec![user.username, user.email.unwrap_or_default(), user.first_name, user.last_name];
         let password_hash = self.passwords.hash_new("new_password", &request.new_password, names).await?;
-        let mut tx = self.db.begin().await?;
-        users::lock(&mut tx, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        users::set_password(&mut tx, &self.clock, user_id, &password_hash).await?;
-        sessions::end_others(&mut tx, user_id, None, sessions::Reason::PasswordChanged).await?;
-        tx.commit().await
+        let mut change = self.feed.begin().await?;
+        users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        users::set_password(&mut change, &self.clock, user_id, &password_hash).await?;
+        sessions::end_others(&mut change, user_id, None, sessions::Reason::PasswordChanged).await?;
+        change.commit().await
     }
 
     async fn change_password(&self, caller: Caller, request: ChangePasswordRequest) -> Result<()> {
@@ -131,27 +162,30 @@ impl user_service::Handlers for UserApi {
         }
         let names = vec![user.username, user.email.unwrap_or_default(), user.first_name, user.last_name];
         let password_hash = self.passwords.hash_new("new_password", &request.new_password, names).await?;
-        let mut tx = self.db.begin().await?;
+        let mut change = self.feed.begin().await?;
         // Somebody may have changed it while the old one was being checked.
         let unchanged = |now: &User| now.password_hash == user.password_hash;
-        users::lock(&mut tx, user_id).await?.filter(unchanged).ok_or_else(wrong)?;
-        users::set_password(&mut tx, &self.clock, user_id, &password_hash).await?;
-        attempts::take_back(&mut tx, &attempt).await?;
-        sessions::end_others(&mut tx, user_id, caller.session_id(), sessions::Reason::PasswordChanged).await?;
-        tx.commit().await
+        users::lock(&mut change, user_id).await?.filter(unchanged).ok_or_else(wrong)?;
+        users::set_password(&mut change, &self.clock, user_id, &password_hash).await?;
+        attempts::take_back(&mut change, &attempt).await?;
+        sessions::end_others(&mut change, user_id, caller.session_id(), sessions::Reason::PasswordChanged).await?;
+        change.commit().await
     }
 }
 
 impl UserApi {
-    /// Only a superuser changes another superuser: the permission to change users would otherwise be every permission.
-    async fn check_rank(&self, caller: &Caller, user: &User) -> Result<()> {
-        if !user.is_superuser || user.user_id.to_string() == caller.subject() {
-            return Ok(());
-        }
-        let found = users::find(&self.db, caller.user_id()?).await?;
-        let is_superuser = found.is_some_and(|found| found.is_superuser && found.is_active);
-        if is_superuser { Ok(()) } else { Err(Error::PermissionMissing(None)) }
+    async fn create(&self, new: NewUser) -> Result<proto::User> {
+        let mut change = self.feed.begin().await?;
+        let user = users::create(&mut change, &self.clock, &new).await?;
+        change.commit().await?;
+        Ok(user_message(user))
     }
+}
+
+fn new_names(username: &str, email: &str, first_name: String, last_name: String) -> Result<NewNames> {
+    let email = Email::new(email);
+    let username = Username::new("username", username, email.as_ref())?;
+    Ok(NewNames { username, email, first_name, last_name })
 }
 
 pub(super) fn user_message(user: User) -> proto::User {

@@ -12,7 +12,11 @@ use shared::{
 };
 
 use super::{KeyBits, KeyError, MasterKey, signing::Made};
-use crate::{KEY_INTERVAL, sessions};
+use crate::{
+    KEY_INTERVAL,
+    events::{Change, What},
+    sessions,
+};
 
 /// How many keys may be pending: what is published has to stay small.
 const PENDING_LIMIT: usize = 4;
@@ -84,14 +88,14 @@ pub async fn list(on: impl Executor<'_>) -> Result<Vec<Key>> {
     Ok(on.query(concat!("SELECT ", columns!(), " FROM signing_keys ORDER BY create_time DESC, kid DESC")).all().await?)
 }
 
-/// Stores a key that was made. It is PENDING.
+/// Stores a key that was made, and tells. It is PENDING.
 ///
 /// # Errors
 ///
 /// FAILED_PRECONDITION where enough are pending; INTERNAL where `master` is not what the other keys are sealed with, since
 /// the replicas that have the right one could not open this one.
-pub async fn create(tx: &mut Tx, clock: &Clock, master: &MasterKey, made: &Made) -> Result<Key> {
-    if sealed(&mut *tx).await?.iter().filter(|row| row.state == State::Pending).count() >= PENDING_LIMIT {
+pub async fn create(change: &mut Change, clock: &Clock, master: &MasterKey, made: &Made) -> Result<Key> {
+    if sealed(&mut **change).await?.iter().filter(|row| row.state == State::Pending).count() >= PENDING_LIMIT {
         return Err(Error::Precondition(
             Reason::KeyState,
             Violation::new(
@@ -101,12 +105,19 @@ pub async fn create(tx: &mut Tx, clock: &Clock, master: &MasterKey, made: &Made)
             ),
         ));
     }
-    insert(tx, clock, master, made, State::Pending).await?.ok_or_else(|| Error::internal("a key was made twice"))
+    let key = insert(change, clock, master, made, State::Pending).await?;
+    let key = key.ok_or_else(|| Error::internal("a key was made twice"))?;
+    change.tell_of_key(What::KeyCreated { kid: key.kid.clone() });
+    Ok(key)
 }
 
-/// Stores a key that signs from now on, where none does.
-pub(super) async fn create_active(tx: &mut Tx, clock: &Clock, master: &MasterKey, made: &Made) -> Result<()> {
-    insert(tx, clock, master, made, State::Active).await.map(drop)
+/// Stores a key that signs from now on, where none does, and tells.
+pub(super) async fn create_active(change: &mut Change, clock: &Clock, master: &MasterKey, made: &Made) -> Result<()> {
+    if let Some(key) = insert(change, clock, master, made, State::Active).await? {
+        change.tell_of_key(What::KeyCreated { kid: key.kid.clone() });
+        change.tell_of_key(What::KeyActivated { kid: key.kid });
+    }
+    Ok(())
 }
 
 async fn insert(tx: &mut Tx, clock: &Clock, master: &MasterKey, made: &Made, state: State) -> Result<Option<Key>> {
@@ -128,10 +139,10 @@ async fn insert(tx: &mut Tx, clock: &Clock, master: &MasterKey, made: &Made, sta
 /// # Errors
 ///
 /// NOT_FOUND, and FAILED_PRECONDITION for a key that is retired or that is too young.
-pub async fn activate(tx: &mut Tx, clock: &Clock, kid: &str, max_age: TimeDelta, force: bool) -> Result<Key> {
-    let keys = lock(tx).await?;
+pub async fn activate(change: &mut Change, clock: &Clock, kid: &str, max_age: TimeDelta, force: bool) -> Result<Key> {
+    let keys = lock(change).await?;
     let key = keys.iter().find(|key| key.kid == kid).ok_or_else(|| Error::not_found("key_id"))?;
-    let now = tx.now(clock).await?;
+    let now = change.now(clock).await?;
     let from = key.activatable_time(max_age);
     match key.state {
         State::Active => return Ok(key.clone()),
@@ -147,10 +158,13 @@ pub async fn activate(tx: &mut Tx, clock: &Clock, kid: &str, max_age: TimeDelta,
         State::Pending => {}
     }
     for active in keys.iter().filter(|key| key.state == State::Active) {
-        end(tx, active, now, now + TimeDelta::seconds(active.token_life) + NOTICE).await?;
+        end(change, active, now, now + TimeDelta::seconds(active.token_life) + NOTICE).await?;
+        change.tell_of_key(What::KeyRetired { kid: active.kid.clone() });
     }
-    let query = tx.query(returning!("UPDATE signing_keys SET state = 'ACTIVE', activate_time = $2 WHERE kid = $1"));
-    Ok(query.bind(kid).bind(now).one().await?)
+    let query = change.query(returning!("UPDATE signing_keys SET state = 'ACTIVE', activate_time = $2 WHERE kid = $1"));
+    let key: Key = query.bind(kid).bind(now).one().await?;
+    change.tell_of_key(What::KeyActivated { kid: key.kid.clone() });
+    Ok(key)
 }
 
 /// Retires a key that is not active. With `withdraw` it is gone at once, and the sessions that depend on it end.
@@ -158,18 +172,22 @@ pub async fn activate(tx: &mut Tx, clock: &Clock, kid: &str, max_age: TimeDelta,
 /// # Errors
 ///
 /// NOT_FOUND, and FAILED_PRECONDITION for the active key.
-pub async fn retire(tx: &mut Tx, clock: &Clock, kid: &str, withdraw: bool) -> Result<Key> {
-    let keys = lock(tx).await?;
+pub async fn retire(change: &mut Change, clock: &Clock, kid: &str, withdraw: bool) -> Result<Key> {
+    let keys = lock(change).await?;
     let key = keys.iter().find(|key| key.kid == kid).ok_or_else(|| Error::not_found("key_id"))?;
-    let now = tx.now(clock).await?;
+    let now = change.now(clock).await?;
     match key.state {
         State::Active => Err(wrong_state("the active key is retired by activating another")),
         _ if withdraw => {
-            sessions::end_signed_by(tx, kid).await?;
-            end(tx, key, key.retire_time.unwrap_or(now), now).await
+            sessions::end_signed_by(change, kid).await?;
+            change.tell_of_key(What::KeyWithdrawn { kid: key.kid.clone() });
+            end(change, key, key.retire_time.unwrap_or(now), now).await
         }
         State::Retired => Ok(key.clone()),
-        State::Pending => end(tx, key, now, now + NOTICE).await,
+        State::Pending => {
+            change.tell_of_key(What::KeyRetired { kid: key.kid.clone() });
+            end(change, key, now, now + NOTICE).await
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! A hash takes tens of milliseconds of one core and 19 MiB on purpose. At most one is computed per core at once, and a
 //! bounded number wait, so that a flood of logins costs the other calls neither the processor nor the memory.
 
+pub mod django;
 mod pool;
 
 use std::{borrow::Cow, sync::Arc};
@@ -13,6 +14,7 @@ use argon2::{
 };
 use aws_lc_rs::{constant_time, rand};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use django::DjangoHash;
 use pool::{Place, Pool};
 use precis_profiles::{OpaqueString, precis_core::profile::PrecisFastInvocation};
 use shared::{Error, Result};
@@ -56,7 +58,7 @@ pub enum Checked {
     Wrong,
     /// The one that was hashed.
     Right,
-    /// The same, and its hash was cheaper than those that are made today: the new one, to be stored in its place.
+    /// The same, and its hash was Django's, or cheaper than those that are made today: the new one, to be stored in its place.
     Rehashed(String),
 }
 
@@ -141,7 +143,18 @@ impl Turn {
     /// INTERNAL where the machine can't.
     pub async fn verify(self, password: &str, hash: Option<&str>) -> Result<Checked> {
         let Self { place, policy, nobody } = self;
+        let typed = password.to_owned();
         let password = OpaqueString::enforce(password).unwrap_or(Cow::Borrowed(password)).into_owned();
+        if let Some(django) = hash.and_then(|hash| DjangoHash::read(hash).ok()) {
+            let check = move |memory: &mut Vec<Block>| {
+                // Django hashes what was typed.
+                let is_right = django.is_of(&typed, memory)?;
+                // A wrong password takes as long as the right one, whose hash is made anew.
+                let anew = policy.hash(&password, memory)?;
+                Ok(if is_right { Checked::Rehashed(anew) } else { Checked::Wrong })
+            };
+            return place.run(check).await?;
+        }
         let known = hash.and_then(Stored::read);
         let check = move |memory: &mut Vec<Block>| {
             let is_known = known.is_some();

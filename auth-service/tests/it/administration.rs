@@ -5,9 +5,11 @@ use std::sync::Arc;
 use auth_service::{
     keys::{KeyBits, KeyRing, MasterKey},
     proto::{
-        ActivateUserRequest, DeactivateUserRequest, LoginRequest, RefreshRequest, SetPasswordRequest, UpdateUserRequest, User,
+        ActivateUserRequest, BatchGetUsersRequest, CreateUserRequest, DeactivateUserRequest, DeleteUserRequest, GetUserRequest,
+        LoginRequest, RefreshRequest, SetPasswordRequest, UpdateUserRequest, User, WhoAmIRequest,
         user_service_client::UserServiceClient,
     },
+    users,
 };
 use chrono::TimeDelta;
 use shared::{
@@ -64,7 +66,103 @@ async fn clerk(app: &App) -> Users {
     UserServiceClient::with_interceptor(app.server.channel(), Bearer(token))
 }
 
+async fn delete(users: &mut Users, user_id: &str) -> Result<(), Status> {
+    users
+        .delete_user(DeleteUserRequest { user_id: user_id.to_owned(), etag: String::new() })
+        .await
+        .map(tonic::Response::into_inner)
+}
+
 on_both_engines! {
+    async fn a_user_is_made_with_a_password_or_without_one(app: App) {
+        let root = app.superuser("root").await;
+        let new = |username: &str, password: &str| CreateUserRequest {
+            username: username.to_owned(),
+            password: password.to_owned(),
+            first_name: "Al".to_owned(),
+            ..CreateUserRequest::default()
+        };
+        let alice = root.users().create_user(new("Alice", PASSWORD)).await.expect("a user").into_inner();
+        assert!(alice.is_active && !alice.is_superuser);
+        assert_eq!((alice.username.as_str(), alice.first_name.as_str()), ("Alice", "Al"));
+        assert_signs_in(&app, "alice", PASSWORD, true).await;
+        let bob = root.users().create_user(new("bob", "")).await.expect("a user").into_inner();
+        for password in ["!", PASSWORD] {
+            assert_signs_in(&app, "bob", password, false).await;
+        }
+        set_password(&mut root.users(), &bob.user_id, OTHER_PASSWORD).await.expect("a password");
+        assert_signs_in(&app, "bob", OTHER_PASSWORD, true).await;
+
+        let taken = root.users().create_user(new("ALICE", PASSWORD)).await;
+        assert_refused(taken, Code::AlreadyExists, "USERNAME_TAKEN", &[("username", "USERNAME_UNIQUE")]);
+        let short = root.users().create_user(new("carol", "short")).await;
+        assert_refused(short, Code::InvalidArgument, "FIELD_INVALID", &[("password", "PASSWORD_MIN_LEN")]);
+        let alice = app.actor(app.login("alice").await);
+        let denied = alice.users().create_user(new("carol", PASSWORD)).await;
+        assert_refused(denied, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
+    }
+
+    async fn a_user_who_is_deleted_is_gone_and_never_comes_back(app: App) {
+        let (alice, root) = (app.user("alice").await, app.superuser("root").await);
+        let user_id = alice.user.user_id.clone();
+        root.grant("auth.view_user", &user_id).await.expect("a grant");
+        let request = DeleteUserRequest { user_id: user_id.clone(), etag: alice.user.etag.clone() };
+        let stale = root.users().delete_user(request).await;
+        assert_refused(stale, Code::Aborted, "ETAG_STALE", &[("etag", "ETAG_CURRENT")]);
+        delete(&mut root.users(), &user_id).await.expect("a deletion");
+        assert_ended(&app, &alice).await;
+        assert_signs_in(&app, "alice", PASSWORD, false).await;
+        let found = root.users().get_user(GetUserRequest { user_id: user_id.clone() }).await;
+        assert_refused(found, Code::NotFound, "NOT_FOUND", &[("user_id", "EXISTS")]);
+        let me = alice.identity().who_am_i(WhoAmIRequest {}).await;
+        assert_refused(me, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+        assert_refused(delete(&mut root.users(), &user_id).await, Code::NotFound, "NOT_FOUND", &[("user_id", "EXISTS")]);
+        let db = app.database.open();
+        assert!(users::was_deleted(&db, UserId::parse("user_id", &user_id).expect("an id")).await.expect("a query"));
+
+        let again = app.user("alice").await;
+        assert_ne!(again.user.user_id, user_id);
+        let me = again.identity().who_am_i(WhoAmIRequest {}).await.expect("an answer").into_inner();
+        assert_eq!(me.permissions, [""; 0]);
+        delete(&mut again.users(), "me").await.expect("a deletion of oneself");
+        assert_signs_in(&app, "alice", PASSWORD, false).await;
+    }
+
+    async fn nobody_changes_a_user_who_may_do_more(app: App) {
+        let (alice, root) = (app.user("alice").await, app.superuser("root").await);
+        let clerk = app.clerk(&root, "clerk", &["auth.change_user", "auth.delete_user"]).await;
+        let user_id = alice.user.user_id.as_str();
+        root.grant("auth.change_permission", user_id).await.expect("a grant");
+        let user = User { user_id: user_id.to_owned(), email: "clerk@example.com".to_owned(), ..User::default() };
+        let update = clerk.users().update_user(UpdateUserRequest { user: Some(user), update_mask: None }).await.map(drop);
+        let set = set_password(&mut clerk.users(), user_id, OTHER_PASSWORD).await;
+        let deactivated = deactivate(&mut clerk.users(), user_id).await.map(drop);
+        let deleted = delete(&mut clerk.users(), user_id).await;
+        let superuser = delete(&mut clerk.users(), &root.user.user_id).await;
+        for outcome in [update, set, deactivated, deleted, superuser] {
+            assert_refused(outcome, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
+        }
+        assert_signs_in(&app, "alice", PASSWORD, true).await;
+        root.grant("auth.change_permission", &clerk.user.user_id).await.expect("a grant");
+        delete(&mut app.again(&clerk).await.users(), user_id).await.expect("a deletion");
+    }
+
+    async fn a_batch_of_users_keeps_its_order(app: App) {
+        let root = app.superuser("root").await;
+        let mut user_ids = Vec::new();
+        for username in ["carol", "alice", "bob"] {
+            user_ids.push(app.register(username).await.user_id);
+        }
+        user_ids.push(user_ids[0].clone());
+        let get = |user_ids: Vec<String>| { let mut users = root.users(); async move { users.batch_get_users(BatchGetUsersRequest { user_ids }).await } };
+        let found = get(user_ids.clone()).await.expect("users").into_inner().users;
+        assert_eq!(found.iter().map(|user| user.username.as_str()).collect::<Vec<_>>(), ["carol", "alice", "bob", "carol"]);
+        NOBODY.clone_into(&mut user_ids[2]);
+        assert_refused(get(user_ids).await, Code::NotFound, "NOT_FOUND", &[("user_ids[2]", "EXISTS")]);
+        let many = get(vec![NOBODY.to_owned(); 101]).await;
+        assert_refused(many, Code::InvalidArgument, "FIELD_INVALID", &[("user_ids", "REPEATED_MAX_ITEMS")]);
+    }
+
     async fn a_deactivated_user_is_signed_out_everywhere_until_they_are_activated(app: App) {
         let (alice, root) = (app.user("alice").await, app.superuser("root").await);
         let (elsewhere, user_id) = (app.again(&alice).await, alice.user.user_id.as_str());

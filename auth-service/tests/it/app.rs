@@ -5,11 +5,14 @@ use auth_service::{
     keys::MasterKey,
     passwords::Policy,
     proto::{
-        LoginRequest, LoginResponse, RegisterRequest, User, identity_service_client::IdentityServiceClient,
-        key_service_client::KeyServiceClient, session_service_client::SessionServiceClient,
-        token_service_client::TokenServiceClient, user_service_client::UserServiceClient,
+        GrantRequest, LoginRequest, LoginResponse, RegisterRequest, User, client_service_client::ClientServiceClient,
+        grant_request, group_service_client::GroupServiceClient, identity_service_client::IdentityServiceClient,
+        key_service_client::KeyServiceClient, permission_service_client::PermissionServiceClient,
+        session_service_client::SessionServiceClient, token_service_client::TokenServiceClient,
+        user_service_client::UserServiceClient,
     },
 };
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::DateTime;
 use shared::{
     Clock, Db,
@@ -90,6 +93,15 @@ impl App {
         self.actor(self.login(username).await)
     }
 
+    /// A new user to whom `root` has given these permissions, signed in.
+    pub(crate) async fn clerk(&self, root: &Actor, username: &str, permissions: &[&str]) -> Actor {
+        let user_id = self.register(username).await.user_id;
+        for permission in permissions {
+            root.grant(permission, &user_id).await.expect("a grant");
+        }
+        self.actor(self.login(username).await)
+    }
+
     /// Somebody who is signed in, signed in once more.
     pub(crate) async fn again(&self, actor: &Actor) -> Actor {
         self.actor(self.login(&actor.user.username).await)
@@ -133,9 +145,34 @@ impl Actor {
         KeyServiceClient::with_interceptor(self.channel.clone(), self.bearer())
     }
 
+    pub(crate) fn groups(&self) -> GroupServiceClient<InterceptedService<Channel, Bearer>> {
+        GroupServiceClient::with_interceptor(self.channel.clone(), self.bearer())
+    }
+
+    pub(crate) fn permissions(&self) -> PermissionServiceClient<InterceptedService<Channel, Bearer>> {
+        PermissionServiceClient::with_interceptor(self.channel.clone(), self.bearer())
+    }
+
+    pub(crate) fn clients(&self) -> ClientServiceClient<InterceptedService<Channel, Bearer>> {
+        ClientServiceClient::with_interceptor(self.channel.clone(), self.bearer())
+    }
+
+    /// Gives a permission to a user.
+    pub(crate) async fn grant(&self, permission: &str, user_id: &str) -> Result<(), Status> {
+        let holder = Some(grant_request::Holder::UserId(user_id.to_owned()));
+        let request = GrantRequest { permission: permission.to_owned(), holder };
+        self.permissions().grant(request).await.map(tonic::Response::into_inner)
+    }
+
     fn bearer(&self) -> Bearer {
         Bearer(self.login.access_token.clone())
     }
+}
+
+/// The claims of an access token, unverified.
+pub(crate) fn claims(access_token: &str) -> serde_json::Value {
+    let payload = access_token.split('.').nth(1).expect("a payload");
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).expect("base64url")).expect("JSON")
 }
 
 #[derive(Clone)]

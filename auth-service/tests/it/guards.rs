@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use auth_service::{
     DESCRIPTORS,
     keys::{KeyBits, KeyRing, MasterKey},
-    proto::{identity_service, key_service, session_service, token_service, user_service},
+    proto::{
+        client_service, event_service, group_service, identity_service, key_service, permission_service, session_service,
+        token_service, user_service,
+    },
 };
 use chrono::TimeDelta;
 use shared::{
@@ -25,9 +28,18 @@ on_both_engines! {
         let claims = issuer.claims(UserId::parse("user_id", &alice.user.user_id).expect("an id"), "alice");
         let sign = |claims: &_| key.sign("at+jwt", claims).expect("a token");
         let walked = walk(app.server.channel(), DESCRIPTORS, "auth.v1", &claims, sign).await;
-        let served =
-            [token_service::METHODS, identity_service::METHODS, session_service::METHODS, user_service::METHODS, key_service::METHODS]
-                .concat();
+        let served = [
+            token_service::METHODS,
+            identity_service::METHODS,
+            session_service::METHODS,
+            user_service::METHODS,
+            group_service::METHODS,
+            permission_service::METHODS,
+            client_service::METHODS,
+            key_service::METHODS,
+            event_service::METHODS,
+        ]
+        .concat();
         assert_eq!(walked, served.iter().map(|method| method.path.to_owned()).collect::<BTreeSet<_>>());
     }
 }

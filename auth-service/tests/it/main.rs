@@ -3,8 +3,14 @@
 
 mod administration;
 mod app;
+mod clients;
+mod clients_command;
 mod crash;
+mod django;
+mod django_tokens;
+mod events;
 mod gateway;
+mod groups;
 mod guards;
 mod guessing;
 mod keys;
@@ -12,6 +18,7 @@ mod keys_command;
 mod migrating;
 mod opener;
 mod outage;
+mod permissions;
 mod refresh_model;
 mod revocation;
 mod sessions;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use auth_service::{
     Settings,
     keys::{KeyBits, KeyRing, MasterKey},
+    permissions::{self, Catalogue, Rights},
     sessions,
     tokens::Tokens,
     users::{self, User},
@@ -19,6 +20,7 @@ pub(crate) struct Opener {
     pub(crate) db: Db,
     clock: Clock,
     user: User,
+    rights: Rights,
     keys: Arc<KeyRing>,
     tokens: Tokens,
 }
@@ -31,10 +33,12 @@ impl Opener {
         let master_key = MasterKey::from_base64(&app.master_key).expect("a master key");
         let keys =
             KeyRing::open(db.clone(), clock.clone(), master_key, KeyBits::default(), TimeDelta::zero()).await.expect("the keys");
+        let catalogue = Catalogue::new(&[]).expect("a catalogue");
+        let rights = permissions::of_user(&db, &catalogue, &user).await.expect("rights");
         let Settings { issuer, audience, access_lifetime, .. } = Settings::default();
         let keys = Arc::new(keys);
         let tokens = Tokens::new(Arc::clone(&keys), &issuer, &audience, access_lifetime);
-        Self { db, clock, user, keys, tokens }
+        Self { db, clock, user, rights, keys, tokens }
     }
 
     pub(crate) async fn open(&self) -> (SessionId, String) {
@@ -45,7 +49,7 @@ impl Opener {
         let opened = sessions::create(&mut tx, &self.clock, self.user.user_id, &kid, &Origin::default(), lifetime).await;
         tx.commit().await.expect("a commit");
         let session = opened.expect("a session");
-        let issued = self.tokens.issue(&self.user, &session, session.rotated_at).await.expect("tokens");
+        let issued = self.tokens.issue(&self.user, &self.rights, &session, session.rotated_at).await.expect("tokens");
         (session.session_id, issued.refresh_token)
     }
 }

@@ -5,15 +5,14 @@ mod export;
 mod friends;
 mod notes;
 mod profiles;
-
-use std::{collections::HashMap, hash::Hash};
+mod sync;
 
 use shared::{
     Caller, Error, Result, UserId,
     error::{Reason, Violation},
 };
 
-pub(crate) use self::{friends::FriendApi, notes::NoteApi, profiles::ProfileApi};
+pub(crate) use self::{friends::FriendApi, notes::NoteApi, profiles::ProfileApi, sync::SyncApi};
 
 /// Who reads: nobody in particular where the caller is a service.
 fn reader(caller: &Caller) -> Option<UserId> {
@@ -24,15 +23,4 @@ fn reader(caller: &Caller) -> Option<UserId> {
 fn refuse(broken: impl IntoIterator<Item = Option<Violation>>) -> Result<()> {
     let violations: Vec<_> = broken.into_iter().flatten().collect();
     if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(Reason::FieldInvalid, violations)) }
-}
-
-/// The rows that a batch asks for, in the order of its keys, some of which may be the same.
-///
-/// # Errors
-///
-/// `NOT_FOUND` that names the place in `field` of a key without a row.
-fn in_order<K: Eq + Hash, R: Clone>(field: &str, keys: &[K], rows: Vec<R>, key: impl Fn(&R) -> K) -> Result<Vec<R>> {
-    let rows: HashMap<K, R> = rows.into_iter().map(|row| (key(&row), row)).collect();
-    let at = |(index, key)| rows.get(key).cloned().ok_or_else(|| Error::not_found(format!("{field}[{index}]")));
-    keys.iter().enumerate().map(at).collect()
 }

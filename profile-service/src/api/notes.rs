@@ -4,12 +4,13 @@ use std::time::SystemTime;
 
 use shared::{
     Caller, Clock, Db, Error, Result, UserId,
+    batch::in_order,
     id::Id,
     page::Page,
     update::{Mask, check_etag, etag},
 };
 
-use super::{in_order, reader, refuse};
+use super::{reader, refuse};
 use crate::{
     favorites,
     notes::{self, Note, NoteId, PAGE_WEIGHT, Visibility},

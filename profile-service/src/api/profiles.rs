@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use chrono::{Datelike, NaiveDate};
 use shared::{
     Caller, Clock, Db, Error, Result, UserId,
+    batch::in_order,
     guard::Streaming,
     id::Id,
     page::Page,
@@ -12,7 +13,7 @@ use shared::{
     update::{Mask, check_etag, etag},
 };
 
-use super::{export, in_order, reader, refuse};
+use super::{export, reader, refuse};
 use crate::{
     favorites, notes,
     profiles::{self, PAGE_WEIGHT, Profile},
@@ -155,7 +156,7 @@ pub(super) fn message(profile: Profile) -> proto::Profile {
         bio: profile.bio,
         birth_date: profile.birth_date.map(date),
         website: profile.website,
-        is_active: profile.is_active,
+        is_active: profile.is_active && profile.user_is_active,
         favorite_note: profile.favorite_user_id.zip(profile.favorite_note_id).map(reference),
         create_time: Some(SystemTime::from(profile.create_time).into()),
         update_time: Some(SystemTime::from(profile.update_time).into()),

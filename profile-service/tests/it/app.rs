@@ -50,9 +50,11 @@ impl App {
     pub async fn on(database: TestDatabase, db: Db) -> Self {
         let clock = Clock::set_to("2026-03-01T12:00:00Z".parse::<DateTime<Utc>>().unwrap());
         let issuer = Issuer::new(ISSUER, AUDIENCE, clock.clone());
-        let verifier = Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clone()));
+        let verifier =
+            Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clone()).staleness_bound(std::time::Duration::from_hours(1)));
+        verifier.has_heard_of_revocations();
         verifier.set_keys(KeySet::from_jwks(&issuer.jwks()).0);
-        let service = Service { db, clock: clock.clone(), verifier, cors_origins: Vec::new() };
+        let service = Service { db, clock: clock.clone(), verifier, events: None, cors_origins: Vec::new() };
         let running = Running::start(|listener, shutdown| async {
             profile_service::serve(service, listener, shutdown).await.unwrap();
         })

@@ -3,6 +3,7 @@
 
 mod app;
 mod cancellation;
+mod django;
 mod export;
 mod favorites;
 mod friends;

@@ -4,6 +4,9 @@ use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Me
 
 use crate::Error;
 
+/// `access.v1.Revocation.REVOCATION_STRICT`.
+const STRICT: i32 = 2;
+
 /// `(access.v1.rule)`, consistent.
 #[derive(Debug)]
 pub(crate) struct Rule {
@@ -13,6 +16,8 @@ pub(crate) struct Rule {
     pub(crate) owner: Option<Vec<FieldDescriptor>>,
     /// Names of `access.v1.Actor`, without the prefix.
     pub(crate) actors: Vec<String>,
+    /// Whether it is refused while the news of revocations are late.
+    pub(crate) strict: bool,
 }
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -62,8 +67,12 @@ impl Rule {
         if actors.iter().any(|actor| actor == "UNSPECIFIED") {
             return Err(format!("{name}: (access.v1.rule) names an actor that is none").into());
         }
+        let strict = rule.get_field_by_name("revocation").and_then(|value| value.as_enum_number()) == Some(STRICT);
+        if who == Who::Anyone && strict {
+            return Err(format!("{name}: (access.v1.rule) is public and asks for revocations").into());
+        }
         let owner = owner.map(|path| owner_path(method, &path)).transpose()?;
-        Ok(Self { who, permission, owner, actors })
+        Ok(Self { who, permission, owner, actors, strict })
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) fn generate(service: &ServiceDescriptor, shared: &str, code: &mut Str
         r"
 /// Who may call [`{name}`]({module}::Handlers), and what they reach.
 pub mod {module} {{
-    use {shared}::contract::{{Method, Rule, Who}};
+    use {shared}::contract::{{Method, Revocation, Rule, Who}};
 
     /// The methods of `{full_name}`, and who may call them.
     pub static METHODS: &[Method] = &[{contract}
@@ -80,10 +80,11 @@ fn contract_entry(service: &ServiceDescriptor, method: &MethodDescriptor, rule: 
         .collect();
     format!(
         "
-        Method {{ path: \"/{}/{}\", rule: Rule {{ who: {who}, actors: &[{}] }} }},",
+        Method {{ path: \"/{}/{}\", rule: Rule {{ who: {who}, actors: &[{}], revocation: Revocation::{} }} }},",
         service.full_name(),
         method.name(),
-        actors.join(", ")
+        actors.join(", "),
+        if rule.strict { "Strict" } else { "Local" }
     )
 }
 

@@ -38,6 +38,7 @@ fn a_rule_that_says_nothing_or_two_things_does_not_build() {
         ("{public: true, owner: \"user_id\"}", "contradicts itself"),
         ("{authenticated: true, permission: \"a.b\"}", "contradicts itself"),
         ("{public: true, actors: [ACTOR_USER]}", "is public and names actors"),
+        ("{public: true, revocation: REVOCATION_STRICT}", "is public and asks for revocations"),
         ("{authenticated: true, actors: [ACTOR_UNSPECIFIED]}", "names an actor that is none"),
         ("{permission: \"change_note\"}", "not of the form `app.codename`"),
         ("{owner: \"nobody\"}", "the owner \"nobody\" is not the path of a string field of test.v1.TryRequest"),
@@ -59,7 +60,6 @@ fn a_validation_rule_that_is_not_understood_does_not_build() {
         ("string name = 1 [(buf.validate.field).cel = {id: \"x\", expression: \"true\"}];", "`cel`"),
         ("map<string, string> names = 1 [(buf.validate.field).map.min_pairs = 1];", "`map`"),
         ("oneof one { string name = 1 [(buf.validate.field).required = true]; }", "`required` or `ignore` in a oneof"),
-        ("oneof one { option (buf.validate.oneof).required = true; string name = 1; }", "(buf.validate.oneof) is not supported"),
         ("option (buf.validate.message).cel = {id: \"x\", expression: \"true\"};", "(buf.validate.message) is not supported"),
     ] {
         let error = compile(PUBLIC, field).expect_err(field);
@@ -69,11 +69,11 @@ fn a_validation_rule_that_is_not_understood_does_not_build() {
 
 #[test]
 fn what_is_declared_is_generated() {
-    let rule = "option (access.v1.rule) = {permission: \"test.try_it\", owner: \"user_id\", actors: [ACTOR_SERVICE]};";
+    let rule = "option (access.v1.rule) = {permission: \"test.try_it\", owner: \"user_id\", actors: [ACTOR_SERVICE], revocation: REVOCATION_STRICT};";
     let code = compile(rule, "string user_id = 1 [(buf.validate.field).string.uuid = true];").expect("the generated code");
     assert!(
         code.contains(
-            r#"rule: Rule { who: Who::OwnerOrPermissionHolder("test.try_it"), actors: &[::shared::contract::Actor::Service] }"#
+            r#"rule: Rule { who: Who::OwnerOrPermissionHolder("test.try_it"), actors: &[::shared::contract::Actor::Service], revocation: Revocation::Strict }"#
         ),
         "{code}"
     );
@@ -83,13 +83,14 @@ fn what_is_declared_is_generated() {
 
 #[test]
 fn what_stands_in_a_oneof_or_a_map_is_checked_too() {
-    let fields = "oneof one { string name = 1 [(buf.validate.field).string.min_len = 1]; Inner inner = 2; }
+    let fields = "oneof one { option (buf.validate.oneof).required = true; string name = 1 [(buf.validate.field).string.min_len = 1]; Inner inner = 2; }
         map<string, Inner> inners = 3;
         message Inner { string text = 1 [(buf.validate.field).string.max_len = 5]; }";
     let code = compile(PUBLIC, fields).expect("the generated code");
     for expected in [
         "if let Some(self::try_request::One::Name(value)) = &self.one",
         "into.string_min_len(at, value, 1);",
+        "if self.one.is_none() { into.required(&at.field(\"one\")); }",
         "if let Some(self::try_request::One::Inner(value)) = &self.one",
         "for (key, value) in &self.inners",
         "into.string_no_nul(at, key);",

@@ -19,6 +19,9 @@ pub(crate) fn generate(message: &MessageDescriptor, shared: &str, code: &mut Str
         let check = Check::of(&field, shared)?;
         checks += &check.map(|check| check.code()).transpose()?.unwrap_or_default();
     }
+    for oneof in message.oneofs().filter(|oneof| !oneof.is_synthetic()) {
+        checks += &oneof_check(&oneof)?;
+    }
     let name = names::Scope { package: message.package_name(), own: "self", shared }.message(message);
     let (at, into) = if checks.is_empty() { ("_at", "_into") } else { ("at", "into") };
     write!(
@@ -247,19 +250,30 @@ fn declared(field: &FieldDescriptor) -> Option<DynamicMessage> {
     options.get_extension(&extension).as_message().cloned()
 }
 
-/// Options of a message or a oneof would be rules that nothing enforces.
-fn refuse_options(message: &MessageDescriptor) -> Result<(), Error> {
-    let pool = message.parent_pool();
-    let set = |options: &DynamicMessage, name| {
-        pool.get_extension_by_name(name).is_some_and(|extension| options.has_extension(&extension))
+/// One of several fields has to be set, where the oneof says so.
+fn oneof_check(oneof: &OneofDescriptor) -> Result<String, Error> {
+    let pool = oneof.parent_message().parent_pool();
+    let options = oneof.options();
+    let extension = pool.get_extension_by_name("buf.validate.oneof").filter(|extension| options.has_extension(extension));
+    let Some(rules) = extension.and_then(|extension| options.get_extension(&extension).as_message().cloned()) else {
+        return Ok(String::new());
     };
-    if set(&message.options(), "buf.validate.message") {
+    if let Some((other, _)) = rules.fields().find(|(rule, _)| rule.name() != "required") {
+        return Err(format!("{}: `{}` of buf.validate is not supported", oneof.full_name(), other.name()).into());
+    }
+    let is_required = rules.get_field_by_name("required").and_then(|value| value.as_bool()).unwrap_or_default();
+    let (name, field) = (oneof.name(), names::field(oneof.name()));
+    let check = format!("\n                if self.{field}.is_none() {{ into.required(&at.field({name:?})); }}");
+    Ok(if is_required { check } else { String::new() })
+}
+
+/// Options of a message would be rules that nothing enforces.
+fn refuse_options(message: &MessageDescriptor) -> Result<(), Error> {
+    let extension = message.parent_pool().get_extension_by_name("buf.validate.message");
+    if extension.is_some_and(|extension| message.options().has_extension(&extension)) {
         return Err(format!("{}: (buf.validate.message) is not supported", message.full_name()).into());
     }
-    match message.oneofs().find(|oneof| set(&oneof.options(), "buf.validate.oneof")) {
-        Some(oneof) => Err(format!("{}: (buf.validate.oneof) is not supported", oneof.full_name()).into()),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Messages of other people's packages come without validation.

@@ -37,6 +37,9 @@ pub use cors::CorsOrigin;
 pub use in_process::InProcess;
 pub use tonic_reflection::server::Error as ReflectionError;
 
+/// The name that health checks ask whether news of revocations are fresh: SERVING where they are. The service itself is ready
+/// without them, since most of its methods are.
+pub const REVOCATIONS: &str = "revocations";
 /// The largest message that is read, in bytes.
 pub const MESSAGE_LIMIT: usize = 1 << 20;
 /// The largest header list, in bytes.
@@ -213,6 +216,8 @@ impl Server {
                     (ServingStatus::NotServing, UNREADINESS_INTERVAL)
                 };
                 report(&health, &self.names, status).await;
+                let hears = self.verifier.hears_of_revocations();
+                report(&health, &[REVOCATIONS], if hears { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
                 tokio::time::sleep(interval).await;
             }
         };

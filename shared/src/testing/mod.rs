@@ -1,5 +1,6 @@
 //! The test harness: every behaviour test runs on both engines, against a real server on a port of the system's choice.
 
+mod django;
 pub mod http;
 mod issuer;
 mod postgres;
@@ -15,6 +16,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::{
     Code, Request, Status,
@@ -33,6 +35,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+pub use django::{DjangoProject, Facts};
 pub use issuer::Issuer;
 pub use twins::Twins;
 pub use walk::walk;
@@ -92,13 +95,12 @@ macro_rules! on_both_engines {
 #[derive(Debug)]
 pub struct TestDatabase {
     url: String,
-    _place: Place,
+    place: Place,
 }
 
 #[derive(Debug)]
-#[expect(dead_code, reason = "held until it is dropped")]
 enum Place {
-    Folder(tempfile::TempDir),
+    Folder(#[expect(dead_code, reason = "held until it is dropped")] tempfile::TempDir),
     Cluster(postgres::Database),
 }
 
@@ -113,11 +115,34 @@ impl TestDatabase {
             Engine::Sqlite => {
                 let folder = tempfile::tempdir().expect("a temporary folder");
                 let url = format!("sqlite:{}", folder.path().join("test.db").display());
-                Self { url, _place: Place::Folder(folder) }
+                Self { url, place: Place::Folder(folder) }
             }
             Engine::Postgres => {
                 let database = postgres::Database::create().await;
-                Self { url: database.url.clone(), _place: Place::Cluster(database) }
+                Self { url: database.url.clone(), place: Place::Cluster(database) }
+            }
+        }
+    }
+
+    /// What is in it now, as a backup has it: restored into a folder, or a cluster, of its own.
+    ///
+    /// # Panics
+    ///
+    /// Where it can't be copied.
+    pub async fn copy(&self) -> Self {
+        match &self.place {
+            Place::Folder(_) => {
+                let folder = tempfile::tempdir().expect("a temporary folder");
+                let path = folder.path().join("test.db");
+                let mut connection = SqliteConnection::connect(&self.url).await.expect("a database");
+                let statement = format!("VACUUM INTO '{}'", path.display());
+                connection.execute(AssertSqlSafe(statement)).await.expect("a copy");
+                connection.close().await.expect("a connection that closes");
+                Self { url: format!("sqlite:{}", path.display()), place: Place::Folder(folder) }
+            }
+            Place::Cluster(database) => {
+                let copy = database.copy().await;
+                Self { url: copy.url.clone(), place: Place::Cluster(copy) }
             }
         }
     }

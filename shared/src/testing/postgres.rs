@@ -4,6 +4,7 @@
 
 use std::{
     env,
+    ffi::OsString,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{ChildStdin, Command, Stdio},
@@ -32,9 +33,12 @@ read -r _ || true
 "#;
 
 static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::get);
+/// Another cluster, where databases are restored that were dumped.
+static ELSEWHERE: LazyLock<Cluster> = LazyLock::new(Cluster::get);
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 /// Where databases can be made.
+#[derive(Debug)]
 struct Cluster {
     /// The URL of a database is this, its name, and `parameters`.
     server: String,
@@ -48,30 +52,49 @@ struct Cluster {
 pub(super) struct Database {
     pub(super) url: String,
     name: String,
+    cluster: &'static Cluster,
 }
 
 impl Database {
     pub(super) async fn create() -> Self {
+        Self::create_in(&CLUSTER).await
+    }
+
+    async fn create_in(cluster: &'static Cluster) -> Self {
         let name = format!("test_{}_{}", std::process::id(), DATABASES.fetch_add(1, Ordering::Relaxed));
-        administer(&format!("CREATE DATABASE {name}")).await;
-        Self { url: CLUSTER.url(&name), name }
+        administer(cluster, &format!("CREATE DATABASE {name}")).await;
+        Self { url: cluster.url(&name), name, cluster }
+    }
+
+    /// What is in this database now, dumped and restored into another cluster.
+    pub(super) async fn copy(&self) -> Self {
+        let copy = Self::create_in(&ELSEWHERE).await;
+        let script = r#"set -e; pg_dump "$1" >"$3"; psql --quiet --set ON_ERROR_STOP=1 --dbname "$2" --file "$3" >/dev/null"#;
+        let dump = tempfile::NamedTempFile::new().expect("a temporary file");
+        let mut command = Command::new("sh");
+        command.args(["-c", script, "copy", &self.url, &copy.url]).arg(dump.path()).env("PATH", path());
+        let done = tokio::task::spawn_blocking(move || command.status()).await.expect("no panic").expect("a shell");
+        assert!(done.success(), "a database that can be dumped and restored");
+        drop(dump);
+        copy
     }
 }
 
 impl Drop for Database {
     fn drop(&mut self) {
         let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
+        let cluster = self.cluster;
         // A drop can't await, and the test's own runtime may be on its way out.
         let dropped = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(administer(&statement));
+            runtime.block_on(administer(cluster, &statement));
         });
         let _ = dropped.join();
     }
 }
 
-async fn administer(statement: &str) {
-    let mut connection = PgConnection::connect(&CLUSTER.url("postgres")).await.expect("a connection to PostgreSQL");
+async fn administer(cluster: &Cluster, statement: &str) {
+    let mut connection = PgConnection::connect(&cluster.url("postgres")).await.expect("a connection to PostgreSQL");
     connection.execute(AssertSqlSafe(statement.to_owned())).await.expect("a statement that PostgreSQL accepts");
     connection.close().await.expect("a connection that closes");
 }
@@ -93,8 +116,6 @@ impl Cluster {
     }
 
     fn ephemeral() -> Self {
-        let binaries = binaries();
-        let path = env::join_paths(binaries.into_iter().chain(env::split_paths(&env::var_os("PATH").unwrap_or_default())));
         // PostgreSQL refuses to run as root.
         let mut command = if is_root() {
             let mut command = Command::new("runuser");
@@ -105,7 +126,7 @@ impl Cluster {
             command.args(["-c", SCRIPT]);
             command
         };
-        command.env("PATH", path.expect("a path")).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.env("PATH", path()).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
         #[expect(clippy::zombie_processes, reason = "it lives as long as this process, and is told of its end by a pipe")]
         let mut child = command.spawn().expect("a shell");
         let mut folder = String::new();
@@ -127,6 +148,12 @@ impl Cluster {
 
 const INSTALL: &str =
     "Install it (`apt-get install postgresql`), or set TEST_POSTGRES_URL to a server where databases may be made.";
+
+/// Where programs are looked for, those of PostgreSQL first.
+fn path() -> OsString {
+    let paths = env::var_os("PATH").unwrap_or_default();
+    env::join_paths(binaries().into_iter().chain(env::split_paths(&paths))).expect("a path")
+}
 
 /// The folder of `initdb`, where Debian keeps it out of the path. The newest version, where there are several.
 fn binaries() -> Option<PathBuf> {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use jsonwebtoken::Algorithm;
+use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, SeqAccess, Visitor},
@@ -26,36 +26,74 @@ const REFUSED_PARAMETERS: [&str; 9] = ["crit", "b64", "zip", "enc", "cty", "jwk"
 ///
 /// Why it is refused.
 pub fn open(token: &str, typ: &str, keys: &KeySet) -> Result<Map<String, Value>, Refusal> {
-    if token.len() > LONGEST {
-        return Err(Refusal::TooLong);
-    }
-    let (message, signature) = token.rsplit_once('.').ok_or(Refusal::Malformed)?;
-    let (header, payload) = message.split_once('.').ok_or(Refusal::Malformed)?;
-    // The engine refuses padding, and bits at the end that no encoder writes. A second dot is in no alphabet.
-    let decode = |segment| BASE64_URL_SAFE_NO_PAD.decode(segment).map_err(|_| Refusal::Malformed);
-    let (header, payload) = (decode(header)?, decode(payload)?);
-    if decode(signature)?.is_empty() {
-        return Err(Refusal::Malformed);
-    }
-    let header = object(&header).ok_or(Refusal::Header)?;
-    let text = |name| header.get(name).and_then(Value::as_str);
-    if text("alg") != Some("RS256") {
-        return Err(Refusal::Algorithm);
-    }
-    let is_of_type = |given: &str| {
-        let given = given.to_ascii_lowercase();
-        given.strip_prefix("application/").unwrap_or(&given) == typ
-    };
-    if !text("typ").is_some_and(is_of_type) {
+    let token = Unverified::read(token)?;
+    token.check_algorithm()?;
+    if !token.is_of_type(typ) {
         return Err(Refusal::Type);
     }
-    if REFUSED_PARAMETERS.iter().any(|name| header.contains_key(*name)) {
-        return Err(Refusal::HeaderParameter);
+    token.check_parameters()?;
+    let key = keys.find(token.text("kid").ok_or(Refusal::KeyId)?).ok_or(Refusal::UnknownKey)?;
+    if token.is_signed_by(key) { token.claims() } else { Err(Refusal::Signature) }
+}
+
+/// A token that is taken apart, and of which nothing is believed yet.
+pub(super) struct Unverified<'a> {
+    pub(super) header: Map<String, Value>,
+    payload: Vec<u8>,
+    message: &'a str,
+    signature: &'a str,
+}
+
+impl<'a> Unverified<'a> {
+    pub(super) fn read(token: &'a str) -> Result<Self, Refusal> {
+        if token.len() > LONGEST {
+            return Err(Refusal::TooLong);
+        }
+        let (message, signature) = token.rsplit_once('.').ok_or(Refusal::Malformed)?;
+        let (header, payload) = message.split_once('.').ok_or(Refusal::Malformed)?;
+        // The engine refuses padding, and bits at the end that no encoder writes. A second dot is in no alphabet.
+        let decode = |segment| BASE64_URL_SAFE_NO_PAD.decode(segment).map_err(|_| Refusal::Malformed);
+        let (header, payload) = (decode(header)?, decode(payload)?);
+        if decode(signature)?.is_empty() {
+            return Err(Refusal::Malformed);
+        }
+        let header = object(&header).ok_or(Refusal::Header)?;
+        Ok(Self { header, payload, message, signature })
     }
-    let key = keys.find(text("kid").ok_or(Refusal::KeyId)?).ok_or(Refusal::UnknownKey)?;
-    match jsonwebtoken::crypto::verify(signature, message.as_bytes(), key, Algorithm::RS256) {
-        Ok(true) => object(&payload).ok_or(Refusal::Claims),
-        _ => Err(Refusal::Signature),
+
+    fn text(&self, name: &str) -> Option<&str> {
+        self.header.get(name).and_then(Value::as_str)
+    }
+
+    /// True where its `typ` is the lower-case `typ`, whose case does not count.
+    pub(super) fn is_of_type(&self, typ: &str) -> bool {
+        self.text("typ").is_some_and(|given| {
+            let given = given.to_ascii_lowercase();
+            given.strip_prefix("application/").unwrap_or(&given) == typ
+        })
+    }
+
+    /// Both checks of a header whose `typ` has been looked at.
+    pub(super) fn check_header(&self) -> Result<(), Refusal> {
+        self.check_algorithm()?;
+        self.check_parameters()
+    }
+
+    fn check_algorithm(&self) -> Result<(), Refusal> {
+        if self.text("alg") == Some("RS256") { Ok(()) } else { Err(Refusal::Algorithm) }
+    }
+
+    fn check_parameters(&self) -> Result<(), Refusal> {
+        let is_refused = REFUSED_PARAMETERS.iter().any(|name| self.header.contains_key(*name));
+        if is_refused { Err(Refusal::HeaderParameter) } else { Ok(()) }
+    }
+
+    pub(super) fn is_signed_by(&self, key: &DecodingKey) -> bool {
+        matches!(jsonwebtoken::crypto::verify(self.signature, self.message.as_bytes(), key, Algorithm::RS256), Ok(true))
+    }
+
+    pub(super) fn claims(&self) -> Result<Map<String, Value>, Refusal> {
+        object(&self.payload).ok_or(Refusal::Claims)
     }
 }
 

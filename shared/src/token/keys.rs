@@ -57,6 +57,10 @@ impl KeySet {
         self.0.get(kid).map(|public| &public.key)
     }
 
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
+        self.0.retain(|kid, _| keep(kid));
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -3,6 +3,9 @@
 mod follow;
 mod jose;
 mod keys;
+mod legacy;
+mod revocations;
+mod service;
 
 use std::{
     collections::HashSet,
@@ -14,12 +17,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 use quick_cache::{Weighter, sync::Cache};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 pub use follow::{AuthUrlError, auth_channel, follow, follow_auth_service};
 pub use jose::{ACCESS_TOKEN_TYPE, open};
 pub use keys::{KeyRefusal, KeySet};
+pub use legacy::{LegacyArgs, LegacyKeyError, LegacyKeys, LegacyKind, LegacyToken};
+pub use revocations::Revocation;
+pub use service::{ClientCredentials, ServiceToken};
 
+use self::revocations::Revocations;
 use crate::{Clock, SessionId, contract::Actor};
 
 /// How far the clocks of two machines may be apart.
@@ -34,6 +41,9 @@ const CACHE_BYTES: u64 = 16 << 20;
 const UNKNOWN_KEY_INTERVAL: TimeDelta = TimeDelta::seconds(30);
 /// How long a token with an unknown key id waits for the answer.
 const UNKNOWN_KEY_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How old the news of revocations may be for the methods that ask for them.
+const STALENESS_BOUND: Duration = Duration::from_secs(15);
 
 /// The claims of an access token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +136,8 @@ pub enum Refusal {
     Expired,
     #[error("a subject, token id or client id that is empty, too long or not plain text")]
     Identity,
+    #[error("revoked")]
+    Revoked,
 }
 
 /// Verifies access tokens with the keys that it holds. It answers whether or not the auth service can be reached.
@@ -135,7 +147,12 @@ pub struct Verifier {
     audience: String,
     clock: Clock,
     keys: RwLock<Arc<KeySet>>,
+    legacy: LegacyKeys,
     verified: Cache<Box<str>, Arc<Verified>, Bytes>,
+    revocations: RwLock<Revocations>,
+    /// When it was last told of everything that was revoked until then, and how long that is good for.
+    heard: Mutex<Option<Instant>>,
+    staleness_bound: Duration,
     /// When an unknown key id last made it ask for keys.
     asked: Mutex<Option<DateTime<Utc>>>,
     /// Asks for new keys: how often it has asked.
@@ -162,20 +179,79 @@ impl Verifier {
             audience: audience.into(),
             clock,
             keys: RwLock::default(),
+            legacy: LegacyKeys::default(),
             verified: Cache::with_weighter(items, CACHE_BYTES, Bytes),
+            revocations: RwLock::default(),
+            heard: Mutex::default(),
+            staleness_bound: STALENESS_BOUND,
             asked: Mutex::default(),
             wanted: watch::Sender::new(0),
             answered: watch::Sender::new(0),
         }
     }
 
-    /// Replaces the keys. Tokens of a key that is gone are refused from now on.
+    /// Takes the access tokens of Django projects too: their users have no permissions and no groups.
+    #[must_use]
+    pub fn with_legacy_keys(self, legacy: LegacyKeys) -> Self {
+        Self { legacy, ..self }
+    }
+
+    /// How old the news of revocations may be for the methods whose access rule asks for them: 15 seconds where it is not set.
+    #[must_use]
+    pub fn staleness_bound(mut self, bound: Duration) -> Self {
+        self.staleness_bound = bound;
+        self
+    }
+
+    /// Replaces the keys, but for those that were withdrawn. Tokens of a key that is gone are refused from now on.
     pub fn set_keys(&self, keys: KeySet) {
+        let mut held = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        self.hold(&mut held, keys);
+    }
+
+    fn hold(&self, held: &mut Arc<KeySet>, mut keys: KeySet) {
+        {
+            let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
+            keys.retain(|kid| !revocations.has_key(kid));
+        }
         let keys = Arc::new(keys);
-        let old = std::mem::replace(&mut *self.keys.write().unwrap_or_else(PoisonError::into_inner), Arc::clone(&keys));
+        let old = std::mem::replace(held, Arc::clone(&keys));
         if !old.is_within(&keys) {
             self.verified.clear();
         }
+    }
+
+    /// Refuses from now on what is revoked. It is remembered until `until`, when it has expired by itself.
+    pub fn revoke(&self, revocation: Revocation, until: DateTime<Utc>) {
+        let is_key = matches!(revocation, Revocation::Key(_));
+        self.revocations.write().unwrap_or_else(PoisonError::into_inner).add(revocation, until);
+        if is_key {
+            let mut held = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+            let keys = KeySet::clone(&held);
+            self.hold(&mut held, keys);
+        }
+    }
+
+    /// To be called by whoever has told everything that was revoked until now.
+    pub fn has_heard_of_revocations(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.revocations.write().unwrap_or_else(PoisonError::into_inner).forget(self.clock.now());
+    }
+
+    /// True where the news of revocations are younger than the bound.
+    pub fn hears_of_revocations(&self) -> bool {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.is_some_and(|heard| heard.elapsed() <= self.staleness_bound)
+    }
+
+    /// How many revocations are remembered.
+    pub fn revocations(&self) -> usize {
+        self.revocations.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Makes whoever follows the keys fetch them now.
+    pub fn ask_for_keys(&self) {
+        self.wanted.send_modify(|count| *count += 1);
     }
 
     /// True where there is a key to verify with.
@@ -204,10 +280,15 @@ impl Verifier {
         let now = seconds(self.clock.now());
         if let Some(verified) = self.verified.get(token) {
             if verified.expires > now - LEEWAY {
-                return Ok(verified);
+                return self.unless_revoked(verified);
             }
             self.verified.remove(token);
             return Err(Refusal::Expired);
+        }
+        if let Some(legacy) = self.legacy.open(token, LegacyKind::Access, self.clock.now()) {
+            let verified = Arc::new(self.admit(&legacy?));
+            self.verified.insert(token.into(), Arc::clone(&verified));
+            return self.unless_revoked(verified);
         }
         let keys = self.keys();
         let claims = open(token, ACCESS_TOKEN_TYPE, &keys)?;
@@ -217,7 +298,12 @@ impl Verifier {
         if !Arc::ptr_eq(&keys, &self.keys()) {
             self.verified.remove(token);
         }
-        Ok(verified)
+        self.unless_revoked(verified)
+    }
+
+    fn unless_revoked(&self, verified: Arc<Verified>) -> Result<Arc<Verified>, Refusal> {
+        let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
+        if revocations.cover(&verified.claims) { Err(Refusal::Revoked) } else { Ok(verified) }
     }
 
     fn check(&self, claims: Map<String, Value>, now: f64) -> Result<Verified, Refusal> {
@@ -228,20 +314,7 @@ impl Verifier {
         if !claims.get("aud").is_some_and(|aud| is_us(aud) || aud.as_array().is_some_and(|aud| aud.iter().any(is_us))) {
             return Err(Refusal::Audience);
         }
-        let time = |name| match claims.get(name) {
-            None => Ok(None),
-            Some(value) => value.as_f64().filter(|time| (0.0..=LAST_TIME).contains(time)).map(Some).ok_or(Refusal::Times),
-        };
-        let (expires, issued) = (time("exp")?.ok_or(Refusal::Times)?, time("iat")?.ok_or(Refusal::Times)?);
-        if expires <= issued || expires - issued > LONGEST_LIFE {
-            return Err(Refusal::Times);
-        }
-        if issued > now + LEEWAY || time("nbf")?.is_some_and(|not_before| not_before > now + LEEWAY) {
-            return Err(Refusal::NotYetValid);
-        }
-        if expires <= now - LEEWAY {
-            return Err(Refusal::Expired);
-        }
+        let times = Times::read(&claims, now, true)?;
         for name in ["sub", "jti", "client_id"] {
             if !claims.get(name).and_then(Value::as_str).is_some_and(is_plain) {
                 return Err(Refusal::Identity);
@@ -249,7 +322,27 @@ impl Verifier {
         }
         let claims: Claims = serde_json::from_value(Value::Object(claims)).map_err(|_| Refusal::Claims)?;
         let permissions = claims.scope.split(' ').filter(|permission| !permission.is_empty()).map(str::to_owned).collect();
-        Ok(Verified { claims, permissions, expires })
+        Ok(Verified { claims, permissions, expires: times.expires })
+    }
+
+    /// Whom a token of a Django project stands for: a user of whom nothing but the id is known.
+    fn admit(&self, token: &LegacyToken) -> Verified {
+        let claims = Claims {
+            iss: self.issuer.clone(),
+            sub: token.user_id().to_string(),
+            aud: vec![self.audience.clone()],
+            exp: token.expires(),
+            iat: token.issued(),
+            jti: token.jti.clone(),
+            client_id: token.origin.clone(),
+            sid: None,
+            scope: String::new(),
+            groups: Vec::new(),
+            preferred_username: None,
+            actor: Actor::User,
+            ver: 0,
+        };
+        Verified { claims, permissions: HashSet::new(), expires: token.times.expires }
     }
 
     fn keys(&self) -> Arc<KeySet> {
@@ -274,6 +367,39 @@ impl Verifier {
         }
         let answer = answered.wait_for(|answered| *answered >= asked);
         matches!(tokio::time::timeout(UNKNOWN_KEY_PATIENCE, answer).await, Ok(Ok(_)))
+    }
+}
+
+/// When a token expires and when it was issued, in seconds since 1970, once both have been checked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Times {
+    expires: f64,
+    issued: f64,
+}
+
+impl Times {
+    fn read(claims: &Map<String, Value>, now: f64, is_short: bool) -> Result<Self, Refusal> {
+        let time = |name| match claims.get(name) {
+            None => Ok(None),
+            Some(value) => value.as_f64().filter(|time| (0.0..=LAST_TIME).contains(time)).map(Some).ok_or(Refusal::Times),
+        };
+        let (expires, issued) = (time("exp")?.ok_or(Refusal::Times)?, time("iat")?.ok_or(Refusal::Times)?);
+        if expires <= issued || is_short && expires - issued > LONGEST_LIFE {
+            return Err(Refusal::Times);
+        }
+        if issued > now + LEEWAY || time("nbf")?.is_some_and(|not_before| not_before > now + LEEWAY) {
+            return Err(Refusal::NotYetValid);
+        }
+        if expires <= now - LEEWAY {
+            return Err(Refusal::Expired);
+        }
+        Ok(Self { expires, issued })
+    }
+
+    /// Both in whole seconds.
+    #[expect(clippy::cast_possible_truncation, reason = "times before the year 2100 fit")]
+    fn whole(self) -> (i64, i64) {
+        (self.expires.floor() as i64, self.issued.floor() as i64)
     }
 }
 

@@ -3,11 +3,15 @@
 use std::sync::LazyLock;
 
 use aws_lc_rs::{
+    encoding::{AsDer, PublicKeyX509Der},
     rand::SystemRandom,
     rsa::{KeyPair, KeySize},
     signature::{KeyPair as _, RSA_PKCS1_SHA256, RsaEncoding},
 };
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
 use serde_json::{Map, Value, json};
 use shared::{UserId, proto::auth::v1::Jwk, testing::Issuer};
 
@@ -35,6 +39,12 @@ impl Key {
             n: base64(key.modulus().big_endian_without_leading_zero()),
             e: base64(key.exponent().big_endian_without_leading_zero()),
         }
+    }
+
+    /// The public key as `VERIFYING_KEY` of simplejwt has it (RFC 7468).
+    pub(crate) fn pem(&self) -> String {
+        let der: PublicKeyX509Der<'_> = self.pair.public_key().as_der().expect("a public key");
+        format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", BASE64_STANDARD.encode(der.as_ref()))
     }
 
     /// The header of an access token that this key signs.

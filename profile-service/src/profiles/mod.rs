@@ -1,13 +1,17 @@
 //! Profiles: the row, its rules, its SQL. The favourite note is part of what a reader gets of a profile, where they can see it.
 
+mod known;
+
 use std::sync::LazyLock;
 
 use chrono::{DateTime, NaiveDate, Utc};
-use shared::{Db, Error, Result, Tx, UserId, db::Executor, error::Violation};
+use shared::{Db, Error, Result, Tx, UserId, batch, db::Executor, error::Violation};
 use url::Url;
 use uuid::Uuid;
 
-use crate::{batch, notes::NoteId};
+use crate::notes::NoteId;
+
+pub(crate) use known::{Known, bury, create_known, rename, set_known, set_user_active, set_user_version, sweep, welcome};
 
 /// What the profiles of one page weigh together at most, in bytes. Clients commonly refuse an answer of more than 4 MiB.
 pub(crate) const PAGE_WEIGHT: usize = 1 << 20;
@@ -21,6 +25,8 @@ pub(crate) struct Profile {
     pub(crate) birth_date: Option<NaiveDate>,
     pub(crate) website: String,
     pub(crate) is_active: bool,
+    /// Whether the user may sign in.
+    pub(crate) user_is_active: bool,
     pub(crate) create_time: DateTime<Utc>,
     pub(crate) update_time: DateTime<Utc>,
     /// One more with every change that somebody makes to the profile. That the user is renamed, or that the favourite goes
@@ -87,7 +93,7 @@ pub(crate) fn website(field: &str, website: &str) -> Option<Violation> {
 macro_rules! select_profiles {
     ($rest:literal) => {
         concat!(
-            "SELECT p.user_id, p.username, p.bio, p.birth_date, p.website, p.is_active, p.create_time, p.update_time, p.version,
+            "SELECT p.user_id, p.username, p.bio, p.birth_date, p.website, p.is_active, p.user_is_active, p.create_time, p.update_time, p.version,
                  n.user_id AS favorite_user_id, n.note_id AS favorite_note_id
              FROM profiles p
              LEFT JOIN favorites f ON f.user_id = p.user_id
@@ -139,7 +145,7 @@ pub(crate) async fn list(
     let end = [prefix.as_bytes(), &[0xFF]].concat();
     let (key, user_id) = after.cloned().unwrap_or((prefix, Uuid::nil().into()));
     let query = on.query(select_profiles!(
-        "WHERE (p.username_key, p.user_id) > ($2, $3) AND p.username_key < $4 AND (p.is_active OR $5)
+        "WHERE (p.username_key, p.user_id) > ($2, $3) AND p.username_key < $4 AND (p.is_active AND p.user_is_active OR $5)
          ORDER BY p.username_key, p.user_id LIMIT $6"
     ));
     query.bind(reader).bind(key.into_bytes()).bind(user_id).bind(end).bind(inactive_too).bind(limit).all().await
@@ -149,26 +155,6 @@ pub(crate) async fn list(
 pub(crate) fn after_or_first(after: Option<&Place>) -> (Vec<u8>, UserId) {
     let (key, user_id) = after.cloned().unwrap_or((String::new(), Uuid::nil().into()));
     (key.into_bytes(), user_id)
-}
-
-/// Makes the profile of a user, or gives the one that exists the username of a newer version of the user.
-pub(crate) async fn welcome(
-    tx: &mut Tx,
-    user_id: UserId,
-    username: &str,
-    user_version: i64,
-    now: DateTime<Utc>,
-) -> sqlx::Result<()> {
-    let query = tx.query(
-        "INSERT INTO profiles (user_id, username, username_key, user_version, bio, website, is_active, create_time, update_time, version)
-         VALUES ($1, $2, $3, $4, '', '', TRUE, $5, $5, 1)
-         ON CONFLICT (user_id) DO UPDATE
-             SET username = excluded.username, username_key = excluded.username_key, user_version = excluded.user_version
-             WHERE profiles.user_version < excluded.user_version",
-    );
-    let key = username_key(username).into_bytes();
-    query.bind(user_id).bind(username).bind(key).bind(user_version).bind(now).execute().await?;
-    Ok(())
 }
 
 /// The version of the user that the profile has the username of, if there is a profile.

@@ -1,0 +1,3 @@
+DROP TABLE deleted_users;
+DROP TABLE assertions;
+DROP TABLE clients;

@@ -1,0 +1,3 @@
+DROP TABLE django_tokens;
+DROP TABLE django_users;
+DROP TABLE django_rows;

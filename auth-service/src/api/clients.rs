@@ -1,0 +1,149 @@
+//! `auth.v1.ClientService`.
+
+use shared::{
+    Caller, Clock, Db, Error, Result,
+    page::Page,
+    update::{Mask, check_etag, etag},
+};
+
+use super::timestamp;
+use crate::{
+    clients::{self, Client, Profile, Secret},
+    permissions::Catalogue,
+    proto::{
+        self, ActivateClientRequest, CreateClientRequest, DeactivateClientRequest, DeleteClientRequest, GetClientRequest,
+        ListClientsRequest, ListClientsResponse, RotateSecretRequest, UpdateClientRequest, client_service,
+    },
+    rank::Rank,
+};
+
+pub(crate) struct ClientApi {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+    pub(crate) catalogue: Catalogue,
+}
+
+impl client_service::Handlers for ClientApi {
+    async fn create_client(&self, caller: Caller, request: CreateClientRequest) -> Result<proto::Client> {
+        let given = request.client.unwrap_or_default();
+        clients::check_id("client.client_id", &given.client_id)?;
+        let profile = Profile { display_name: given.display_name, permissions: given.permissions, keys: given.keys };
+        self.check(&profile, &[])?;
+        Rank::of(&self.db, &caller, &self.catalogue).await?.check_holds(&profile.permissions)?;
+        let secret = if profile.keys.is_empty() { Some(Secret::generate()?) } else { None };
+        let mut tx = self.db.begin().await?;
+        let client = clients::create(&mut tx, &self.clock, &given.client_id, &profile, secret.as_ref()).await?;
+        tx.commit().await?;
+        Ok(message(client, secret))
+    }
+
+    async fn get_client(&self, _: Caller, request: GetClientRequest) -> Result<proto::Client> {
+        let client = clients::find(&self.db, &request.client_id).await?;
+        Ok(message(client.ok_or_else(|| Error::not_found("client_id"))?, None))
+    }
+
+    async fn list_clients(&self, _: Caller, request: ListClientsRequest) -> Result<ListClientsResponse> {
+        let page: Page<String> = Page::of(request.page_size, &request.page_token, "ListClients")?;
+        let mut found = clients::list(&self.db).await?;
+        found.retain(|client| page.after().is_none_or(|after| client.client_id > *after));
+        let (found, next_page_token) = page.cut(found, |client| client.client_id.clone())?;
+        Ok(ListClientsResponse { clients: found.into_iter().map(|client| message(client, None)).collect(), next_page_token })
+    }
+
+    async fn update_client(&self, caller: Caller, request: UpdateClientRequest) -> Result<proto::Client> {
+        let mask = Mask::of(request.update_mask.as_ref(), &["display_name", "permissions", "keys"])?;
+        let given = request.client.unwrap_or_default();
+        let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
+        let mut tx = self.db.begin().await?;
+        let client = clients::lock(&mut tx, &given.client_id).await?.ok_or_else(|| Error::not_found("client.client_id"))?;
+        rank.check_holds(&client.permissions())?;
+        check_etag("client.etag", &given.etag, client.version)?;
+        let mut profile = client.profile();
+        if mask.writes("display_name", !given.display_name.is_empty()) {
+            profile.display_name = given.display_name;
+        }
+        if mask.writes("permissions", !given.permissions.is_empty()) {
+            profile.permissions = given.permissions;
+        }
+        if mask.writes("keys", !given.keys.is_empty()) {
+            profile.keys = given.keys;
+        }
+        self.check(&profile, &client.permissions())?;
+        rank.check_holds(&profile.permissions)?;
+        let client = clients::update(&mut tx, &self.clock, &client.client_id, &profile).await?;
+        tx.commit().await?;
+        Ok(message(client, None))
+    }
+
+    async fn activate_client(&self, caller: Caller, request: ActivateClientRequest) -> Result<proto::Client> {
+        self.set_active(&caller, &request.client_id, true).await
+    }
+
+    async fn deactivate_client(&self, caller: Caller, request: DeactivateClientRequest) -> Result<proto::Client> {
+        self.set_active(&caller, &request.client_id, false).await
+    }
+
+    async fn rotate_secret(&self, caller: Caller, request: RotateSecretRequest) -> Result<proto::Client> {
+        let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
+        let secret = Secret::generate()?;
+        let mut tx = self.db.begin().await?;
+        let client = clients::lock(&mut tx, &request.client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
+        rank.check_holds(&client.permissions())?;
+        let client = clients::rotate_secret(&mut tx, &self.clock, &client, &secret, request.withdraw).await?;
+        tx.commit().await?;
+        tracing::warn!(
+            client_id = client.client_id,
+            withdraw = request.withdraw,
+            caller = caller.subject(),
+            "a secret is rotated"
+        );
+        Ok(message(client, Some(secret)))
+    }
+
+    async fn delete_client(&self, caller: Caller, request: DeleteClientRequest) -> Result<()> {
+        let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
+        let mut tx = self.db.begin().await?;
+        let client = clients::lock(&mut tx, &request.client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
+        rank.check_holds(&client.permissions())?;
+        check_etag("etag", &request.etag, client.version)?;
+        clients::delete(&mut tx, &client.client_id).await?;
+        tx.commit().await
+    }
+}
+
+impl ClientApi {
+    async fn set_active(&self, caller: &Caller, client_id: &str, is_active: bool) -> Result<proto::Client> {
+        let rank = Rank::of(&self.db, caller, &self.catalogue).await?;
+        let mut tx = self.db.begin().await?;
+        let client = clients::lock(&mut tx, client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
+        rank.check_holds(&client.permissions())?;
+        let client = clients::set_active(&mut tx, &self.clock, client, is_active).await?;
+        tx.commit().await?;
+        Ok(message(client, None))
+    }
+
+    /// Checks what may be changed. A permission that it has already may stay, whether or not there still is such a one.
+    fn check(&self, profile: &Profile, already: &[String]) -> Result<()> {
+        for (index, permission) in profile.permissions.iter().enumerate().filter(|(_, permission)| !already.contains(permission))
+        {
+            self.catalogue.check(format!("client.permissions[{index}]"), permission)?;
+        }
+        clients::check_keys("client.keys", &profile.keys)
+    }
+}
+
+fn message(client: Client, secret: Option<Secret>) -> proto::Client {
+    proto::Client {
+        permissions: client.permissions(),
+        keys: client.jwks(),
+        client_id: client.client_id,
+        display_name: client.display_name,
+        is_active: client.is_active,
+        client_secret: secret.map(Secret::shown).unwrap_or_default(),
+        secret_time: client.secret_time.map(timestamp),
+        previous_secret_expire_time: client.previous_expire_time.map(timestamp),
+        create_time: Some(timestamp(client.create_time)),
+        update_time: Some(timestamp(client.update_time)),
+        etag: etag(client.version),
+    }
+}

@@ -1,0 +1,140 @@
+//! `auth.v1.GroupService`.
+
+use shared::{
+    Caller, Clock, Db, Error, Result, UserId,
+    page::Page,
+    update::{Mask, check_etag, etag},
+};
+
+use super::timestamp;
+use crate::{
+    events::Feed,
+    groups::{self, Group, GroupId},
+    permissions::{self, Catalogue, Holder},
+    proto::{
+        self, AddMemberRequest, CreateGroupRequest, DeleteGroupRequest, GetGroupRequest, ListGroupsRequest, ListGroupsResponse,
+        ListMembersRequest, ListMembersResponse, RemoveMemberRequest, UpdateGroupRequest, group_service,
+    },
+    rank::Rank,
+    users,
+};
+
+pub(crate) struct GroupApi {
+    pub(crate) db: Db,
+    pub(crate) feed: Feed,
+    pub(crate) clock: Clock,
+    pub(crate) catalogue: Catalogue,
+}
+
+impl group_service::Handlers for GroupApi {
+    async fn create_group(&self, _: Caller, request: CreateGroupRequest) -> Result<proto::Group> {
+        let name = request.group.unwrap_or_default().name;
+        groups::check_name("group.name", &name)?;
+        let mut change = self.feed.begin().await?;
+        let group = groups::create(&mut change, &self.clock, &name).await?;
+        change.commit().await?;
+        Ok(message(group, Vec::new()))
+    }
+
+    async fn get_group(&self, _: Caller, request: GetGroupRequest) -> Result<proto::Group> {
+        let group_id = GroupId::parse("group_id", &request.group_id)?;
+        let group = groups::find(&self.db, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
+        let permissions = permissions::given(&self.db, Holder::Group(group_id)).await?;
+        Ok(message(group, permissions))
+    }
+
+    async fn list_groups(&self, _: Caller, request: ListGroupsRequest) -> Result<ListGroupsResponse> {
+        let page: Page<String> = Page::of(request.page_size, &request.page_token, "ListGroups")?;
+        let found = groups::list(&self.db, page.after(), page.limit()).await?;
+        let (found, next_page_token) = page.cut(found, |group| group.name.clone())?;
+        let group_ids: Vec<_> = found.iter().map(|group| group.group_id).collect();
+        let mut permissions = groups::permissions(&self.db, &group_ids).await?;
+        let groups = found.into_iter().map(|group| {
+            let permissions = permissions.remove(&group.group_id).unwrap_or_default();
+            message(group, permissions)
+        });
+        Ok(ListGroupsResponse { groups: groups.collect(), next_page_token })
+    }
+
+    async fn update_group(&self, _: Caller, request: UpdateGroupRequest) -> Result<proto::Group> {
+        let mask = Mask::of(request.update_mask.as_ref(), &["name"])?;
+        let given = request.group.unwrap_or_default();
+        let group_id = GroupId::parse("group.group_id", &given.group_id)?;
+        let mut change = self.feed.begin().await?;
+        let mut group = groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group.group_id"))?;
+        check_etag("group.etag", &given.etag, group.version)?;
+        if mask.writes("name", !given.name.is_empty()) && group.name != given.name {
+            groups::check_name("group.name", &given.name)?;
+            group = groups::rename(&mut change, &self.clock, group, &given.name).await?;
+            // Tokens name the groups of their users.
+            users::rights_of_members_changed(&mut change, group_id).await?;
+        }
+        let permissions = permissions::given(&mut *change, Holder::Group(group_id)).await?;
+        change.commit().await?;
+        Ok(message(group, permissions))
+    }
+
+    async fn delete_group(&self, caller: Caller, request: DeleteGroupRequest) -> Result<()> {
+        let group_id = GroupId::parse("group_id", &request.group_id)?;
+        let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
+        let mut change = self.feed.begin().await?;
+        let group = groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
+        rank.check_holds(&permissions::given(&mut *change, Holder::Group(group_id)).await?)?;
+        check_etag("etag", &request.etag, group.version)?;
+        users::rights_of_members_changed(&mut change, group_id).await?;
+        groups::delete(&mut change, group_id).await?;
+        change.commit().await
+    }
+
+    async fn add_member(&self, caller: Caller, request: AddMemberRequest) -> Result<()> {
+        self.set_member(&caller, &request.group_id, &request.user_id, true).await
+    }
+
+    async fn remove_member(&self, caller: Caller, request: RemoveMemberRequest) -> Result<()> {
+        self.set_member(&caller, &request.group_id, &request.user_id, false).await
+    }
+
+    async fn list_members(&self, _: Caller, request: ListMembersRequest) -> Result<ListMembersResponse> {
+        let group_id = GroupId::parse("group_id", &request.group_id)?;
+        let page: Page<String> = Page::of(request.page_size, &request.page_token, ("ListMembers", group_id))?;
+        let found = groups::members(&self.db, group_id, page.after(), page.limit()).await?;
+        if found.is_empty() {
+            groups::find(&self.db, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
+        }
+        let (found, next_page_token) = page.cut(found, |member| String::from_utf8_lossy(&member.username_key).into_owned())?;
+        let member = |member: groups::Member| proto::Member { user_id: member.user_id.to_string(), username: member.username };
+        Ok(ListMembersResponse { members: found.into_iter().map(member).collect(), next_page_token })
+    }
+}
+
+impl GroupApi {
+    async fn set_member(&self, caller: &Caller, group_id: &str, user_id: &str, is_member: bool) -> Result<()> {
+        let (group_id, user_id) = (GroupId::parse("group_id", group_id)?, UserId::parse("user_id", user_id)?);
+        let rank = Rank::of(&self.db, caller, &self.catalogue).await?;
+        let mut change = self.feed.begin().await?;
+        groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
+        let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        rank.check_superuser(&user)?;
+        rank.check_holds(&permissions::given(&mut *change, Holder::Group(group_id)).await?)?;
+        let changed = if is_member {
+            groups::add_member(&mut change, group_id, user_id).await?
+        } else {
+            groups::remove_member(&mut change, group_id, user_id).await?
+        };
+        if changed {
+            users::rights_changed(&mut change, user_id).await?;
+        }
+        change.commit().await
+    }
+}
+
+fn message(group: Group, permissions: Vec<String>) -> proto::Group {
+    proto::Group {
+        group_id: group.group_id.to_string(),
+        name: group.name,
+        permissions,
+        create_time: Some(timestamp(group.create_time)),
+        update_time: Some(timestamp(group.update_time)),
+        etag: etag(group.version),
+    }
+}

@@ -1,0 +1,114 @@
+//! `auth.v1.PermissionService`.
+
+use shared::{Caller, Clock, Db, Error, Result, UserId, page::Page};
+
+use crate::{
+    events::Feed,
+    groups::{self, GroupId},
+    permissions::{self, Catalogue, Holder},
+    proto::{
+        GrantRequest, ListPermissionsRequest, ListPermissionsResponse, Permission, RevokeRequest, grant_request,
+        list_permissions_request, permission_service, revoke_request,
+    },
+    rank::Rank,
+    users,
+};
+
+pub(crate) struct PermissionApi {
+    pub(crate) db: Db,
+    pub(crate) feed: Feed,
+    pub(crate) clock: Clock,
+    pub(crate) catalogue: Catalogue,
+}
+
+impl permission_service::Handlers for PermissionApi {
+    async fn list_permissions(&self, _: Caller, request: ListPermissionsRequest) -> Result<ListPermissionsResponse> {
+        use list_permissions_request::Holder as Given;
+        let holder = match &request.holder {
+            Some(Given::UserId(id)) => Some(user(id)?),
+            Some(Given::GroupId(id)) => Some(group(id)?),
+            None => None,
+        };
+        let list = match holder {
+            Some(Holder::User(user_id)) => ("ListPermissions", "user", user_id.to_string()),
+            Some(Holder::Group(group_id)) => ("ListPermissions", "group", group_id.to_string()),
+            None => ("ListPermissions", "", String::new()),
+        };
+        let page: Page<String> = Page::of(request.page_size, &request.page_token, list)?;
+        let mut found = match holder {
+            Some(holder) => permissions::given(&self.db, holder).await?,
+            None => self.catalogue.all().to_vec(),
+        };
+        match holder.filter(|_| found.is_empty()) {
+            Some(Holder::User(user_id)) => {
+                users::find(&self.db, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+            }
+            Some(Holder::Group(group_id)) => {
+                groups::find(&self.db, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
+            }
+            None => {}
+        }
+        found.retain(|permission| page.after().is_none_or(|after| permission > after));
+        let (found, next_page_token) = page.cut(found, String::clone)?;
+        let message = |permission: String| Permission { is_known: self.catalogue.contains(&permission), permission };
+        Ok(ListPermissionsResponse { permissions: found.into_iter().map(message).collect(), next_page_token })
+    }
+
+    async fn grant(&self, caller: Caller, request: GrantRequest) -> Result<()> {
+        use grant_request::Holder as Given;
+        let holder = match request.holder.ok_or_else(|| Error::not_found("holder"))? {
+            Given::UserId(id) => user(&id)?,
+            Given::GroupId(id) => group(&id)?,
+        };
+        self.catalogue.check("permission", &request.permission)?;
+        self.set(&caller, holder, &request.permission, true).await
+    }
+
+    async fn revoke(&self, caller: Caller, request: RevokeRequest) -> Result<()> {
+        use revoke_request::Holder as Given;
+        let holder = match request.holder.ok_or_else(|| Error::not_found("holder"))? {
+            Given::UserId(id) => user(&id)?,
+            Given::GroupId(id) => group(&id)?,
+        };
+        self.set(&caller, holder, &request.permission, false).await
+    }
+}
+
+impl PermissionApi {
+    async fn set(&self, caller: &Caller, holder: Holder, permission: &String, is_given: bool) -> Result<()> {
+        let rank = Rank::of(&self.db, caller, &self.catalogue).await?;
+        rank.check_holds([permission])?;
+        let mut change = self.feed.begin().await?;
+        match holder {
+            Holder::User(user_id) => {
+                let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+                rank.check_superuser(&user)?;
+            }
+            Holder::Group(group_id) => {
+                groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
+            }
+        }
+        let changed = if is_given {
+            permissions::give(&mut change, holder, permission).await?
+        } else {
+            permissions::take(&mut change, holder, permission).await?
+        };
+        match holder {
+            _ if !changed => {}
+            Holder::User(user_id) => users::rights_changed(&mut change, user_id).await?,
+            Holder::Group(group_id) => {
+                groups::touch(&mut change, &self.clock, group_id).await?;
+                users::rights_of_members_changed(&mut change, group_id).await?;
+            }
+        }
+        change.commit().await
+    }
+}
+
+fn user(user_id: &str) -> Result<Holder> {
+    UserId::parse("user_id", user_id).map(Holder::User)
+}
+
+fn group(group_id: &str) -> Result<Holder> {
+    GroupId::parse("group_id", group_id).map(Holder::Group)
+}

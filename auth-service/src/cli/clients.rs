@@ -1,0 +1,156 @@
+//! `auth-service clients …`: what an operator does with the service accounts, on the database itself.
+
+use std::{
+    fs::OpenOptions,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use chrono::{DateTime, SubsecRound, Utc};
+use clap::{Args, Subcommand};
+use shared::{Clock, Error, config::DatabaseArgs, migrations};
+
+use super::CliError;
+use crate::{
+    MIGRATIONS, PROBES,
+    clients::{self, Client, Profile, Secret},
+    permissions::{self, CATALOGUE},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Makes a client and its secret, which is shown once.
+    Create(Create),
+    /// Lists the clients.
+    List(List),
+    /// Makes another secret. The one before is good for another day.
+    RotateSecret(RotateSecret),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// The client's id: small letters, digits and hyphens.
+    client_id: String,
+    /// What it is called where people read it.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    display_name: String,
+    /// A permission that it holds. May be given more than once.
+    #[arg(long = "permission", value_name = "APP.CODENAME")]
+    permissions: Vec<String>,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RotateSecret {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// The client's id.
+    client_id: String,
+    /// For a secret that has leaked: the one before is no good any more at once.
+    #[arg(long)]
+    withdraw: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct Output {
+    /// A file to write the secret to, which only its owner can read. Without it the secret goes to standard output.
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+}
+
+pub(super) async fn run(command: Command) -> Result<(), CliError> {
+    let clock = Clock::system();
+    let (Command::Create(Create { database, .. })
+    | Command::List(List { database })
+    | Command::RotateSecret(RotateSecret { database, .. })) = &command;
+    let db = database.open()?;
+    migrations::check(&db, &MIGRATIONS, PROBES).await?;
+    match command {
+        Command::Create(Create { client_id, display_name, permissions, output, .. }) => {
+            clients::check_id("client_id", &client_id)?;
+            for permission in permissions.iter().filter(|permission| !CATALOGUE.contains(&permission.as_str())) {
+                permissions::check_form(permission)?;
+                eprintln!(
+                    "{permission} is no permission of the pair: it counts while `serve --permission {permission}` names it"
+                );
+            }
+            let secret = Secret::generate()?;
+            let mut tx = db.begin().await?;
+            let profile = Profile { display_name, permissions, keys: Vec::new() };
+            clients::create(&mut tx, &clock, &client_id, &profile, Some(&secret)).await?;
+            // Before the commit: a secret that can't be shown is none.
+            output.show(secret)?;
+            tx.commit().await?;
+            eprintln!("the client {client_id} is made");
+        }
+        Command::List(_) => print(&clients::list(&db).await?),
+        Command::RotateSecret(RotateSecret { client_id, withdraw, output, .. }) => {
+            let secret = Secret::generate()?;
+            let mut tx = db.begin().await?;
+            let client = clients::lock(&mut tx, &client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
+            let client = clients::rotate_secret(&mut tx, &clock, &client, &secret, withdraw).await?;
+            output.show(secret)?;
+            tx.commit().await?;
+            match client.previous_expire_time {
+                Some(time) => eprintln!("the secret before is good until {}", moment(Some(time))),
+                None => eprintln!("no other secret is good"),
+            }
+        }
+    }
+    db.close().await;
+    Ok(())
+}
+
+impl Output {
+    #[expect(clippy::print_stdout, reason = "this is what the person who made a secret reads")]
+    fn show(&self, secret: Secret) -> Result<(), CliError> {
+        match &self.secret_file {
+            None => println!("{}", secret.shown()),
+            Some(path) => write(path, &secret.shown()).map_err(|source| CliError::SecretFile { path: path.clone(), source })?,
+        }
+        Ok(())
+    }
+}
+
+/// Takes the place of the file at once, so that whoever reads it reads the one secret or the other.
+fn write(path: &Path, secret: &str) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = path.with_file_name(name);
+    // One that a command left behind when it was killed.
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    writeln!(file, "{secret}")?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the person who typed `clients list` reads")]
+fn print(clients: &[Client]) {
+    println!("{:<32}  {:<8}  {:<20}  {:<20}  {:<20}  PERMISSIONS", "CLIENT", "STATE", "CREATED", "SECRET OF", "OTHER UNTIL");
+    for client in clients {
+        let state = if client.is_active { "ACTIVE" } else { "INACTIVE" };
+        let times = [Some(client.create_time), client.secret_time, client.previous_expire_time].map(moment);
+        let [created, secret, other] = times;
+        println!("{:<32}  {state:<8}  {created:<20}  {secret:<20}  {other:<20}  {}", client.client_id, client.scope);
+    }
+}
+
+fn moment(time: Option<DateTime<Utc>>) -> String {
+    time.map_or_else(|| "-".to_owned(), |time| time.trunc_subsecs(0).format("%FT%TZ").to_string())
+}

@@ -1,0 +1,337 @@
+//! Service accounts: made, changed, rotated; and the tokens that they get for a secret or for an assertion.
+
+use auth_service::{
+    Settings,
+    attempts::Limits,
+    proto::{
+        ActivateClientRequest, Client, CreateClientRequest, DeactivateClientRequest, DeleteClientRequest, GetClientRequest,
+        GrantRequest, IssueServiceTokenRequest, IssueServiceTokenResponse, Jwk, ListClientsRequest, ListKeysRequest,
+        RotateSecretRequest, UpdateClientRequest, WhoAmIRequest, grant_request, identity_service_client::IdentityServiceClient,
+        issue_service_token_request::Credential, key_service_client::KeyServiceClient,
+        permission_service_client::PermissionServiceClient,
+    },
+};
+use chrono::TimeDelta;
+use prost_types::FieldMask;
+use serde_json::{Value, json};
+use shared::{
+    on_both_engines,
+    testing::{Engine, Issuer, assert_refused},
+    token::{ClientCredentials, ServiceToken},
+};
+use tonic::{Code, Request, Status, service::Interceptor};
+
+use crate::app::{Actor, App, Bearer, claims};
+
+async fn create(actor: &Actor, client_id: &str, permissions: &[&str]) -> Result<Client, Status> {
+    let permissions = permissions.iter().map(ToString::to_string).collect();
+    let client = Some(Client { client_id: client_id.to_owned(), permissions, ..Client::default() });
+    actor.clients().create_client(CreateClientRequest { client }).await.map(tonic::Response::into_inner)
+}
+
+async fn update(actor: &Actor, client: Client, paths: &[&str]) -> Result<Client, Status> {
+    let update_mask = Some(FieldMask { paths: paths.iter().map(ToString::to_string).collect() });
+    let request = UpdateClientRequest { client: Some(client), update_mask };
+    actor.clients().update_client(request).await.map(tonic::Response::into_inner)
+}
+
+async fn rotate(actor: &Actor, client_id: &str, withdraw: bool) -> Result<Client, Status> {
+    let request = RotateSecretRequest { client_id: client_id.to_owned(), withdraw };
+    actor.clients().rotate_secret(request).await.map(tonic::Response::into_inner)
+}
+
+async fn issue(app: &App, client_id: &str, credential: Credential) -> Result<IssueServiceTokenResponse, Status> {
+    let request = IssueServiceTokenRequest { client_id: client_id.to_owned(), credential: Some(credential) };
+    app.tokens().issue_service_token(request).await.map(tonic::Response::into_inner)
+}
+
+async fn by_secret(app: &App, client_id: &str, secret: &str) -> Result<IssueServiceTokenResponse, Status> {
+    issue(app, client_id, Credential::ClientSecret(secret.to_owned())).await
+}
+
+#[track_caller]
+fn assert_no_token(outcome: Result<IssueServiceTokenResponse, Status>) {
+    assert_refused(outcome, Code::Unauthenticated, "CLIENT_CREDENTIALS_INVALID", &[]);
+}
+
+/// The public keys of an issuer, which stands for a client that signs its own assertions.
+fn keys(issuer: &Issuer) -> Vec<Jwk> {
+    let copy = |jwk: shared::proto::auth::v1::Jwk| Jwk {
+        kty: jwk.kty,
+        r#use: jwk.r#use,
+        alg: jwk.alg,
+        kid: jwk.kid,
+        n: jwk.n,
+        e: jwk.e,
+    };
+    issuer.jwks().into_iter().map(copy).collect()
+}
+
+struct Limited(App);
+
+impl Limited {
+    async fn start(engine: Engine) -> Self {
+        let limits = Limits { per_account: 3, per_source: 5 };
+        Self(App::start_with(engine, Settings { limits, ..Settings::default() }).await)
+    }
+}
+
+on_both_engines! {
+    async fn a_client_gets_a_token_of_its_own_for_its_secret(app: App) {
+        let root = app.superuser("root").await;
+        let client = create(&root, "billing", &["auth.view_key", "auth.view_client"]).await.expect("a client");
+        assert!(client.is_active && client.secret_time.is_some() && client.etag == "\"1\"");
+        assert_eq!(client.client_secret.len(), 43);
+        let issued = by_secret(&app, "billing", &client.client_secret).await.expect("a token");
+        assert_eq!((issued.token_type.as_str(), issued.expires_in), ("Bearer", 600));
+        let claims = claims(&issued.access_token);
+        assert_eq!((&claims["sub"], &claims["client_id"], &claims["actor"]), (&json!("billing"), &json!("billing"), &json!("service")));
+        assert_eq!((&claims["scope"], &claims["ver"]), (&json!("auth.view_client auth.view_key"), &json!(1)));
+        assert_eq!((claims.get("sid"), claims.get("preferred_username")), (None, None));
+
+        let bearer = Bearer(issued.access_token);
+        let mut keys = KeyServiceClient::with_interceptor(app.server.channel(), bearer.clone());
+        keys.list_keys(ListKeysRequest::default()).await.expect("what it may see");
+        let denied = keys.create_key(auth_service::proto::CreateKeyRequest::default()).await;
+        assert_refused(denied, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
+        let me = IdentityServiceClient::with_interceptor(app.server.channel(), bearer).who_am_i(WhoAmIRequest {}).await;
+        assert_refused(me, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
+
+        assert_no_token(by_secret(&app, "billing", "a guess").await);
+        assert_no_token(by_secret(&app, "nobody", &client.client_secret).await);
+        let without = app.tokens().issue_service_token(IssueServiceTokenRequest { client_id: "billing".to_owned(), credential: None }).await;
+        assert_refused(without, Code::InvalidArgument, "FIELD_INVALID", &[("credential", "REQUIRED")]);
+    }
+
+    async fn two_secrets_are_good_while_one_is_rotated(app: App) {
+        let root = app.superuser("root").await;
+        let first = create(&root, "billing", &[]).await.expect("a client").client_secret;
+        let second = rotate(&root, "billing", false).await.expect("a rotation");
+        assert!(second.previous_secret_expire_time.is_some());
+        for secret in [&first, &second.client_secret] {
+            by_secret(&app, "billing", secret).await.expect("a token");
+        }
+        app.clock.advance(TimeDelta::days(1));
+        assert_no_token(by_secret(&app, "billing", &first).await);
+        by_secret(&app, "billing", &second.client_secret).await.expect("a token");
+
+        let root = app.again(&root).await;
+        let third = rotate(&root, "billing", false).await.expect("a rotation").client_secret;
+        let fourth = rotate(&root, "billing", true).await.expect("a rotation");
+        assert!(fourth.previous_secret_expire_time.is_none());
+        for gone in [&first, &second.client_secret, &third] {
+            assert_no_token(by_secret(&app, "billing", gone).await);
+        }
+        by_secret(&app, "billing", &fourth.client_secret).await.expect("a token");
+        let shown = root.clients().get_client(GetClientRequest { client_id: "billing".to_owned() }).await.expect("a client");
+        assert_eq!(shown.into_inner().client_secret, "");
+    }
+
+    async fn a_client_that_is_not_active_or_gone_gets_no_token(app: App) {
+        let root = app.superuser("root").await;
+        let secret = create(&root, "billing", &[]).await.expect("a client").client_secret;
+        let client_id = || "billing".to_owned();
+        for _ in 0..2 {
+            let client = root.clients().deactivate_client(DeactivateClientRequest { client_id: client_id() }).await.expect("a client");
+            assert_eq!((client.get_ref().is_active, client.get_ref().etag.as_str()), (false, "\"2\""));
+        }
+        assert_no_token(by_secret(&app, "billing", &secret).await);
+        root.clients().activate_client(ActivateClientRequest { client_id: client_id() }).await.expect("a client");
+        by_secret(&app, "billing", &secret).await.expect("a token");
+        let delete = |etag: &str| DeleteClientRequest { client_id: client_id(), etag: etag.to_owned() };
+        let stale = root.clients().delete_client(delete("\"2\"")).await;
+        assert_refused(stale, Code::Aborted, "ETAG_STALE", &[("etag", "ETAG_CURRENT")]);
+        root.clients().delete_client(delete("\"3\"")).await.expect("a deletion");
+        assert_no_token(by_secret(&app, "billing", &secret).await);
+        let gone = root.clients().delete_client(delete("")).await;
+        assert_refused(gone, Code::NotFound, "NOT_FOUND", &[("client_id", "EXISTS")]);
+    }
+
+    async fn a_client_is_read_listed_and_changed(app: App) {
+        let root = app.superuser("root").await;
+        for client_id in ["b2", "a-1", "b1"] {
+            create(&root, client_id, &[]).await.expect("a client");
+        }
+        let (mut page_token, mut found) = (String::new(), Vec::new());
+        loop {
+            let page = root.clients().list_clients(ListClientsRequest { page_size: 2, page_token }).await.expect("a page").into_inner();
+            found.extend(page.clients);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(found.iter().map(|client| client.client_id.as_str()).collect::<Vec<_>>(), ["a-1", "b1", "b2"]);
+
+        let change = Client {
+            display_name: "Billing".to_owned(),
+            permissions: vec!["auth.view_user".to_owned(), "auth.view_key".to_owned(), "auth.view_user".to_owned()],
+            ..found[0].clone()
+        };
+        let changed = update(&root, change.clone(), &["*"]).await.expect("a change");
+        assert_eq!((changed.display_name.as_str(), changed.etag.as_str()), ("Billing", "\"2\""));
+        assert_eq!(changed.permissions, ["auth.view_key", "auth.view_user"]);
+        assert_refused(update(&root, change, &["*"]).await, Code::Aborted, "ETAG_STALE", &[("client.etag", "ETAG_CURRENT")]);
+
+        assert_refused(create(&root, "b1", &[]).await, Code::AlreadyExists, "ALREADY_EXISTS", &[("client.client_id", "CLIENT_ID_UNIQUE")]);
+        for client_id in ["first-party", "B1", "018f0000-0000-7000-8000-000000000000", "a18f0000-0000-7000-8000-000000000000"] {
+            let outcome = create(&root, client_id, &[]).await;
+            assert_refused(outcome, Code::InvalidArgument, "FIELD_INVALID", &[("client.client_id", "CLIENT_ID")]);
+        }
+        let outcome = create(&root, "b3", &["auth.view_key", "auth.fly"]).await;
+        assert_refused(outcome, Code::InvalidArgument, "FIELD_INVALID", &[("client.permissions[1]", "PERMISSION_KNOWN")]);
+        let short = Client { client_id: "b3".to_owned(), keys: vec![Jwk { kty: "RSA".to_owned(), ..Jwk::default() }], ..Client::default() };
+        let outcome = root.clients().create_client(CreateClientRequest { client: Some(short) }).await;
+        assert_refused(outcome, Code::InvalidArgument, "FIELD_INVALID", &[("client.keys", "CLIENT_KEYS")]);
+    }
+
+    async fn nobody_changes_a_client_that_may_do_more(app: App) {
+        let root = app.superuser("root").await;
+        let permissions = ["auth.add_client", "auth.change_client", "auth.delete_client", "auth.view_client"];
+        let clerk = app.clerk(&root, "clerk", &permissions).await;
+        create(&root, "billing", &["auth.view_key"]).await.expect("a client");
+        create(&clerk, "own", &["auth.view_client"]).await.expect("a client that may do no more than they");
+        let own = |permission: &str| Client { client_id: "own".to_owned(), permissions: vec![permission.to_owned()], ..Client::default() };
+        let billing = Client { client_id: "billing".to_owned(), keys: keys(&Issuer::new("x", "x", app.clock.clone())), ..Client::default() };
+        let client_id = || "billing".to_owned();
+        for outcome in [
+            create(&clerk, "other", &["auth.view_key"]).await.map(drop),
+            update(&clerk, own("auth.view_key"), &["permissions"]).await.map(drop),
+            update(&clerk, billing, &["keys"]).await.map(drop),
+            rotate(&clerk, "billing", false).await.map(drop),
+            clerk.clients().deactivate_client(DeactivateClientRequest { client_id: client_id() }).await.map(drop),
+            clerk.clients().delete_client(DeleteClientRequest { client_id: client_id(), etag: String::new() }).await.map(drop),
+        ] {
+            assert_refused(outcome, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
+        }
+        update(&clerk, own("auth.add_client"), &["permissions"]).await.expect("a change");
+    }
+
+    async fn a_service_gives_what_it_holds_and_no_more(app: App) {
+        let (alice, root) = (app.user("alice").await, app.superuser("root").await);
+        let secret = create(&root, "roles", &["auth.change_permission", "auth.view_user"]).await.expect("a client").client_secret;
+        let token = by_secret(&app, "roles", &secret).await.expect("a token").access_token;
+        let grant = |permission: &str, actor: &Actor| {
+            let holder = Some(grant_request::Holder::UserId(actor.user.user_id.clone()));
+            let request = GrantRequest { permission: permission.to_owned(), holder };
+            let mut permissions = PermissionServiceClient::with_interceptor(app.server.channel(), Bearer(token.clone()));
+            async move { permissions.grant(request).await }
+        };
+        grant("auth.view_user", &alice).await.expect("a grant");
+        for outcome in [grant("auth.view_key", &alice).await, grant("auth.view_user", &root).await] {
+            assert_refused(outcome, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
+        }
+        let client_id = "roles".to_owned();
+        root.clients().deactivate_client(DeactivateClientRequest { client_id }).await.expect("a client");
+        assert_refused(grant("auth.view_user", &alice).await, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
+    }
+
+    async fn an_assertion_is_as_good_as_a_secret_once(app: App) {
+        let root = app.superuser("root").await;
+        let signer = Issuer::new("billing", "unused", app.clock.clone());
+        let client = Client { client_id: "billing".to_owned(), keys: keys(&signer), ..Client::default() };
+        let client = root.clients().create_client(CreateClientRequest { client: Some(client) }).await.expect("a client").into_inner();
+        assert_eq!((client.client_secret.as_str(), client.secret_time), ("", None));
+        let now = app.clock.now().timestamp();
+        let sign = |typ: &str, change: Value| {
+            let mut claims = json!({
+                "iss": "billing", "sub": "billing", "aud": "http://127.0.0.1:50051", "iat": now, "exp": now + 60, "jti": typ,
+            });
+            claims.as_object_mut().expect("an object").extend(change.as_object().cloned().expect("an object"));
+            let header = json!({"alg": "RS256", "typ": typ, "kid": Issuer::KID});
+            Credential::ClientAssertion(signer.sign(header.to_string().as_bytes(), claims.to_string().as_bytes()))
+        };
+        for typ in ["JWT", "client-authentication+jwt"] {
+            let issued = issue(&app, "billing", sign(typ, json!({}))).await.expect("a token");
+            assert_eq!(claims(&issued.access_token)["sub"], "billing");
+            assert_no_token(issue(&app, "billing", sign(typ, json!({}))).await);
+        }
+        create(&root, "other", &[]).await.expect("a client");
+        for (typ, change) in [
+            ("at+jwt", json!({"jti": "1"})),
+            ("JWT", json!({"jti": "2", "aud": "http://127.0.0.1:50052"})),
+            ("JWT", json!({"jti": "3", "exp": now + 301})),
+            ("JWT", json!({"jti": "4", "sub": "other"})),
+            ("JWT", json!({"jti": ""})),
+        ] {
+            assert_no_token(issue(&app, "billing", sign(typ, change)).await);
+        }
+        assert_no_token(issue(&app, "other", sign("JWT", json!({"jti": "5", "iss": "other", "sub": "other"}))).await);
+        // What was refused is not used up.
+        issue(&app, "billing", sign("JWT", json!({"jti": "5"}))).await.expect("a token");
+        issue(&app, "billing", Credential::ClientAssertion("x.y.z".to_owned())).await.expect_err("a refusal");
+        // A secret beside the keys.
+        let secret = rotate(&root, "billing", false).await.expect("a secret").client_secret;
+        by_secret(&app, "billing", &secret).await.expect("a token");
+    }
+
+    async fn of_many_that_use_one_assertion_one_gets_a_token(app: App) {
+        let root = app.superuser("root").await;
+        let signer = Issuer::new("billing", "unused", app.clock.clone());
+        let client = Client { client_id: "billing".to_owned(), keys: keys(&signer), ..Client::default() };
+        root.clients().create_client(CreateClientRequest { client: Some(client) }).await.expect("a client");
+        let now = app.clock.now().timestamp();
+        let claims = json!({"iss": "billing", "sub": "billing", "aud": "http://127.0.0.1:50051", "iat": now, "exp": now + 60, "jti": "1"});
+        let header = json!({"alg": "RS256", "typ": "JWT", "kid": Issuer::KID});
+        let assertion = signer.sign(header.to_string().as_bytes(), claims.to_string().as_bytes());
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let (mut tokens, credential) = (app.tokens(), Some(Credential::ClientAssertion(assertion.clone())));
+            let request = IssueServiceTokenRequest { client_id: "billing".to_owned(), credential };
+            calls.spawn(async move { tokens.issue_service_token(request).await.map(tonic::Response::into_inner) });
+        }
+        let (issued, refused): (Vec<_>, Vec<_>) = calls.join_all().await.into_iter().partition(Result::is_ok);
+        assert_eq!((issued.len(), refused.len()), (1, 7));
+        for outcome in refused {
+            assert_no_token(outcome);
+        }
+    }
+
+    async fn wrong_secrets_are_counted_where_they_come_from(app: Limited) {
+        let app = app.0;
+        let root = app.superuser("root").await;
+        let secret = create(&root, "billing", &[]).await.expect("a client").client_secret;
+        for _ in 0..10 {
+            by_secret(&app, "billing", &secret).await.expect("a token");
+        }
+        for _ in 0..3 {
+            assert_no_token(by_secret(&app, "billing", "a guess").await);
+        }
+        assert_refused(by_secret(&app, "billing", &secret).await, Code::ResourceExhausted, "TOO_MANY_ATTEMPTS", &[]);
+        for _ in 0..2 {
+            assert_no_token(by_secret(&app, "nobody", "a guess").await);
+        }
+        assert_refused(by_secret(&app, "nobody", "a guess").await, Code::ResourceExhausted, "TOO_MANY_ATTEMPTS", &[]);
+        app.clock.advance(TimeDelta::seconds(3601));
+        by_secret(&app, "billing", &secret).await.expect("a token");
+    }
+
+    async fn a_service_keeps_a_token_and_puts_it_into_its_calls(app: App) {
+        let root = app.superuser("root").await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let secret_file = folder.path().join("secret");
+        let token = ServiceToken::default();
+        let mut keys = KeyServiceClient::with_interceptor(app.server.channel(), token.clone());
+        let early = keys.list_keys(ListKeysRequest::default()).await;
+        assert_refused(early, Code::Unavailable, "UNAVAILABLE", &[]);
+
+        // It asks before there is an account, or a file with its secret, and has its token when there is.
+        let credentials = ClientCredentials { client_id: "billing".to_owned(), secret_file: secret_file.clone() };
+        let (keeping, channel) = (token.clone(), app.server.channel());
+        let keeping = tokio::spawn(async move { keeping.keep_fresh(channel, credentials).await });
+        let secret = create(&root, "billing", &["auth.view_key"]).await.expect("a client").client_secret;
+        std::fs::write(&secret_file, format!("{secret}\n")).expect("a write");
+        token.ready().await;
+        keys.list_keys(ListKeysRequest::default()).await.expect("an answer");
+
+        let header = |token: &ServiceToken| token.clone().call(Request::new(())).expect("a token").metadata().get("authorization").cloned();
+        let first = header(&token);
+        assert!(!format!("{token:?}{first:?}").contains("Bearer"));
+        let secret = rotate(&root, "billing", true).await.expect("a rotation").client_secret;
+        std::fs::write(&secret_file, format!("{secret}\n")).expect("a write");
+        token.renew().await;
+        assert_ne!(header(&token), first);
+        keys.list_keys(ListKeysRequest::default()).await.expect("an answer");
+        keeping.abort();
+    }
+}

@@ -1,0 +1,299 @@
+//! The move from Django: a real project, from each of its engines and from its dump, to each of ours.
+
+use std::{
+    collections::BTreeMap,
+    process::{Output, Stdio},
+};
+
+use auth_service::{Settings, keys::MasterKey, proto::WhoAmIRequest};
+use serde_json::json;
+use shared::{
+    Clock,
+    db::Executor,
+    django, on_both_engines,
+    testing::{DjangoProject, Engine, assert_refused},
+};
+use tonic::Code;
+
+use crate::{
+    app::App,
+    starting::{Fresh, assert_fails},
+};
+
+/// A Django project on one of its engines.
+pub(crate) struct Origin(pub(crate) DjangoProject);
+
+impl Origin {
+    pub(crate) async fn start(engine: Engine) -> Self {
+        Self(DjangoProject::new(engine).await)
+    }
+}
+
+/// What became of the rows of one table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) read: u64,
+    pub(crate) imported: u64,
+    pub(crate) there: u64,
+    pub(crate) skipped: u64,
+}
+
+pub(crate) fn import(database: &Fresh, from: &str, flags: &[&str]) -> Output {
+    let mut process = crate::starting::process(&["import", "django", "--database-url", database.0.url(), "--from", from]);
+    process.args(flags).stdout(Stdio::piped()).output().expect("a process")
+}
+
+#[track_caller]
+pub(crate) fn imported(database: &Fresh, from: &str, flags: &[&str]) -> (String, BTreeMap<String, Line>) {
+    let output = import(database, from, flags);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("a report in UTF-8");
+    let line = |line: &str| {
+        let parts: Vec<_> = line.split_whitespace().collect();
+        let [name, read, imported, there, skipped] = parts.try_into().ok()?;
+        let [read, imported, there, skipped] = [read, imported, there, skipped].map(|number: &str| number.parse().ok());
+        Some((name.to_owned(), Line { read: read?, imported: imported?, there: there?, skipped: skipped? }))
+    };
+    let lines: BTreeMap<_, _> = text.lines().filter_map(line).collect();
+    for (name, Line { read, imported, there, skipped }) in &lines {
+        assert_eq!(*read, imported + there + skipped, "{name}: {text}");
+    }
+    (text, lines)
+}
+
+async fn empty(engine: Engine) -> Fresh {
+    let database = Fresh::start(engine).await;
+    database.migrated().await;
+    database
+}
+
+/// How many events of a kind there are for others.
+async fn told(database: &Fresh, kind: &str) -> u64 {
+    let db = database.0.open();
+    db.query("SELECT COUNT(*) FROM outbox WHERE kind = $1").bind(kind).one::<(i64,)>().await.expect("a count").0.unsigned_abs()
+}
+
+async fn hashes(database: &Fresh) -> BTreeMap<String, String> {
+    let rows: Vec<(String, String)> =
+        database.0.open().query("SELECT username, password_hash FROM users").all().await.expect("the users");
+    rows.into_iter().collect()
+}
+
+/// An app on a database that has been imported into. Its time is the time of the project's tokens.
+pub(crate) async fn app_on(database: Fresh, settings: Settings) -> App {
+    let clock = Clock::set_to(Clock::system().now());
+    let master_key = MasterKey::generate();
+    let server = App::replica(&database.0, &clock, &master_key, settings).await;
+    App { clock, database: database.0, master_key, server }
+}
+
+on_both_engines! {
+    async fn everybody_comes_over_and_signs_in_with_the_old_password(origin: Origin) {
+        let project = origin.0;
+        for (from, engine) in [
+            (project.url().to_owned(), Engine::Sqlite),
+            (project.url().to_owned(), Engine::Postgres),
+            (project.dump(), Engine::Sqlite),
+            (project.dump(), Engine::Postgres),
+        ] {
+            let database = empty(engine).await;
+            let (text, dry) = imported(&database, &from, &["--dry-run"]);
+            assert!(text.contains("a dry run: nothing was changed"), "{text}");
+            assert!(hashes(&database).await.is_empty());
+
+            let (text, lines) = imported(&database, &from, &[]);
+            assert_eq!(dry, lines, "a dry run does the same");
+            for name in [
+                "users", "groups", "user_groups", "user_permissions", "group_permissions", "outstanding_tokens", "blacklisted_tokens",
+            ] {
+                assert_eq!(lines[name].read, project.facts.counts[name], "{name}: {text}");
+            }
+            let skipped = |name: &str| lines[name].skipped;
+            assert_eq!((skipped("users"), skipped("groups"), skipped("group_permissions")), (3, 0, 0), "{text}");
+            assert_eq!((skipped("user_groups"), skipped("user_permissions"), skipped("blacklisted_tokens")), (1, 1, 0), "{text}");
+            // Somebody's who was skipped, twice, one that has expired, and nobody's.
+            assert_eq!(skipped("outstanding_tokens"), 4, "{text}");
+            for reason in [
+                "skipped users: the username is taken, in this or in another spelling (RFC 8265): 1",
+                "skipped users: username: may hold an @ only where it is the user's own e-mail address: 1",
+                "skipped users: username: must be letters, digits and signs without spaces",
+                "skipped users.email: the e-mail address belongs to another user: 1",
+                "skipped users.email: email: ",
+                "skipped users.password: a hash of a kind that is not known: `md5`: 1",
+                "skipped users.password: a hash of `pbkdf2_sha256` that costs too much: 1",
+                "skipped outstanding_tokens: it has expired: 1",
+                "skipped outstanding_tokens: it belongs to nobody: 1",
+                "skipped outstanding_tokens: its user has not come over: 2",
+                "skipped user_groups: the user was skipped: 1",
+            ] {
+                assert!(text.contains(reason), "{reason}: {text}");
+            }
+            for (username, hash) in hashes(&database).await {
+                match username.as_str() {
+                    "judy" | "kim" => assert_eq!(hash, "!", "{username}"),
+                    _ => assert_eq!(hash, project.facts.hashes[&username], "untouched"),
+                }
+            }
+
+            let (text, again) = imported(&database, &from, &[]);
+            assert!(text.contains("\nnothing was changed\n"), "{text}");
+            for (name, line) in &again {
+                let before = lines[name];
+                if name.contains('.') {
+                    // A part of a row that is there is there, too, or was left out with reason before.
+                    assert_eq!((line.imported, line.read), (0, before.read), "{name}: {text}");
+                    continue;
+                }
+                assert_eq!((line.imported, line.there, line.skipped), (0, before.imported, before.skipped), "{name}: {text}");
+            }
+            let strict = import(&database, &from, &["--strict"]);
+            assert_fails(&strict, "row(s) were skipped: see above");
+
+            assert_eq!(told(&database, "USER_CREATED").await, lines["users"].imported);
+            assert_eq!(told(&database, "USER_DEACTIVATED").await, 1, "heidi");
+            everybody_signs_in(&project, database).await;
+        }
+    }
+}
+
+async fn everybody_signs_in(project: &DjangoProject, database: Fresh) {
+    let app = app_on(database, Settings::default()).await;
+    for (username, password) in &project.facts.passwords {
+        let request = || auth_service::proto::LoginRequest { username: username.clone(), password: password.clone() };
+        let outcome = app.tokens().login(request()).await;
+        if ["Alice", "heidi", "judy", "kim"].contains(&username.as_str()) {
+            // Who stayed behind, is not active, or has come over without a password.
+            assert_refused(outcome, Code::Unauthenticated, "CREDENTIALS_INVALID", &[]);
+            continue;
+        }
+        let login = outcome.expect("a login with the old password").into_inner();
+        let user = login.user.clone().expect("a user");
+        assert_eq!(user.user_id, django::user_id("django", &project.facts.keys[username]).to_string());
+        assert_eq!(user.is_superuser, username == "root");
+        assert_eq!(user.create_time.expect("a time").seconds, 1_556_938_921);
+        let wrong = auth_service::proto::LoginRequest { password: format!("{password}."), ..request() };
+        assert_refused(app.tokens().login(wrong).await, Code::Unauthenticated, "CREDENTIALS_INVALID", &[]);
+        let me = app.actor(login).identity().who_am_i(WhoAmIRequest {}).await.expect("an answer").into_inner();
+        let (groups, permissions): (&[&str], &[&str]) = match username.as_str() {
+            "alice" => (&["editors", "readers"], &["profile.change_note", "profile.view_profile"]),
+            "bob" => (&["readers"], &["profile.change_profile"]),
+            _ => (&[], &[]),
+        };
+        if username != "root" {
+            assert_eq!(
+                (me.groups.as_slice(), me.permissions.as_slice()),
+                (to_owned(groups).as_slice(), to_owned(permissions).as_slice())
+            );
+        }
+        let hash: (String,) = app
+            .database
+            .open()
+            .query("SELECT password_hash FROM users WHERE username = $1")
+            .bind(username)
+            .one()
+            .await
+            .expect("a hash");
+        assert!(hash.0.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{username}: {}", hash.0);
+        app.tokens().login(request()).await.expect("a login with the new hash");
+    }
+}
+
+fn to_owned(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(ToString::to_string).collect()
+}
+
+/// An import into a database of each engine.
+struct Target(Fresh);
+
+impl Target {
+    async fn start(engine: Engine) -> Self {
+        Self(empty(engine).await)
+    }
+}
+
+/// What `dumpdata` would have written of a project whose users are a model of its own.
+fn dump(users: u32) -> tempfile::NamedTempFile {
+    let user = |number: u32| {
+        json!({ "model": "accounts.person", "pk": format!("{:08x}-0000-4000-8000-000000000000", number), "fields": {
+            "login": format!("person{number}"), "password": "!", "last_login": null, "is_superuser": false, "is_active": true,
+            "mail": format!("person{number}@example.com"), "joined": "2020-02-29T12:00:00.123Z", "groups": [], "user_permissions": [],
+        }})
+    };
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let users: Vec<_> = (0..users).map(user).collect();
+    std::fs::write(file.path(), serde_json::to_vec(&users).expect("JSON")).expect("a write");
+    file
+}
+
+const MAPPING: &[&str] = &[
+    "--map=users.table=accounts_person",
+    "--map=users.username=login",
+    "--map=users.email=mail",
+    "--map=users.date_joined=joined",
+    "--map=users.first_name=",
+    "--map=users.last_name=",
+];
+
+on_both_engines! {
+    async fn an_import_that_is_killed_goes_on_and_brings_nobody_twice(target: Target) {
+        const USERS: u32 = 4000;
+        let (database, dump) = (target.0, dump(USERS));
+        let from = dump.path().to_str().expect("a path").to_owned();
+        let count = async || {
+            database.0.open().query("SELECT COUNT(*) FROM users").one::<(i64,)>().await.expect("a count").0.unsigned_abs()
+        };
+        let mut kills = 0;
+        while kills < 2 {
+            let before = count().await;
+            let mut process = crate::starting::process(&["import", "django", "--database-url", database.0.url(), "--from", &from]);
+            let mut process = process.args(MAPPING).stderr(Stdio::null()).spawn().expect("a process");
+            while count().await == before && process.try_wait().expect("a process").is_none() {
+                tokio::task::yield_now().await;
+            }
+            process.kill().expect("a kill");
+            process.wait().expect("an end");
+            kills += 1;
+        }
+        let before = count().await;
+        let (_, lines) = imported(&database, &from, MAPPING);
+        let expected = Line { read: USERS.into(), imported: u64::from(USERS) - before, there: before, skipped: 0 };
+        assert_eq!((lines["users"], lines["users.email"], count().await), (expected, expected, USERS.into()));
+        assert!(before > 0);
+        assert_eq!(told(&database, "USER_CREATED").await, u64::from(USERS));
+    }
+
+    async fn what_was_deleted_here_does_not_come_back(target: Target) {
+        let (database, dump) = (target.0, dump(3));
+        let from = dump.path().to_str().expect("a path").to_owned();
+        imported(&database, &from, MAPPING);
+        database.execute("DELETE FROM users WHERE username = 'person1'").await;
+        let (text, lines) = imported(&database, &from, MAPPING);
+        assert_eq!(lines["users"], Line { read: 3, imported: 0, there: 3, skipped: 0 }, "{text}");
+        assert_eq!(hashes(&database).await.len(), 2);
+    }
+
+    async fn what_can_t_be_read_is_said(target: Target) {
+        let database = target.0;
+        let file = |text: &str| {
+            let file = tempfile::NamedTempFile::new().expect("a file");
+            std::fs::write(file.path(), text).expect("a write");
+            file
+        };
+        let natural = r#"[{"model": "auth.user", "fields": {"username": "a"}}]"#;
+        let fields = r#"[{"model": "auth.user", "pk": 1, "fields": {"username": "a"}}]"#;
+        for (dump, flags, sentence) in [
+            ("no JSON", &[][..], "this is not what `dumpdata --format json` writes"),
+            ("[]", &[], "there is no table `auth_user`: a mapping says where its rows are"),
+            (natural, &[], "names rows by their natural keys"),
+            (fields, &[], "the table `auth_user` has no column `password`"),
+            (fields, &["--map=users"], "`users` is no entry of a mapping"),
+            (fields, &["--map=users.name=login"], "unknown field `name`"),
+            (fields, &["--map=people.table=person"], "unknown field `people`"),
+        ] {
+            let file = file(dump);
+            assert_fails(&import(&database, file.path().to_str().expect("a path"), flags), sentence);
+        }
+        assert_fails(&import(&database, "no-such-file.json", &[]), "no-such-file.json: No such file or directory");
+        assert_fails(&import(&database, "sqlite:/no/such/file", &[]), "Django's database can't be read");
+    }
+}

@@ -1,0 +1,305 @@
+//! What the auth service tells: each change once, in the order in which it became true.
+
+use std::collections::BTreeMap;
+
+use auth_service::{
+    Settings,
+    events::{Feed, What},
+    keys::{KeyBits, KeyRing, MasterKey},
+    proto::{
+        ActivateUserRequest, ChangePasswordRequest, CreateKeyRequest, DeactivateUserRequest, Event, EventKind, LogoutRequest,
+        Position, RefreshRequest, RevokeAllSessionsRequest, SetPasswordRequest, SnapshotUsersRequest, UpdateUserRequest, User,
+        WatchEventsRequest, WatchEventsResponse, event::What as Told, event_service_client::EventServiceClient,
+    },
+};
+use chrono::TimeDelta;
+use shared::{
+    UserId,
+    contract::Actor,
+    db::Executor,
+    on_both_engines,
+    testing::{Issuer, assert_refused, rounds, with_token},
+};
+use tokio::task::JoinSet;
+use tonic::{Code, Status, Streaming, service::interceptor::InterceptedService, transport::Channel};
+use uuid::Uuid;
+
+use crate::app::{App, Bearer, PASSWORD};
+
+const ANOTHER_PASSWORD: &str = "eleven grey doors of zinc";
+
+/// A service that may watch.
+async fn token(app: &App) -> String {
+    let master_key = MasterKey::from_base64(&app.master_key).expect("a master key");
+    let ring = KeyRing::open(app.database.open(), app.clock.clone(), master_key, KeyBits::default(), TimeDelta::zero());
+    let key = ring.await.expect("the keys").keys().active().expect("a key").clone();
+    let issuer = Issuer::new(&Settings::default().issuer, "auth-service", app.clock.clone());
+    let mut claims = issuer.claims(UserId::new(&app.clock), "watcher");
+    (claims.actor, claims.scope, claims.sid) = (Actor::Service, "auth.watch_event".to_owned(), None);
+    key.sign("at+jwt", &claims).expect("a token")
+}
+
+async fn events_of(app: &App, channel: Channel) -> EventServiceClient<InterceptedService<Channel, Bearer>> {
+    EventServiceClient::with_interceptor(channel, Bearer(token(app).await))
+}
+
+/// One who watches from the beginning.
+struct Watcher {
+    stream: Streaming<WatchEventsResponse>,
+    through: Position,
+}
+
+impl Watcher {
+    async fn open(app: &App, channel: Channel, after: Option<&Position>, kinds: &[EventKind]) -> Result<Self, Status> {
+        let request = WatchEventsRequest { kinds: kinds.iter().map(|kind| (*kind).into()).collect(), ..request(after) };
+        let stream = events_of(app, channel).await.watch_events(request).await?.into_inner();
+        Ok(Self { stream, through: after.cloned().unwrap_or_default() })
+    }
+
+    /// The events until the position, and the checkpoint there.
+    async fn until(&mut self, pos: i64) -> Vec<Event> {
+        let mut events: Vec<Event> = Vec::new();
+        while self.through.pos < pos {
+            let answer = self.stream.message().await.expect("an answer").expect("a stream without an end");
+            assert!(answer.time.is_some() && answer.token_life.is_some_and(|life| life.seconds == 600));
+            events.extend(answer.events);
+            self.through = answer.through.expect("a position");
+        }
+        assert!(events.is_sorted_by(|one, next| one.pos < next.pos));
+        events
+    }
+}
+
+fn request(after: Option<&Position>) -> WatchEventsRequest {
+    let after = after.cloned().unwrap_or_default();
+    WatchEventsRequest { epoch: after.epoch, after: after.pos, after_event_id: after.event_id, kinds: Vec::new() }
+}
+
+async fn end(app: &App) -> i64 {
+    app.database.open().query("SELECT last FROM feed").one::<(i64,)>().await.expect("the feed").0
+}
+
+fn told(events: &[Event]) -> Vec<&'static str> {
+    let name = |event: &Event| match event.what.as_ref().expect("something") {
+        Told::UserCreated(_) => "created",
+        Told::UserRenamed(_) => "renamed",
+        Told::UserUpdated(_) => "updated",
+        Told::UserActivated(_) => "activated",
+        Told::UserDeactivated(_) => "deactivated",
+        Told::UserDeleted(_) => "deleted",
+        Told::SessionsEnded(_) => "sessions",
+        Told::PermissionsChanged(_) => "permissions",
+        Told::KeyCreated(_) => "key",
+        Told::KeyActivated(_) => "key active",
+        Told::KeyRetired(_) => "key retired",
+        Told::KeyWithdrawn(_) => "key withdrawn",
+    };
+    events.iter().map(name).collect()
+}
+
+on_both_engines! {
+    async fn every_change_is_told_in_its_place(app: App) {
+        let mut watcher = Watcher::open(&app, app.server.channel(), None, &[]).await.expect("a stream");
+        let (alice, root) = (app.user("alice").await, app.superuser("root").await);
+        let user_id = alice.user.user_id.clone();
+        let user = User { user_id: user_id.clone(), username: "alicia".to_owned(), ..User::default() };
+        alice.users().update_user(UpdateUserRequest { user: Some(user), update_mask: None }).await.expect("a new name");
+        let user = User { user_id: user_id.clone(), first_name: "Alicia".to_owned(), ..User::default() };
+        alice.users().update_user(UpdateUserRequest { user: Some(user), update_mask: None }).await.expect("a new first name");
+        let change = ChangePasswordRequest { user_id: "me".to_owned(), old_password: PASSWORD.to_owned(), new_password: ANOTHER_PASSWORD.to_owned() };
+        alice.users().change_password(change).await.expect("a new password");
+        let set = SetPasswordRequest { user_id: user_id.clone(), new_password: PASSWORD.to_owned() };
+        root.users().set_password(set).await.expect("another");
+        for _ in 0..2 {
+            root.users().deactivate_user(DeactivateUserRequest { user_id: user_id.clone() }).await.expect("an inactive user");
+        }
+        root.users().activate_user(ActivateUserRequest { user_id: user_id.clone() }).await.expect("an active user");
+        root.keys().create_key(CreateKeyRequest::default()).await.expect("a key");
+
+        let events = watcher.until(end(&app).await).await;
+        let expected = [
+            "key", "key active", "created", "created", "renamed", "updated", "updated", "updated", "sessions", "deactivated", "activated", "key",
+        ];
+        assert_eq!(told(&events), expected);
+        assert_eq!(events.iter().map(|event| event.pos).collect::<Vec<_>>(), (1..=12).collect::<Vec<_>>());
+        let versions: Vec<_> = events.iter().filter(|event| event.user_id == user_id).map(|event| event.user_version).collect();
+        assert_eq!(versions, [1, 2, 3, 4, 5, 6, 7]);
+        assert!(events.iter().any(|event| matches!(&event.what, Some(Told::UserRenamed(name)) if name.username == "alicia")));
+    }
+
+    async fn every_end_of_a_session_is_told(app: App) {
+        let alice = app.user("alice").await;
+        let mut watcher = Watcher::open(&app, app.server.channel(), None, &[EventKind::SessionsEnded]).await.expect("a stream");
+        let logout = |token: &str| LogoutRequest { refresh_token: token.to_owned() };
+        let refresh = |token: &str| RefreshRequest { refresh_token: token.to_owned(), request_id: String::new() };
+        for _ in 0..2 {
+            app.tokens().logout(logout(&alice.login.refresh_token)).await.expect("a logout");
+        }
+        let (stolen, expired) = (app.again(&alice).await, app.again(&alice).await);
+        app.tokens().refresh(refresh(&stolen.login.refresh_token)).await.expect("a successor");
+        app.clock.advance(TimeDelta::seconds(11));
+        app.tokens().refresh(refresh(&stolen.login.refresh_token)).await.expect_err("a reuse");
+        app.clock.advance(TimeDelta::days(15));
+        app.tokens().refresh(refresh(&expired.login.refresh_token)).await.expect_err("an expired session");
+        let (one, _) = (app.again(&alice).await, app.again(&alice).await);
+        let all = RevokeAllSessionsRequest { user_id: "me".to_owned(), keep_current: true };
+        one.sessions().revoke_all_sessions(all).await.expect("an end");
+
+        let events = watcher.until(end(&app).await).await;
+        assert_eq!(told(&events), ["sessions"; 4]);
+        let ended: Vec<_> = events.iter().flat_map(|event| match &event.what {
+            Some(Told::SessionsEnded(ended)) => ended.session_ids.clone(),
+            _ => Vec::new(),
+        }).collect();
+        assert_eq!(ended.len(), 4, "{ended:?}");
+    }
+
+    async fn a_watcher_goes_on_where_it_was_and_is_told_when_it_can_t(app: App) {
+        for name in ["alice", "bob", "carol"] {
+            app.register(name).await;
+        }
+        let mut first = Watcher::open(&app, app.server.channel(), None, &[EventKind::UserCreated]).await.expect("a stream");
+        let events = first.until(end(&app).await).await;
+        assert_eq!(told(&events), ["created"; 3]);
+        let here = first.through.clone();
+        let at = |event: &Event| Position { pos: event.pos, event_id: event.event_id.clone(), ..here.clone() };
+        let mut again = Watcher::open(&app, app.server.channel(), Some(&at(&events[0])), &[]).await.expect("a stream");
+        assert_eq!(again.until(here.pos).await, events[1..]);
+
+        let gone = |violation| [("after", violation)];
+        for wrong in [
+            Position { epoch: Uuid::nil().to_string(), ..here.clone() },
+            Position { pos: here.pos + 1, ..here.clone() },
+            Position { event_id: events[0].event_id.clone(), ..here.clone() },
+            Position { event_id: String::new(), ..here.clone() },
+        ] {
+            let refused = Watcher::open(&app, app.server.channel(), Some(&wrong), &[]).await.map(drop);
+            assert_refused(refused, Code::FailedPrecondition, "POSITION_UNKNOWN", &gone("POSITION_KNOWN"));
+        }
+
+        // What is older than a week is deleted, but for the last of it.
+        app.clock.advance(TimeDelta::days(8));
+        app.register("dave").await;
+        let feed = Feed::new(app.database.open(), app.clock.clone());
+        feed.forget(TimeDelta::days(7)).await.expect("less");
+        let refused = Watcher::open(&app, app.server.channel(), Some(&at(&events[1])), &[]).await.map(drop);
+        assert_refused(refused, Code::OutOfRange, "POSITION_GONE", &gone("POSITION_KEPT"));
+        let mut kept = Watcher::open(&app, app.server.channel(), Some(&here), &[]).await.expect("a stream");
+        assert_eq!(told(&kept.until(end(&app).await).await), ["created"]);
+        // One who has never watched begins with what revokes tokens that may still be alive.
+        let mut recent = Watcher::open(&app, app.server.channel(), None, &[]).await.expect("a stream");
+        assert_eq!(told(&recent.until(end(&app).await).await), ["created"]);
+    }
+
+    async fn a_watcher_of_a_database_that_was_restored_under_it_is_told(app: App) {
+        app.register("alice").await;
+        let mut watcher = Watcher::open(&app, app.server.channel(), None, &[]).await.expect("a stream");
+        watcher.until(end(&app).await).await;
+        // What a restore does: the last event is not there, and another takes its place.
+        let db = app.database.open();
+        let mut tx = db.begin().await.expect("a transaction");
+        tx.query("DELETE FROM outbox WHERE pos = (SELECT last FROM feed)").execute().await.expect("a delete");
+        tx.query("UPDATE feed SET last = last - 1").execute().await.expect("an update");
+        tx.commit().await.expect("a commit");
+        app.register("bob").await;
+        let status = loop {
+            match watcher.stream.message().await {
+                Ok(answer) => assert!(answer.expect("no end").events.is_empty()),
+                Err(status) => break status,
+            }
+        };
+        assert_refused(Err::<(), _>(status), Code::FailedPrecondition, "POSITION_UNKNOWN", &[("after", "POSITION_KNOWN")]);
+    }
+
+    async fn a_snapshot_is_all_users_at_a_position(app: App) {
+        let (alice, root) = (app.user("alice").await, app.superuser("root").await);
+        root.users().deactivate_user(DeactivateUserRequest { user_id: alice.user.user_id.clone() }).await.expect("an inactive user");
+        let mut events = events_of(&app, app.server.channel()).await;
+        let mut pages = events.snapshot_users(SnapshotUsersRequest {}).await.expect("a snapshot").into_inner();
+        let page = pages.message().await.expect("an answer").expect("a page");
+        let users: BTreeMap<_, _> = page.users.iter().map(|user| (user.username.as_str(), (user.user_version, user.is_active))).collect();
+        assert_eq!(users, BTreeMap::from([("alice", (2, false)), ("root", (1, true))]));
+        assert!(pages.message().await.expect("an end").is_none());
+        let position = page.position.expect("a position");
+        assert_eq!(position.pos, end(&app).await);
+        app.register("bob").await;
+        let mut watcher = Watcher::open(&app, app.server.channel(), Some(&position), &[]).await.expect("a stream");
+        assert_eq!(told(&watcher.until(end(&app).await).await), ["created"]);
+    }
+
+    async fn a_stream_is_for_services_and_ends_with_their_token(app: App) {
+        let root = app.superuser("root").await;
+        let mut client = EventServiceClient::new(app.server.channel());
+        let refused = client.watch_events(with_token(&root.login.access_token, request(None))).await.map(drop);
+        assert_refused(refused, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
+        let token = token(&app).await;
+        // The clock of the tests stands, so that the token is as good as expired for a stream that begins now.
+        app.clock.advance(TimeDelta::seconds(610));
+        let mut stream = client.watch_events(with_token(&token, request(None))).await.expect("a stream").into_inner();
+        while stream.message().await.expect("an answer, or the end").is_some() {}
+    }
+
+    async fn a_watcher_that_reads_nothing_is_closed_and_holds_nobody_up(app: App) {
+        let mut idle = Watcher::open(&app, app.server.channel(), None, &[]).await.expect("a stream");
+        let mut quick = Watcher::open(&app, app.server.channel(), None, &[]).await.expect("a stream");
+        let feed = Feed::new(app.database.open(), app.clock.clone());
+        let sessions: Vec<_> = (0..500).map(|number| Uuid::from_u128(number).into()).collect();
+        for _ in 0..400 {
+            let mut change = feed.begin().await.expect("a transaction");
+            change.tell_of_ended(&sessions);
+            change.commit().await.expect("a commit");
+        }
+        quick.until(end(&app).await).await;
+        // The one that reads goes on. Seven checkpoints take longer than the other is waited for.
+        for _ in 0..7 {
+            quick.stream.message().await.expect("an answer").expect("no end");
+        }
+        let status = loop {
+            match idle.stream.message().await {
+                Ok(answer) => assert!(answer.is_some(), "a stream that just ends"),
+                Err(status) => break status,
+            }
+        };
+        assert_refused(Err::<(), _>(status), Code::ResourceExhausted, "OVERLOADED", &[]);
+    }
+
+    async fn writers_on_two_replicas_leave_no_gap_and_no_inversion(app: App) {
+        let other = App::replica(&app.database, &app.clock, &app.master_key, Settings::default()).await;
+        let mut watcher = Watcher::open(&app, other.channel(), None, &[]).await.expect("a stream");
+        let mut writers = JoinSet::new();
+        for writer in 0..16_u128 {
+            let feed = Feed::new(app.database.open(), app.clock.clone());
+            writers.spawn(async move {
+                let (mut kept, mut seed) = (0, u32::try_from(writer).expect("a number") + 1);
+                for version in 0..i64::try_from(rounds(20)).expect("a number") {
+                    let mut change = feed.begin().await.expect("a transaction");
+                    change.query("SELECT 1").execute().await.expect("a query");
+                    seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    for _ in 0..seed >> 24 {
+                        tokio::task::yield_now().await;
+                    }
+                    for _ in 0..=(seed >> 16) % 3 {
+                        change.tell(Uuid::from_u128(writer + 1).into(), version, What::UserUpdated);
+                    }
+                    if (seed >> 8).is_multiple_of(10) {
+                        drop(change);
+                    } else {
+                        kept += 1 + i64::from((seed >> 16) % 3);
+                        change.commit().await.expect("a commit");
+                    }
+                }
+                kept
+            });
+        }
+        let written: i64 = writers.join_all().await.into_iter().sum();
+        let events = watcher.until(end(&app).await).await;
+        let of_writers = events.iter().filter(|event| !event.user_id.is_empty()).count();
+        assert_eq!(of_writers, usize::try_from(written).expect("a number"), "lost or doubled");
+        assert!(events.iter().zip(1..).all(|(event, pos)| event.pos == pos), "a gap");
+        let mut versions: BTreeMap<&str, i64> = BTreeMap::new();
+        for event in &events {
+            let before = versions.insert(&event.user_id, event.user_version);
+            assert!(before.is_none_or(|before| before <= event.user_version), "an inversion");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! `profile.v1.SyncService`.
+
+use std::{sync::Arc, time::SystemTime};
+
+use shared::{Caller, Clock, Db, Result, events::Progress, token::Verifier};
+
+use crate::{
+    proto::{GetSyncStateRequest, SyncState, sync_service},
+    sync,
+};
+
+pub(crate) struct SyncApi {
+    pub(crate) db: Db,
+    pub(crate) clock: Clock,
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) progress: Progress,
+}
+
+impl sync_service::Handlers for SyncApi {
+    async fn get_sync_state(&self, _: Caller, _: GetSyncStateRequest) -> Result<SyncState> {
+        let cursor = sync::cursor(&self.db).await?;
+        let state = self.progress.state();
+        let lag = state.time.map(|time| (self.clock.now() - time).to_std().unwrap_or_default());
+        let update_time = cursor.as_ref().map(|cursor| SystemTime::from(cursor.update_time).into());
+        let (epoch, pos, generation) =
+            cursor.map_or_else(Default::default, |cursor| (cursor.epoch, cursor.pos, cursor.generation));
+        Ok(SyncState {
+            epoch,
+            pos: pos.max(0),
+            generation,
+            update_time,
+            is_connected: state.is_connected,
+            is_at_end: state.is_at_end,
+            lag: lag.and_then(|lag| lag.try_into().ok()),
+            connects: i64::try_from(state.connects).unwrap_or(i64::MAX),
+            hears_of_revocations: self.verifier.hears_of_revocations(),
+            revocations: i64::try_from(self.verifier.revocations()).unwrap_or(i64::MAX),
+        })
+    }
+}

@@ -1,0 +1,107 @@
+//! What the auth service tells of users, as their profiles have it. An older version of a user never takes the place of a newer one.
+
+use chrono::{DateTime, Utc};
+use shared::{Tx, UserId, db::Executor};
+
+use super::username_key;
+
+/// What is known of a user.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) user_id: UserId,
+    pub(crate) username: &'a str,
+    pub(crate) version: i64,
+    pub(crate) is_active: bool,
+    /// The generation of the feed that tells it. 0: an access token does.
+    pub(crate) generation: i64,
+}
+
+macro_rules! insert {
+    ($conflict:literal) => {
+        concat!(
+            "INSERT INTO profiles (user_id, username, username_key, user_version, user_is_active, generation, bio, website,
+                 is_active, create_time, update_time, version)
+             VALUES ($1, $2, $3, $4, $5, $6, '', '', TRUE, $7, $7, 1)
+             ON CONFLICT (user_id) DO UPDATE
+                 SET username = excluded.username, username_key = excluded.username_key, user_version = excluded.user_version,
+                     user_is_active = excluded.user_is_active, generation = excluded.generation ",
+            $conflict
+        )
+    };
+}
+
+async fn write(tx: &mut Tx, sql: &'static str, known: &Known<'_>, now: DateTime<Utc>) -> sqlx::Result<()> {
+    let query = tx.query(sql).bind(known.user_id).bind(known.username).bind(username_key(known.username).into_bytes());
+    query.bind(known.version).bind(known.is_active).bind(known.generation).bind(now).execute().await?;
+    Ok(())
+}
+
+/// Makes the profile of a user whom an access token tells of; one that no event has told of yet gets a newer username. False
+/// where the user was deleted: then nothing may be committed.
+pub(crate) async fn welcome(tx: &mut Tx, known: &Known<'_>, now: DateTime<Utc>) -> sqlx::Result<bool> {
+    let newer = insert!("WHERE profiles.generation = 0 AND profiles.user_version < excluded.user_version");
+    write(tx, newer, known, now).await?;
+    // Asked only now: whoever deletes the user at this moment waits for the row, or was waited for.
+    let query = tx.query("SELECT user_id FROM tombstones WHERE user_id = $1").bind(known.user_id);
+    Ok(query.optional::<(UserId,)>().await?.is_none())
+}
+
+/// Makes the profile of a new user. One that an access token has told of before is theirs.
+pub(crate) async fn create_known(tx: &mut Tx, known: &Known<'_>, now: DateTime<Utc>) -> sqlx::Result<()> {
+    // An id belongs to one user for ever. A tombstone is there if another history of the events had one.
+    tx.query("DELETE FROM tombstones WHERE user_id = $1").bind(known.user_id).execute().await?;
+    write(tx, insert!("WHERE profiles.user_version < excluded.user_version"), known, now).await?;
+    let query = tx.query("UPDATE profiles SET generation = $2 WHERE user_id = $1 AND generation < $2");
+    query.bind(known.user_id).bind(known.generation).execute().await?;
+    Ok(())
+}
+
+/// Makes the profile of a user what a snapshot says, whatever it was.
+pub(crate) async fn set_known(tx: &mut Tx, known: &Known<'_>, now: DateTime<Utc>) -> sqlx::Result<()> {
+    tx.query("DELETE FROM tombstones WHERE user_id = $1").bind(known.user_id).execute().await?;
+    write(tx, insert!(""), known, now).await
+}
+
+/// Gives the profile another username.
+pub(crate) async fn rename(tx: &mut Tx, user_id: UserId, username: &str, version: i64) -> sqlx::Result<()> {
+    let query = tx.query(
+        "UPDATE profiles SET username = $2, username_key = $3, user_version = $4 WHERE user_id = $1 AND user_version < $4",
+    );
+    query.bind(user_id).bind(username).bind(username_key(username).into_bytes()).bind(version).execute().await?;
+    Ok(())
+}
+
+/// The user may sign in, or not.
+pub(crate) async fn set_user_active(tx: &mut Tx, user_id: UserId, is_active: bool, version: i64) -> sqlx::Result<()> {
+    let query = tx.query("UPDATE profiles SET user_is_active = $2, user_version = $3 WHERE user_id = $1 AND user_version < $3");
+    query.bind(user_id).bind(is_active).bind(version).execute().await?;
+    Ok(())
+}
+
+/// Something else of the user has changed.
+pub(crate) async fn set_user_version(tx: &mut Tx, user_id: UserId, version: i64) -> sqlx::Result<()> {
+    let query = tx.query("UPDATE profiles SET user_version = $2 WHERE user_id = $1 AND user_version < $2");
+    query.bind(user_id).bind(version).execute().await?;
+    Ok(())
+}
+
+/// Removes whatever there is of a user, and leaves a tombstone.
+pub(crate) async fn bury(tx: &mut Tx, user_id: UserId, now: DateTime<Utc>) -> sqlx::Result<()> {
+    let query = tx.query("INSERT INTO tombstones (user_id, time) VALUES ($1, $2) ON CONFLICT (user_id) DO NOTHING");
+    query.bind(user_id).bind(now).execute().await?;
+    // A profile that somebody makes at this moment can't be seen. Making it too waits for it.
+    let nobody = Known { user_id, username: "", version: i64::MAX, is_active: false, generation: 0 };
+    write(tx, insert!(""), &nobody, now).await?;
+    tx.query("DELETE FROM profiles WHERE user_id = $1").bind(user_id).execute().await?;
+    Ok(())
+}
+
+/// Buries the users whom events have told of, but not those of this generation. Answers how many they were.
+pub(crate) async fn sweep(tx: &mut Tx, generation: i64, now: DateTime<Utc>) -> sqlx::Result<u64> {
+    let query = tx.query(
+        "INSERT INTO tombstones (user_id, time)
+         SELECT user_id, $2 FROM profiles WHERE generation > 0 AND generation < $1 ON CONFLICT (user_id) DO NOTHING",
+    );
+    query.bind(generation).bind(now).execute().await?;
+    tx.query("DELETE FROM profiles WHERE generation > 0 AND generation < $1").bind(generation).execute().await
+}

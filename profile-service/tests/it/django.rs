@@ -1,0 +1,303 @@
+//! The move from Django: a real project, from each of its engines and from its dump, to each of ours.
+
+use std::{collections::BTreeMap, process::Output, sync::Arc};
+
+use profile_service::{
+    MIGRATIONS, Service,
+    proto::{
+        GetProfileRequest, ListFriendsRequest, ListNotesRequest, Profile, Visibility,
+        profile_service_client::ProfileServiceClient,
+    },
+};
+use serde_json::json;
+use shared::{
+    Clock, django, migrations,
+    testing::{DjangoProject, Engine, Running, TestDatabase, with_token},
+    token::{LegacyKeys, Verifier},
+};
+use tonic::Code;
+use uuid::Uuid;
+
+use crate::{
+    app::{AUDIENCE, App, ISSUER, User, assert_refused, create_note, note},
+    starting::{assert_fails_with, command},
+};
+
+struct Origin(DjangoProject);
+
+impl Origin {
+    async fn start(engine: Engine) -> Self {
+        Self(DjangoProject::new(engine).await)
+    }
+}
+
+/// How many rows of a table were read, imported, there already, and skipped.
+type Line = [u64; 4];
+
+fn import(database: &TestDatabase, from: &str, flags: &[&str]) -> Output {
+    let mut import = command(&["import", "django", "--database-url", database.url(), "--from", from]);
+    import.args(flags).output().unwrap()
+}
+
+#[track_caller]
+fn imported(database: &TestDatabase, from: &str, flags: &[&str]) -> (String, BTreeMap<String, Line>) {
+    let output = import(database, from, flags);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = |line: &str| {
+        let (name, numbers) = line.split_once(' ')?;
+        let numbers: Vec<u64> = numbers.split_whitespace().map(|number| number.parse().ok()).collect::<Option<_>>()?;
+        Some((name.to_owned(), numbers.try_into().ok()?))
+    };
+    let lines: BTreeMap<String, Line> = text.lines().filter_map(line).collect();
+    for (name, [read, imported, there, skipped]) in &lines {
+        assert_eq!(*read, imported + there + skipped, "{name}: {text}");
+    }
+    (text, lines)
+}
+
+async fn empty(engine: Engine) -> TestDatabase {
+    let database = TestDatabase::new(engine).await;
+    migrations::migrate(&database.open(), &MIGRATIONS).await.unwrap();
+    database
+}
+
+/// Somebody who has come over, with a token of the auth service.
+fn user(app: &App, key: &str, username: &str) -> User {
+    app.caller(app.issuer.claims(django::user_id("django", key), username))
+}
+
+/// What came over: the parts that a test looks at.
+fn parts(profile: &Profile) -> (&str, &str, Option<i32>, bool, bool) {
+    let year = profile.birth_date.as_ref().map(|date| date.year);
+    (&profile.bio, &profile.website, year, profile.is_active, profile.favorite_note.is_some())
+}
+
+shared::on_both_engines! {
+    async fn profiles_notes_friends_and_favourites_come_over(origin: Origin) {
+        let project = origin.0;
+        let twin = &project.facts.keys["Alice"];
+        // What the auth service's import has left.
+        let report = project.file("auth-report", &format!("users\t{twin}\tthe username is taken\nusers.email\t1\tno\n"));
+        let report = format!("--auth-report={}", report.display());
+        for (from, engine) in [
+            (project.url().to_owned(), Engine::Sqlite),
+            (project.url().to_owned(), Engine::Postgres),
+            (project.dump(), Engine::Sqlite),
+            (project.dump(), Engine::Postgres),
+        ] {
+            let database = empty(engine).await;
+            let (_, dry) = imported(&database, &from, &[&report, "--dry-run"]);
+            let (text, lines) = imported(&database, &from, &[&report, "--map=notes.visibility=public"]);
+            assert_eq!(dry, lines, "a dry run does the same");
+            for name in ["profiles", "notes", "friends", "profiles.favorite_note"] {
+                assert_eq!(lines[name][0], project.facts.counts[name], "{name}: {text}");
+            }
+            let skipped = |name: &str| lines[name][3];
+            let of_profiles = ["profiles", "profiles.website", "profiles.birth_date", "profiles.bio", "profiles.favorite_note"].map(skipped);
+            assert_eq!((of_profiles, skipped("notes"), skipped("friends")), ([1, 1, 1, 1, 1], 4, 2), "{text}");
+            for reason in [
+                "skipped profiles: its user was skipped, or there is none: 1",
+                "skipped profiles.website: must be an http or https URL",
+                "skipped profiles.birth_date: must not be in the future: 1",
+                "skipped notes: it has no owner: 1",
+                "skipped notes: its owner was skipped, or is not there: 1",
+                "skipped notes: title: must not be blank: 1",
+                "skipped notes: body: ",
+                "skipped friends: nobody is a friend of oneself: 1",
+                "skipped friends: the friend was skipped, or is not there: 1",
+                "skipped profiles.favorite_note: the note was skipped, or there is none: 1",
+            ] {
+                assert!(text.contains(reason), "{reason}: {text}");
+            }
+            let (text, again) = imported(&database, &from, &[&report]);
+            assert!(text.contains("\nnothing was changed\n"), "{text}");
+            for (name, [read, imported, there, skipped]) in again {
+                if ["profiles.website", "profiles.birth_date", "profiles.bio"].contains(&&*name) {
+                    // A part of a row that is there is there, too, or was left out with reason before.
+                    assert_eq!((read, imported), (lines[&name][0], 0), "{name}: {text}");
+                    continue;
+                }
+                assert_eq!((imported, there, skipped), (0, lines[&name][1], lines[&name][3]), "{name}: {text}");
+            }
+            assert_fails_with(&import(&database, &from, &[&report, "--strict"]), "row(s) were skipped: see above");
+            is_what_it_was(&project, database).await;
+        }
+    }
+}
+
+async fn is_what_it_was(project: &DjangoProject, database: TestDatabase) {
+    let db = database.open();
+    let app = App::on(database, db).await;
+    let keys = &project.facts.keys;
+    let alice = user(&app, &keys["alice"], "alice");
+    for (username, expected) in [
+        ("alice", ("Curious", "https://example.com/alice", Some(1852), true, true)),
+        ("bob", ("", "", None, true, false)),
+        ("carol", ("", "", None, true, true)),
+        ("dave", ("", "", None, true, false)),
+        ("heidi", ("", "", None, false, false)),
+    ] {
+        let user_id = django::user_id("django", &keys[username]).to_string();
+        let profile = alice.profiles().get_profile(GetProfileRequest { user_id }).await.unwrap().into_inner();
+        assert_eq!((parts(&profile), profile.display_name.as_str()), (expected, username));
+        assert_eq!(profile.create_time.unwrap().seconds, 1_556_938_921);
+    }
+    let mine = alice.profile("me").await.unwrap().favorite_note.unwrap();
+    assert_eq!(mine.note_id, django::row_id("django", "note", &project.facts.notes["hers"]).to_string());
+    let friends = ListFriendsRequest { user_id: "me".to_owned(), ..ListFriendsRequest::default() };
+    let friends = alice.friends().list_friends(friends).await.unwrap().into_inner();
+    let names: Vec<_> = friends.profiles.iter().map(|profile| profile.display_name.as_str()).collect();
+    assert_eq!(names, ["bob", "carol"]);
+    let notes = ListNotesRequest { user_id: "me".to_owned(), ..ListNotesRequest::default() };
+    let notes = alice.notes().list_notes(notes).await.unwrap().into_inner().notes;
+    let titles: Vec<_> = notes.iter().map(|note| (note.title.as_str(), note.visibility)).collect();
+    let public = Visibility::Public.into();
+    assert_eq!(titles, [("Note 2", public), ("Note 1", public), ("Note 0", public)]);
+    assert_eq!(notes[0].body, "Down the rabbit hole. Down the rabbit hole. ");
+}
+
+/// A service that takes the tokens of a Django project.
+struct Moved {
+    running: Running,
+    clock: Clock,
+    project: DjangoProject,
+    _database: TestDatabase,
+}
+
+impl Moved {
+    async fn start(engine: Engine) -> Self {
+        let (project, database) = (DjangoProject::new(Engine::Sqlite).await, empty(engine).await);
+        imported(&database, project.url(), &[]);
+        let clock = Clock::set_to(Clock::system().now());
+        let mut legacy = LegacyKeys::default();
+        legacy.add("django", &project.facts.verifying_key).unwrap();
+        let verifier = Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clone()).with_legacy_keys(legacy));
+        let service = Service { db: database.open(), clock: clock.clone(), verifier, events: None, cors_origins: Vec::new() };
+        let running = Running::start(|listener, shutdown| async {
+            profile_service::serve(service, listener, shutdown).await.unwrap();
+        })
+        .await;
+        Self { running, clock, project, _database: database }
+    }
+}
+
+shared::on_both_engines! {
+    async fn an_access_token_of_django_reads_and_writes_what_is_one_s_own(moved: Moved) {
+        let facts = &moved.project.facts;
+        let mut profiles = ProfileServiceClient::new(moved.running.channel());
+        let me = GetProfileRequest { user_id: "me".to_owned() };
+        let mine = profiles.get_profile(with_token(&facts.access["alice"], me.clone())).await.unwrap().into_inner();
+        assert_eq!((mine.display_name.as_str(), mine.bio.as_str()), ("alice", "Curious"));
+        for refused in [&facts.refresh["alice"], &facts.hs256] {
+            let outcome = profiles.get_profile(with_token(refused, me.clone())).await;
+            assert_refused(outcome, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+        }
+        let bob = django::user_id("django", &facts.keys["bob"]).to_string();
+        let request = profile_service::proto::DeactivateProfileRequest { user_id: bob };
+        let outcome = profiles.deactivate_profile(with_token(&facts.access["alice"], request)).await;
+        assert_eq!(outcome.unwrap_err().code(), Code::PermissionDenied);
+        moved.clock.advance(chrono::TimeDelta::seconds(3600 + 31));
+        let outcome = profiles.get_profile(with_token(&facts.access["alice"], me)).await;
+        assert_refused(outcome, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+    }
+}
+
+/// A service with a dump of users, profiles and notes under other names.
+struct Renamed {
+    app: App,
+    dump: tempfile::NamedTempFile,
+    mapping: tempfile::NamedTempFile,
+}
+
+impl Renamed {
+    async fn start(engine: Engine) -> Self {
+        let database = empty(engine).await;
+        let db = database.open();
+        let dump = json!([
+            { "model": "accounts.person", "pk": 1, "fields": { "login": "alice" } },
+            { "model": "accounts.person", "pk": 2, "fields": { "login": "bob" } },
+            { "model": "people.card", "pk": 7, "fields": { "person": 1, "about": "Curious", "site": "", "contacts": [2, 9], "best": 5 } },
+            { "model": "people.card", "pk": 8, "fields": { "person": 2, "about": "", "site": "", "contacts": [], "best": 6 } },
+            { "model": "people.card", "pk": 9, "fields": { "person": 3, "about": "", "site": "", "contacts": [], "best": null } },
+            { "model": "memos.memo", "pk": 5, "fields": { "by": 2, "subject": "Plans", "text": "Many" } },
+        ]);
+        let mapping = "
+            [users]
+            table = 'accounts_person'
+            username = 'login'
+            date_joined = ''
+            email = 'mail'
+            [groups]
+            table = 'accounts_team'
+            [profiles]
+            table = 'people_card'
+            user = 'person_id'
+            bio = 'about'
+            website = 'site'
+            birth_date = ''
+            is_active = ''
+            favorite_note = 'best_id'
+            [friends]
+            table = 'people_card_contacts'
+            [notes]
+            table = 'memos_memo'
+            owner = 'by_id'
+            title = 'subject'
+            body = 'text'
+            created = ''
+            updated = ''
+            visibility = 'public'
+        ";
+        let (dumped, mapped) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+        std::fs::write(dumped.path(), dump.to_string()).unwrap();
+        std::fs::write(mapped.path(), mapping).unwrap();
+        Self { app: App::on(database, db).await, dump: dumped, mapping: mapped }
+    }
+
+    fn import(&self) -> (String, BTreeMap<String, Line>) {
+        let mapping = format!("--mapping={}", self.mapping.path().display());
+        imported(&self.app.database, self.dump.path().to_str().unwrap(), &[&mapping, "--origin=old-site"])
+    }
+}
+
+shared::on_both_engines! {
+    async fn a_mapping_finds_what_has_other_names(renamed: Renamed) {
+        let (text, lines) = renamed.import();
+        assert_eq!((lines["profiles"], lines["notes"]), ([3, 2, 0, 1], [1, 1, 0, 0]), "{text}");
+        assert_eq!((lines["friends"], lines["profiles.favorite_note"]), ([2, 1, 0, 1], [2, 1, 0, 1]), "{text}");
+        let alice = renamed.app.caller(renamed.app.issuer.claims(django::user_id("old-site", "1"), "alice"));
+        let mine = alice.profile("me").await.unwrap();
+        assert_eq!(mine.bio, "Curious");
+        assert_eq!(mine.favorite_note.unwrap().note_id, django::row_id("old-site", "note", "5").to_string());
+    }
+
+    async fn a_profile_that_somebody_has_changed_here_stays(renamed: Renamed) {
+        let app = &renamed.app;
+        let [alice, bob] = [("1", "alice"), ("2", "bob")].map(|(key, name)| {
+            app.caller(app.issuer.claims(django::user_id("old-site", key), name))
+        });
+        // The first call makes the profile.
+        let mut profile = alice.profile("me").await.unwrap();
+        "Older".clone_into(&mut profile.bio);
+        bob.profile("me").await.unwrap();
+        let request = profile_service::proto::UpdateProfileRequest { profile: Some(profile), update_mask: None };
+        alice.profiles().update_profile(request).await.unwrap();
+        let (text, lines) = renamed.import();
+        assert_eq!(lines["profiles"], [3, 1, 0, 2], "{text}");
+        assert!(text.contains("skipped profiles: the profile has been changed here: 1"), "{text}");
+        assert_eq!(alice.profile("me").await.unwrap().bio, "Older");
+    }
+
+    async fn a_note_that_has_the_id_already_stays(renamed: Renamed) {
+        let app = &renamed.app;
+        let bob = app.caller(app.issuer.claims(django::user_id("old-site", "2"), "bob"));
+        bob.profile("me").await.unwrap();
+        let note_id: Uuid = django::row_id("old-site", "note", "5");
+        let request = create_note("me", &note_id.to_string(), note("Another", "", Visibility::Private));
+        bob.notes().create_note(request).await.unwrap();
+        let (text, lines) = renamed.import();
+        assert_eq!(lines["notes"], [1, 0, 0, 1], "{text}");
+        assert!(text.contains("skipped notes: another note has its id: 1"), "{text}");
+    }
+}

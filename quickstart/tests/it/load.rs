@@ -1,0 +1,92 @@
+//! Writers that change users as fast as they can, with random delays before the commit, a tenth of which never comes.
+
+use auth_service::{
+    events::{Feed, What},
+    usernames::Username,
+    users::{self, NewNames, NewUser},
+};
+use shared::{Clock, Error, UserId, db::Executor, id::Id};
+
+/// One who writes.
+pub struct Writer {
+    feed: Feed,
+    clock: Clock,
+    seed: u64,
+    users: Vec<UserId>,
+    /// How many events were committed.
+    pub told: i64,
+}
+
+impl Writer {
+    pub fn new(feed: Feed, clock: Clock, number: u64) -> Self {
+        Self { feed, clock, seed: number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1, users: Vec::new(), told: 0 }
+    }
+
+    /// Changes something so often, and ends early where the database is gone.
+    pub async fn run(mut self, rounds: usize) -> Result<Self, Error> {
+        for _ in 0..rounds {
+            self.write().await?;
+        }
+        Ok(self)
+    }
+
+    fn random(&mut self, below: u64) -> u64 {
+        // xorshift64
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        self.seed % below
+    }
+
+    async fn write(&mut self) -> Result<(), Error> {
+        let mut change = self.feed.begin().await?;
+        let username = format!("u{}", Id::<Self>::new(&self.clock));
+        let names = |username: &str| NewNames {
+            username: Username::new("username", username, None).expect("a username"),
+            email: None,
+            first_name: String::new(),
+            last_name: String::new(),
+        };
+        let choice = self.random(10);
+        let victim = usize::try_from(self.random(1 << 20)).unwrap_or_default();
+        let known = (!self.users.is_empty()).then(|| self.users[victim % self.users.len()]);
+        let mut made = None;
+        let mut gone = None;
+        let mut told = 1;
+        match known {
+            Some(user_id) if choice >= 4 => {
+                let user = users::lock(&mut change, user_id).await?.expect("a user of this writer");
+                match choice {
+                    4 | 5 => drop(users::update(&mut change, &self.clock, &user, &names(&username)).await?),
+                    6 => users::set_password(&mut change, &self.clock, user_id, "!").await?,
+                    7 | 8 => {
+                        let is_active = !user.is_active;
+                        users::set_active(&mut change, &self.clock, user, is_active).await?;
+                    }
+                    _ => {
+                        change.query("DELETE FROM users WHERE user_id = $1").bind(user_id).execute().await?;
+                        change.tell(user_id, user.version + 1, What::UserDeleted);
+                        gone = Some(user_id);
+                    }
+                }
+            }
+            _ => {
+                let new = NewUser { names: names(&username), password_hash: "!".to_owned(), is_superuser: false };
+                made = Some(users::create(&mut change, &self.clock, &new).await?.user_id);
+            }
+        }
+        for _ in 0..self.random(200) {
+            tokio::task::yield_now().await;
+        }
+        if self.random(10) == 0 {
+            told = 0;
+            drop(change);
+        } else {
+            change.commit().await?;
+            self.users.extend(made);
+            self.users.retain(|user_id| Some(*user_id) != gone);
+        }
+        self.told += told;
+        Ok(())
+    }
+}

@@ -1,0 +1,263 @@
+//! The harness: both services, each on a database of its own, and the users of both.
+
+use std::{
+    fmt::Debug,
+    future::Future,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use auth_service::{
+    Settings,
+    events::Feed,
+    keys::{KeyBits, KeyRing, MasterKey},
+    passwords::Policy,
+    proto::{
+        LoginRequest, LoginResponse, RegisterRequest, session_service_client::SessionServiceClient,
+        token_service_client::TokenServiceClient, user_service_client::UserServiceClient,
+    },
+};
+use chrono::TimeDelta;
+use profile_service::{
+    Service,
+    proto::{
+        friend_service_client::FriendServiceClient, note_service_client::NoteServiceClient,
+        profile_service_client::ProfileServiceClient, sync_service_client::SyncServiceClient,
+    },
+};
+use shared::{
+    Clock, Db, UserId,
+    contract::Actor,
+    db::Executor,
+    events::Source,
+    testing::{Engine, Issuer, Running, TestDatabase},
+    token::{self, Verifier},
+};
+use tonic::{
+    Request, Status,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
+
+pub const PASSWORD: &str = "seven blue cafes of tin";
+
+/// Both services.
+pub struct Pair {
+    pub clock: Clock,
+    pub master_key: String,
+    pub auth_database: TestDatabase,
+    pub profile_database: TestDatabase,
+    pub auth: Running,
+    pub profile: Running,
+}
+
+impl Pair {
+    pub async fn start(engine: Engine) -> Self {
+        let (auth_database, profile_database) = databases(engine).await;
+        Self::on(auth_database, profile_database, MasterKey::generate(), Clock::system()).await
+    }
+
+    /// Both services on databases that are there.
+    pub async fn on(auth_database: TestDatabase, profile_database: TestDatabase, master_key: String, clock: Clock) -> Self {
+        let auth = auth(auth_database.url(), &master_key, clock.clone()).await;
+        let source = source(auth_database.url(), &master_key, clock.clone(), auth.channel());
+        let profile = profile(profile_database.url(), clock.clone(), auth.channel(), Some(source), Duration::from_secs(15)).await;
+        Self { clock, master_key, auth_database, profile_database, auth, profile }
+    }
+
+    pub fn feed(&self) -> Feed {
+        Feed::new(self.auth_database.open(), self.clock.clone())
+    }
+
+    pub async fn register(&self, username: &str) -> String {
+        let request =
+            RegisterRequest { username: username.to_owned(), password: PASSWORD.to_owned(), ..RegisterRequest::default() };
+        UserServiceClient::new(self.auth.channel()).register(request).await.unwrap().into_inner().user_id
+    }
+
+    pub async fn login(&self, username: &str) -> User {
+        let request = LoginRequest { username: username.to_owned(), password: PASSWORD.to_owned() };
+        let login = TokenServiceClient::new(self.auth.channel()).login(request).await.unwrap().into_inner();
+        User { id: login.user.clone().unwrap().user_id, login, auth: self.auth.channel(), profile: self.profile.channel() }
+    }
+
+    pub async fn user(&self, username: &str) -> User {
+        self.register(username).await;
+        self.login(username).await
+    }
+
+    pub async fn superuser(&self, username: &str) -> User {
+        let db = self.auth_database.open();
+        auth_service::create_superuser(&db, &self.clock, username, "", PASSWORD, Policy::default()).await.unwrap();
+        self.login(username).await
+    }
+
+    /// Waits until every event is applied, and asserts that both databases hold the same users.
+    pub async fn assert_equal(&self) {
+        assert_equal(self.auth_database.url(), self.profile_database.url()).await;
+    }
+}
+
+/// Waits until every event of the one database is applied in the other, and asserts that both hold the same users.
+pub async fn assert_equal(auth: &str, profile: &str) {
+    let (auth, profile) = (Db::new(auth, None, 2).unwrap(), Db::new(profile, None, 2).unwrap());
+    eventually(async || {
+        let end: Option<(String, i64)> =
+            auth.query("SELECT CAST(o.pos AS TEXT), o.pos FROM outbox o JOIN feed f ON f.last = o.pos").optional().await.unwrap();
+        let cursor: Option<(i64,)> = profile.query("SELECT pos FROM feed_cursor").optional().await.unwrap();
+        end.is_some_and(|(_, last)| cursor.is_some_and(|(pos,)| pos == last))
+    })
+    .await;
+    // One more user than the other may be there for the minute that it is unconfirmed.
+    eventually(async || shared_users(&auth, AUTH).await.len() == shared_users(&profile, PROFILE).await.len()).await;
+    let (in_auth, in_profile) = (shared_users(&auth, AUTH).await, shared_users(&profile, PROFILE).await);
+    let hash = |users: &[Shared]| {
+        let mut hasher = DefaultHasher::new();
+        users.hash(&mut hasher);
+        hasher.finish()
+    };
+    if hash(&in_auth) != hash(&in_profile) {
+        let differ: Vec<_> = in_auth.iter().zip(&in_profile).filter(|(one, other)| one != other).take(3).collect();
+        panic!("{} and {} users, of which differ {differ:?}", in_auth.len(), in_profile.len());
+    }
+    assert!(!in_auth.is_empty());
+    auth.close().await;
+    profile.close().await;
+}
+
+const AUTH: &str = "SELECT user_id, username, version, is_active FROM users ORDER BY user_id";
+const PROFILE: &str = "SELECT user_id, username, user_version, user_is_active FROM profiles ORDER BY user_id";
+
+/// What both services know of a user.
+type Shared = (UserId, String, i64, bool);
+
+async fn shared_users(db: &Db, sql: &'static str) -> Vec<Shared> {
+    db.query(sql).all().await.unwrap()
+}
+
+/// Asks until it is so.
+pub async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
+    let asked = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
+        while !is_so().await {
+            ticks.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_mins(2), asked).await.expect("what is waited for");
+}
+
+/// The error that the call has at last.
+pub async fn refused_at_last<T: Debug, F: Future<Output = Result<T, Status>>>(mut call: impl FnMut() -> F) -> Status {
+    let mut refusal = None;
+    eventually(async || {
+        refusal = call().await.err();
+        refusal.is_some()
+    })
+    .await;
+    refusal.unwrap()
+}
+
+pub async fn databases(engine: Engine) -> (TestDatabase, TestDatabase) {
+    let (auth, profile) = (TestDatabase::new(engine).await, TestDatabase::new(engine).await);
+    shared::migrations::migrate(&auth.open(), &auth_service::MIGRATIONS).await.unwrap();
+    shared::migrations::migrate(&profile.open(), &profile_service::MIGRATIONS).await.unwrap();
+    (auth, profile)
+}
+
+/// A replica of the auth service.
+pub async fn auth(url: &str, master_key: &str, clock: Clock) -> Running {
+    let (db, master_key) = (Db::new(url, None, 8).unwrap(), MasterKey::from_base64(master_key).unwrap());
+    Running::start(|listener, shutdown| async move {
+        auth_service::serve(db, clock, master_key, Settings::default(), listener, shutdown).await.unwrap();
+    })
+    .await
+}
+
+/// A replica of the profile service, which takes its keys from the auth service behind `auth`.
+pub async fn profile(url: &str, clock: Clock, auth: Channel, events: Option<Source>, bound: Duration) -> Running {
+    let db = Db::new(url, None, 8).unwrap();
+    let verifier = Verifier::new(Settings::default().issuer, profile_service::NAME, clock.clone()).staleness_bound(bound);
+    let verifier = Arc::new(verifier);
+    let following = token::follow_auth_service(Arc::clone(&verifier), Duration::from_mins(1), auth);
+    let service = Service { db, clock, verifier, events, cors_origins: Vec::new() };
+    Running::start(|listener, shutdown| async move {
+        tokio::select! {
+            served = profile_service::serve(service, listener, shutdown) => served.unwrap(),
+            never = following => match never {},
+        }
+    })
+    .await
+}
+
+/// Events from the auth service behind `auth`, for a service that may watch.
+pub fn source(url: &str, master_key: &str, clock: Clock, auth: Channel) -> Source {
+    let (db, master_key) = (Db::new(url, None, 2).unwrap(), MasterKey::from_base64(master_key).unwrap());
+    Source::new(auth, move || {
+        let (db, clock, master_key) = (db.clone(), clock.clone(), master_key.clone());
+        async move {
+            let issuer = Issuer::new(&Settings::default().issuer, "auth-service", clock.clone());
+            let keys = KeyRing::open(db, clock.clone(), master_key, KeyBits::default(), TimeDelta::zero()).await?;
+            let mut claims = issuer.claims(UserId::new(&clock), "profile-service");
+            (claims.actor, claims.scope, claims.sid) = (Actor::Service, "auth.watch_event".to_owned(), None);
+            let key = Arc::clone(keys.keys().active()?);
+            Ok::<_, Box<dyn std::error::Error + Send + std::marker::Sync>>(key.sign("at+jwt", &claims)?)
+        }
+    })
+}
+
+/// Somebody who is signed in.
+#[derive(Clone)]
+pub struct User {
+    pub id: String,
+    pub login: LoginResponse,
+    auth: Channel,
+    profile: Channel,
+}
+
+pub type Authenticated = InterceptedService<Channel, Bearer>;
+
+#[derive(Clone)]
+pub struct Bearer(pub String);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", format!("Bearer {}", self.0).parse().unwrap());
+        Ok(request)
+    }
+}
+
+impl User {
+    pub fn bearer(&self) -> Bearer {
+        Bearer(self.login.access_token.clone())
+    }
+
+    /// The same, at another replica of the profile service.
+    pub fn at(&self, profile: &Running) -> Self {
+        Self { profile: profile.channel(), ..self.clone() }
+    }
+
+    pub fn users(&self) -> UserServiceClient<Authenticated> {
+        UserServiceClient::with_interceptor(self.auth.clone(), self.bearer())
+    }
+
+    pub fn sessions(&self) -> SessionServiceClient<Authenticated> {
+        SessionServiceClient::with_interceptor(self.auth.clone(), self.bearer())
+    }
+
+    pub fn profiles(&self) -> ProfileServiceClient<Authenticated> {
+        ProfileServiceClient::with_interceptor(self.profile.clone(), self.bearer())
+    }
+
+    pub fn notes(&self) -> NoteServiceClient<Authenticated> {
+        NoteServiceClient::with_interceptor(self.profile.clone(), self.bearer())
+    }
+
+    pub fn friends(&self) -> FriendServiceClient<Authenticated> {
+        FriendServiceClient::with_interceptor(self.profile.clone(), self.bearer())
+    }
+
+    pub fn sync(&self) -> SyncServiceClient<Authenticated> {
+        SyncServiceClient::with_interceptor(self.profile.clone(), self.bearer())
+    }
+}

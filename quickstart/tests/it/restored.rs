@@ -1,0 +1,98 @@
+//! Databases that are restored from an older copy: in the end both services know the same again.
+
+use profile_service::proto::{GetProfileRequest, GetSyncStateRequest};
+use shared::{on_both_engines, testing::assert_refused};
+use tonic::Code;
+
+use crate::{
+    cascade::{delete, note},
+    load::Writer,
+    pair::Pair,
+};
+
+/// Changes that both services have seen, or only one of them.
+async fn changes(app: &Pair, number: u64) {
+    Writer::new(app.feed(), app.clock.clone(), number).run(40).await.unwrap();
+}
+
+/// Both services again, on these databases.
+macro_rules! again {
+    ($app:ident, $auth:expr, $profile:expr) => {{
+        let Pair { clock, master_key, auth_database, profile_database, auth, profile } = $app;
+        profile.stop().await;
+        auth.stop().await;
+        let (auth, profile) = ($auth, $profile);
+        Pair::on(auth.unwrap_or(auth_database), profile.unwrap_or(profile_database), master_key, clock).await
+    }};
+}
+
+on_both_engines! {
+    async fn an_older_copy_of_the_consumer_catches_up(app: Pair) {
+        let alice = app.user("alice").await;
+        note(&alice, "kept").await.unwrap();
+        changes(&app, 1).await;
+        app.assert_equal().await;
+        let backup = app.profile_database.copy().await;
+        changes(&app, 2).await;
+        delete(&app, &alice.id).await;
+        app.assert_equal().await;
+        let app = again!(app, None, Some(backup));
+        app.assert_equal().await;
+        // It went on from its cursor, and took no snapshot but the first.
+        let root = app.superuser("root").await;
+        assert_eq!(root.sync().get_sync_state(GetSyncStateRequest {}).await.unwrap().into_inner().generation, 1);
+    }
+
+    async fn an_older_copy_of_the_producer_is_recognised(app: Pair) {
+        changes(&app, 1).await;
+        let (alice, bob) = (app.user("alice").await, app.user("bob").await);
+        app.assert_equal().await;
+        let backup = app.auth_database.copy().await;
+        // Lost with the restore: users, a name, and a deletion.
+        changes(&app, 2).await;
+        let lost = app.user("lost").await;
+        note(&lost, "lost too").await.unwrap();
+        delete(&app, &bob.id).await;
+        app.assert_equal().await;
+        let app = again!(app, Some(backup), None);
+        app.assert_equal().await;
+        // More than was lost, so that no position is beyond the end: it is the id of the event that tells.
+        changes(&app, 3).await;
+        app.assert_equal().await;
+        let root = app.superuser("root").await;
+        assert_eq!(root.sync().get_sync_state(GetSyncStateRequest {}).await.unwrap().into_inner().generation, 2);
+        for user in [&alice, &bob] {
+            let request = GetProfileRequest { user_id: user.id.clone() };
+            root.profiles().get_profile(request).await.unwrap();
+        }
+        // The token of a user who is not there any more brings nobody back.
+        assert_refused(note(&lost.at(&app.profile), "again").await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+    }
+
+    async fn a_producer_that_was_restored_and_went_on_while_nobody_watched_is_recognised(app: Pair) {
+        changes(&app, 1).await;
+        app.assert_equal().await;
+        let backup = app.auth_database.copy().await;
+        changes(&app, 2).await;
+        app.assert_equal().await;
+        let feed = auth_service::events::Feed::new(backup.open(), app.clock.clone());
+        for number in 3..6 {
+            Writer::new(feed.clone(), app.clock.clone(), number).run(40).await.unwrap();
+        }
+        let app = again!(app, Some(backup), None);
+        app.assert_equal().await;
+        let root = app.superuser("root").await;
+        assert_eq!(root.sync().get_sync_state(GetSyncStateRequest {}).await.unwrap().into_inner().generation, 2);
+    }
+
+    async fn a_dump_that_is_restored_elsewhere_goes_on(app: Pair) {
+        changes(&app, 1).await;
+        app.assert_equal().await;
+        let (auth, profile) = (app.auth_database.copy().await, app.profile_database.copy().await);
+        let app = again!(app, Some(auth), Some(profile));
+        changes(&app, 2).await;
+        app.assert_equal().await;
+        let root = app.superuser("root").await;
+        assert_eq!(root.sync().get_sync_state(GetSyncStateRequest {}).await.unwrap().into_inner().generation, 1);
+    }
+}

@@ -1,0 +1,88 @@
+//! A revocation is heard at the profile service; and where it can't be heard, the methods that ask for it say so.
+
+use std::time::Duration;
+
+use auth_service::proto::{DeactivateUserRequest, RevokeAllSessionsRequest};
+use profile_service::proto::{ExportProfileRequest, GetProfileRequest};
+use shared::{
+    on_both_engines,
+    server::REVOCATIONS,
+    testing::{Engine, Running, assert_refused},
+};
+use tonic::{Code, Status};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+
+use crate::pair::{self, Pair, User, refused_at_last};
+
+async fn reads(user: &User) -> Result<(), Status> {
+    user.profiles().get_profile(GetProfileRequest { user_id: "me".to_owned() }).await.map(drop)
+}
+
+async fn exports(user: &User) -> Result<(), Status> {
+    user.profiles().export_profile(ExportProfileRequest { user_id: "me".to_owned() }).await.map(drop)
+}
+
+async fn becomes(profile: &Running, status: ServingStatus) {
+    let mut health = HealthClient::new(profile.channel());
+    let request = HealthCheckRequest { service: REVOCATIONS.to_owned() };
+    pair::eventually(async || {
+        let answer = health.check(request.clone()).await;
+        answer.is_ok_and(|answer| answer.into_inner().status() == status)
+    })
+    .await;
+}
+
+on_both_engines! {
+    async fn what_is_revoked_is_refused_elsewhere_and_nothing_else(app: Pair) {
+        let (alice, root) = (app.user("alice").await, app.superuser("root").await);
+        let elsewhere = app.login("alice").await;
+        for user in [&alice, &elsewhere, &root] {
+            reads(user).await.unwrap();
+        }
+        // The session of a cached token.
+        let request = RevokeAllSessionsRequest { user_id: "me".to_owned(), keep_current: true };
+        alice.sessions().revoke_all_sessions(request).await.unwrap();
+        let status = refused_at_last(|| reads(&elsewhere)).await;
+        assert_refused(Err::<(), _>(status), Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+        reads(&alice).await.unwrap();
+        // The user.
+        root.users().deactivate_user(DeactivateUserRequest { user_id: alice.id.clone() }).await.unwrap();
+        let status = refused_at_last(|| reads(&alice)).await;
+        assert_refused(Err::<(), _>(status), Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+        reads(&root).await.unwrap();
+        // A replica that starts now hears of what was revoked before.
+        let source = pair::source(app.auth_database.url(), &app.master_key, app.clock.clone(), app.auth.channel());
+        let bound = Duration::from_secs(15);
+        let late = pair::profile(app.profile_database.url(), app.clock.clone(), app.auth.channel(), Some(source), bound).await;
+        becomes(&late, ServingStatus::Serving).await;
+        for user in [&alice, &elsewhere] {
+            assert_refused(reads(&user.at(&late)).await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+        }
+        reads(&root.at(&late)).await.unwrap();
+        // And so does the auth service itself, at once.
+        let request = RevokeAllSessionsRequest { user_id: "me".to_owned(), keep_current: true };
+        let refused = alice.sessions().revoke_all_sessions(request).await;
+        assert_refused(refused, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+    }
+}
+
+#[tokio::test]
+async fn a_method_that_asks_for_revocations_is_unavailable_while_they_are_not_heard() {
+    let app = Pair::start(Engine::Sqlite).await;
+    let alice = app.user("alice").await;
+    let (clock, url) = (app.clock.clone(), app.auth_database.url());
+    let source = pair::source(url, &app.master_key, clock.clone(), app.auth.channel());
+    let bound = Duration::from_secs(3);
+    let profile = pair::profile(app.profile_database.url(), clock, app.auth.channel(), Some(source), bound).await;
+    let alice = alice.at(&profile);
+    becomes(&profile, ServingStatus::Serving).await;
+    exports(&alice).await.unwrap();
+
+    app.auth.stop().await;
+    becomes(&profile, ServingStatus::NotServing).await;
+    assert_refused(exports(&alice).await, Code::Unavailable, "REVOCATIONS_STALE", &[]);
+    // Everything else goes on, and the service is as ready as it was.
+    reads(&alice).await.unwrap();
+    let answer = HealthClient::new(profile.channel()).check(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(answer.status(), ServingStatus::Serving);
+}

@@ -1,0 +1,75 @@
+//! An access token that is still valid of a user who is gone writes nothing, whichever of its write and the deletion comes first.
+
+use std::time::Duration;
+
+use profile_service::proto::{AddFriendRequest, UpdateProfileRequest};
+use shared::{
+    db::Executor,
+    on_both_engines,
+    testing::{assert_refused, rounds},
+};
+use tokio::task::JoinSet;
+use tonic::Code;
+
+use crate::{
+    cascade::{delete, note},
+    pair::{self, Pair, User},
+};
+
+async fn rows_of(app: &Pair, user: &User) -> i64 {
+    let user_id = shared::UserId::parse("user_id", &user.id).unwrap();
+    let db = app.profile_database.open();
+    let query = db.query(
+        "SELECT (SELECT COUNT(*) FROM profiles WHERE user_id = $1) + (SELECT COUNT(*) FROM notes WHERE user_id = $1)
+             + (SELECT COUNT(*) FROM friendships WHERE user_id = $1 OR friend_id = $1)
+             + (SELECT COUNT(*) FROM favorites WHERE user_id = $1 OR note_user_id = $1)",
+    );
+    query.bind(user_id).one::<(i64,)>().await.unwrap().0
+}
+
+on_both_engines! {
+    async fn whichever_comes_first(app: Pair) {
+        // A replica that hears of no revocation: all that it has is the database.
+        let deaf = pair::profile(app.profile_database.url(), app.clock.clone(), app.auth.channel(), None, Duration::from_secs(15)).await;
+        let bob = app.user("bob").await.at(&deaf);
+        note(&bob, "hello").await.unwrap();
+        for round in 0..rounds(12) {
+            let alice = app.user(&format!("alice{round}")).await.at(&deaf);
+            if round % 3 == 1 {
+                // The events first, then the first call.
+                delete(&app, &alice.id).await;
+                app.assert_equal().await;
+            } else if round % 3 == 2 {
+                // One who was there, and known to the replica.
+                note(&alice, "first").await.unwrap();
+            }
+            let mut writers = JoinSet::new();
+            for number in 0..8 {
+                let (alice, bob) = (alice.clone(), bob.id.clone());
+                writers.spawn(async move {
+                    for _ in 0..number * 40 {
+                        tokio::task::yield_now().await;
+                    }
+                    let profile = profile_service::proto::Profile { user_id: "me".to_owned(), bio: format!("{number}"), ..Default::default() };
+                    let _ = note(&alice, "another").await;
+                    let _ = alice.profiles().update_profile(UpdateProfileRequest { profile: Some(profile), update_mask: None }).await;
+                    let _ = alice.friends().add_friend(AddFriendRequest { user_id: "me".to_owned(), friend_id: bob }).await;
+                });
+            }
+            if round % 3 != 1 {
+                delete(&app, &alice.id).await;
+            }
+            writers.join_all().await;
+            app.assert_equal().await;
+            assert_eq!(rows_of(&app, &alice).await, 0, "round {round}");
+            let status = note(&alice, "too late").await.unwrap_err();
+            assert!(matches!(status.code(), Code::Unauthenticated | Code::NotFound), "{status:?}");
+            assert_eq!(rows_of(&app, &alice).await, 0, "round {round}");
+        }
+        // One whom this replica has never seen is not let in at all.
+        let carol = app.user("carol").await;
+        delete(&app, &carol.id).await;
+        app.assert_equal().await;
+        assert_refused(note(&carol.at(&deaf), "no").await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+    }
+}

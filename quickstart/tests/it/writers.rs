@@ -1,0 +1,46 @@
+//! Sixteen writers, two replicas of the auth service: nothing is lost, nothing comes twice, and nothing out of order.
+
+use std::collections::HashMap;
+
+use shared::{UserId, db::Executor, on_both_engines, testing::rounds};
+use tokio::task::JoinSet;
+
+use crate::{
+    load::Writer,
+    pair::{self, Pair},
+};
+
+on_both_engines! {
+    async fn what_sixteen_writers_tell_is_applied_without_loss_gap_or_inversion(app: Pair) {
+        let replica = pair::auth(app.auth_database.url(), &app.master_key, app.clock.clone()).await;
+        // Two replicas of the profile service as well, each of which follows another replica of the auth service.
+        let source = pair::source(app.auth_database.url(), &app.master_key, app.clock.clone(), replica.channel());
+        let bound = std::time::Duration::from_secs(15);
+        let _other = pair::profile(app.profile_database.url(), app.clock.clone(), replica.channel(), Some(source), bound).await;
+
+        let feeds = [app.feed(), app.feed()];
+        let before = last(&app).await;
+        let mut writers = JoinSet::new();
+        for (number, feed) in (1..=16).zip(feeds.iter().cycle()) {
+            let writer = Writer::new(feed.clone(), app.clock.clone(), number);
+            writers.spawn(writer.run(rounds(25)));
+        }
+        let told: i64 = writers.join_all().await.into_iter().map(|writer| writer.unwrap().told).sum();
+        assert_eq!(last(&app).await - before, told, "a position for each event that was committed, and for no other");
+
+        let db = app.auth_database.open();
+        let events: Vec<(i64, Option<UserId>, Option<i64>)> =
+            db.query("SELECT pos, user_id, user_version FROM outbox ORDER BY pos").all().await.unwrap();
+        assert!(events.iter().zip(1..).all(|((pos, ..), expected)| *pos == expected), "a gap");
+        let mut versions = HashMap::new();
+        for (_, user_id, version) in &events {
+            let (Some(user_id), Some(version)) = (user_id, version) else { continue };
+            assert!(versions.insert(*user_id, *version).is_none_or(|before| before + 1 == *version), "an inversion");
+        }
+        app.assert_equal().await;
+    }
+}
+
+async fn last(app: &Pair) -> i64 {
+    app.auth_database.open().query("SELECT last FROM feed").optional::<(i64,)>().await.unwrap().map_or(0, |(last,)| last)
+}
