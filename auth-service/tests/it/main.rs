@@ -10,6 +10,7 @@ mod described;
 mod django;
 mod django_tokens;
 mod events;
+mod gateway;
 mod groups;
 mod guards;
 mod guessing;

@@ -49,7 +49,7 @@ on_both_engines! {
             (r#"{"title": "a", "visibility": 1.5}"#, "note.visibility", "TYPE_ENUM"),
             (r#"{"title": "a", "createTime": "yesterday"}"#, "note.create_time", "TYPE_TIMESTAMP"),
             (r#"{"noteId": "x", "note_id": "y", "title": "a"}"#, "note.note_id", "FIELD_TWICE"),
-            (r"[]", "note", "TYPE_MESSAGE"),
+            ("[]", "note", "TYPE_MESSAGE"),
             (r#""title""#, "note", "TYPE_MESSAGE"),
         ] {
             assert_refused(&alice.posts(&app, "/v1/profiles/me/notes", body).await, 400, "FIELD_INVALID", Some((field, rule)));

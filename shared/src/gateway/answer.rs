@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
-use prost_reflect::{DynamicMessage, ReflectMessage};
+use prost_reflect::{DynamicMessage, ReflectMessage, SerializeOptions};
 use serde_json::Value;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming, body::Body};
@@ -56,12 +56,11 @@ pub(super) fn render(binding: &Binding, message: &DynamicMessage, format: Format
         (None, Format::Xml) => xml::document(message),
         (Some(field), Format::Xml) => xml::field_document(message, field),
         (Some(field), Format::Json) => {
+            // What is left out of a message is there where it is all of the body.
+            let options = SerializeOptions::new().skip_default_fields(message.has_field(field));
             let mut alone = DynamicMessage::new(message.descriptor());
             alone.set_field(field, message.get_field(field).into_owned());
-            let mut json = alone.serialize_with_options(
-                serde_json::value::Serializer,
-                &prost_reflect::SerializeOptions::new().skip_default_fields(false),
-            )?;
+            let mut json = alone.serialize_with_options(serde_json::value::Serializer, &options)?;
             Ok(json.get_mut(field.json_name()).map(Value::take).unwrap_or_default().to_string())
         }
     }

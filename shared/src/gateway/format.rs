@@ -137,7 +137,7 @@ mod tests {
             ("text/xml", Format::Xml, Framing::Xml),
             ("application/xml;q=0.5, application/json", Format::Json, Framing::Lines),
             ("application/xml, application/json;q=0.5", Format::Xml, Framing::Xml),
-            ("application/json;q=0, */*", Format::Xml, Framing::Xml),
+            ("application/json;q=0, */*", Format::Xml, Framing::Lines),
             ("text/event-stream", Format::Json, Framing::Events),
             ("text/event-stream, */*;q=0.1", Format::Json, Framing::Events),
             ("application/x-ndjson", Format::Json, Framing::Lines),

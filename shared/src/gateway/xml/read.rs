@@ -144,10 +144,7 @@ fn well_known(descriptor: &MessageDescriptor, name: &str, element: &Element) -> 
 }
 
 fn any(descriptor: &MessageDescriptor, element: &Element) -> Result<Value, Violation> {
-    let Some(url) = &element.kind else {
-        let is_empty = element.children.is_empty() && element.text.trim_matches(is_space).is_empty();
-        return if is_empty { Ok(input::nothing()) } else { Err(wrong("type.any", "must have the type of what it holds")) };
-    };
+    let url = element.kind.as_ref().ok_or_else(|| wrong("type.any", "must have the type of what it holds"))?;
     let inner = descriptor.parent_pool().get_message_by_name(url.rsplit('/').next().unwrap_or_default());
     let inner = inner.ok_or_else(|| wrong("type.any", "has a type that is not known"))?;
     let mut values = if input::well_known_name(inner.full_name()).is_some() {

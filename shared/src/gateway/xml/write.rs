@@ -57,6 +57,10 @@ fn write_message(out: &mut String, name: &str, key: Option<&str>, message: &Dyna
             write_json(out, name, key, &serde_json::to_value(message)?);
             return Ok(());
         }
+        full_name if full_name.ends_with("Value") && well_known_name(full_name).is_some() => {
+            let field = descriptor.get_field(1).expect("a wrapper has a value");
+            return write_one(out, name, key, &field.kind(), &message.get_field(&field));
+        }
         full_name if well_known_name(full_name).is_some() => {
             match serde_json::to_value(message)? {
                 Value::String(text) => write_text(out, name, key, &text),
