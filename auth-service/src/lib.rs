@@ -21,7 +21,7 @@ pub mod tokens;
 pub mod usernames;
 pub mod users;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use ipnet::IpNet;
@@ -274,14 +274,6 @@ pub async fn serve(
         let keys = Arc::clone(&keys);
         async move { keys.reload().await.map(|jwks| keys::shared_jwks(&jwks)) }
     });
-    let forgetting = async {
-        loop {
-            tokio::time::sleep(FORGET_INTERVAL).await;
-            if let Err(error) = forget(&db, &clock, &feed, settings.event_retention).await {
-                tracing::warn!(error = error::sentence(&error), "what counts no more could not be deleted; it will be");
-            }
-        }
-    };
     let is_ready = || {
         let (db, verifier, keys) = (db.clone(), Arc::clone(&verifier), keys.keys());
         async move { db.is_reachable().await && verifier.has_keys() && keys.are_fresh() }
@@ -296,10 +288,20 @@ pub async fn serve(
         never = feed.poll() => match never {},
         never = feed.hear() => match never {},
         never = following => match never {},
-        never = forgetting => match never {},
+        never = keep_forgetting(&db, &clock, &feed, settings.event_retention) => match never {},
     };
     db.close().await;
     Ok(outcome?)
+}
+
+/// Forgets from time to time. It never returns.
+async fn keep_forgetting(db: &Db, clock: &Clock, feed: &Feed, retention: TimeDelta) -> Infallible {
+    loop {
+        tokio::time::sleep(FORGET_INTERVAL).await;
+        if let Err(error) = forget(db, clock, feed, retention).await {
+            tracing::warn!(error = error::sentence(&error), "what counts no more could not be deleted; it will be");
+        }
+    }
 }
 
 /// Deletes what counts no more: attempts, assertions that are too old to be used again, tokens of Django that have expired, and the
