@@ -53,6 +53,19 @@ clients:
     cargo build --locked --package quickstart
     python3 .ci/clients.py
 
+# Holds the HTTP face to its description, to other people's libraries, and to the examples in three languages.
+endpoints:
+    cargo build --locked --package quickstart --package client
+    npm ci --prefix .ci/jose --no-audit --no-fund
+    npm ci --prefix examples/typescript --no-audit --no-fund
+    npm run build --prefix examples/typescript
+    python3 .ci/endpoints.py
+
+# Looks at the page in Chromium, and leaves screenshots in target/page/.
+page:
+    cargo build --locked --package quickstart
+    python3 .ci/page.py
+
 # All of it, as CI runs it.
 ci:
     .ci/run

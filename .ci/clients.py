@@ -74,10 +74,10 @@ class Report:
 class Quickstart:
     """The program under test, from its first line of output to its end."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *flags):
         self.errors = open(folder / "stderr", "a+")
         listen = ["--auth-listen", "127.0.0.1:0", "--profile-listen", "127.0.0.1:0"]
-        command = [ROOT / "target/debug/quickstart", "--data-dir", folder / "data", *listen]
+        command = [ROOT / "target/debug/quickstart", "--data-dir", folder / "data", *listen, *flags]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.errors, text=True)
         try:
             self.said = self._read_greeting()

@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use shared::{
     Clock, Error,
-    config::{self, ConfigError, DatabaseArgs, LogArgs},
+    config::{self, ConfigError, DatabaseArgs, HttpArgs, LogArgs},
     django::ImportError,
     health::{self, HealthError},
     migrations::{self, SchemaError, Verb, VerbError},
@@ -72,6 +72,8 @@ struct Serve {
     #[command(flatten)]
     log: LogArgs,
     #[command(flatten)]
+    http: HttpArgs,
+    #[command(flatten)]
     master_key: MasterKeyArgs,
     /// The URL by which this service is known: the `iss` of every token.
     #[arg(long, env = "ISSUER", value_name = "URL", default_value = "http://127.0.0.1:50051")]
@@ -106,6 +108,9 @@ struct Serve {
     legacy: LegacyArgs,
     #[command(flatten)]
     new_keys: NewKeyArgs,
+    /// Lets `/oauth2/token` take passwords, for clients that know no other way.
+    #[arg(long, env = "PASSWORD_GRANT")]
+    password_grant: bool,
     /// A permission of a service beside the pair, such as `greeter.greet_people`, which may then be granted. May be given more
     /// than once.
     #[arg(long, env = "PERMISSION", value_name = "APP.CODENAME", value_delimiter = ',')]
@@ -275,8 +280,11 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
         },
         trusted_proxies: arguments.trusted_proxy,
         legacy_keys: arguments.legacy.read()?,
+        cors_origins: arguments.http.cors_origin,
         key_bits: arguments.new_keys.key_bits,
         jwks_max_age: TimeDelta::seconds(arguments.new_keys.jwks_max_age),
+        password_grant: arguments.password_grant,
+        page: !arguments.http.no_page,
         permissions: arguments.permission,
         event_retention: TimeDelta::seconds(arguments.event_retention),
     };

@@ -8,7 +8,9 @@ pub mod cli;
 pub mod clients;
 pub mod events;
 pub mod groups;
+mod http;
 mod import;
+pub mod introspection;
 pub mod keys;
 pub mod legacy;
 pub mod passwords;
@@ -25,8 +27,9 @@ use chrono::TimeDelta;
 use ipnet::IpNet;
 use shared::{
     Clock, Db, Error, error,
+    explorer::Page,
     migrations::{self, SchemaError},
-    server::Server,
+    server::{CorsOrigin, DescriptorError, Server},
     token::{self, LegacyKeys, Verifier},
 };
 use sqlx::migrate::Migrator;
@@ -36,6 +39,8 @@ use crate::{
     api::{ClientApi, EventApi, GroupApi, IdentityApi, KeyApi, PermissionApi, SessionApi, TokenApi, UserApi},
     attempts::Limits,
     events::Feed,
+    http::Endpoints,
+    introspection::Introspection,
     keys::{KeyBits, KeyError, KeyRing, MasterKey},
     passwords::Passwords,
     permissions::{Catalogue, CatalogueError},
@@ -82,6 +87,9 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 /// The name of this service in the audience of tokens.
 pub const NAME: &str = "auth-service";
 
+/// The method whose answer verifiers keep.
+const GET_JWKS: &str = "/auth.v1.KeyService/GetJwks";
+
 /// How often the keys are looked up in the database, where another replica may have changed them.
 const KEY_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -90,6 +98,7 @@ const FORGET_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What the operator decides.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a decision of its own")]
 pub struct Settings {
     /// The `iss` of every token: a URL by which this service is known.
     pub issuer: String,
@@ -111,10 +120,16 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// The keys of Django projects whose tokens are taken until they expire.
     pub legacy_keys: LegacyKeys,
+    /// The origins whose pages may call.
+    pub cors_origins: Vec<CorsOrigin>,
     /// The size of the keys that are made, where no other is asked for.
     pub key_bits: KeyBits,
     /// How long verifiers keep the keys that they were told: a new key signs no sooner.
     pub jwks_max_age: TimeDelta,
+    /// Whether `/oauth2/token` takes passwords (RFC 6749 section 4.3, which RFC 9700 advises against).
+    pub password_grant: bool,
+    /// Whether there is a page at `/`.
+    pub page: bool,
     /// The permissions of services beside the pair, which may then be granted too.
     pub permissions: Vec<String>,
     /// How long events are kept for those who watch them. Those that revoke tokens are kept for as long as these may live.
@@ -134,8 +149,11 @@ impl Default for Settings {
             limits: Limits::default(),
             trusted_proxies: Vec::new(),
             legacy_keys: LegacyKeys::default(),
+            cors_origins: Vec::new(),
             key_bits: KeyBits::default(),
             jwks_max_age: TimeDelta::minutes(5),
+            password_grant: false,
+            page: true,
             permissions: Vec::new(),
             event_retention: TimeDelta::days(7),
         }
@@ -156,6 +174,8 @@ pub enum ServeError {
     Feed(#[from] Error),
     #[error("reflection can't read the descriptors: {0}")]
     Reflection(#[from] shared::server::ReflectionError),
+    #[error("the descriptors can't be described: {0}")]
+    Descriptors(#[from] DescriptorError),
     #[error("the server failed: {0}")]
     Transport(#[from] tonic::transport::Error),
 }
@@ -192,8 +212,15 @@ pub async fn serve(
     let tokens = Tokens::new(Arc::clone(&keys), &settings.issuer, &audience, settings.access_lifetime);
     let tokens = tokens.with_legacy_keys(settings.legacy_keys, clock.clone());
     let passwords = Passwords::new(settings.passwords);
+    let introspection = Introspection { db: db.clone(), clock: clock.clone(), tokens: tokens.clone() };
+    let endpoints =
+        Endpoints { issuer: &settings.issuer, password_grant: settings.password_grant, introspection: introspection.clone() };
+    let page = settings.page.then(|| Page { auth_url: String::new() });
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
         .trusted_proxies(&settings.trusted_proxies)
+        .cors(&settings.cors_origins)
+        // No verifier may look less often, and none has to look more often.
+        .keep(GET_JWKS, settings.jwks_max_age.to_std().unwrap_or_default())
         .add(token_service::guarded(TokenApi {
             db: db.clone(),
             feed: feed.clone(),
@@ -204,6 +231,7 @@ pub async fn serve(
             catalogue: catalogue.clone(),
             lifetime: settings.session_lifetime,
             strict: settings.strict_refresh,
+            introspection,
         }))
         .add(identity_service::guarded(IdentityApi { db: db.clone(), catalogue: catalogue.clone() }))
         .add(session_service::guarded(SessionApi { db: db.clone(), feed: feed.clone(), clock: clock.clone() }))
@@ -238,7 +266,9 @@ pub async fn serve(
             bits: settings.key_bits,
             max_age: settings.jwks_max_age,
         }))
-        .add(event_service::guarded(EventApi { db: db.clone(), clock: clock.clone(), feed: feed.clone() }));
+        .add(event_service::guarded(EventApi { db: db.clone(), clock: clock.clone(), feed: feed.clone() }))
+        .http(http::routes(endpoints))
+        .described("Auth service", env!("CARGO_PKG_VERSION"), page.as_ref())?;
 
     let following = token::follow(Arc::clone(&verifier), KEY_INTERVAL, || {
         let keys = Arc::clone(&keys);

@@ -56,11 +56,16 @@ pub struct Issued {
 /// same bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshClaims {
-    iss: String,
-    sub: UserId,
-    aud: String,
-    exp: i64,
-    iat: i64,
+    /// Who has issued it.
+    pub iss: String,
+    /// The user.
+    pub sub: UserId,
+    /// Who takes it.
+    pub aud: String,
+    /// When it expires, in seconds since 1970.
+    pub exp: i64,
+    /// When it was issued, in seconds since 1970.
+    pub iat: i64,
     /// The client that the session belongs to.
     pub client_id: String,
     /// The session.
@@ -107,6 +112,13 @@ impl Tokens {
             sign(move || Ok((active.sign(ACCESS_TOKEN_TYPE, &access)?, named.sign(REFRESH_TOKEN_TYPE, &refresh)?))).await?;
         let refresh_expires_in = session.idle_expires_at - now;
         Ok(Issued { access_token, expires_in: self.access_lifetime, refresh_token, refresh_expires_in })
+    }
+
+    /// Reads an access token, for whatever service it is. Whether its session still is, the database knows.
+    pub fn read_access_token(&self, token: &str, now: DateTime<Utc>) -> Option<Claims> {
+        let claims = token::open(token, ACCESS_TOKEN_TYPE, &self.keys.keys().set).ok()?;
+        let claims: Claims = serde_json::from_value(Value::Object(claims)).ok()?;
+        (claims.iss == *self.issuer && claims.iat <= now.timestamp() && now.timestamp() < claims.exp).then_some(claims)
     }
 
     /// Issues an access token to a client that holds these permissions.

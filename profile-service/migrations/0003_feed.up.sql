@@ -3,6 +3,7 @@ ALTER TABLE profiles ADD COLUMN user_is_active BOOLEAN NOT NULL DEFAULT TRUE;
 -- The generation of the feed that has told of the user. 0: only an access token has.
 ALTER TABLE profiles ADD COLUMN generation BIGINT NOT NULL DEFAULT 0;
 
+-- safe: the table is no older than the first release
 CREATE INDEX profiles_unconfirmed ON profiles (create_time) WHERE generation = 0;
 
 -- The users who were deleted: an access token of theirs that is still valid makes no profile.

@@ -5,9 +5,10 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use clap::{Args, Parser, Subcommand};
 use shared::{
     Clock,
-    config::{ConfigError, DatabaseArgs, LogArgs},
+    config::{ConfigError, DatabaseArgs, HttpArgs, LogArgs},
     django::ImportError,
     events::Source,
+    explorer::Page,
     health::{self, HealthError},
     migrations::{SchemaError, Verb, VerbError},
     server,
@@ -50,6 +51,8 @@ struct Serve {
     database: DatabaseArgs,
     #[command(flatten)]
     log: LogArgs,
+    #[command(flatten)]
+    http: HttpArgs,
     /// Where the auth service publishes its keys.
     #[arg(long, env = "AUTH_URL", value_name = "URL", default_value = "http://127.0.0.1:50051")]
     auth_url: String,
@@ -132,6 +135,8 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
     arguments.log.init()?;
     let db = arguments.database.open()?;
     let clock = Clock::system();
+    // The issuer is how everybody reaches the auth service, a browser too.
+    let page = (!arguments.http.no_page).then(|| Page { auth_url: arguments.issuer.clone() });
     let bound = Duration::from_secs(arguments.events.revocation_staleness);
     let verifier = Verifier::new(arguments.issuer, arguments.audience, clock.clone()).staleness_bound(bound);
     let verifier = Arc::new(verifier.with_legacy_keys(arguments.legacy.read()?));
@@ -149,7 +154,7 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
     let address = arguments.listen;
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
     let stop = server::stop_signal();
-    let service = Service { db, clock, verifier, events };
+    let service = Service { db, clock, verifier, events, cors_origins: arguments.http.cors_origin, page };
     tokio::select! {
         served = crate::serve(service, listener, stop) => Ok(served?),
         never = follow_keys => match never {},

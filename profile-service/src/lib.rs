@@ -9,8 +9,9 @@ use std::{convert::Infallible, future::Future, sync::Arc};
 use shared::{
     Clock, Db,
     events::{self, Progress, Source},
+    explorer::Page,
     migrations::{self, SchemaError},
-    server::{ReflectionError, Server},
+    server::{CorsOrigin, DescriptorError, ReflectionError, Server},
     token::Verifier,
 };
 use sqlx::migrate::Migrator;
@@ -72,6 +73,10 @@ pub struct Service {
     /// Where the events come from that keep the profiles and the verifier true. Without them, users whom the auth service deletes
     /// stay here, and an access token counts until it expires.
     pub events: Option<Source>,
+    /// The origins whose pages may call.
+    pub cors_origins: Vec<CorsOrigin>,
+    /// The page at `/`, where there is one.
+    pub page: Option<Page>,
 }
 
 /// Why the service does not start, or stops by itself.
@@ -83,6 +88,9 @@ pub enum ServeError {
     /// The descriptors are none.
     #[error("reflection can't read the descriptors: {0}")]
     Reflection(#[from] ReflectionError),
+    /// The same.
+    #[error("the descriptors can't be described: {0}")]
+    Descriptors(#[from] DescriptorError),
     /// The listener is of no use.
     #[error("the server failed: {0}")]
     Transport(#[from] tonic::transport::Error),
@@ -95,13 +103,14 @@ pub enum ServeError {
 ///
 /// A schema that is not [`MIGRATIONS`], and those of the transport.
 pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-    let Service { db, clock, verifier, events } = service;
+    let Service { db, clock, verifier, events, cors_origins, page } = service;
     migrations::check(&db, &MIGRATIONS, PROBES).await?;
     let arrivals = Arc::new(Arrivals::new(db.clone(), clock.clone()));
     let is_ready = async || verifier.has_keys() && db.is_reachable().await;
     let progress = Progress::default();
     let following = follow(events, Arc::clone(&verifier), Sync::new(db.clone(), clock.clone()), progress.clone());
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
+        .cors(&cors_origins)
         .each_caller(move |caller| {
             let arrivals = Arc::clone(&arrivals);
             async move { arrivals.welcome(&caller).await }
@@ -109,7 +118,8 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
         .add(profile_service::guarded(ProfileApi { db: db.clone(), clock: clock.clone() }))
         .add(friend_service::guarded(FriendApi { db: db.clone(), clock: clock.clone() }))
         .add(note_service::guarded(NoteApi { db: db.clone(), clock: clock.clone() }))
-        .add(sync_service::guarded(SyncApi { db: db.clone(), clock, verifier: Arc::clone(&verifier), progress }));
+        .add(sync_service::guarded(SyncApi { db: db.clone(), clock, verifier: Arc::clone(&verifier), progress }))
+        .described("Profile service", env!("CARGO_PKG_VERSION"), page.as_ref())?;
     let outcome = tokio::select! {
         outcome = Box::pin(server.serve(listener, is_ready, shutdown)) => outcome,
         never = following => match never {},

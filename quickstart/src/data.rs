@@ -107,6 +107,8 @@ Try it: register, sign in, ask who you are, write a note.
   grpcurl -plaintext -H "authorization: Bearer $TOKEN" {auth} auth.v1.IdentityService/WhoAmI
   grpcurl -plaintext -H "authorization: Bearer $TOKEN" -d '{{"user_id": "me", "note": {{"title": "Hello"}}}}' {profile} profile.v1.NoteService/CreateNote
 
+The same in a browser: http://{auth}/ and http://{profile}/
+
 Ctrl-C stops both. The data stays where it is."#
     );
 }

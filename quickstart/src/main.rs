@@ -2,13 +2,22 @@
 
 mod data;
 
-use std::{error::Error, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use auth_service::Settings;
 use clap::Parser;
 use shared::{
     Clock, Db,
+    config::HttpArgs,
     events::Source,
+    explorer::Page,
     health, migrations, server,
     telemetry::{self, LogFormat},
     token::{self, ClientCredentials, ServiceToken, Verifier},
@@ -34,6 +43,11 @@ struct Quickstart {
     /// Where the profile service listens.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50052")]
     profile_listen: SocketAddr,
+    #[command(flatten)]
+    http: HttpArgs,
+    /// Lets `/oauth2/token` take passwords, for clients that know no other way.
+    #[arg(long)]
+    password_grant: bool,
     /// Which log lines are written to standard error, such as `info`.
     #[arg(long, value_name = "FILTER", default_value = "warn")]
     log_filter: String,
@@ -64,7 +78,16 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
     let profile_listener = listen(arguments.profile_listen).await?;
     let (auth_address, profile_address) = (auth_listener.local_addr()?, profile_listener.local_addr()?);
 
-    let settings = Settings::default();
+    let HttpArgs { cors_origin: cors_origins, no_page } = arguments.http;
+    let (auth_url, profile_url) = (url(auth_address), url(profile_address));
+    let settings = Settings {
+        issuer: auth_url.clone(),
+        // The page of the profile service signs in at the auth service.
+        cors_origins: cors_origins.iter().cloned().chain([profile_url.parse()?]).collect(),
+        password_grant: arguments.password_grant,
+        page: !no_page,
+        ..Settings::default()
+    };
     let verifier = Arc::new(Verifier::new(&*settings.issuer, profile_service::NAME, clock.clone()));
     let channel = token::auth_channel(&format!("http://{auth_address}"))?;
     let follow_keys = token::follow_auth_service(Arc::clone(&verifier), KEY_INTERVAL, channel.clone());
@@ -80,10 +103,17 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
             let _ = stopped.wait_for(|stopped| *stopped).await;
         }
     };
-    let service = profile_service::Service { db: profile_db, clock: clock.clone(), verifier: Arc::clone(&verifier), events };
+    let service = profile_service::Service {
+        db: profile_db,
+        clock: clock.clone(),
+        verifier: Arc::clone(&verifier),
+        events,
+        cors_origins,
+        page: (!no_page).then_some(Page { auth_url }),
+    };
     let auth = auth_service::serve(auth_db.clone(), clock.clone(), master_key, settings, auth_listener, until_stopped());
-    let profile = profile_service::serve(service, profile_listener, until_stopped());
-    let (auth, profile) = (Box::pin(auth), Box::pin(profile));
+    let auth = Box::pin(auth);
+    let profile = Box::pin(profile_service::serve(service, profile_listener, until_stopped()));
     let both = async { tokio::try_join!(async { Ok::<_, Box<dyn Error>>(auth.await?) }, async { Ok(profile.await?) }) };
     let greet = async {
         for address in [auth_address, profile_address] {
@@ -110,6 +140,12 @@ async fn prepare(url: String, migrations: &migrations::Migrator) -> Result<Db, B
     let db = Db::new(&url, None, 8)?;
     migrations::migrate(&db, migrations).await?;
     Ok(db)
+}
+
+/// Where a program on this machine finds what listens at the address.
+fn url(address: SocketAddr) -> String {
+    let ip = if address.ip().is_unspecified() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { address.ip() };
+    format!("http://{}", SocketAddr::new(ip, address.port()))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Box<dyn Error>> {

@@ -9,7 +9,6 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, Request, Response, header};
-use ipnet::IpNet;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
@@ -105,7 +104,6 @@ pub(crate) struct Authenticate {
     pub(crate) contract: Arc<Contract>,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) each_caller: Option<EachCaller>,
-    pub(crate) trusted_proxies: Arc<[IpNet]>,
 }
 
 impl<S> Layer<S> for Authenticate {
@@ -116,7 +114,7 @@ impl<S> Layer<S> for Authenticate {
     }
 }
 
-/// A service that a request reaches with a [`Caller`], or, where anyone may call, with an [`Origin`].
+/// A service that a request reaches with a [`Caller`], or, where anyone may call, with the [`Origin`] that it came with.
 #[derive(Clone)]
 pub(crate) struct Authenticated<S> {
     authenticate: Authenticate,
@@ -150,16 +148,23 @@ where
     }
 }
 
+impl<S> Authenticated<S> {
+    /// Authenticates a request whose body is not there yet: the service that it is for.
+    pub(crate) async fn admit<B>(self, request: &mut Request<B>) -> Result<S, Status> {
+        self.authenticate.admit(request).await?;
+        Ok(self.inner)
+    }
+}
+
 impl Authenticate {
-    async fn admit(&self, request: &mut Request<Body>) -> Result<(), Status> {
+    async fn admit<B>(&self, request: &mut Request<B>) -> Result<(), Status> {
         let Some(rule) = self.contract.rule(request.uri().path()) else {
             return Err(status(Code::Unimplemented, Reason::MethodUnknown, "there is no such method"));
         };
-        let origin = Origin::of(request, &self.trusted_proxies);
         if rule.who == Who::Anyone {
-            request.extensions_mut().insert(origin);
             return Ok(());
         }
+        let origin = request.extensions_mut().remove::<Origin>().unwrap_or_default();
         let token = match bearer(request.headers()) {
             Some(token) => {
                 self.verifier.authenticate(token).await.map_err(|refusal| tracing::info!(%refusal, "an access token is refused"))

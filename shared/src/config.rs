@@ -13,6 +13,7 @@ use clap::{Arg, Args, Command, CommandFactory, FromArgMatches, error::ErrorKind}
 
 use crate::{
     db::{Db, UrlError},
+    server::CorsOrigin,
     telemetry::{self, FilterError, LogFormat},
 };
 
@@ -44,6 +45,17 @@ impl DatabaseArgs {
         let password = self.database_password_file.as_deref().map(secret).transpose()?;
         Ok(Db::new(&self.database_url, password.as_deref(), self.database_connections)?)
     }
+}
+
+/// What plain HTTP is answered.
+#[derive(Debug, Clone, Args)]
+pub struct HttpArgs {
+    /// An origin whose pages may call, such as `https://app.example.com`, or `*`. May be given more than once.
+    #[arg(long, env = "CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    pub cors_origin: Vec<CorsOrigin>,
+    /// Serves no page at `/`.
+    #[arg(long, env = "NO_PAGE")]
+    pub no_page: bool,
 }
 
 /// How log lines are written.

@@ -7,7 +7,7 @@ use shared::{
     db::Executor,
     migrations::{Change, Entry, Migrator, Mode, SchemaError, Target, go, history, migrate, plan},
     on_both_engines,
-    testing::{Engine, TestDatabase},
+    testing::{Engine, TestDatabase, rounds},
 };
 use sqlx::{
     SqlSafeStr,
@@ -102,6 +102,23 @@ on_both_engines! {
         }
     }
 
+    async fn what_is_for_one_engine_runs_on_that_one(app: Scratch) {
+        let sections = "CREATE TABLE a (id BIGINT);\n-- on sqlite:\nCREATE TABLE b (id BIGINT);\n-- on postgres:\nCREATE TABLE c (id BIGINT);\n-- on both:\nCREATE TABLE d (id BIGINT);";
+        let back = "DROP TABLE a; DROP TABLE d;\n-- on sqlite:\nDROP TABLE b;\n-- on postgres:\nDROP TABLE c;";
+        let migrations = migrator(&[(1, "a", sections, Some(back))]);
+        migrate(&app.db, &migrations).await.expect("migrations");
+        let mut there = Vec::new();
+        for table in ["SELECT * FROM a", "SELECT * FROM b", "SELECT * FROM c", "SELECT * FROM d"] {
+            there.push(app.db.query(table).execute().await.is_ok());
+        }
+        assert!(there == [true, true, false, true] || there == [true, false, true, true], "{there:?}");
+        app.go(&migrations, "zero").await.expect("a way back");
+        let misspelled = migrator(&[(1, "a", "-- on sqlight:\nCREATE TABLE b (id BIGINT)", None)]);
+        let error = app.go(&misspelled, "1").await.expect_err("a section that is none");
+        let sentence = "migration 0001_a has the line `-- on sqlight:`: it has to be `-- on sqlite:`, `-- on postgres:` or `-- on both:`";
+        assert_eq!(error.to_string(), sentence);
+    }
+
     async fn what_can_t_be_undone_is_said_before_anything_is(app: Scratch) {
         let hashed = (2, "hash", "CREATE TABLE b (id BIGINT)", Some("-- irreversible: a hash has no way back\n"));
         for (second, why) in [(hashed, "a hash has no way back"), ((2, "hash", "CREATE TABLE b (id BIGINT)", None), "it has no down file")] {
@@ -138,4 +155,41 @@ async fn a_table_of_sqlite_is_made_anew_under_those_that_refer_to_it() {
     let error = app.go(&migrations, "4").await.expect_err("rows that refer to nothing");
     assert_eq!(error.to_string(), "migration 0004_empty failed, and changed nothing: rows of b refer to rows that are not there");
     assert_eq!(app.applied(&migrations).await.len(), 3);
+}
+
+/// An index that is made in no transaction waits for all that have a snapshot, and whoever waits for the lock must not be one of them.
+#[tokio::test]
+async fn replicas_that_wait_for_the_lock_do_not_hold_up_what_runs_in_no_transaction() {
+    let app = Scratch::start(Engine::Postgres).await;
+    let index = "-- no-transaction\nDROP INDEX CONCURRENTLY IF EXISTS a_again; CREATE INDEX CONCURRENTLY a_again ON a (id)";
+    let mut migrations = migrator(&[A, (2, "index", index, Some("DROP INDEX a_again"))]);
+    migrations.migrations.to_mut().iter_mut().for_each(|file| file.no_tx = file.sql.as_str().starts_with("-- no-transaction"));
+    let migrations = std::sync::Arc::new(migrations);
+    migrate(&app.db, &migrator(&[A])).await.expect("a table");
+    for _ in 0..rounds(10) {
+        let all = [(); 4].map(|()| {
+            let (db, migrations) = (app.db.clone(), std::sync::Arc::clone(&migrations));
+            tokio::spawn(async move { migrate(&db, &migrations).await })
+        });
+        let mut applied = 0;
+        for one in all {
+            applied += one.await.expect("no panic").expect("migrations");
+        }
+        assert_eq!(applied, 1);
+        app.go(&migrations, "1").await.expect("a way back");
+    }
+    // Killed between two statements it leaves a half, which the next attempt begins with removing.
+    app.execute("CREATE INDEX a_again ON a (id)").await.expect("half of it");
+    assert_eq!(app.go(&migrations, "2").await.expect("the whole of it"), 1);
+    let mut broken = migrator(&[
+        A,
+        (2, "index", index, None),
+        (3, "b", "-- no-transaction\nCREATE TABLE b (id BIGINT); CREATE TABLE a (id BIGINT)", None),
+    ]);
+    broken.migrations.to_mut().iter_mut().for_each(|file| file.no_tx = file.sql.as_str().starts_with("-- no-transaction"));
+    let error = app.go(&broken, "3").await.expect_err("a table that is there").to_string();
+    assert!(
+        error.starts_with("migration 0003_b failed, and what it did before stays; it runs from its beginning the next time: "),
+        "{error}"
+    );
 }

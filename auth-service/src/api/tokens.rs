@@ -1,20 +1,21 @@
 //! `auth.v1.TokenService`.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use shared::{Clock, Db, Error, Origin, Result, error::Reason};
+use shared::{Caller, Clock, Db, Error, Origin, Result, contract, error::Reason, proto::access::v1::Actor};
 use uuid::Uuid;
 
-use super::users::user_message;
+use super::{timestamp, users::user_message};
 use crate::{
     attempts::{self, Limits, Subject},
     clients::{self, Assertion, Client, Secret},
     events::Feed,
+    introspection::{Active, Introspection},
     legacy::{self, Trade},
     passwords::{Checked, Passwords},
     permissions::{self, Catalogue, Rights},
     proto::{
-        IssueServiceTokenRequest, IssueServiceTokenResponse, LoginRequest, LoginResponse, LogoutRequest, RefreshRequest,
-        RefreshResponse, issue_service_token_request::Credential, token_service,
+        IntrospectRequest, IntrospectResponse, IssueServiceTokenRequest, IssueServiceTokenResponse, LoginRequest, LoginResponse,
+        LogoutRequest, RefreshRequest, RefreshResponse, issue_service_token_request::Credential, token_service,
     },
     sessions::{self, Lifetime, Presented, Session, Verdict},
     tokens::{RefreshToken, Tokens},
@@ -34,6 +35,7 @@ pub(crate) struct TokenApi {
     pub(crate) catalogue: Catalogue,
     pub(crate) lifetime: Lifetime,
     pub(crate) strict: bool,
+    pub(crate) introspection: Introspection,
 }
 
 impl token_service::Handlers for TokenApi {
@@ -146,6 +148,10 @@ impl token_service::Handlers for TokenApi {
         change.commit().await
     }
 
+    async fn introspect(&self, _: Caller, request: IntrospectRequest) -> Result<IntrospectResponse> {
+        Ok(self.introspection.look(&request.token).await?.map(introspected).unwrap_or_default())
+    }
+
     async fn issue_service_token(&self, origin: Origin, request: IssueServiceTokenRequest) -> Result<IssueServiceTokenResponse> {
         let refused = || Error::Unauthenticated(Reason::ClientCredentialsInvalid);
         let (client_id, credential) = (request.client_id, request.credential.ok_or_else(refused)?);
@@ -205,4 +211,42 @@ impl TokenApi {
 
 fn seconds(duration: TimeDelta) -> i32 {
     i32::try_from(duration.num_seconds()).unwrap_or(i32::MAX)
+}
+
+fn introspected(token: Active) -> IntrospectResponse {
+    let time = |seconds| DateTime::from_timestamp(seconds, 0).map(timestamp);
+    match token {
+        Active::Access(claims) => IntrospectResponse {
+            active: true,
+            token_type: "Bearer".to_owned(),
+            scope: claims.scope,
+            client_id: claims.client_id,
+            username: claims.preferred_username.unwrap_or_default(),
+            sub: claims.sub,
+            aud: claims.aud,
+            iss: claims.iss,
+            jti: claims.jti,
+            sid: claims.sid.map(|sid| sid.to_string()).unwrap_or_default(),
+            actor: match claims.actor {
+                contract::Actor::User => Actor::User.into(),
+                contract::Actor::Service => Actor::Service.into(),
+            },
+            issue_time: time(claims.iat),
+            expire_time: time(claims.exp),
+        },
+        Active::Refresh { claims, username } => IntrospectResponse {
+            active: true,
+            token_type: "refresh_token".to_owned(),
+            client_id: claims.client_id,
+            username,
+            sub: claims.sub.to_string(),
+            aud: vec![claims.aud],
+            iss: claims.iss,
+            sid: claims.sid.to_string(),
+            actor: Actor::User.into(),
+            issue_time: time(claims.iat),
+            expire_time: time(claims.exp),
+            ..IntrospectResponse::default()
+        },
+    }
 }

@@ -1,6 +1,6 @@
 //! The harness: a running service, the users who call it, and what a refusal has to look like.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use profile_service::{
@@ -12,7 +12,9 @@ use profile_service::{
     },
 };
 use shared::{
-    Clock, Db, UserId, migrations,
+    Clock, Db, UserId,
+    explorer::Page,
+    migrations,
     testing::{Engine, Issuer, Running, TestDatabase},
     token::{Claims, KeySet, Verifier},
 };
@@ -33,6 +35,7 @@ pub struct App {
     pub clock: Clock,
     pub issuer: Issuer,
     pub channel: Channel,
+    pub address: SocketAddr,
     pub database: TestDatabase,
     _running: Running,
 }
@@ -53,12 +56,19 @@ impl App {
             Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clone()).staleness_bound(std::time::Duration::from_hours(1)));
         verifier.has_heard_of_revocations();
         verifier.set_keys(KeySet::from_jwks(&issuer.jwks()).0);
-        let service = Service { db, clock: clock.clone(), verifier, events: None };
+        let service = Service {
+            db,
+            clock: clock.clone(),
+            verifier,
+            events: None,
+            cors_origins: Vec::new(),
+            page: Some(Page { auth_url: "http://auth.example.com".to_owned() }),
+        };
         let running = Running::start(|listener, shutdown| async {
             profile_service::serve(service, listener, shutdown).await.unwrap();
         })
         .await;
-        Self { clock, issuer, channel: running.channel(), database, _running: running }
+        Self { clock, issuer, channel: running.channel(), address: running.address, database, _running: running }
     }
 
     /// A user who has called once, and so has a profile.
@@ -77,8 +87,9 @@ impl App {
 
     /// Whoever has a token with these claims.
     pub fn caller(&self, claims: Claims) -> User {
-        let token = WithToken(format!("Bearer {}", self.issuer.token(&claims)).parse().unwrap());
-        User { id: claims.sub.clone(), claims, token, channel: self.channel.clone() }
+        let bearer = format!("Bearer {}", self.issuer.token(&claims));
+        let token = WithToken(bearer.parse().unwrap());
+        User { id: claims.sub.clone(), claims, bearer, token, channel: self.channel.clone() }
     }
 
     /// Whoever has no token.
@@ -95,6 +106,7 @@ impl App {
 pub struct User {
     pub id: String,
     pub claims: Claims,
+    pub bearer: String,
     token: WithToken,
     channel: Channel,
 }

@@ -173,7 +173,8 @@ impl Moved {
         let mut legacy = LegacyKeys::default();
         legacy.add("django", &project.facts.verifying_key).unwrap();
         let verifier = Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clone()).with_legacy_keys(legacy));
-        let service = Service { db: database.open(), clock: clock.clone(), verifier, events: None };
+        let db = database.open();
+        let service = Service { db, clock: clock.clone(), verifier, events: None, cors_origins: Vec::new(), page: None };
         let running = Running::start(|listener, shutdown| async {
             profile_service::serve(service, listener, shutdown).await.unwrap();
         })

@@ -3,14 +3,18 @@
 
 mod app;
 mod cancellation;
+mod described;
 mod django;
 mod export;
 mod favorites;
 mod friends;
+mod gateway;
+mod gateway_twins;
 mod guards;
 mod note_lists;
 mod notes;
 mod outage;
 mod profiles;
 mod readers;
+mod schema;
 mod starting;

@@ -13,6 +13,7 @@ use profile_service::{
 use shared::{
     Clock, Db,
     db::Executor,
+    explorer::Page,
     migrations::{self, SchemaError},
     testing::{Engine, TestDatabase},
     token::Verifier,
@@ -24,7 +25,9 @@ use crate::app::{AUDIENCE, ISSUER, assert_refused};
 
 fn service(db: Db) -> Service {
     let clock = Clock::system();
-    Service { db, clock: clock.clone(), verifier: Arc::new(Verifier::new(ISSUER, AUDIENCE, clock)), events: None }
+    let verifier = Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clone()));
+    let page = Some(Page { auth_url: "http://auth.example.com".to_owned() });
+    Service { db, clock, verifier, events: None, cors_origins: Vec::new(), page }
 }
 
 async fn start(db: Db) -> Result<(), ServeError> {

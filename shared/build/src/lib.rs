@@ -91,6 +91,25 @@ impl Protos {
         Ok(permissions)
     }
 
+    /// The values of the enum `name`, which is declared in one of `files`, and the comments before them.
+    ///
+    /// # Errors
+    ///
+    /// Files that do not compile, and an enum that is not there.
+    #[doc(hidden)]
+    pub fn commented_values(&self, files: &[&str], name: &str) -> Result<Vec<(String, String)>, Error> {
+        let pool = pool(&self.parse(files)?)?;
+        let enumeration = pool.get_enum_by_name(name).ok_or_else(|| format!("{name}: there is no such enum"))?;
+        let file = enumeration.parent_file();
+        let source = file.file_descriptor_proto().source_code_info.as_ref();
+        let comment = |path: &[i32]| {
+            let location = source.and_then(|info| info.location.iter().find(|location| location.path == path));
+            let lines = location.and_then(|location| location.leading_comments.as_deref()).unwrap_or_default().lines();
+            lines.map(str::trim).collect::<Vec<_>>().join(" ")
+        };
+        Ok(enumeration.values().map(|value| (value.name().to_owned(), comment(value.path()))).collect())
+    }
+
     fn compile_to(&self, out: &Path, files: &[&str]) -> Result<(), Error> {
         #[expect(clippy::print_stdout, reason = "how a build script speaks to cargo")]
         for folder in self.includes()? {

@@ -5,7 +5,11 @@ use std::io;
 use clap::{Args, Subcommand};
 use sqlx::migrate::Migrator;
 
-use super::{Change, Mode, Progress, SchemaError, Target, go, history, plan};
+use super::{
+    Change, MakeError, Mode, Progress, SchemaError, Target, go, history,
+    make::{self, Makemigrations, Report},
+    plan,
+};
 use crate::config::{ConfigError, DatabaseArgs};
 
 /// What can be done to the schema.
@@ -17,6 +21,8 @@ pub enum Verb {
     Showmigrations(Showmigrations),
     /// Shows the SQL of a migration.
     Sqlmigrate(Sqlmigrate),
+    /// Writes the migration that leads to what `schema.sql` declares.
+    Makemigrations(Box<Makemigrations>),
 }
 
 /// The flags of `migrate`.
@@ -67,6 +73,8 @@ pub enum VerbError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    #[error(transparent)]
+    Make(#[from] MakeError),
     #[error("{0} migration(s) are to be applied or undone")]
     Unapplied(usize),
     #[error("the output can't be written: {0}")]
@@ -85,6 +93,15 @@ impl Verb {
             Self::Showmigrations(Showmigrations { database, plan }) => show(&database, plan, migrations).await,
             Self::Sqlmigrate(Sqlmigrate { name, backwards }) => {
                 write(super::history::sql(migrations, &name, backwards)?.trim_end())
+            }
+            Self::Makemigrations(arguments) => {
+                let mut report = Report::default();
+                let outcome = make::run(*arguments, &mut report).await;
+                eprint!("{}", report.remarks);
+                if !report.output.is_empty() {
+                    write(report.output.trim_end_matches('\n'))?;
+                }
+                Ok(outcome?)
             }
         }
     }

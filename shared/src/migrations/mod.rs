@@ -1,18 +1,24 @@
 //! The schema of a service: what Django's verbs do to it, and what is checked before anything is served.
 //!
-//! A migration is a pair of files, `0002_name.up.sql` and `0002_name.down.sql`, that run unchanged on both engines. One that can't be
-//! undone has a down file that begins with `-- irreversible: ` and the reason. sqlx applies them and keeps the history.
+//! A migration is a pair of files, `0002_name.up.sql` and `0002_name.down.sql`, that run on both engines: what can't be said in one text
+//! follows a line `-- on sqlite:` or `-- on postgres:`. One that can't be undone has a down file that begins with `-- irreversible: ` and
+//! the reason. sqlx applies them and keeps the history.
 
 mod command;
 mod history;
+mod lint;
+mod make;
 mod run;
+mod sql;
 
 use sqlx::migrate::MigrateError;
 pub use sqlx::migrate::Migrator;
 
 pub use command::{Verb, VerbError};
 pub use history::{Change, Target};
+pub use make::MakeError;
 pub use run::{Entry, Mode, Progress, go, history, plan};
+pub use sql::Engine;
 
 use crate::db::{Db, Executor};
 
@@ -53,6 +59,23 @@ pub enum SchemaError {
         /// What the database says of it.
         #[source]
         cause: MigrateError,
+    },
+    /// A migration that runs in no transaction stopped on its way. Mended, it runs from its beginning.
+    #[error("migration {name} failed, and what it did before stays; it runs from its beginning the next time: {cause}")]
+    Interrupted {
+        /// Which.
+        name: String,
+        /// What the database says of it.
+        #[source]
+        cause: sqlx::Error,
+    },
+    /// A line of a migration reads like one that says what is for which engine.
+    #[error("migration {name} has the line `{line}`: it has to be `-- on sqlite:`, `-- on postgres:` or `-- on both:`")]
+    Section {
+        /// Which.
+        name: String,
+        /// The line.
+        line: String,
     },
     /// A migration leaves rows that refer to rows that are not there.
     #[error("migration {name} failed, and changed nothing: rows of {table} refer to rows that are not there")]

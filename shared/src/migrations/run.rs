@@ -3,18 +3,29 @@
 //! Each migration runs in a transaction of its own, together with the row that records it: a process that is killed leaves the
 //! database before it or after it. Of several processes one runs, and the others wait: on PostgreSQL for an advisory lock that ends with
 //! its connection, on SQLite for the transaction itself, which has begun before the history is read.
+//!
+//! What PostgreSQL does in no transaction (`-- no-transaction` is the first line of the file) is the exception: its statements run one by
+//! one, and a migration that was killed between two of them runs from its beginning the next time. So each of them can be repeated.
+
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sqlx::{
-    Connection, SqlSafeStr, SqliteConnection,
+    AssertSqlSafe, Connection, PgConnection, SqlSafeStr, SqliteConnection,
     migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator},
 };
 
 use super::{
     Change, SchemaError, Target,
     history::{History, Step},
+    sql::{Engine, for_engine, statements},
 };
 use crate::db::{Db, Dedicated, Executor};
+
+/// The advisory lock of whoever migrates a database of PostgreSQL.
+const LOCK: i64 = 0x6d69_6772_6174_6573;
+/// How often it is asked for.
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Whether a migration runs, or is recorded as if it had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,12 +70,12 @@ pub async fn go(
     match connect(db).await? {
         // A lock that is not given back goes with the connection.
         Dedicated::Postgres(mut connection) => {
-            connection.lock().await.map_err(SchemaError::Unreadable)?;
+            lock(&mut connection).await.map_err(|error| SchemaError::Unreadable(error.into()))?;
             loop {
                 let history = read(&mut connection, migrations).await?;
                 let Some((change, step)) = history.plan(target, mode == Mode::Fake)?.into_iter().next() else { break };
                 report(Progress::Begins(&change));
-                perform(&mut connection, migrations, &change, step, mode).await?;
+                perform_on_postgres(&mut connection, migrations, &change, step, mode).await?;
                 report(Progress::Done);
                 done += 1;
             }
@@ -77,7 +88,7 @@ pub async fn go(
                 let history = read(&mut *transaction, migrations).await?;
                 let Some((change, step)) = history.plan(target, mode == Mode::Fake)?.into_iter().next() else { break };
                 report(Progress::Begins(&change));
-                perform(&mut *transaction, migrations, &change, step, mode).await?;
+                perform_on_sqlite(&mut transaction, migrations, &change, step, mode).await?;
                 check_references(&mut transaction, &change).await?;
                 transaction.commit().await.map_err(|error| failed(&change, error.into()))?;
                 report(Progress::Done);
@@ -133,19 +144,65 @@ async fn read<'a, C: Migrate>(connection: &mut C, migrations: &'a Migrator) -> R
     History::of(migrations, &applied)
 }
 
+/// Whoever waited for the lock inside a statement would have a snapshot, and CREATE INDEX CONCURRENTLY waits for all that have one.
+async fn lock(connection: &mut PgConnection) -> sqlx::Result<()> {
+    loop {
+        let attempt = sqlx::query_as("SELECT pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut *connection);
+        if let (true,) = attempt.await? {
+            return Ok(());
+        }
+        tokio::time::sleep(LOCK_INTERVAL).await;
+    }
+}
+
+pub(super) async fn perform_on_sqlite(
+    connection: &mut SqliteConnection,
+    migrations: &Migrator,
+    change: &Change,
+    step: Step<'_>,
+    mode: Mode,
+) -> Result<(), SchemaError> {
+    perform(connection, migrations, change, step, mode, Engine::Sqlite).await
+}
+
+pub(super) async fn perform_on_postgres(
+    connection: &mut PgConnection,
+    migrations: &Migrator,
+    change: &Change,
+    step: Step<'_>,
+    mode: Mode,
+) -> Result<(), SchemaError> {
+    let file = if let Change::Apply(_) = change { Some(step.up) } else { step.down };
+    let Some(file) = file.filter(|file| file.no_tx && mode == Mode::Run) else {
+        return perform(connection, migrations, change, step, mode, Engine::Postgres).await;
+    };
+    // PostgreSQL makes one transaction of statements that are sent together.
+    for statement in statements(&section(change, file, Engine::Postgres)?) {
+        let done = sqlx::raw_sql(AssertSqlSafe(statement.text.to_owned())).execute(&mut *connection).await;
+        done.map_err(|cause| SchemaError::Interrupted { name: change.name().to_owned(), cause })?;
+    }
+    perform(connection, migrations, change, step, Mode::Fake, Engine::Postgres).await
+}
+
 async fn perform<C: Migrate>(
     connection: &mut C,
     migrations: &Migrator,
     change: &Change,
     step: Step<'_>,
     mode: Mode,
+    engine: Engine,
 ) -> Result<(), SchemaError> {
     let table = &migrations.table_name;
+    // The checksum stays that of the whole file.
+    let for_engine = |file: &Migration| {
+        let text = section(change, file, engine)?;
+        Ok(Migration { sql: AssertSqlSafe(text).into_sql_str(), ..file.clone() })
+    };
     let outcome = match (change, mode) {
-        (Change::Apply(_), Mode::Run) => connection.apply(table, step.up).await.map(drop),
+        (Change::Apply(_), Mode::Run) => connection.apply(table, &for_engine(step.up)?).await.map(drop),
         (Change::Apply(_), Mode::Fake) => connection.skip(table, step.up).await,
         (Change::Unapply(_), Mode::Run) => match step.down {
-            Some(down) => connection.revert(table, down).await.map(drop),
+            Some(down) => connection.revert(table, &for_engine(down)?).await.map(drop),
             None => Err(MigrateError::VersionNotPresent(step.up.version)),
         },
         (Change::Unapply(_), Mode::Fake) => {
@@ -156,6 +213,11 @@ async fn perform<C: Migrate>(
         }
     };
     outcome.map_err(|cause| failed(change, cause))
+}
+
+fn section(change: &Change, file: &Migration, engine: Engine) -> Result<String, SchemaError> {
+    let chosen = for_engine(file.sql.as_str(), engine).map(std::borrow::Cow::into_owned);
+    chosen.map_err(|line| SchemaError::Section { name: change.name().to_owned(), line: line.to_owned() })
 }
 
 /// Foreign keys are not enforced while a migration runs on SQLite, or a table could not be made anew under those that refer to

@@ -23,7 +23,8 @@ use crate::origin::prefix;
 
 /// How many connections one place may have.
 const CONNECTION_LIMIT: usize = 256;
-/// How long a connection has for the HTTP/2 preface (RFC 9113 section 3.4), and how long that is in bytes.
+/// How long a connection has for the HTTP/2 preface (RFC 9113 section 3.4), and how long that is in bytes. No request of HTTP/1.1 is
+/// shorter.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 const PREFACE_LENGTH: usize = 24;
 /// The pause after an error that is not one connection's, such as running out of file descriptors.
@@ -132,7 +133,7 @@ impl AsyncRead for Connection {
             return read;
         }
         if read.is_pending() && timeout.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 preface")));
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "nothing that HTTP begins with")));
         }
         read
     }

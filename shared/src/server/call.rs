@@ -1,5 +1,4 @@
-//! One call as the log sees it: its request id, its deadline, its one line, and the statuses that the transport makes by
-//! itself, put right and dressed like every other.
+//! One call as the log sees it, whatever it speaks: its request id, its deadline, and its one line.
 
 use std::{
     future::Future,
@@ -14,7 +13,11 @@ use tower::{Layer, Service};
 use tracing::{Instrument, field::Empty};
 use uuid::Uuid;
 
-use crate::error::{Reason, status};
+use super::front::Tongue;
+use crate::{
+    error::{Reason, status},
+    gateway::{Format, Refusal},
+};
 
 /// The id of a call, taken from the request or made, and sent back.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -22,9 +25,6 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_LIMIT: usize = 64;
 /// The longest that the answer to a call may be waited for. A client's own deadline may be shorter.
 const LONGEST_CALL: Duration = Duration::from_mins(1);
-
-/// What tonic says, as INTERNAL, of a request that its client has malformed.
-const MALFORMED: [&str; 3] = ["failed to decode Protobuf message", "Missing request message", "Unexpected EOF decoding stream"];
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Calls;
@@ -58,6 +58,8 @@ where
         let began = Instant::now();
         let id = request_id(request.headers());
         let deadline = deadline(request.headers_mut());
+        let tongue = Tongue::of(request.headers());
+        let format = Format::wanted(request.headers());
         // Of the highest level, so that a line of any level carries the request id.
         let span = tracing::error_span!(
             "call",
@@ -71,16 +73,28 @@ where
         };
         let call = async move {
             let mut response = match tokio::time::timeout(deadline, answer).await {
-                Ok(answer) => dress(answer?),
-                Err(_) => status(Code::DeadlineExceeded, Reason::DeadlineExceeded, "the call took longer than it is allowed to")
-                    .into_http(),
+                Ok(answer) => answer?,
+                Err(_) => too_late(tongue, format),
             };
-            let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
-            tracing::info!(?code, ms = began.elapsed().as_secs_f64() * 1e3, "answered");
+            let ms = began.elapsed().as_secs_f64() * 1e3;
+            if tongue == Tongue::Http {
+                tracing::info!(status = response.status().as_u16(), ms, "answered");
+            } else {
+                let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
+                tracing::info!(?code, ms, "answered");
+            }
             response.headers_mut().insert(REQUEST_ID, id);
             Ok(response)
         };
         Box::pin(call.instrument(span))
+    }
+}
+
+fn too_late(tongue: Tongue, format: Format) -> Response<Body> {
+    let status = status(Code::DeadlineExceeded, Reason::DeadlineExceeded, "the call took longer than it is allowed to");
+    match tongue {
+        Tongue::Http => Refusal::from(status).response(format),
+        Tongue::Grpc | Tongue::GrpcWeb => status.into_http(),
     }
 }
 
@@ -117,29 +131,6 @@ fn parse_timeout(text: &str) -> Option<Duration> {
         "n" => Some(Duration::from_nanos(amount)),
         _ => None,
     }
-}
-
-/// A status without details comes from tonic itself.
-fn dress(response: Response<Body>) -> Response<Body> {
-    let Some(found) = Status::from_header_map(response.headers()).filter(|status| status.details().is_empty()) else {
-        return response;
-    };
-    let message = found.message();
-    let better = match found.code() {
-        Code::OutOfRange if message.contains("message length too large") => status(
-            Code::ResourceExhausted,
-            Reason::MessageTooLarge,
-            &format!("the message is larger than {} bytes", super::MESSAGE_LIMIT),
-        ),
-        Code::Internal if MALFORMED.iter().any(|sign| message.contains(sign)) => {
-            status(Code::InvalidArgument, Reason::MessageMalformed, "the request is not one message of the method's request type")
-        }
-        Code::Unimplemented => status(Code::Unimplemented, Reason::MethodUnknown, message),
-        Code::NotFound => status(Code::NotFound, Reason::NotFound, message),
-        Code::Internal => status(Code::Internal, Reason::Internal, message),
-        _ => return response,
-    };
-    better.into_http()
 }
 
 #[cfg(test)]

@@ -2,9 +2,14 @@
 
 mod accept;
 mod call;
+mod cors;
+mod dress;
+mod front;
+mod in_process;
 
-use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
+use std::{collections::HashMap, convert::Infallible, future::Future, sync::Arc, time::Duration};
 
+use axum::Router;
 use ipnet::IpNet;
 use tokio::{
     net::TcpListener,
@@ -18,15 +23,21 @@ use tonic::{
     transport,
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
-use tower::Service;
+use tower::{Layer, Service};
 
 use crate::{
     Caller, Result,
     authenticate::{Authenticate, EachCaller},
     contract::{Contract, Method, STANDARD},
+    explorer::{self, Page},
+    gateway::{self, Gateway},
+    openapi::{self, About},
     token::Verifier,
 };
 
+pub use cors::CorsOrigin;
+pub use in_process::InProcess;
+pub use prost_reflect::DescriptorError;
 pub use tonic_reflection::server::Error as ReflectionError;
 
 /// The name that health checks ask whether news of revocations are fresh: SERVING where they are. The service itself is ready
@@ -82,6 +93,11 @@ pub struct Server {
     verifier: Arc<Verifier>,
     each_caller: Option<EachCaller>,
     trusted_proxies: Arc<[IpNet]>,
+    bindings: Vec<gateway::Binding>,
+    mounted: Router,
+    descriptors: &'static [u8],
+    keep: gateway::Keep,
+    cors: cors::Cors,
 }
 
 impl Server {
@@ -90,7 +106,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// Descriptors that are none.
+    /// Descriptors that are none, or whose HTTP routes are none.
     pub fn new(verifier: Arc<Verifier>, descriptors: &'static [u8]) -> Result<Self, ReflectionError> {
         // Also the details of errors, so that a client that knows nothing but reflection can print them.
         let reflection = || {
@@ -104,7 +120,19 @@ impl Server {
         let mut routes = Routes::builder();
         routes.add_service(reflection().build_v1()?);
         routes.add_service(reflection().build_v1alpha()?);
-        Ok(Self { contract, routes, names: vec![""], verifier, each_caller: None, trusted_proxies: Arc::default() })
+        Ok(Self {
+            contract,
+            routes,
+            names: vec![""],
+            verifier,
+            each_caller: None,
+            trusted_proxies: Arc::default(),
+            bindings: gateway::read(descriptors).map_err(ReflectionError::InvalidFileDescriptorSet)?,
+            mounted: Router::new(),
+            descriptors,
+            keep: HashMap::new(),
+            cors: cors::Cors::default(),
+        })
     }
 
     /// Serves this service too.
@@ -134,6 +162,41 @@ impl Server {
         self
     }
 
+    /// Answers plain HTTP at these routes too, where no route of the protos has the path. Nothing is authenticated before
+    /// their handlers: they call the services with [`InProcess`], which they take as an argument.
+    #[must_use]
+    pub fn http(mut self, routes: Router) -> Self {
+        self.mounted = self.mounted.merge(routes);
+        self
+    }
+
+    /// Describes the services that were added so far at `/openapi.json` and `/openapi.yaml`, and answers a page at `/` where there
+    /// is one.
+    ///
+    /// # Errors
+    ///
+    /// Descriptors that are none.
+    pub fn described(self, title: &str, version: &str, page: Option<&Page>) -> Result<Self, DescriptorError> {
+        let about = About { title, version, services: &self.names };
+        let document = openapi::document(self.descriptors, &about)?;
+        Ok(self.http(explorer::routes(&document, page)))
+    }
+
+    /// Lets pages of these origins call, over HTTP and gRPC-Web. Without it a browser lets none.
+    #[must_use]
+    pub fn cors(mut self, origins: &[CorsOrigin]) -> Self {
+        self.cors = cors::Cors::new(origins);
+        self
+    }
+
+    /// Lets whoever asks over HTTP keep what the method at `path`, such as `/package.Service/Method`, answers: for so long, in
+    /// whole seconds, and then asks for another. Of everything else nothing may be kept.
+    #[must_use]
+    pub fn keep(mut self, path: &'static str, max_age: Duration) -> Self {
+        self.keep.insert(path, max_age);
+        self
+    }
+
     /// Serves on `listener` until `shutdown`. Then no call begins any more, and those in flight come to their end.
     ///
     /// `is_ready` is asked every second, and more often while it is not; health checks answer what it answered last.
@@ -153,12 +216,15 @@ impl Server {
         let (health, health_service) = tonic_health::server::health_reporter();
         let mut routes = self.routes;
         routes.add_service(health_service);
-        let authenticate = Authenticate {
-            contract: Arc::new(self.contract),
-            verifier: Arc::clone(&self.verifier),
-            each_caller: self.each_caller,
-            trusted_proxies: self.trusted_proxies,
-        };
+        let contract = Arc::new(self.contract);
+        // Descriptors hold what they import, too.
+        let bindings = self.bindings.into_iter().filter(|binding| contract.rule(binding.grpc_path()).is_some());
+        let gateway = Gateway::new(bindings, self.mounted, self.keep);
+        let authenticate =
+            Authenticate { contract: Arc::clone(&contract), verifier: Arc::clone(&self.verifier), each_caller: self.each_caller };
+        // Before the body is read, so that a stranger can't make the server parse anything.
+        let stack = authenticate.layer(dress::Dress.layer(routes.routes().prepare()));
+        let front = front::Front::new(stack, gateway, self.trusted_proxies, self.cors);
         let watch_readiness = async {
             loop {
                 let (status, interval) = if is_ready().await {
@@ -181,17 +247,16 @@ impl Server {
             let _ = stopping.send(());
         };
         let serving = transport::Server::builder()
-            // Outermost, so that whatever is refused below still gets a request id, a line in the log and its details.
+            .accept_http1(true)
+            // Outermost, so that whatever is refused below still gets a request id and a line in the log.
             .layer(call::Calls)
-            // Before the body is read, so that a stranger can't make the server parse anything.
-            .layer(authenticate)
             // Silence is the only sign of a peer that is gone.
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
             // What one connection can make the server hold is bounded.
             .max_concurrent_streams(STREAM_LIMIT)
             .http2_max_header_list_size(HEADER_LIMIT)
-            .serve_with_incoming_shutdown(routes.routes(), accept::Incoming::new(listener), shutdown);
+            .serve_with_incoming_shutdown(front, accept::Incoming::new(listener), shutdown);
         let patience = async {
             let _ = stopped.await;
             tokio::time::sleep(GRACE).await;

@@ -1,8 +1,11 @@
 //! The test harness: every behaviour test runs on both engines, against a real server on a port of the system's choice.
 
+mod described;
 mod django;
+pub mod http;
 mod issuer;
 mod postgres;
+mod twins;
 mod walk;
 mod wire;
 
@@ -14,7 +17,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor as _, SqliteConnection};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::{
     Code, Request, Status,
@@ -33,12 +36,14 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+pub use described::assert_described;
 pub use django::{DjangoProject, Facts};
 pub use issuer::Issuer;
+pub use twins::Twins;
 pub use walk::walk;
 pub use wire::Wire;
 
-use crate::db::Db;
+use crate::db::{self, Db};
 
 /// How often a long test goes round: as often as keeps the suite short, or `TEST_ROUNDS`.
 ///
@@ -160,7 +165,53 @@ impl TestDatabase {
     pub fn open(&self) -> Db {
         Db::new(&self.url, None, 8).expect("a URL that the harness made")
     }
+
+    /// The schema as the engine reports it, a line for each thing. The order of columns does not matter, nor what a constraint is called.
+    ///
+    /// # Panics
+    ///
+    /// Where it can't be read.
+    pub async fn schema(&self) -> Vec<String> {
+        let sql = match self.place {
+            Place::Folder(_) => SQLITE_SCHEMA,
+            Place::Cluster(_) => POSTGRES_SCHEMA,
+        };
+        let db = self.open();
+        let lines: Vec<(String,)> = db::Executor::query(&db, sql).all().await.expect("a schema");
+        db.close().await;
+        let mut lines: Vec<_> = lines.into_iter().map(|(line,)| line).collect();
+        lines.sort();
+        lines
+    }
 }
+
+const SQLITE_SCHEMA: &str = "
+    WITH tables AS (SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!' AND name <> '_sqlx_migrations')
+    SELECT t.name || '.' || c.name || ' ' || upper(c.type) || (CASE WHEN c.\"notnull\" OR c.pk THEN ' NOT NULL' ELSE '' END)
+        || coalesce(' DEFAULT ' || c.dflt_value, '') || (CASE WHEN c.pk THEN ' KEY ' || c.pk ELSE '' END)
+        FROM tables AS t, pragma_table_xinfo(t.name) AS c
+    UNION ALL
+    SELECT t.name || ' INDEX ' || (CASE l.origin WHEN 'c' THEN l.name ELSE l.origin END) || ' ' || l.\"unique\" || l.partial || ' '
+        || (SELECT group_concat(coalesce(i.name, '?') || i.\"desc\") FROM pragma_index_xinfo(l.name) AS i WHERE i.key)
+        FROM tables AS t, pragma_index_list(t.name) AS l
+    UNION ALL
+    SELECT t.name || ' FOREIGN KEY ' || f.seq || ' ' || f.\"from\" || ' ' || f.\"table\" || ' ' || coalesce(f.\"to\", '') || ' ' || f.on_update || ' ' || f.on_delete
+        FROM tables AS t, pragma_foreign_key_list(t.name) AS f
+    UNION ALL
+    SELECT t.name || ' CHECK ' || (length(t.sql) - length(replace(upper(t.sql), 'CHECK', ''))) FROM tables AS t";
+
+const POSTGRES_SCHEMA: &str = "
+    WITH tables AS (SELECT oid, relname::TEXT AS name FROM pg_class
+        WHERE relnamespace = 'public'::REGNAMESPACE AND relkind = 'r' AND relname <> '_sqlx_migrations')
+    SELECT t.name || '.' || a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || (CASE WHEN a.attnotnull THEN ' NOT NULL' ELSE '' END)
+        || coalesce(' DEFAULT ' || pg_get_expr(d.adbin, d.adrelid), '')
+        FROM tables AS t JOIN pg_attribute AS a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
+        LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    UNION ALL
+    SELECT t.name || ' ' || pg_get_constraintdef(c.oid) FROM tables AS t JOIN pg_constraint AS c ON c.conrelid = t.oid WHERE c.contype <> 'n'
+    UNION ALL
+    SELECT t.name || ' INDEX ' || pg_get_indexdef(i.indexrelid) || ' ' || i.indisvalid FROM tables AS t JOIN pg_index AS i ON i.indrelid = t.oid
+        WHERE NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conindid = i.indexrelid AND contype IN ('p', 'u'))";
 
 /// A server that runs until it is stopped or dropped.
 #[derive(Debug)]

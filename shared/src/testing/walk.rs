@@ -184,7 +184,7 @@ fn assert_unauthenticated(answer: &Result<(), Status>, path: &str) {
 }
 
 /// Sends and receives messages as the bytes that they are.
-struct Raw;
+pub(super) struct Raw;
 
 impl Codec for Raw {
     type Encode = Bytes;

@@ -1,0 +1,182 @@
+//! The auth service over HTTP: the same answers as by gRPC, keys that may be kept, and pages of other origins.
+
+use auth_service::{DESCRIPTORS, Settings};
+use serde_json::{Value, json};
+use shared::{
+    on_both_engines,
+    testing::{
+        Engine, Twins,
+        http::{Answer, send},
+    },
+};
+use tonic::Code::{self, Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, Ok, PermissionDenied, Unauthenticated};
+
+use crate::app::{App, PASSWORD};
+
+const KEYS: &str = "/.well-known/jwks.json";
+
+/// Two services that begin alike.
+struct Pair {
+    services: [App; 2],
+    twins: Twins,
+}
+
+impl Pair {
+    async fn start(engine: Engine) -> Self {
+        let services = [App::start(engine).await, App::start(engine).await];
+        for service in &services {
+            service.superuser("root").await;
+        }
+        let twins = Twins::new(DESCRIPTORS, services[0].server.channel(), services[1].server.address);
+        Self { services, twins }
+    }
+
+    async fn call(&mut self, name: &str, token: &str, method: &str, request: Value, expected: Code) {
+        self.twins.call(name, token, &format!("auth.v1.{method}"), request, expected).await;
+    }
+}
+
+/// A service that some pages may call.
+struct Paged(App);
+
+impl Paged {
+    async fn start(engine: Engine) -> Self {
+        let cors_origins = vec!["https://app.example.test".parse().expect("an origin")];
+        Self(App::start_with(engine, Settings { cors_origins, ..Settings::default() }).await)
+    }
+}
+
+async fn get(app: &App, path: &str, headers: &[(&str, &str)]) -> Answer {
+    send(app.server.address, &format!("GET {path}"), headers, b"").await
+}
+
+on_both_engines! {
+    async fn calls_are_answered_alike(pair: Pair) {
+        let mut pair = pair;
+        let credentials = |username: &str, password: &str| json!({ "username": username, "password": password });
+        for (username, password, expected) in [
+            ("alice", PASSWORD, Ok),
+            ("bob", PASSWORD, Ok),
+            ("alice", PASSWORD, AlreadyExists),
+            ("ALICE", PASSWORD, AlreadyExists),
+            ("", PASSWORD, InvalidArgument),
+            ("carol", "short", InvalidArgument),
+            ("carol", "", InvalidArgument),
+        ] {
+            pair.call("new", "", "UserService/Register", credentials(username, password), expected).await;
+        }
+        for (name, username, password, expected) in [
+            ("alice", "alice", PASSWORD, Ok),
+            ("bob", "Bob", PASSWORD, Ok),
+            ("root", "root", PASSWORD, Ok),
+            ("nobody", "alice", "not the password of alice", Unauthenticated),
+            ("nobody", "nobody", PASSWORD, Unauthenticated),
+            ("nobody", "", PASSWORD, InvalidArgument),
+        ] {
+            pair.call(name, "", "TokenService/Login", credentials(username, password), expected).await;
+        }
+        for (token, expected) in [("alice", Ok), ("bob", Ok), ("root", Ok), ("", Unauthenticated)] {
+            let token = if token.is_empty() { String::new() } else { format!("{token}.accessToken") };
+            pair.call("me", &token, "IdentityService/WhoAmI", json!({}), expected).await;
+            pair.call("list", &token, "SessionService/ListSessions", json!({ "userId": "me" }), expected).await;
+            pair.call("user", &token, "UserService/GetUser", json!({ "userId": "me" }), expected).await;
+        }
+        let (alice, bob, root) = ("alice.accessToken", "bob.accessToken", "root.accessToken");
+        pair.call("x", bob, "UserService/GetUser", json!({ "userId": "$alice.user.userId" }), PermissionDenied).await;
+        pair.call("x", root, "UserService/GetUser", json!({ "userId": "$alice.user.userId" }), Ok).await;
+        pair.call("x", bob, "UserService/ListUsers", json!({}), PermissionDenied).await;
+        for (request, expected) in [
+            (json!({}), Ok),
+            (json!({ "pageSize": 2 }), Ok),
+            (json!({ "usernamePrefix": "al", "showInactive": true }), Ok),
+            (json!({ "pageSize": -1 }), InvalidArgument),
+            (json!({ "pageToken": "x" }), InvalidArgument),
+        ] {
+            pair.call("page", root, "UserService/ListUsers", request, expected).await;
+        }
+        for (user, mask, expected) in [
+            (json!({ "firstName": "Ünï" }), "firstName", Ok),
+            (json!({ "email": "alice@example.test" }), "email", Ok),
+            (json!({ "email": "alice" }), "email", InvalidArgument),
+            (json!({ "username": "bob" }), "username", AlreadyExists),
+            (json!({ "isSuperuser": true }), "isSuperuser", InvalidArgument),
+            (json!({ "firstName": "x", "etag": "\"99\"" }), "firstName", Aborted),
+        ] {
+            let mut user = user;
+            user["userId"] = json!("me");
+            pair.call("x", alice, "UserService/UpdateUser", json!({ "user": user, "updateMask": mask }), expected).await;
+        }
+        for (request, expected) in [
+            (json!({ "refreshToken": "$alice.refreshToken" }), Ok),
+            (json!({ "refreshToken": "nonsense" }), Unauthenticated),
+            (json!({ "refreshToken": "" }), InvalidArgument),
+            (json!({ "refreshToken": "x", "requestId": "x" }), InvalidArgument),
+        ] {
+            pair.call("fresh", "", "TokenService/Refresh", request, expected).await;
+        }
+        let another = "seven green cafes of tin";
+        for (token, old, new, expected) in [
+            (alice, PASSWORD, another, Ok),
+            (alice, "not the password of alice", another, InvalidArgument),
+            (alice, another, "short", InvalidArgument),
+        ] {
+            let request = json!({ "userId": "me", "oldPassword": old, "newPassword": new });
+            pair.call("x", token, "UserService/ChangePassword", request, expected).await;
+        }
+        pair.call("jwks", "", "KeyService/GetJwks", json!({}), Ok).await;
+        pair.call("keys", root, "KeyService/ListKeys", json!({}), Ok).await;
+        pair.call("keys", bob, "KeyService/ListKeys", json!({}), PermissionDenied).await;
+        pair.call("made", root, "KeyService/CreateKey", json!({ "size": "KEY_SIZE_RSA_2048" }), Ok).await;
+        pair.call("x", root, "KeyService/ActivateKey", json!({ "keyId": "$made.keyId" }), FailedPrecondition).await;
+        pair.call("x", root, "KeyService/RetireKey", json!({ "keyId": "$keys.keys.keyId" }), FailedPrecondition).await;
+        for (method, token, expected) in [("DeactivateUser", root, Ok), ("DeactivateUser", alice, PermissionDenied), ("ActivateUser", root, Ok)] {
+            pair.call("x", token, &format!("UserService/{method}"), json!({ "userId": "$bob.user.userId" }), expected).await;
+        }
+        pair.call("x", root, "UserService/SetPassword", json!({ "userId": "$bob.user.userId", "newPassword": another }), Ok).await;
+        pair.call("x", alice, "SessionService/RevokeAllSessions", json!({ "userId": "me" }), Ok).await;
+        pair.call("x", "", "TokenService/Logout", json!({ "refreshToken": "$root.refreshToken" }), Ok).await;
+        assert!(pair.twins.calls() > 50, "{} calls", pair.twins.calls());
+        drop(pair.services);
+    }
+
+    async fn keys_may_be_kept_for_as_long_as_verifiers_may_keep_them(app: App) {
+        let first = get(&app, KEYS, &[]).await;
+        assert_eq!((first.status, first.header("cache-control")), (200, "public, max-age=300"));
+        let etag = first.header("etag").to_owned();
+        assert!(etag.starts_with('"') && etag.len() > 20, "{etag}");
+        let again = get(&app, KEYS, &[("if-none-match", &etag)]).await;
+        assert_eq!((again.status, again.header("etag"), again.header("cache-control")), (304, etag.as_str(), "public, max-age=300"));
+        assert!(again.body.is_empty());
+
+        let root = app.superuser("root").await;
+        let authorization = format!("Bearer {}", root.login.access_token);
+        let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+        assert_eq!(send(app.server.address, "POST /v1/keys", &headers, b"{}").await.status, 200);
+        let other = get(&app, KEYS, &[("if-none-match", &etag)]).await;
+        assert_eq!((other.status, other.json()["keys"].as_array().map(Vec::len)), (200, Some(2)));
+    }
+
+    async fn a_page_of_an_origin_that_is_named_may_call(app: Paged) {
+        let Paged(app) = app;
+        let ours = ("origin", "https://app.example.test");
+        let answer = get(&app, KEYS, &[ours]).await;
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, "https://app.example.test"));
+        assert!(answer.header("access-control-expose-headers").contains("etag"));
+        let refused = get(&app, "/v1/me", &[ours]).await;
+        assert_eq!((refused.status, refused.header("access-control-allow-origin")), (401, "https://app.example.test"));
+
+        let asks = [("access-control-request-method", "POST"), ("access-control-request-headers", "authorization, content-type")];
+        let asked = send(app.server.address, "OPTIONS /v1/tokens:login", &[&[ours], &asks[..]].concat(), b"").await;
+        assert_eq!((asked.status, asked.header("access-control-allow-headers")), (204, "authorization, content-type"));
+        assert!(asked.header("access-control-allow-methods").contains("POST"));
+        let web = [ours, ("content-type", "application/grpc-web+proto")];
+        let answer = send(app.server.address, "POST /auth.v1.KeyService/GetJwks", &web, &[0; 5]).await;
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, "https://app.example.test"));
+        assert!(answer.body.windows(13).any(|window| window == b"grpc-status:0"), "{:?}", String::from_utf8_lossy(&answer.body));
+
+        let theirs = ("origin", "https://evil.test");
+        assert_eq!(get(&app, KEYS, &[theirs]).await.header("access-control-allow-origin"), "");
+        let asked = send(app.server.address, "OPTIONS /v1/tokens:login", &[&[theirs], &asks[..]].concat(), b"").await;
+        assert_eq!(asked.header("access-control-allow-origin"), "");
+    }
+}

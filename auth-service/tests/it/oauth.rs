@@ -1,0 +1,228 @@
+//! The endpoints of OAuth 2.0.
+
+use std::net::SocketAddr;
+
+use auth_service::{
+    Settings,
+    proto::{Client, CreateClientRequest, client_service_client::ClientServiceClient},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+use shared::{
+    on_both_engines,
+    testing::{
+        Engine,
+        http::{Answer, send},
+        with_token,
+    },
+};
+
+use crate::app::{Actor, App, PASSWORD};
+
+const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+
+async fn post(address: SocketAddr, path: &str, authorization: Option<&str>, form: &[(&str, &str)]) -> Answer {
+    let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+    let mut headers = vec![FORM];
+    headers.extend(authorization.map(|value| ("authorization", value)));
+    send(address, &format!("POST {path}"), &headers, body.as_bytes()).await
+}
+
+async fn token(app: &App, form: &[(&str, &str)]) -> Answer {
+    post(app.server.address, "/oauth2/token", None, form).await
+}
+
+/// An error as RFC 6749 section 5.2 has it.
+fn assert_error(answer: &Answer, status: u16, error: &str) {
+    let body = answer.json();
+    assert_eq!((answer.status, &body["error"]), (status, &json!(error)), "{body}");
+    assert!(body["error_description"].is_string());
+    assert_eq!(answer.header("cache-control"), "no-store");
+}
+
+fn assert_tokens(answer: &Answer) -> Value {
+    let body = answer.json();
+    assert_eq!(answer.status, 200, "{body}");
+    assert_eq!((answer.header("cache-control"), answer.header("pragma")), ("no-store", "no-cache"));
+    assert_eq!((&body["token_type"], &body["expires_in"]), (&json!("Bearer"), &json!(600)));
+    body
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_else(|| panic!("{name} in {value}"))
+}
+
+async fn client(app: &App, root: &Actor, permissions: &[&str]) -> (String, String) {
+    let permissions = permissions.iter().map(|permission| (*permission).to_owned()).collect();
+    let client = Client { client_id: "reporter".to_owned(), permissions, ..Client::default() };
+    let request = with_token(&root.login.access_token, CreateClientRequest { client: Some(client) });
+    let made = ClientServiceClient::new(app.server.channel()).create_client(request).await.expect("a client").into_inner();
+    (made.client_id, made.client_secret)
+}
+
+fn basic(id: &str, secret: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")))
+}
+
+on_both_engines! {
+    async fn a_refresh_token_is_traded_for_its_successor(app: App) {
+        let alice = app.user("alice").await;
+        let form = [("grant_type", "refresh_token"), ("refresh_token", alice.login.refresh_token.as_str())];
+        let first = assert_tokens(&token(&app, &form).await);
+        assert_ne!(text(&first, "refresh_token"), alice.login.refresh_token);
+        let form = [("grant_type", "refresh_token"), ("refresh_token", text(&first, "refresh_token")), ("client_id", "first-party")];
+        assert_tokens(&token(&app, &form).await);
+        // Two generations later, it is a thief's.
+        let form = [("grant_type", "refresh_token"), ("refresh_token", alice.login.refresh_token.as_str())];
+        assert_error(&token(&app, &form).await, 400, "invalid_grant");
+    }
+
+    async fn what_is_wrong_with_a_request_has_the_name_that_the_standard_gives_it(app: App) {
+        let alice = app.user("alice").await;
+        let refresh = ("refresh_token", alice.login.refresh_token.as_str());
+        for (form, status, error) in [
+            (vec![], 400, "invalid_request"),
+            (vec![("grant_type", "")], 400, "invalid_request"),
+            (vec![("grant_type", "authorization_code")], 400, "unsupported_grant_type"),
+            (vec![("grant_type", "refresh_token")], 400, "invalid_request"),
+            (vec![("grant_type", "refresh_token"), ("refresh_token", "x")], 400, "invalid_grant"),
+            (vec![("grant_type", "refresh_token"), ("grant_type", "refresh_token"), refresh], 400, "invalid_request"),
+            (vec![("grant_type", "refresh_token"), refresh, ("client_id", "another")], 400, "unauthorized_client"),
+            (vec![("grant_type", "refresh_token"), refresh, ("client_id", "x"), ("client_secret", "y")], 401, "invalid_client"),
+            // It is off by default.
+            (vec![("grant_type", "password"), ("username", "alice"), ("password", PASSWORD)], 400, "unsupported_grant_type"),
+            (vec![("grant_type", "client_credentials")], 401, "invalid_client"),
+            (vec![("grant_type", "client_credentials"), ("client_id", "nobody"), ("client_secret", "x")], 401, "invalid_client"),
+        ] {
+            assert_error(&token(&app, &form).await, status, error);
+        }
+        let as_json = send(app.server.address, "POST /oauth2/token", &[("content-type", "application/json")], b"{}").await;
+        assert_error(&as_json, 400, "invalid_request");
+        assert_eq!(send(app.server.address, "GET /oauth2/token", &[], b"").await.status, 405);
+        // None of it has cost the session anything.
+        assert_tokens(&token(&app, &[("grant_type", "refresh_token"), refresh]).await);
+    }
+
+    async fn a_client_is_given_a_token_of_its_own_and_may_introspect(app: App) {
+        let root = app.superuser("root").await;
+        let alice = app.user("alice").await;
+        let (id, secret) = client(&app, &root, &["auth.introspect_token"]).await;
+        let credentials = basic(&id, &secret);
+        let grant = [("grant_type", "client_credentials")];
+        let issued = assert_tokens(&post(app.server.address, "/oauth2/token", Some(&credentials), &grant).await);
+        assert_eq!(issued["scope"], "auth.introspect_token");
+        assert!(issued.get("refresh_token").is_none());
+        let posted = [grant[0], ("client_id", id.as_str()), ("client_secret", secret.as_str())];
+        assert_tokens(&token(&app, &posted).await);
+        let wrong = post(app.server.address, "/oauth2/token", Some(&basic(&id, "wrong")), &grant).await;
+        assert_error(&wrong, 401, "invalid_client");
+        assert!(wrong.header("www-authenticate").starts_with("Basic "));
+        let both = post(app.server.address, "/oauth2/token", Some(&credentials), &posted).await;
+        assert_error(&both, 400, "invalid_request");
+
+        let bearer = format!("Bearer {}", text(&issued, "access_token"));
+        for authorization in [credentials.as_str(), bearer.as_str()] {
+            let form = [("token", alice.login.access_token.as_str()), ("token_type_hint", "access_token")];
+            let found = post(app.server.address, "/oauth2/introspect", Some(authorization), &form).await;
+            assert_eq!((found.status, found.header("cache-control")), (200, "no-store"));
+            let found = found.json();
+            assert_eq!((&found["active"], &found["username"], &found["token_type"]), (&json!(true), &json!("alice"), &json!("Bearer")));
+            assert_eq!(found["exp"].as_i64().expect("seconds") - found["iat"].as_i64().expect("seconds"), 600);
+            assert_eq!(found["sub"], alice.user.user_id);
+        }
+        let own = post(app.server.address, "/oauth2/introspect", Some(&credentials), &[("token", text(&issued, "access_token"))]).await;
+        assert_eq!((&own.json()["active"], &own.json()["client_id"]), (&json!(true), &json!("reporter")));
+    }
+
+    async fn introspection_is_for_those_who_may(app: App) {
+        let alice = app.user("alice").await;
+        let form = [("token", alice.login.access_token.as_str())];
+        assert_error(&post(app.server.address, "/oauth2/introspect", None, &form).await, 401, "invalid_client");
+        let unknown = post(app.server.address, "/oauth2/introspect", Some("Bearer x"), &form).await;
+        assert_error(&unknown, 401, "invalid_token");
+        let own = format!("Bearer {}", alice.login.access_token);
+        let refused = post(app.server.address, "/oauth2/introspect", Some(&own), &form).await;
+        assert_error(&refused, 403, "insufficient_scope");
+        assert!(refused.header("www-authenticate").contains("insufficient_scope"));
+    }
+
+    async fn a_token_is_active_while_it_has_not_expired_and_its_session_and_user_are_there(app: App) {
+        let root = app.superuser("root").await;
+        let as_root = format!("Bearer {}", root.login.access_token);
+        let look = async |token: &str| {
+            let found = post(app.server.address, "/oauth2/introspect", Some(&as_root), &[("token", token)]).await;
+            assert_eq!(found.status, 200, "{}", found.text());
+            found.json()
+        };
+        let inactive = json!({ "active": false });
+        let alice = app.user("alice").await;
+        let refresh = look(&alice.login.refresh_token).await;
+        assert_eq!((&refresh["active"], &refresh["token_type"]), (&json!(true), &json!("refresh_token")));
+        let spent = alice.login.refresh_token.clone();
+        let next = token(&app, &[("grant_type", "refresh_token"), ("refresh_token", &spent)]).await.json();
+        assert_eq!(look(&spent).await, inactive);
+        // To look at it is not to use it.
+        assert_eq!(look(text(&next, "refresh_token")).await["active"], true);
+        for nonsense in ["x", "a.b.c", &format!("{}x", alice.login.access_token)] {
+            assert_eq!(look(nonsense).await, inactive);
+        }
+        let revoked = post(app.server.address, "/oauth2/revoke", None, &[("token", text(&next, "refresh_token"))]).await;
+        assert_eq!((revoked.status, revoked.text()), (200, ""));
+        for token in ["access_token", "refresh_token"] {
+            assert_eq!(look(text(&next, token)).await, inactive, "{token} of a session that has ended");
+        }
+        let other = app.again(&alice).await;
+        assert_eq!(look(&other.login.access_token).await["active"], true);
+        app.clock.advance(TimeDelta::seconds(601));
+        let root = app.again(&root).await;
+        let as_root = format!("Bearer {}", root.login.access_token);
+        let found = post(app.server.address, "/oauth2/introspect", Some(&as_root), &[("token", &other.login.access_token)]).await;
+        assert_eq!(found.json(), inactive);
+    }
+
+    async fn to_revoke_an_access_token_is_to_end_its_session(app: App) {
+        let alice = app.user("alice").await;
+        let elsewhere = app.again(&alice).await;
+        for form in [vec![("token", alice.login.access_token.as_str())], vec![("token", "nonsense")]] {
+            assert_eq!(post(app.server.address, "/oauth2/revoke", None, &form).await.status, 200);
+        }
+        assert_error(&post(app.server.address, "/oauth2/revoke", None, &[]).await, 400, "invalid_request");
+        let refresh = |actor: &Actor| actor.login.refresh_token.clone();
+        let ended = token(&app, &[("grant_type", "refresh_token"), ("refresh_token", &refresh(&alice))]).await;
+        assert_error(&ended, 400, "invalid_grant");
+        assert_tokens(&token(&app, &[("grant_type", "refresh_token"), ("refresh_token", &refresh(&elsewhere))]).await);
+    }
+
+    async fn the_metadata_name_what_there_is(app: App) {
+        for path in ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"] {
+            let metadata = send(app.server.address, &format!("GET {path}"), &[], b"").await.json();
+            assert_eq!(metadata["issuer"], "http://127.0.0.1:50051");
+            assert_eq!(metadata["grant_types_supported"], json!(["refresh_token", "client_credentials"]));
+            assert_eq!(metadata["response_types_supported"], json!([]));
+            assert!(metadata.get("authorization_endpoint").is_none());
+            for (name, method) in [("jwks_uri", "GET"), ("token_endpoint", "POST"), ("introspection_endpoint", "POST"), ("revocation_endpoint", "POST")] {
+                let path = text(&metadata, name).strip_prefix("http://127.0.0.1:50051").expect("an endpoint of the issuer");
+                let answer = send(app.server.address, &format!("{method} {path}"), &[FORM], b"").await;
+                assert!([200, 400, 401].contains(&answer.status), "{name}: {}", answer.status);
+            }
+        }
+        let jwks = send(app.server.address, "GET /.well-known/jwks.json", &[], b"").await;
+        assert_eq!(jwks.json()["keys"][0]["kty"], "RSA");
+        assert!(jwks.header("cache-control").contains("max-age=300"));
+    }
+}
+
+#[tokio::test]
+async fn passwords_are_taken_where_the_operator_says_so() {
+    let app = App::start_with(Engine::Sqlite, Settings { password_grant: true, ..Settings::default() }).await;
+    app.register("alice").await;
+    let good = [("grant_type", "password"), ("username", "alice"), ("password", PASSWORD)];
+    let issued = assert_tokens(&token(&app, &good).await);
+    assert_eq!((text(&issued, "scope"), &issued["refresh_expires_in"]), ("", &json!(14 * 86_400)));
+    let wrong = [("grant_type", "password"), ("username", "alice"), ("password", "not this one at all")];
+    assert_error(&token(&app, &wrong).await, 400, "invalid_grant");
+    assert_error(&token(&app, &wrong[..2]).await, 400, "invalid_request");
+    let metadata = send(app.server.address, "GET /.well-known/oauth-authorization-server", &[], b"").await.json();
+    assert!(metadata["grant_types_supported"].as_array().expect("a list").contains(&json!("password")));
+}

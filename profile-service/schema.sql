@@ -1,0 +1,86 @@
+-- The schema, as the migrations build it. Change it here, then run `makemigrations`.
+
+CREATE TABLE profiles (
+    user_id UUID NOT NULL PRIMARY KEY,
+    username TEXT NOT NULL,
+    -- The lower-case username in UTF-8. As bytes it has the same order on every engine, whatever the collation of the
+    -- database, and those that begin alike stand together: a prefix is a range of the index.
+    username_key BYTEA NOT NULL,
+    -- The version of the user that the username is from.
+    user_version BIGINT NOT NULL,
+    bio TEXT NOT NULL,
+    birth_date DATE,
+    website TEXT NOT NULL,
+    is_active BOOLEAN NOT NULL,
+    create_time TIMESTAMPTZ NOT NULL,
+    update_time TIMESTAMPTZ NOT NULL,
+    version BIGINT NOT NULL,
+    -- A user who may not sign in is in no list.
+    user_is_active BOOLEAN NOT NULL DEFAULT TRUE,
+    -- The generation of the feed that has told of the user. 0: only an access token has.
+    generation BIGINT NOT NULL DEFAULT 0
+);
+
+CREATE INDEX profiles_by_username ON profiles (username_key, user_id);
+CREATE INDEX profiles_unconfirmed ON profiles (create_time) WHERE generation = 0;
+
+-- `user_id` calls `friend_id` a friend.
+CREATE TABLE friendships (
+    user_id UUID NOT NULL REFERENCES profiles (user_id) ON DELETE CASCADE,
+    friend_id UUID NOT NULL REFERENCES profiles (user_id) ON DELETE CASCADE,
+    create_time TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (user_id, friend_id),
+    CHECK (user_id <> friend_id)
+);
+
+CREATE INDEX friendships_reversed ON friendships (friend_id, user_id);
+
+CREATE TABLE notes (
+    user_id UUID NOT NULL REFERENCES profiles (user_id) ON DELETE CASCADE,
+    note_id UUID NOT NULL,
+    title TEXT NOT NULL,
+    body TEXT NOT NULL,
+    -- 1: private, 2: friends, 3: public.
+    visibility SMALLINT NOT NULL CHECK (visibility IN (1, 2, 3)),
+    create_time TIMESTAMPTZ NOT NULL,
+    update_time TIMESTAMPTZ NOT NULL,
+    version BIGINT NOT NULL,
+    PRIMARY KEY (user_id, note_id)
+);
+
+CREATE INDEX notes_by_time ON notes (user_id, create_time, note_id);
+
+-- The favourite note of a profile. A nullable column of `profiles` would make the two tables refer to one another; the row
+-- here goes with the note, which is what SET NULL would do there.
+CREATE TABLE favorites (
+    user_id UUID NOT NULL PRIMARY KEY REFERENCES profiles (user_id) ON DELETE CASCADE,
+    note_user_id UUID NOT NULL,
+    note_id UUID NOT NULL,
+    FOREIGN KEY (note_user_id, note_id) REFERENCES notes (user_id, note_id) ON DELETE CASCADE
+);
+
+CREATE INDEX favorites_by_note ON favorites (note_user_id, note_id);
+
+-- The rows of Django that have come over, by the id that follows from where they come from. What has come over once does not
+-- come again, whatever became of it here.
+CREATE TABLE django_rows (
+    row_id UUID PRIMARY KEY
+);
+
+-- The users who were deleted: an access token of theirs that is still valid makes no profile.
+CREATE TABLE tombstones (
+    user_id UUID NOT NULL PRIMARY KEY,
+    time TIMESTAMPTZ NOT NULL
+);
+
+-- One row: how far the events of the auth service are applied here.
+CREATE TABLE feed_cursor (
+    cursor_id BIGINT NOT NULL PRIMARY KEY CHECK (cursor_id = 1),
+    epoch TEXT NOT NULL,
+    -- -1 while a snapshot is taken in, and before the first.
+    pos BIGINT NOT NULL,
+    event_id TEXT NOT NULL,
+    -- One more with every snapshot.
+    generation BIGINT NOT NULL,
+    update_time TIMESTAMPTZ NOT NULL
+);

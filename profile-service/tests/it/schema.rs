@@ -1,0 +1,39 @@
+//! What the migrations build is what `schema.sql` declares.
+
+use std::process::{Command, Stdio};
+
+use profile_service::MIGRATIONS;
+use shared::{
+    migrations::{Mode, Target, go, migrate},
+    on_both_engines,
+    testing::{Engine, TestDatabase},
+};
+
+struct Fresh(TestDatabase);
+
+impl Fresh {
+    async fn start(engine: Engine) -> Self {
+        Self(TestDatabase::new(engine).await)
+    }
+}
+
+on_both_engines! {
+    async fn no_migration_is_forgotten_and_all_are_safe_to_release(app: Fresh) {
+        let mut check = Command::new(env!("CARGO_BIN_EXE_profile-service"));
+        check.args(["makemigrations", "--check", "--source", env!("CARGO_MANIFEST_DIR"), "--database-url", app.0.url()]);
+        let output = check.env_clear().stdin(Stdio::null()).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+    }
+
+    async fn the_schema_is_the_same_after_a_way_back_to_nothing(app: Fresh) {
+        let db = app.0.open();
+        migrate(&db, &MIGRATIONS).await.unwrap();
+        let schema = app.0.schema().await;
+        assert!(!schema.is_empty());
+        go(&db, &MIGRATIONS, &Target::Zero, Mode::Run, |_| {}).await.unwrap();
+        assert_eq!(app.0.schema().await, [""; 0]);
+        migrate(&db, &MIGRATIONS).await.unwrap();
+        assert_eq!(app.0.schema().await, schema);
+    }
+}

@@ -1,0 +1,87 @@
+//! The server's own gRPC stack, for what answers plain HTTP: the same authentication, guards and handlers, without a socket.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use axum::extract::FromRequestParts;
+use http::{Extensions, HeaderMap, Request, Response, StatusCode, Uri, header, request::Parts};
+use tonic::{Status, body::Body, service::Routes};
+use tower::Service;
+
+use super::dress::Dressed;
+use crate::{Origin, authenticate::Authenticated};
+
+/// The services, behind their guards and behind authentication.
+pub(super) type Stack = Authenticated<Dressed<Routes>>;
+
+/// The server's own services, called on behalf of one HTTP call. A generated client takes it for a channel:
+///
+/// ```ignore
+/// async fn token(grpc: InProcess, Form(form): Form<TokenRequest>) -> Response {
+///     let answer = TokenServiceClient::new(grpc).refresh(form.into()).await;
+///     …
+/// }
+/// ```
+///
+/// A handler that is mounted with [`Server::http`](super::Server::http) gets it as an argument. The calls come from where the HTTP call comes
+/// from, and count as a part of it: they have its request id, its deadline, and no log line of their own. They carry no
+/// credentials but those that are put into their metadata.
+#[derive(Clone)]
+pub struct InProcess {
+    stack: Stack,
+    origin: Origin,
+}
+
+impl InProcess {
+    pub(super) fn new(stack: Stack, origin: Origin) -> Self {
+        Self { stack, origin }
+    }
+
+    /// Where the HTTP call comes from.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+}
+
+impl InProcess {
+    /// Authenticates a call of the method at `method` before anything of it is read: the services, and what a request to
+    /// them carries.
+    pub(crate) async fn admit(self, method: &Uri, headers: &HeaderMap) -> Result<(Dressed<Routes>, Extensions), Status> {
+        let mut request = Request::new(());
+        request.uri_mut().clone_from(method);
+        for credentials in headers.get_all(header::AUTHORIZATION) {
+            request.headers_mut().append(header::AUTHORIZATION, credentials.clone());
+        }
+        request.extensions_mut().insert(self.origin);
+        let services = self.stack.admit(&mut request).await?;
+        Ok((services, request.into_parts().0.extensions))
+    }
+}
+
+impl Service<Request<Body>> for InProcess {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.stack.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        request.extensions_mut().insert(self.origin.clone());
+        self.stack.call(request)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for InProcess {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
+        // Only a router that no server serves has none.
+        parts.extensions.get::<Self>().cloned().ok_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}

@@ -1,0 +1,107 @@
+//! A client of HTTP/1.1 that sends what it is told to, also what is wrong.
+
+use std::{fmt::Write, net::SocketAddr};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// An answer, all of it.
+#[derive(Debug)]
+pub struct Answer {
+    /// As in `HTTP/1.1 200 OK`.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, put together where it came in chunks.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// A header, or nothing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The body as text.
+    ///
+    /// # Panics
+    ///
+    /// Where it is none.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("a text")
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Panics
+    ///
+    /// Where it is none.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
+    }
+}
+
+/// Sends one request on a connection of its own, such as `GET /v1/me`.
+///
+/// # Panics
+///
+/// Where there is no answer, or one that is not HTTP/1.1.
+pub async fn send(address: SocketAddr, request_line: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let mut head = format!("{request_line} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
+    for (name, value) in headers {
+        let _ = write!(head, "{name}: {value}\r\n");
+    }
+    if !body.is_empty() {
+        let _ = write!(head, "content-length: {}\r\n", body.len());
+    }
+    head.push_str("\r\n");
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    let (mut read, mut write) = stream.split();
+    let mut answer = Vec::new();
+    // Whoever answers early reads no further, and may reset what is still being sent.
+    let send = async {
+        let _ = write.write_all(head.as_bytes()).await;
+        let _ = write.write_all(body).await;
+    };
+    let receive = async {
+        let mut part = [0; 8192];
+        while let Ok(length @ 1..) = read.read(&mut part).await {
+            answer.extend_from_slice(&part[..length]);
+        }
+    };
+    tokio::join!(send, receive);
+    parse(&answer)
+}
+
+fn parse(answer: &[u8]) -> Answer {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
+    let end = end.unwrap_or_else(|| panic!("an answer with a head: {}", String::from_utf8_lossy(answer)));
+    let head = std::str::from_utf8(&answer[..end]).expect("a head in ASCII");
+    let mut lines = head.split("\r\n");
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)).and_then(|status| status.parse().ok());
+    let headers: HeaderMap = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| {
+            let name: HeaderName = name.parse().expect("a header's name");
+            (name, HeaderValue::from_str(value.trim()).expect("a header's value"))
+        })
+        .collect();
+    let rest = &answer[end + 4..];
+    let is_chunked = headers.get("transfer-encoding").is_some_and(|value| value == "chunked");
+    let body = if is_chunked { unchunked(rest) } else { rest.to_vec() };
+    Answer { status: status.expect("a status"), headers, body }
+}
+
+fn unchunked(mut rest: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(end) = rest.windows(2).position(|window| window == b"\r\n") {
+        let size = std::str::from_utf8(&rest[..end]).ok().and_then(|size| usize::from_str_radix(size, 16).ok());
+        let size = size.expect("the size of a chunk");
+        body.extend_from_slice(&rest[end + 2..end + 2 + size]);
+        rest = &rest[end + 4 + size..];
+    }
+    body
+}
