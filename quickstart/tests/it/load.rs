@@ -39,7 +39,13 @@ impl Writer {
     }
 
     async fn write(&mut self) -> Result<(), Error> {
-        let mut change = self.feed.begin().await?;
+        let mut change = loop {
+            match self.feed.begin().await {
+                // The queue was too long.
+                Err(error) if error.code() == tonic::Code::Unavailable => {}
+                begun => break begun?,
+            }
+        };
         let username = format!("u{}", Id::<Self>::new(&self.clock));
         let names = |username: &str| NewNames {
             username: Username::new("username", username, None).expect("a username"),

@@ -19,6 +19,8 @@ on_both_engines! {
         let _other = pair::profile(app.profile_database.url(), app.clock.clone(), replica.channel(), Some(source), bound).await;
 
         let feeds = [app.feed(), app.feed()];
+        // What a service tells at its start is told.
+        app.register("first").await;
         let before = last(&app).await;
         let mut writers = JoinSet::new();
         for (number, feed) in (1..=16).zip(feeds.iter().cycle()) {

@@ -140,7 +140,10 @@ impl TestDatabase {
                 let statement = format!("VACUUM INTO '{}'", path.display());
                 connection.execute(AssertSqlSafe(statement)).await.expect("a copy");
                 connection.close().await.expect("a connection that closes");
-                Self { url: format!("sqlite:{}", path.display()), place: Place::Folder(folder) }
+                let copy = Self { url: format!("sqlite:{}", path.display()), place: Place::Folder(folder) };
+                // The first who writes makes it a database with a write-ahead log, which one who only reads can't.
+                copy.open().begin().await.expect("a database that can be written to").commit().await.expect("a commit");
+                copy
             }
             Place::Cluster(database) => {
                 let copy = database.copy().await;
