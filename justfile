@@ -48,7 +48,7 @@ deny:
 test:
     cargo test --workspace
 
-# Drives the quickstart with grpcurl, buf curl and Python.
+# Drives the quickstart with grpcurl, buf curl, curl and Python.
 clients:
     cargo build --locked --package quickstart
     python3 .ci/clients.py

@@ -1,7 +1,7 @@
 """Drives the quickstart with real clients, and asserts everything they print.
 
 grpcurl and buf curl know nothing but what the services tell by reflection; Python has stubs that grpcio-tools makes from the
-protos. All three play the same scenario, and then the quickstart is stopped, killed and started again on the same data.
+protos. All three play the same scenario, curl plays one over HTTP, and then the quickstart is stopped, killed and started again on the same data.
 """
 
 import base64
@@ -16,6 +16,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
+from xml.etree import ElementTree
 
 import grpc
 from google.protobuf import any_pb2, json_format
@@ -381,6 +382,75 @@ def administer(client, quickstart, token, report):
     login("log in again", tokens(user=alice))
 
 
+class Curl:
+    """Speaks HTTP with JSON and XML, over HTTP/1.1 and over HTTP/2."""
+
+    def __init__(self, flags):
+        self.flags, self.name = flags, " ".join(["curl", *flags])
+
+    def run(self, *words):
+        command = ["curl", "--silent", "--show-error", "--max-time", str(PATIENCE), *self.flags, *words]
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
+
+    def json(self, method, url, token=None, body=None):
+        """The status and the body."""
+        words = ["--request", method, "--write-out", "\n%{http_code}", url]
+        if token:
+            words += ["--header", f"authorization: Bearer {token}"]
+        if body is not None:
+            words += ["--header", "content-type: application/json", "--data", json.dumps(body)]
+        text, status = self.run(*words).rsplit("\n", 1)
+        return int(status), json.loads(text)
+
+
+def visit_over_http(client, name, quickstart, report):
+    """A visit by the routes of the protos."""
+    auth, profile = f"http://{quickstart.auth}", f"http://{quickstart.profile}"
+
+    def check(step, actual, expected):
+        return report.check(f"{client.name}: {step}", actual, expected)
+
+    credentials = {"username": name, "password": PASSWORD}
+    check("register", client.json("POST", f"{auth}/v1/users:register", body=credentials), (200, user(name)))
+    login = client.json("POST", f"{auth}/v1/tokens:login", body=credentials)
+    token = check("log in", login, (200, tokens(user=user(name, lastLoginTime=TIME))))[1]["accessToken"]
+    notes = f"{profile}/v1/profiles/me/notes"
+    created = check("create a note", client.json("POST", notes, token, {"title": "Tea & <b>"}), (200, note("Tea & <b>")))[1]
+    check("list the notes", client.json("GET", f"{notes}?page_size=10", token), (200, {"notes": [created]}))
+    status, error = client.json("POST", notes, token, {"titel": "x"})
+    violation = error["details"][1]["fieldViolations"][0]
+    check("a field that there is not", (status, violation["field"], violation["reason"]), (400, "note.titel", "FIELD_UNKNOWN"))
+    check("no token, no note", client.json("POST", notes, None, {"title": "x"})[0], 401)
+    check("a path that there is not", client.json("GET", f"{profile}/v1/nothing", token)[0], 404)
+
+    bearer = ["--header", f"authorization: Bearer {token}"]
+    lines = client.run(*bearer, f"{profile}/v1/profiles/me:export").splitlines()
+    exported = [json.loads(line)["result"] for line in lines]
+    check("export as lines", [list(item) for item in exported], [["profile"], ["note"]])
+    events = client.run(*bearer, "--header", "accept: text/event-stream", f"{profile}/v1/profiles/me:export").split("\n\n")
+    events = [json.loads(event.removeprefix("data: ")) for event in events if event]
+    check("export as events", events, exported)
+
+    accept_xml = ["--header", "accept: application/xml"]
+    root = ElementTree.fromstring(client.run(*bearer, *accept_xml, f"{notes}/{created['noteId']}").encode())
+    check("a note as XML", {field.tag: field.text for field in root}, created)
+    document = ElementTree.Element("Note")
+    ElementTree.SubElement(document, "title").text = "From \"XML\" & back"
+    written = ElementTree.tostring(document, encoding="unicode")
+    answer = client.run(*bearer, *accept_xml, "--header", "content-type: application/xml", "--data", written, notes)
+    check("a note from XML", ElementTree.fromstring(answer.encode()).findtext("title"), 'From "XML" & back')
+
+
+def call_by_grpc_web(quickstart, report):
+    """buf curl speaks gRPC-Web, too."""
+    url = f"http://{quickstart.auth}/auth.v1.KeyService/GetJwks"
+    command = ["buf", "curl", "--protocol", "grpcweb", "--schema", str(ROOT), "--data", "{}", url]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT)
+    found = json.loads(done.stdout) if done.returncode == 0 else done.stderr
+    key = {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": Like(r"[\w-]{43}"), "n": Like(r"[\w-]+"), "e": "AQAB"}
+    report.check("buf curl: the keys by gRPC-Web", found, {"keys": [key]})
+
+
 def restart(python, folder, report):
     """What was there before a stop, and before a crash, is there after it."""
 
@@ -420,8 +490,12 @@ def main():
             report.play(list_methods, [grpcurl, buf], python, quickstart)
             for client in (grpcurl, buf, python):
                 report.play(walk, client, quickstart)
+            report.play(call_by_grpc_web, quickstart)
             token = report.play(superuser, python, quickstart)
             report.play(administer, grpcurl, quickstart, token)
+            # Last, since a superuser counts the users.
+            report.play(visit_over_http, Curl(["--http1.1"]), "dora", quickstart)
+            report.play(visit_over_http, Curl(["--http2-prior-knowledge"]), "emil", quickstart)
             report.check("stops on SIGTERM", quickstart.stop(), 0)
         report.play(restart, python, folder)
     print(f"{report.passed} passed, {report.failed} failed")
