@@ -530,7 +530,7 @@ fn a_wrong_type_is_named_with_its_place() {
         (json!({ "byFlag": { "yes": 1 } }), "by_flag[\"yes\"] type.bool"),
         (json!({ "texts": "a" }), "texts type.list"),
         (json!({ "texts": [null] }), "texts[0] type.string"),
-        (json!({ "one": "a", "neither": true }), "one field.oneof"),
+        (json!({ "one": "a", "neither": true }), "neither field.oneof"),
         (json!({ "flag": "true" }), "flag type.bool"),
         (json!({ "i64": 1.5 }), "i64 type.int64"),
         (json!({ "u64": -1 }), "u64 type.uint64"),
