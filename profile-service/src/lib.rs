@@ -30,6 +30,7 @@ pub mod cli;
 mod favorites;
 mod friends;
 mod import;
+mod metrics;
 mod notes;
 mod profiles;
 mod sync;
@@ -109,8 +110,10 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
     let is_ready = async || verifier.has_keys() && db.is_reachable().await;
     let progress = Progress::default();
     let following = follow(events, Arc::clone(&verifier), Sync::new(db.clone(), clock.clone()), progress.clone());
+    let metrics = metrics::routes(clock.clone(), Arc::clone(&verifier), progress.clone());
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
         .cors(&cors_origins)
+        .http(metrics)
         .each_caller(move |caller| {
             let arrivals = Arc::clone(&arrivals);
             async move { arrivals.welcome(&caller).await }

@@ -5,7 +5,11 @@ use profile_service::proto::{
     AddFriendRequest, CreateNoteRequest, GetProfileRequest, GetSyncStateRequest, ListFriendsRequest, ListProfilesRequest, Note,
     NoteReference, SetFavoriteNoteRequest, Visibility,
 };
-use shared::{db::Executor, on_both_engines, testing::assert_refused};
+use shared::{
+    db::Executor,
+    on_both_engines,
+    testing::{assert_refused, http},
+};
 use tonic::Code;
 
 use crate::pair::{Pair, User};
@@ -87,5 +91,32 @@ on_both_engines! {
             let state = root.sync().get_sync_state(GetSyncStateRequest {}).await.unwrap().into_inner();
             state.is_connected && state.is_at_end && state.hears_of_revocations && state.lag.is_some() && state.pos >= 4 && state.generation == 1
         }).await;
+    }
+
+    async fn whoever_watches_over_the_services_reads_how_far_the_profiles_are(app: Pair) {
+        app.user("alice").await;
+        app.assert_equal().await;
+        let metric = async |name: &str| -> Option<f64> {
+            let answer = http::send(app.profile.address, "GET /metrics", &[], &[]).await;
+            assert_eq!((answer.status, answer.header("content-type")), (200, "text/plain; version=0.0.4"));
+            let line = answer.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+            Some(line.parse().expect("a number"))
+        };
+        let (auth_db, mut last) = (app.auth_database.open(), 0);
+        crate::pair::eventually(async || {
+            last = auth_db.query("SELECT last FROM feed").one::<(i64,)>().await.unwrap().0;
+            metric("profile_events_position").await == Some(f64::from(i32::try_from(last).unwrap()))
+                && metric("profile_events_at_end").await == Some(1.0)
+        }).await;
+        for (name, value) in [
+            ("profile_events_connected", 1.0),
+            ("profile_events_connects_total", 1.0),
+            ("profile_events_snapshots_total", 1.0),
+            ("profile_revocations_heard", 1.0),
+            ("profile_revocations", 0.0),
+        ] {
+            assert_eq!(metric(name).await, Some(value), "{name}");
+        }
+        assert!(metric("profile_events_lag_seconds").await.is_some_and(|lag| lag >= 0.0));
     }
 }

@@ -20,7 +20,7 @@ pub(super) type Stack = Authenticated<Dressed<Routes>>;
 
 /// The server's own services, called on behalf of one HTTP call. A generated client takes it for a channel:
 ///
-/// ```ignore
+/// ```text
 /// async fn token(grpc: InProcess, Form(form): Form<TokenRequest>) -> Response {
 ///     let answer = TokenServiceClient::new(grpc).refresh(form.into()).await;
 ///     …
