@@ -1,8 +1,13 @@
 //! What a token is worth now (RFC 7662): not only whether it was signed here and has not expired, but also whether its session and
 //! its user are still there.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
-use shared::{Clock, Db, Result, token::Claims};
+use shared::{
+    Clock, Db, Result,
+    token::{Claims, Verifier},
+};
 
 use crate::{
     clients,
@@ -20,6 +25,8 @@ pub struct Introspection {
     pub clock: Clock,
     /// What reads tokens.
     pub tokens: Tokens,
+    /// What knows of revocations.
+    pub verifier: Arc<Verifier>,
 }
 
 /// A token that is good now.
@@ -45,12 +52,14 @@ impl Introspection {
     pub async fn look(&self, token: &str) -> Result<Option<Active>> {
         let now = self.clock.now();
         if let Some(claims) = self.tokens.read_access_token(token, now) {
-            let is_active = match claims.sid {
-                Some(sid) => {
-                    self.session_and_user(sid).await?.is_some_and(|(session, user)| session.is_active() && user.is_active)
-                }
-                None => clients::find(&self.db, &claims.client_id).await?.is_some_and(|client| client.is_active),
-            };
+            // The database knows of a session or a user before the verifier does, and of permissions that were taken away only it does.
+            let is_active = !self.verifier.has_revoked(&claims)
+                && match claims.sid {
+                    Some(sid) => {
+                        self.session_and_user(sid).await?.is_some_and(|(session, user)| session.is_active() && user.is_active)
+                    }
+                    None => clients::find(&self.db, &claims.client_id).await?.is_some_and(|client| client.is_active),
+                };
             return Ok(is_active.then(|| Active::Access(Box::new(claims))));
         }
         // A token that a Django project has issued is that project's to vouch for.

@@ -212,7 +212,8 @@ pub async fn serve(
     let tokens = Tokens::new(Arc::clone(&keys), &settings.issuer, &audience, settings.access_lifetime);
     let tokens = tokens.with_legacy_keys(settings.legacy_keys, clock.clone());
     let passwords = Passwords::new(settings.passwords);
-    let introspection = Introspection { db: db.clone(), clock: clock.clone(), tokens: tokens.clone() };
+    let introspection =
+        Introspection { db: db.clone(), clock: clock.clone(), tokens: tokens.clone(), verifier: Arc::clone(&verifier) };
     let endpoints =
         Endpoints { issuer: &settings.issuer, password_grant: settings.password_grant, introspection: introspection.clone() };
     let page = settings.page.then(|| Page { auth_url: String::new() });
@@ -256,7 +257,7 @@ pub async fn serve(
             clock: clock.clone(),
             catalogue: catalogue.clone(),
         }))
-        .add(client_service::guarded(ClientApi { db: db.clone(), clock: clock.clone(), catalogue }))
+        .add(client_service::guarded(ClientApi { db: db.clone(), feed: feed.clone(), clock: clock.clone(), catalogue }))
         .add(key_service::guarded(KeyApi {
             db: db.clone(),
             feed: feed.clone(),
@@ -324,14 +325,14 @@ pub async fn ensure_client(db: &Db, clock: &Clock, client_id: &str, permissions:
     let secret = clients::Secret::known(secret);
     let permissions = permissions.iter().map(ToString::to_string).collect();
     let profile = clients::Profile { permissions, ..clients::Profile::default() };
-    let mut tx = db.begin().await?;
-    let now = tx.now(clock).await?;
-    match clients::lock(&mut tx, client_id).await? {
+    let mut change = Feed::new(db.clone(), clock.clone()).begin().await?;
+    let now = change.now(clock).await?;
+    match clients::lock(&mut change, client_id).await? {
         Some(client) if clients::is_secret_of(Some(&client), &secret, now) => {}
-        Some(client) => drop(clients::rotate_secret(&mut tx, clock, &client, &secret, true).await?),
-        None => drop(clients::create(&mut tx, clock, client_id, &profile, Some(&secret)).await?),
+        Some(client) => drop(clients::rotate_secret(&mut change, clock, &client, &secret, true).await?),
+        None => drop(clients::create(&mut change, clock, client_id, &profile, Some(&secret)).await?),
     }
-    tx.commit().await
+    change.commit().await
 }
 
 /// Makes a superuser, who may do everything.

@@ -170,6 +170,16 @@ pub async fn find(on: impl Executor<'_>, user_id: UserId) -> Result<Option<User>
     Ok(on.query(select!("WHERE user_id = $1")).bind(user_id).optional().await?)
 }
 
+/// True where a user with this id is active, and stays so until the transaction ends.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn hold(tx: &mut Tx, user_id: UserId) -> Result<bool> {
+    let query = tx.query("SELECT is_active FROM users WHERE user_id = $1").bind(user_id).for_key_share();
+    Ok(query.optional::<(bool,)>().await?.is_some_and(|(is_active,)| is_active))
+}
+
 /// The user with this id, whom nobody else changes until the transaction ends.
 ///
 /// # Errors

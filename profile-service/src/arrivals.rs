@@ -31,7 +31,7 @@ impl Arrivals {
     /// UNAUTHENTICATED where the user was deleted, and those of the database.
     pub(crate) async fn welcome(&self, caller: &Caller) -> Result<()> {
         let (Ok(user_id), Some(username)) = (caller.user_id(), caller.username()) else { return Ok(()) };
-        let version = caller.user_version();
+        let version = caller.version();
         if self.known.get(&user_id).is_some_and(|known| known >= version) {
             return Ok(());
         }

@@ -49,8 +49,8 @@ impl Caller {
         self.token.claims.preferred_username.as_deref()
     }
 
-    /// The version of the user that the token was issued for.
-    pub fn user_version(&self) -> i64 {
+    /// The version of the user or the client that the token was issued for.
+    pub fn version(&self) -> i64 {
         self.token.claims.ver
     }
 

@@ -234,7 +234,8 @@ impl<T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unp
 #[must_use = "a query does nothing until it is run"]
 pub struct Query<'c> {
     sql: &'static str,
-    locks: bool,
+    /// What PostgreSQL is to lock.
+    lock: Option<&'static str>,
     target: Target<'c>,
     arguments: Result<Arguments, BoxDynError>,
 }
@@ -268,21 +269,34 @@ macro_rules! run {
 
 impl<'c> Query<'c> {
     fn postgres(sql: &'static str, target: Target<'c>) -> Self {
-        Self { sql, locks: false, target, arguments: Ok(Arguments::Postgres(PgArguments::default())) }
+        Self { sql, lock: None, target, arguments: Ok(Arguments::Postgres(PgArguments::default())) }
     }
 
     fn sqlite(sql: &'static str, target: Target<'c>) -> Self {
-        Self { sql, locks: false, target, arguments: Ok(Arguments::Sqlite(SqliteArguments::default())) }
+        Self { sql, lock: None, target, arguments: Ok(Arguments::Sqlite(SqliteArguments::default())) }
     }
 
     /// Locks the rows that it finds until the transaction ends. (On SQLite the transaction itself is the lock.)
-    pub fn for_update(mut self) -> Self {
-        self.locks = matches!(self.target, Target::Postgres(_));
+    pub fn for_update(self) -> Self {
+        self.locking("FOR UPDATE")
+    }
+
+    /// Keeps the rows that it finds from being deleted, and from being locked by [`for_update`](Self::for_update), until the
+    /// transaction ends. Others may do the same at once.
+    pub fn for_key_share(self) -> Self {
+        self.locking("FOR KEY SHARE")
+    }
+
+    fn locking(mut self, lock: &'static str) -> Self {
+        self.lock = matches!(self.target, Target::Postgres(_)).then_some(lock);
         self
     }
 
     fn text(&self) -> SqlStr {
-        if self.locks { AssertSqlSafe(format!("{} FOR UPDATE", self.sql)).into_sql_str() } else { self.sql.into_sql_str() }
+        match self.lock {
+            Some(lock) => AssertSqlSafe(format!("{} {lock}", self.sql)).into_sql_str(),
+            None => self.sql.into_sql_str(),
+        }
     }
 
     /// Gives the next parameter its value.

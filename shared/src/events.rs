@@ -1,4 +1,5 @@
-//! Watches the events of the auth service, from any service: what happens to users, sessions, permissions and keys.
+//! Watches the events of the auth service, from any service: what happens to users, sessions, permissions, keys and
+//! clients.
 //!
 //! [`follow_revocations`] is all that a service needs whose verifier is to know of revocations. One that keeps users of its own
 //! implements [`Consumer`], and is kept up by [`watch`].
@@ -308,6 +309,7 @@ impl Consumer for Revoker {
         EventKind::UserDeleted,
         EventKind::SessionsEnded,
         EventKind::PermissionsChanged,
+        EventKind::ClientRestricted,
         EventKind::KeyCreated,
         EventKind::KeyActivated,
         EventKind::KeyWithdrawn,
@@ -354,6 +356,7 @@ fn revocation(user_id: &str, version: i64, what: What) -> Result<Option<Revocati
             Some(Revocation::Sessions(session_ids))
         }
         What::KeyWithdrawn(key) => Some(Revocation::Key(key.key_id)),
+        What::ClientRestricted(client) => Some(Revocation::Client(client.client_id, client.version)),
         _ => None,
     })
 }

@@ -6,9 +6,10 @@ use shared::{
     update::{Mask, check_etag, etag},
 };
 
-use super::timestamp;
+use super::{begin, timestamp};
 use crate::{
     clients::{self, Client, Profile, Secret},
+    events::Feed,
     permissions::Catalogue,
     proto::{
         self, ActivateClientRequest, CreateClientRequest, DeactivateClientRequest, DeleteClientRequest, GetClientRequest,
@@ -19,6 +20,7 @@ use crate::{
 
 pub(crate) struct ClientApi {
     pub(crate) db: Db,
+    pub(crate) feed: Feed,
     pub(crate) clock: Clock,
     pub(crate) catalogue: Catalogue,
 }
@@ -31,9 +33,9 @@ impl client_service::Handlers for ClientApi {
         self.check(&profile, &[])?;
         Rank::of(&self.db, &caller, &self.catalogue).await?.check_holds(&profile.permissions)?;
         let secret = if profile.keys.is_empty() { Some(Secret::generate()?) } else { None };
-        let mut tx = self.db.begin().await?;
-        let client = clients::create(&mut tx, &self.clock, &given.client_id, &profile, secret.as_ref()).await?;
-        tx.commit().await?;
+        let mut change = begin(&self.feed, &caller, None).await?;
+        let client = clients::create(&mut change, &self.clock, &given.client_id, &profile, secret.as_ref()).await?;
+        change.commit().await?;
         Ok(message(client, secret))
     }
 
@@ -54,8 +56,8 @@ impl client_service::Handlers for ClientApi {
         let mask = Mask::of(request.update_mask.as_ref(), &["display_name", "permissions", "keys"])?;
         let given = request.client.unwrap_or_default();
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
-        let mut tx = self.db.begin().await?;
-        let client = clients::lock(&mut tx, &given.client_id).await?.ok_or_else(|| Error::not_found("client.client_id"))?;
+        let mut change = begin(&self.feed, &caller, None).await?;
+        let client = clients::lock(&mut change, &given.client_id).await?.ok_or_else(|| Error::not_found("client.client_id"))?;
         rank.check_holds(&client.permissions())?;
         check_etag("client.etag", &given.etag, client.version)?;
         let mut profile = client.profile();
@@ -70,8 +72,8 @@ impl client_service::Handlers for ClientApi {
         }
         self.check(&profile, &client.permissions())?;
         rank.check_holds(&profile.permissions)?;
-        let client = clients::update(&mut tx, &self.clock, &client.client_id, &profile).await?;
-        tx.commit().await?;
+        let client = clients::update(&mut change, &self.clock, &client, &profile).await?;
+        change.commit().await?;
         Ok(message(client, None))
     }
 
@@ -86,11 +88,11 @@ impl client_service::Handlers for ClientApi {
     async fn rotate_secret(&self, caller: Caller, request: RotateSecretRequest) -> Result<proto::Client> {
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
         let secret = Secret::generate()?;
-        let mut tx = self.db.begin().await?;
-        let client = clients::lock(&mut tx, &request.client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
+        let mut change = begin(&self.feed, &caller, None).await?;
+        let client = clients::lock(&mut change, &request.client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
         rank.check_holds(&client.permissions())?;
-        let client = clients::rotate_secret(&mut tx, &self.clock, &client, &secret, request.withdraw).await?;
-        tx.commit().await?;
+        let client = clients::rotate_secret(&mut change, &self.clock, &client, &secret, request.withdraw).await?;
+        change.commit().await?;
         tracing::warn!(
             client_id = client.client_id,
             withdraw = request.withdraw,
@@ -102,23 +104,23 @@ impl client_service::Handlers for ClientApi {
 
     async fn delete_client(&self, caller: Caller, request: DeleteClientRequest) -> Result<()> {
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
-        let mut tx = self.db.begin().await?;
-        let client = clients::lock(&mut tx, &request.client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
+        let mut change = begin(&self.feed, &caller, None).await?;
+        let client = clients::lock(&mut change, &request.client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
         rank.check_holds(&client.permissions())?;
         check_etag("etag", &request.etag, client.version)?;
-        clients::delete(&mut tx, &client.client_id).await?;
-        tx.commit().await
+        clients::delete(&mut change, &client).await?;
+        change.commit().await
     }
 }
 
 impl ClientApi {
     async fn set_active(&self, caller: &Caller, client_id: &str, is_active: bool) -> Result<proto::Client> {
         let rank = Rank::of(&self.db, caller, &self.catalogue).await?;
-        let mut tx = self.db.begin().await?;
-        let client = clients::lock(&mut tx, client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
+        let mut change = begin(&self.feed, caller, None).await?;
+        let client = clients::lock(&mut change, client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
         rank.check_holds(&client.permissions())?;
-        let client = clients::set_active(&mut tx, &self.clock, client, is_active).await?;
-        tx.commit().await?;
+        let client = clients::set_active(&mut change, &self.clock, client, is_active).await?;
+        change.commit().await?;
         Ok(message(client, None))
     }
 

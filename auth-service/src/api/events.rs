@@ -21,8 +21,8 @@ use super::timestamp;
 use crate::{
     events::{Feed, Position, Reader, Recorded, What},
     proto::{
-        self, EventKind, KeyId, Nothing, SessionsEnded, SnapshotUsersRequest, SnapshotUsersResponse, UserState, Username,
-        WatchEventsRequest, WatchEventsResponse, event::What as Told, event_service,
+        self, ClientVersion, EventKind, KeyId, Nothing, SessionsEnded, SnapshotUsersRequest, SnapshotUsersResponse, UserState,
+        Username, WatchEventsRequest, WatchEventsResponse, event::What as Told, event_service,
     },
     users::{self, User},
 };
@@ -59,7 +59,7 @@ impl event_service::Handlers for EventApi {
         let remaining = (caller.expires() - self.clock.now()).to_std().unwrap_or_default();
         let ends = Instant::now() + remaining;
         let (answers, stream) = mpsc::channel(WAITING);
-        let watch = Watch { reader, kinds, answers, clock: self.clock.clone() };
+        let watch = Watch { caller, reader, kinds, answers, clock: self.clock.clone() };
         Ok(spawn(watch.run(ends), stream))
     }
 
@@ -72,6 +72,7 @@ impl event_service::Handlers for EventApi {
 }
 
 struct Watch {
+    caller: Caller,
     reader: Reader,
     kinds: HashSet<EventKind>,
     answers: mpsc::Sender<WatchEventsResponse>,
@@ -85,10 +86,14 @@ impl Watch {
         let mut checkpoint = Instant::now();
         loop {
             let events = self.reader.next().await?;
+            let is_over = events.iter().any(|recorded| self.may_revoke(&recorded.event.what));
             let events: Vec<_> = events.into_iter().map(event_message).filter(|event| self.is_wanted(event)).collect();
             if !events.is_empty() || checkpoint <= Instant::now() {
                 send(&self.answers, self.answer(events)).await?;
                 checkpoint = Instant::now() + CHECKPOINT_INTERVAL;
+            }
+            if is_over {
+                return Ok(());
             }
             if !self.reader.is_at_end() {
                 continue;
@@ -98,10 +103,20 @@ impl Watch {
                     return Err(Error::Unavailable("the service stops".into()));
                 },
                 () = tokio::time::sleep_until(checkpoint) => {}
-                // The token may have been revoked meanwhile. Another one will tell.
                 () = tokio::time::sleep_until(ends) => return Ok(()),
                 () = self.answers.closed() => return Ok(()),
             }
+        }
+    }
+
+    /// True where the token that opened the stream may be good for nothing any more. Whoever has a good one opens it again.
+    fn may_revoke(&self, what: &What) -> bool {
+        match what {
+            What::KeyWithdrawn { .. } => true,
+            What::ClientRestricted { client_id, version } => {
+                client_id == self.caller.subject() && self.caller.version() < *version
+            }
+            _ => false,
         }
     }
 
@@ -215,6 +230,7 @@ fn event_message(recorded: Recorded) -> proto::Event {
         What::KeyActivated { kid } => Told::KeyActivated(KeyId { key_id: kid }),
         What::KeyRetired { kid } => Told::KeyRetired(KeyId { key_id: kid }),
         What::KeyWithdrawn { kid } => Told::KeyWithdrawn(KeyId { key_id: kid }),
+        What::ClientRestricted { client_id, version } => Told::ClientRestricted(ClientVersion { client_id, version }),
     };
     proto::Event {
         pos: recorded.pos,
@@ -241,5 +257,6 @@ fn kind(event: &proto::Event) -> EventKind {
         Some(Told::KeyActivated(_)) => EventKind::KeyActivated,
         Some(Told::KeyRetired(_)) => EventKind::KeyRetired,
         Some(Told::KeyWithdrawn(_)) => EventKind::KeyWithdrawn,
+        Some(Told::ClientRestricted(_)) => EventKind::ClientRestricted,
     }
 }

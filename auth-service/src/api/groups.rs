@@ -6,7 +6,7 @@ use shared::{
     update::{Mask, check_etag, etag},
 };
 
-use super::timestamp;
+use super::{begin, timestamp};
 use crate::{
     events::Feed,
     groups::{self, Group, GroupId},
@@ -27,10 +27,10 @@ pub(crate) struct GroupApi {
 }
 
 impl group_service::Handlers for GroupApi {
-    async fn create_group(&self, _: Caller, request: CreateGroupRequest) -> Result<proto::Group> {
+    async fn create_group(&self, caller: Caller, request: CreateGroupRequest) -> Result<proto::Group> {
         let name = request.group.unwrap_or_default().name;
         groups::check_name("group.name", &name)?;
-        let mut change = self.feed.begin().await?;
+        let mut change = begin(&self.feed, &caller, None).await?;
         let group = groups::create(&mut change, &self.clock, &name).await?;
         change.commit().await?;
         Ok(message(group, Vec::new()))
@@ -56,11 +56,11 @@ impl group_service::Handlers for GroupApi {
         Ok(ListGroupsResponse { groups: groups.collect(), next_page_token })
     }
 
-    async fn update_group(&self, _: Caller, request: UpdateGroupRequest) -> Result<proto::Group> {
+    async fn update_group(&self, caller: Caller, request: UpdateGroupRequest) -> Result<proto::Group> {
         let mask = Mask::of(request.update_mask.as_ref(), &["name"])?;
         let given = request.group.unwrap_or_default();
         let group_id = GroupId::parse("group.group_id", &given.group_id)?;
-        let mut change = self.feed.begin().await?;
+        let mut change = begin(&self.feed, &caller, None).await?;
         let mut group = groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group.group_id"))?;
         check_etag("group.etag", &given.etag, group.version)?;
         if mask.writes("name", !given.name.is_empty()) && group.name != given.name {
@@ -77,7 +77,7 @@ impl group_service::Handlers for GroupApi {
     async fn delete_group(&self, caller: Caller, request: DeleteGroupRequest) -> Result<()> {
         let group_id = GroupId::parse("group_id", &request.group_id)?;
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
-        let mut change = self.feed.begin().await?;
+        let mut change = begin(&self.feed, &caller, None).await?;
         let group = groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
         rank.check_holds(&permissions::given(&mut *change, Holder::Group(group_id)).await?)?;
         check_etag("etag", &request.etag, group.version)?;
@@ -111,7 +111,7 @@ impl GroupApi {
     async fn set_member(&self, caller: &Caller, group_id: &str, user_id: &str, is_member: bool) -> Result<()> {
         let (group_id, user_id) = (GroupId::parse("group_id", group_id)?, UserId::parse("user_id", user_id)?);
         let rank = Rank::of(&self.db, caller, &self.catalogue).await?;
-        let mut change = self.feed.begin().await?;
+        let mut change = begin(&self.feed, caller, Some(user_id)).await?;
         groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
         let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         rank.check_superuser(&user)?;

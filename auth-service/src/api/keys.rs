@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use shared::{Caller, Clock, Db, Origin, Result, page::Page};
 
-use super::timestamp;
+use super::{begin, timestamp};
 use crate::{
     events::Feed,
     keys::{self, Key, KeyBits, KeyRing, Made, MasterKey, State},
@@ -39,7 +39,7 @@ impl key_service::Handlers for KeyApi {
         Ok(ListKeysResponse { keys: found.into_iter().map(|key| self.message(key)).collect(), next_page_token })
     }
 
-    async fn create_key(&self, _: Caller, request: CreateKeyRequest) -> Result<proto::Key> {
+    async fn create_key(&self, caller: Caller, request: CreateKeyRequest) -> Result<proto::Key> {
         let made = Made::of(match request.size() {
             KeySize::Unspecified => self.bits,
             KeySize::Rsa2048 => KeyBits::Rsa2048,
@@ -47,14 +47,14 @@ impl key_service::Handlers for KeyApi {
             KeySize::Rsa4096 => KeyBits::Rsa4096,
         });
         let made = made.await?;
-        let mut change = self.feed.begin().await?;
+        let mut change = begin(&self.feed, &caller, None).await?;
         let key = keys::create(&mut change, &self.clock, &self.master, &made).await?;
         change.commit().await?;
         self.changed(key).await
     }
 
     async fn activate_key(&self, caller: Caller, request: ActivateKeyRequest) -> Result<proto::Key> {
-        let mut change = self.feed.begin().await?;
+        let mut change = begin(&self.feed, &caller, None).await?;
         let key = keys::activate(&mut change, &self.clock, &request.key_id, self.max_age, request.force).await?;
         change.commit().await?;
         tracing::warn!(key_id = key.kid, force = request.force, caller = caller.subject(), "a key is activated");
@@ -62,7 +62,7 @@ impl key_service::Handlers for KeyApi {
     }
 
     async fn retire_key(&self, caller: Caller, request: RetireKeyRequest) -> Result<proto::Key> {
-        let mut change = self.feed.begin().await?;
+        let mut change = begin(&self.feed, &caller, None).await?;
         let key = keys::retire(&mut change, &self.clock, &request.key_id, request.withdraw).await?;
         change.commit().await?;
         tracing::warn!(key_id = key.kid, withdraw = request.withdraw, caller = caller.subject(), "a key is retired");

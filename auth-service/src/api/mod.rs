@@ -14,6 +14,7 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
+use shared::{Caller, Error, Result, UserId, contract::Actor, error::Reason};
 
 pub(crate) use clients::ClientApi;
 pub(crate) use events::EventApi;
@@ -24,6 +25,26 @@ pub(crate) use permissions::PermissionApi;
 pub(crate) use sessions::SessionApi;
 pub(crate) use tokens::TokenApi;
 pub(crate) use users::UserApi;
+
+use crate::events::{Change, Feed};
+
+/// Begins what the caller changes. They are still there, and active, when it is durable: what a token says that is not revoked here
+/// yet is not enough. A handler that locks the user who is changed names them, and finds out by itself whether they are there.
+///
+/// # Errors
+///
+/// UNAUTHENTICATED where the caller is gone or not active, and those of the database.
+async fn begin(feed: &Feed, caller: &Caller, changed: Option<UserId>) -> Result<Change> {
+    let mut change = feed.begin().await?;
+    let is_there = match caller.actor() {
+        Actor::User => {
+            let user_id = caller.user_id()?;
+            changed == Some(user_id) || crate::users::hold(&mut change, user_id).await?
+        }
+        Actor::Service => crate::clients::hold(&mut change, caller.subject()).await?,
+    };
+    if is_there { Ok(change) } else { Err(Error::Unauthenticated(Reason::AccessTokenInvalid)) }
+}
 
 fn timestamp(time: DateTime<Utc>) -> Timestamp {
     SystemTime::from(time).into()

@@ -2,6 +2,7 @@
 
 use shared::{Caller, Clock, Db, Error, Result, UserId, page::Page};
 
+use super::begin;
 use crate::{
     events::Feed,
     groups::{self, GroupId},
@@ -78,7 +79,11 @@ impl PermissionApi {
     async fn set(&self, caller: &Caller, holder: Holder, permission: &String, is_given: bool) -> Result<()> {
         let rank = Rank::of(&self.db, caller, &self.catalogue).await?;
         rank.check_holds([permission])?;
-        let mut change = self.feed.begin().await?;
+        let user_id = match holder {
+            Holder::User(user_id) => Some(user_id),
+            Holder::Group(_) => None,
+        };
+        let mut change = begin(&self.feed, caller, user_id).await?;
         match holder {
             Holder::User(user_id) => {
                 let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;

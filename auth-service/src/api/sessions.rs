@@ -2,7 +2,7 @@
 
 use shared::{Caller, Clock, Db, Error, Result, SessionId, UserId, page::Page};
 
-use super::timestamp;
+use super::{begin, timestamp};
 use crate::{
     events::Feed,
     proto::{self, ListSessionsRequest, ListSessionsResponse, RevokeAllSessionsRequest, RevokeSessionRequest, session_service},
@@ -29,10 +29,10 @@ impl session_service::Handlers for SessionApi {
         Ok(ListSessionsResponse { sessions, next_page_token })
     }
 
-    async fn revoke_session(&self, _: Caller, request: RevokeSessionRequest) -> Result<()> {
+    async fn revoke_session(&self, caller: Caller, request: RevokeSessionRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let session_id = SessionId::parse("session_id", &request.session_id)?;
-        let mut change = self.feed.begin().await?;
+        let mut change = begin(&self.feed, &caller, Some(user_id)).await?;
         let found = sessions::find(&mut *change, session_id).await?.filter(|session| session.user_id == user_id);
         found.ok_or_else(|| Error::not_found("session_id"))?;
         sessions::end(&mut change, session_id, Reason::Revoked).await?;
@@ -42,7 +42,7 @@ impl session_service::Handlers for SessionApi {
     async fn revoke_all_sessions(&self, caller: Caller, request: RevokeAllSessionsRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let kept = caller.session_id().filter(|_| request.keep_current);
-        let mut change = self.feed.begin().await?;
+        let mut change = begin(&self.feed, &caller, Some(user_id)).await?;
         // A Login takes the same lock: its session is there to be ended, or begins afterwards.
         users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         sessions::end_others(&mut change, user_id, kept, Reason::Revoked).await?;

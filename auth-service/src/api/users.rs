@@ -8,10 +8,10 @@ use shared::{
     update::{Mask, check_etag, etag},
 };
 
-use super::timestamp;
+use super::{begin, timestamp};
 use crate::{
     attempts::{self, Limits, Subject},
-    events::Feed,
+    events::{Change, Feed},
     passwords::{Checked, Passwords},
     permissions::Catalogue,
     proto::{
@@ -44,17 +44,18 @@ impl user_service::Handlers for UserApi {
         let RegisterRequest { username, email, password, first_name, last_name } = request;
         let names = new_names(&username, &email, first_name, last_name)?;
         let password_hash = self.passwords.hash_new("password", &password, names.texts()).await?;
-        self.create(NewUser { names, password_hash, is_superuser: false }).await
+        self.create(self.feed.begin().await?, NewUser { names, password_hash, is_superuser: false }).await
     }
 
-    async fn create_user(&self, _: Caller, request: CreateUserRequest) -> Result<proto::User> {
+    async fn create_user(&self, caller: Caller, request: CreateUserRequest) -> Result<proto::User> {
         let CreateUserRequest { username, email, password, first_name, last_name } = request;
         let names = new_names(&username, &email, first_name, last_name)?;
         let password_hash = match password.as_str() {
             "" => users::NO_PASSWORD.to_owned(),
             password => self.passwords.hash_new("password", password, names.texts()).await?,
         };
-        self.create(NewUser { names, password_hash, is_superuser: false }).await
+        let change = begin(&self.feed, &caller, None).await?;
+        self.create(change, NewUser { names, password_hash, is_superuser: false }).await
     }
 
     async fn get_user(&self, _: Caller, request: GetUserRequest) -> Result<proto::User> {
@@ -86,7 +87,7 @@ impl user_service::Handlers for UserApi {
         let given = request.user.unwrap_or_default();
         let user_id = UserId::parse("user.user_id", &given.user_id)?;
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
-        let mut change = self.feed.begin().await?;
+        let mut change = begin(&self.feed, &caller, Some(user_id)).await?;
         let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user.user_id"))?;
         rank.check_outranks(&mut *change, &user).await?;
         check_etag("user.etag", &given.etag, user.version)?;
@@ -105,7 +106,7 @@ impl user_service::Handlers for UserApi {
     async fn delete_user(&self, caller: Caller, request: DeleteUserRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
-        let mut change = self.feed.begin().await?;
+        let mut change = begin(&self.feed, &caller, Some(user_id)).await?;
         let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         rank.check_outranks(&mut *change, &user).await?;
         check_etag("etag", &request.etag, user.version)?;
@@ -116,7 +117,7 @@ impl user_service::Handlers for UserApi {
     async fn activate_user(&self, caller: Caller, request: ActivateUserRequest) -> Result<proto::User> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
-        let mut change = self.feed.begin().await?;
+        let mut change = begin(&self.feed, &caller, Some(user_id)).await?;
         let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         rank.check_outranks(&mut *change, &user).await?;
         let user = users::set_active(&mut change, &self.clock, user, true).await?;
@@ -127,7 +128,7 @@ impl user_service::Handlers for UserApi {
     async fn deactivate_user(&self, caller: Caller, request: DeactivateUserRequest) -> Result<proto::User> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
-        let mut change = self.feed.begin().await?;
+        let mut change = begin(&self.feed, &caller, Some(user_id)).await?;
         let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         rank.check_outranks(&mut *change, &user).await?;
         let user = users::set_active(&mut change, &self.clock, user, false).await?;
@@ -142,7 +143,7 @@ impl user_service::Handlers for UserApi {
         Rank::of(&self.db, &caller, &self.catalogue).await?.check_outranks(&self.db, &user).await?;
         let names = vec![user.username, user.email.unwrap_or_default(), user.first_name, user.last_name];
         let password_hash = self.passwords.hash_new("new_password", &request.new_password, names).await?;
-        let mut change = self.feed.begin().await?;
+        let mut change = begin(&self.feed, &caller, Some(user_id)).await?;
         users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         users::set_password(&mut change, &self.clock, user_id, &password_hash).await?;
         sessions::end_others(&mut change, user_id, None, sessions::Reason::PasswordChanged).await?;
@@ -174,8 +175,7 @@ impl user_service::Handlers for UserApi {
 }
 
 impl UserApi {
-    async fn create(&self, new: NewUser) -> Result<proto::User> {
-        let mut change = self.feed.begin().await?;
+    async fn create(&self, mut change: Change, new: NewUser) -> Result<proto::User> {
         let user = users::create(&mut change, &self.clock, &new).await?;
         change.commit().await?;
         Ok(user_message(user))

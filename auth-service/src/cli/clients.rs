@@ -15,6 +15,7 @@ use super::CliError;
 use crate::{
     MIGRATIONS, PROBES,
     clients::{self, Client, Profile, Secret},
+    events::Feed,
     permissions::{self, CATALOGUE},
 };
 
@@ -56,7 +57,7 @@ pub(super) struct RotateSecret {
     database: DatabaseArgs,
     /// The client's id.
     client_id: String,
-    /// For a secret that has leaked: the one before is no good any more at once.
+    /// For a secret that has leaked: the one before is no good any more at once, nor are the tokens that were got for it.
     #[arg(long)]
     withdraw: bool,
     #[command(flatten)]
@@ -98,11 +99,11 @@ pub(super) async fn run(command: Command) -> Result<(), CliError> {
         Command::List(_) => print(&clients::list(&db).await?),
         Command::RotateSecret(RotateSecret { client_id, withdraw, output, .. }) => {
             let secret = Secret::generate()?;
-            let mut tx = db.begin().await?;
-            let client = clients::lock(&mut tx, &client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
-            let client = clients::rotate_secret(&mut tx, &clock, &client, &secret, withdraw).await?;
+            let mut change = Feed::new(db.clone(), clock.clone()).begin().await?;
+            let client = clients::lock(&mut change, &client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
+            let client = clients::rotate_secret(&mut change, &clock, &client, &secret, withdraw).await?;
             output.show(secret)?;
-            tx.commit().await?;
+            change.commit().await?;
             match client.previous_expire_time {
                 Some(time) => eprintln!("the secret before is good until {}", moment(Some(time))),
                 None => eprintln!("no other secret is good"),

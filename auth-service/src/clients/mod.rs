@@ -19,7 +19,7 @@ use shared::{
 
 pub use assertion::{Assertion, Refusal, forget};
 
-use crate::{keys::shared_jwks, proto::Jwk, sessions::FIRST_PARTY};
+use crate::{events::Change, keys::shared_jwks, proto::Jwk, sessions::FIRST_PARTY};
 
 /// How long the secret before is good after a rotation.
 pub const OVERLAP: TimeDelta = TimeDelta::days(1);
@@ -155,6 +155,8 @@ macro_rules! columns {
 
 /// Adds a client, with a secret where one is given.
 ///
+/// Its version begins at the time, so that tokens of a deleted client that had the same id are of an older one.
+///
 /// # Errors
 ///
 /// ALREADY_EXISTS where the id is taken.
@@ -163,11 +165,12 @@ pub async fn create(tx: &mut Tx, clock: &Clock, client_id: &str, profile: &Profi
     let query = tx.query(concat!(
         "INSERT INTO clients (client_id, display_name, scope, keys, is_active, secret_hash, secret_time, create_time, update_time,
              version)
-         VALUES ($1, $2, $3, $4, TRUE, $5, $6, $7, $7, 1) ON CONFLICT DO NOTHING RETURNING ",
+         VALUES ($1, $2, $3, $4, TRUE, $5, $6, $7, $7, $8) ON CONFLICT DO NOTHING RETURNING ",
         columns!()
     ));
     let query = query.bind(client_id).bind(&profile.display_name).bind(scope(&profile.permissions)).bind(stored(&profile.keys)?);
-    let made = query.bind(secret.map(Secret::hash)).bind(secret.map(|_| now)).bind(now).optional().await?;
+    let made =
+        query.bind(secret.map(Secret::hash)).bind(secret.map(|_| now)).bind(now).bind(now.timestamp_micros()).optional().await?;
     made.ok_or_else(|| {
         let taken = Violation::new("client.client_id", "client.id_unique", "another client has this id");
         Error::AlreadyExists(Reason::AlreadyExists, taken)
@@ -182,6 +185,16 @@ pub async fn create(tx: &mut Tx, clock: &Clock, client_id: &str, profile: &Profi
 pub async fn find(on: impl Executor<'_>, client_id: &str) -> Result<Option<Client>> {
     let query = on.query(concat!("SELECT ", columns!(), " FROM clients WHERE client_id = $1"));
     Ok(query.bind(client_id).optional().await?)
+}
+
+/// True where a client with this id is active, and stays so until the transaction ends.
+///
+/// # Errors
+///
+/// Those of the database.
+pub async fn hold(tx: &mut Tx, client_id: &str) -> Result<bool> {
+    let query = tx.query("SELECT is_active FROM clients WHERE client_id = $1").bind(client_id).for_key_share();
+    Ok(query.optional::<(bool,)>().await?.is_some_and(|(is_active,)| is_active))
 }
 
 /// The client with this id, which nobody else changes until the transaction ends.
@@ -211,15 +224,22 @@ pub async fn list(on: impl Executor<'_>) -> Result<Vec<Client>> {
 /// # Errors
 ///
 /// Those of the database.
-pub async fn update(tx: &mut Tx, clock: &Clock, client_id: &str, profile: &Profile) -> Result<Client> {
-    let now = tx.now(clock).await?;
-    let query = tx.query(concat!(
+pub async fn update(change: &mut Change, clock: &Clock, client: &Client, profile: &Profile) -> Result<Client> {
+    let now = change.now(clock).await?;
+    let query = change.query(concat!(
         "UPDATE clients SET display_name = $2, scope = $3, keys = $4, update_time = $5, version = version + 1
          WHERE client_id = $1 RETURNING ",
         columns!()
     ));
-    let query = query.bind(client_id).bind(&profile.display_name).bind(scope(&profile.permissions)).bind(stored(&profile.keys)?);
-    Ok(query.bind(now).one().await?)
+    let query = query.bind(&client.client_id).bind(&profile.display_name).bind(scope(&profile.permissions));
+    let updated: Client = query.bind(stored(&profile.keys)?).bind(now).one().await?;
+    let (permissions, keys) = (updated.permissions(), updated.jwks());
+    if !client.permissions().iter().all(|held| permissions.contains(held))
+        || !client.jwks().iter().all(|held| keys.contains(held))
+    {
+        change.tell_of_client(&updated.client_id, updated.version);
+    }
+    Ok(updated)
 }
 
 /// Lets a client that was locked get tokens, or not.
@@ -227,43 +247,59 @@ pub async fn update(tx: &mut Tx, clock: &Clock, client_id: &str, profile: &Profi
 /// # Errors
 ///
 /// Those of the database.
-pub async fn set_active(tx: &mut Tx, clock: &Clock, client: Client, is_active: bool) -> Result<Client> {
+pub async fn set_active(change: &mut Change, clock: &Clock, client: Client, is_active: bool) -> Result<Client> {
     if client.is_active == is_active {
         return Ok(client);
     }
-    let now = tx.now(clock).await?;
-    let query = tx.query(concat!(
+    let now = change.now(clock).await?;
+    let query = change.query(concat!(
         "UPDATE clients SET is_active = $2, update_time = $3, version = version + 1 WHERE client_id = $1 RETURNING ",
         columns!()
     ));
-    Ok(query.bind(client.client_id).bind(is_active).bind(now).one().await?)
+    let client: Client = query.bind(client.client_id).bind(is_active).bind(now).one().await?;
+    if !is_active {
+        change.tell_of_client(&client.client_id, client.version);
+    }
+    Ok(client)
 }
 
-/// Gives a client that was locked another secret. The one before is good for [`OVERLAP`], unless it is withdrawn.
+/// Gives a client that was locked another secret. The one before is good for [`OVERLAP`], unless it is withdrawn, together with the
+/// access tokens that somebody may have got for it.
 ///
 /// # Errors
 ///
 /// Those of the database.
-pub async fn rotate_secret(tx: &mut Tx, clock: &Clock, client: &Client, secret: &Secret, withdraw: bool) -> Result<Client> {
-    let now = tx.now(clock).await?;
+pub async fn rotate_secret(
+    change: &mut Change,
+    clock: &Clock,
+    client: &Client,
+    secret: &Secret,
+    withdraw: bool,
+) -> Result<Client> {
+    let now = change.now(clock).await?;
     let previous = client.secret_hash.as_ref().filter(|_| !withdraw);
-    let query = tx.query(concat!(
+    let query = change.query(concat!(
         "UPDATE clients SET secret_hash = $2, secret_time = $3, previous_hash = $4, previous_expire_time = $5, update_time = $3,
              version = version + 1
          WHERE client_id = $1 RETURNING ",
         columns!()
     ));
     let query = query.bind(&client.client_id).bind(secret.hash()).bind(now).bind(previous);
-    Ok(query.bind(previous.map(|_| now + OVERLAP)).one().await?)
+    let client: Client = query.bind(previous.map(|_| now + OVERLAP)).one().await?;
+    if withdraw {
+        change.tell_of_client(&client.client_id, client.version);
+    }
+    Ok(client)
 }
 
-/// Deletes a client.
+/// Deletes a client that was locked.
 ///
 /// # Errors
 ///
 /// Those of the database.
-pub async fn delete(tx: &mut Tx, client_id: &str) -> Result<()> {
-    tx.query("DELETE FROM clients WHERE client_id = $1").bind(client_id).execute().await?;
+pub async fn delete(change: &mut Change, client: &Client) -> Result<()> {
+    change.query("DELETE FROM clients WHERE client_id = $1").bind(&client.client_id).execute().await?;
+    change.tell_of_client(&client.client_id, client.version + 1);
     Ok(())
 }
 

@@ -15,7 +15,7 @@ const ROWS: usize = 16;
 
 /// A transaction that tells what it changes. It queries as a [`Tx`] does. Dropped without a commit, it never happened.
 ///
-/// Whatever changes a user, the validity of a session, a permission or a key takes a `Change` and tells it, so that no caller
+/// Whatever changes a user, the validity of a session, a permission, a key or a client takes a `Change` and tells it, so that no caller
 /// can forget to.
 #[must_use]
 pub struct Change {
@@ -37,6 +37,11 @@ impl Change {
     /// Tells what happened to a key.
     pub fn tell_of_key(&mut self, what: What) {
         self.events.push(Event { user: None, what });
+    }
+
+    /// Tells that a client has lost something, which has made its version this.
+    pub fn tell_of_client(&mut self, client_id: &str, version: i64) {
+        self.events.push(Event { user: None, what: What::ClientRestricted { client_id: client_id.to_owned(), version } });
     }
 
     /// Tells that sessions have ended.
@@ -77,9 +82,8 @@ impl DerefMut for Change {
     }
 }
 
-/// Writes the events at the next positions, and answers the last of them, and how long an access token
-/// lives. From its first statement on whoever else adds
-/// events waits for the end of this transaction, so nothing may come after it but the commit.
+/// Writes the events at the next positions, and answers the last of them, and how long an access token lives. From its first
+/// statement on whoever else adds events waits for the end of this transaction, so nothing may come after it but the commit.
 async fn append(tx: &mut Tx, feed: &Feed, events: &[Event]) -> Result<(i64, TimeDelta)> {
     static INSERTS: LazyLock<Vec<String>> = LazyLock::new(|| (1..=ROWS).map(insert).collect());
     let rows = events.iter().map(|event| event.what.columns()).collect::<Result<Vec<_>>>()?;

@@ -183,6 +183,7 @@ impl Feed {
                 Revocation::OlderThan(user_id, version)
             }
             (What::UserDeleted, Some((user_id, _))) => Revocation::User(user_id),
+            (What::ClientRestricted { client_id, version }, _) => Revocation::Client(client_id.clone(), *version),
             (What::KeyWithdrawn { kid }, _) => Revocation::Key(kid.clone()),
             _ => return,
         };

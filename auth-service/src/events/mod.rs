@@ -47,6 +47,7 @@ pub enum What {
     KeyActivated { kid: String },
     KeyRetired { kid: String },
     KeyWithdrawn { kid: String },
+    ClientRestricted { client_id: String, version: i64 },
 }
 
 impl What {
@@ -109,6 +110,7 @@ mod tests {
             (What::KeyActivated { kid: kid() }, "KEY_ACTIVATED"),
             (What::KeyRetired { kid: kid() }, "KEY_RETIRED"),
             (What::KeyWithdrawn { kid: kid() }, "KEY_WITHDRAWN"),
+            (What::ClientRestricted { client_id: kid(), version: 7 }, "CLIENT_RESTRICTED"),
         ] {
             let (written, payload) = what.columns().expect("columns");
             assert_eq!(written, kind);

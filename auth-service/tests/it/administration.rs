@@ -3,19 +3,23 @@
 use std::sync::Arc;
 
 use auth_service::{
+    Settings,
     keys::{KeyBits, KeyRing, MasterKey},
     proto::{
-        ActivateUserRequest, BatchGetUsersRequest, CreateUserRequest, DeactivateUserRequest, DeleteUserRequest, GetUserRequest,
-        LoginRequest, RefreshRequest, SetPasswordRequest, UpdateUserRequest, User, WhoAmIRequest,
-        user_service_client::UserServiceClient,
+        ActivateUserRequest, BatchGetUsersRequest, CreateGroupRequest, CreateUserRequest, DeactivateUserRequest,
+        DeleteUserRequest, GetUserRequest, Group, LoginRequest, RefreshRequest, SetPasswordRequest, UpdateUserRequest, User,
+        WhoAmIRequest, user_service_client::UserServiceClient,
     },
     users,
 };
 use chrono::TimeDelta;
 use shared::{
-    UserId, on_both_engines,
-    testing::{Issuer, assert_refused},
+    UserId,
+    db::Executor,
+    on_both_engines,
+    testing::{Issuer, assert_refused, rounds},
 };
+use tokio::task::JoinSet;
 use tonic::{Code, Status, service::interceptor::InterceptedService, transport::Channel};
 
 use crate::app::{Actor, App, Bearer, PASSWORD};
@@ -213,6 +217,56 @@ on_both_engines! {
         }
         assert_signs_in(&app, "root", PASSWORD, true).await;
         set_password(&mut root.users(), admin, OTHER_PASSWORD).await.expect("a change of one's own");
+    }
+
+    async fn whoever_is_deleted_changes_nothing_any_more_at_any_replica(app: App) {
+        let root = app.superuser("root").await;
+        let replica = App::replica(&app.database, &app.clock, &app.master_key, Settings::default()).await;
+        let db = app.database.open();
+        for round in 0..rounds(8) {
+            let clerk = app.clerk(&root, &format!("clerk{round}"), &["auth.add_user"]).await;
+            let (begun, mut beginning) = tokio::sync::watch::channel(0);
+            let mut writers = JoinSet::new();
+            for writer in 0..4 {
+                // Two at the replica that the deletion comes to, and two at the other.
+                let server = if writer % 2 == 0 { &app.server } else { &replica };
+                let (mut users, begun) = (clerk.at(server).users(), begun.clone());
+                writers.spawn(async move {
+                    for number in 0.. {
+                        let username = format!("of-clerk{round}-{writer}-{number}");
+                        let made = users.create_user(CreateUserRequest { username, ..CreateUserRequest::default() }).await;
+                        begun.send_modify(|count| *count += 1);
+                        if let Err(status) = made {
+                            return status;
+                        }
+                    }
+                    unreachable!("the clerk is deleted at some time")
+                });
+            }
+            beginning.wait_for(|count| *count > round * 3).await.expect("writers");
+            delete(&mut root.users(), &clerk.user.user_id).await.expect("a deletion");
+            // At once, though the other replica can't have heard of it yet.
+            let late = CreateUserRequest { username: format!("late{round}"), ..CreateUserRequest::default() };
+            let late = clerk.at(&replica).users().create_user(late).await;
+            assert_refused(late, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+            for status in writers.join_all().await {
+                assert_refused(Err::<(), _>(status), Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+            }
+            let after = "SELECT COUNT(*) FROM outbox WHERE kind = 'USER_CREATED' AND pos > (SELECT MAX(pos) FROM outbox WHERE kind = 'USER_DELETED')";
+            assert_eq!(db.query(after).one::<(i64,)>().await.expect("a count"), (0,), "round {round}");
+        }
+    }
+
+    async fn whoever_may_not_sign_in_changes_nothing_any_more_at_any_replica(app: App) {
+        let root = app.superuser("root").await;
+        let replica = App::replica(&app.database, &app.clock, &app.master_key, Settings::default()).await;
+        let clerk = app.clerk(&root, "clerk", &["auth.add_user", "auth.add_group"]).await.at(&replica);
+        let mut group = clerk.groups();
+        let request = |name: &str| CreateGroupRequest { group: Some(Group { name: name.to_owned(), ..Group::default() }) };
+        group.create_group(request("one")).await.expect("a group");
+        deactivate(&mut root.users(), &clerk.user.user_id).await.expect("an inactive user");
+        let late = group.create_group(request("another")).await;
+        assert_refused(late, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
     }
 
     async fn a_user_who_is_not_there_is_not_found(app: App) {

@@ -129,6 +129,11 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
+    /// The same, at another replica.
+    pub(crate) fn at(&self, replica: &Running) -> Self {
+        Self { user: self.user.clone(), login: self.login.clone(), channel: replica.channel() }
+    }
+
     pub(crate) fn users(&self) -> UserServiceClient<InterceptedService<Channel, Bearer>> {
         UserServiceClient::with_interceptor(self.channel.clone(), self.bearer())
     }

@@ -80,13 +80,14 @@ on_both_engines! {
     async fn a_client_gets_a_token_of_its_own_for_its_secret(app: App) {
         let root = app.superuser("root").await;
         let client = create(&root, "billing", &["auth.view_key", "auth.view_client"]).await.expect("a client");
-        assert!(client.is_active && client.secret_time.is_some() && client.etag == "\"1\"");
+        assert!(client.is_active && client.secret_time.is_some());
+        assert_eq!(client.etag, format!("\"{}\"", app.clock.now().timestamp_micros()));
         assert_eq!(client.client_secret.len(), 43);
         let issued = by_secret(&app, "billing", &client.client_secret).await.expect("a token");
         assert_eq!((issued.token_type.as_str(), issued.expires_in), ("Bearer", 600));
         let claims = claims(&issued.access_token);
         assert_eq!((&claims["sub"], &claims["client_id"], &claims["actor"]), (&json!("billing"), &json!("billing"), &json!("service")));
-        assert_eq!((&claims["scope"], &claims["ver"]), (&json!("auth.view_client auth.view_key"), &json!(1)));
+        assert_eq!((&claims["scope"], &claims["ver"]), (&json!("auth.view_client auth.view_key"), &json!(app.clock.now().timestamp_micros())));
         assert_eq!((claims.get("sid"), claims.get("preferred_username")), (None, None));
 
         let bearer = Bearer(issued.access_token);
@@ -129,19 +130,22 @@ on_both_engines! {
 
     async fn a_client_that_is_not_active_or_gone_gets_no_token(app: App) {
         let root = app.superuser("root").await;
-        let secret = create(&root, "billing", &[]).await.expect("a client").client_secret;
+        let Client { client_secret: secret, etag: first, .. } = create(&root, "billing", &[]).await.expect("a client");
         let client_id = || "billing".to_owned();
+        let mut etags = Vec::new();
         for _ in 0..2 {
-            let client = root.clients().deactivate_client(DeactivateClientRequest { client_id: client_id() }).await.expect("a client");
-            assert_eq!((client.get_ref().is_active, client.get_ref().etag.as_str()), (false, "\"2\""));
+            let client = root.clients().deactivate_client(DeactivateClientRequest { client_id: client_id() }).await.expect("a client").into_inner();
+            assert!(!client.is_active);
+            etags.push(client.etag);
         }
+        assert!(etags[0] == etags[1] && etags[0] != first, "what changes nothing makes no version");
         assert_no_token(by_secret(&app, "billing", &secret).await);
-        root.clients().activate_client(ActivateClientRequest { client_id: client_id() }).await.expect("a client");
+        let active = root.clients().activate_client(ActivateClientRequest { client_id: client_id() }).await.expect("a client").into_inner();
         by_secret(&app, "billing", &secret).await.expect("a token");
         let delete = |etag: &str| DeleteClientRequest { client_id: client_id(), etag: etag.to_owned() };
-        let stale = root.clients().delete_client(delete("\"2\"")).await;
+        let stale = root.clients().delete_client(delete(&first)).await;
         assert_refused(stale, Code::Aborted, "ETAG_STALE", &[("etag", "ETAG_CURRENT")]);
-        root.clients().delete_client(delete("\"3\"")).await.expect("a deletion");
+        root.clients().delete_client(delete(&active.etag)).await.expect("a deletion");
         assert_no_token(by_secret(&app, "billing", &secret).await);
         let gone = root.clients().delete_client(delete("")).await;
         assert_refused(gone, Code::NotFound, "NOT_FOUND", &[("client_id", "EXISTS")]);
@@ -169,7 +173,8 @@ on_both_engines! {
             ..found[0].clone()
         };
         let changed = update(&root, change.clone(), &["*"]).await.expect("a change");
-        assert_eq!((changed.display_name.as_str(), changed.etag.as_str()), ("Billing", "\"2\""));
+        assert_eq!(changed.display_name, "Billing");
+        assert_ne!(changed.etag, found[0].etag);
         assert_eq!(changed.permissions, ["auth.view_key", "auth.view_user"]);
         assert_refused(update(&root, change, &["*"]).await, Code::Aborted, "ETAG_STALE", &[("client.etag", "ETAG_CURRENT")]);
 
@@ -183,6 +188,84 @@ on_both_engines! {
         let short = Client { client_id: "b3".to_owned(), keys: vec![Jwk { kty: "RSA".to_owned(), ..Jwk::default() }], ..Client::default() };
         let outcome = root.clients().create_client(CreateClientRequest { client: Some(short) }).await;
         assert_refused(outcome, Code::InvalidArgument, "FIELD_INVALID", &[("client.keys", "CLIENT_KEYS")]);
+    }
+
+    async fn a_client_that_loses_something_loses_its_tokens(app: App) {
+        let root = app.superuser("root").await;
+        let signer = Issuer::new("billing", "unused", app.clock.clone());
+        let made = Client {
+            client_id: "billing".to_owned(),
+            permissions: vec!["auth.view_key".to_owned(), "auth.view_user".to_owned()],
+            keys: keys(&signer),
+            ..Client::default()
+        };
+        root.clients().create_client(CreateClientRequest { client: Some(made.clone()) }).await.expect("a client");
+        let mut secret = rotate(&root, "billing", false).await.expect("a secret").client_secret;
+        let works = async |token: &str| {
+            let mut keys = KeyServiceClient::with_interceptor(app.server.channel(), Bearer(token.to_owned()));
+            keys.list_keys(ListKeysRequest::default()).await.map(drop)
+        };
+        let replica = App::replica(&app.database, &app.clock, &app.master_key, Settings::default()).await;
+        let works_elsewhere = async |token: &str| {
+            let mut keys = KeyServiceClient::with_interceptor(replica.channel(), Bearer(token.to_owned()));
+            keys.list_keys(ListKeysRequest::default()).await.map(drop)
+        };
+        let of = |permissions: &[&str], keys: &[Jwk]| Client {
+            client_id: "billing".to_owned(),
+            permissions: permissions.iter().map(ToString::to_string).collect(),
+            keys: keys.to_vec(),
+            ..Client::default()
+        };
+        let mut token = by_secret(&app, "billing", &secret).await.expect("a token").access_token;
+        for step in ["a permission more", "another secret", "a permission less", "no key", "a secret withdrawn", "inactive", "deleted"] {
+            works(&token).await.expect(step);
+            let loses = match step {
+                "a permission more" => {
+                    update(&root, of(&["auth.view_key", "auth.view_user", "auth.view_client"], &made.keys), &["*"]).await.expect(step);
+                    false
+                }
+                "another secret" => {
+                    secret = rotate(&root, "billing", false).await.expect(step).client_secret;
+                    false
+                }
+                "a permission less" => {
+                    update(&root, of(&["auth.view_key"], &made.keys), &["permissions"]).await.expect(step);
+                    true
+                }
+                "no key" => {
+                    update(&root, of(&[], &[]), &["keys"]).await.expect(step);
+                    true
+                }
+                "a secret withdrawn" => {
+                    secret = rotate(&root, "billing", true).await.expect(step).client_secret;
+                    true
+                }
+                "inactive" => {
+                    let client_id = "billing".to_owned();
+                    root.clients().deactivate_client(DeactivateClientRequest { client_id: client_id.clone() }).await.expect(step);
+                    root.clients().activate_client(ActivateClientRequest { client_id }).await.expect(step);
+                    true
+                }
+                _ => {
+                    let request = DeleteClientRequest { client_id: "billing".to_owned(), etag: String::new() };
+                    root.clients().delete_client(request).await.expect(step);
+                    // As many as the versions that the deleted one has had.
+                    app.clock.advance(TimeDelta::microseconds(20));
+                    secret = create(&root, "billing", &["auth.view_key"]).await.expect(step).client_secret;
+                    true
+                }
+            };
+            if loses {
+                assert_refused(works(&token).await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+                while works_elsewhere(&token).await.is_ok() {}
+            } else {
+                works(&token).await.expect(step);
+            }
+            // Issued within the same second as the loss.
+            token = by_secret(&app, "billing", &secret).await.expect("a token").access_token;
+        }
+        works(&token).await.expect("the token of the client that came after");
+        works_elsewhere(&token).await.expect("the same elsewhere");
     }
 
     async fn nobody_changes_a_client_that_may_do_more(app: App) {
@@ -223,7 +306,7 @@ on_both_engines! {
         }
         let client_id = "roles".to_owned();
         root.clients().deactivate_client(DeactivateClientRequest { client_id }).await.expect("a client");
-        assert_refused(grant("auth.view_user", &alice).await, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
+        assert_refused(grant("auth.view_user", &alice).await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
     }
 
     async fn an_assertion_is_as_good_as_a_secret_once(app: App) {

@@ -7,9 +7,11 @@ use auth_service::{
     events::{Feed, What},
     keys::{KeyBits, KeyRing, MasterKey},
     proto::{
-        ActivateUserRequest, ChangePasswordRequest, CreateKeyRequest, DeactivateUserRequest, Event, EventKind, LogoutRequest,
-        Position, RefreshRequest, RevokeAllSessionsRequest, SetPasswordRequest, SnapshotUsersRequest, UpdateUserRequest, User,
-        WatchEventsRequest, WatchEventsResponse, event::What as Told, event_service_client::EventServiceClient,
+        ActivateClientRequest, ActivateUserRequest, ChangePasswordRequest, Client, CreateClientRequest, CreateKeyRequest,
+        DeactivateClientRequest, DeactivateUserRequest, Event, EventKind, IssueServiceTokenRequest, LogoutRequest, Position,
+        RefreshRequest, RetireKeyRequest, RevokeAllSessionsRequest, SetPasswordRequest, SnapshotUsersRequest, UpdateUserRequest,
+        User, WatchEventsRequest, WatchEventsResponse, event::What as Told, event_service_client::EventServiceClient,
+        issue_service_token_request::Credential,
     },
 };
 use chrono::TimeDelta;
@@ -93,6 +95,7 @@ fn told(events: &[Event]) -> Vec<&'static str> {
         Told::KeyActivated(_) => "key active",
         Told::KeyRetired(_) => "key retired",
         Told::KeyWithdrawn(_) => "key withdrawn",
+        Told::ClientRestricted(_) => "client restricted",
     };
     events.iter().map(name).collect()
 }
@@ -237,6 +240,44 @@ on_both_engines! {
         app.clock.advance(TimeDelta::seconds(610));
         let mut stream = client.watch_events(with_token(&token, request(None))).await.expect("a stream").into_inner();
         while stream.message().await.expect("an answer, or the end").is_some() {}
+    }
+
+    async fn a_stream_ends_where_the_token_that_opened_it_may_be_revoked(app: App) {
+        let root = app.superuser("root").await;
+        let mut client = EventServiceClient::new(app.server.channel());
+        let permissions = vec!["auth.watch_event".to_owned()];
+        let made = Client { client_id: "billing".to_owned(), permissions, ..Client::default() };
+        let made = root.clients().create_client(CreateClientRequest { client: Some(made) }).await.expect("a client").into_inner();
+        let token = async || {
+            let credential = Some(Credential::ClientSecret(made.client_secret.clone()));
+            let request = IssueServiceTokenRequest { client_id: "billing".to_owned(), credential };
+            app.tokens().issue_service_token(request).await.expect("a token").into_inner().access_token
+        };
+        let first = token().await;
+        let mut ended = client.watch_events(with_token(&first, request(None))).await.expect("a stream").into_inner();
+        let other = Watcher::open(&app, app.server.channel(), None, &[]);
+        let mut other = other.await.expect("a stream");
+        let client_id = || "billing".to_owned();
+        root.clients().deactivate_client(DeactivateClientRequest { client_id: client_id() }).await.expect("a client");
+        root.clients().activate_client(ActivateClientRequest { client_id: client_id() }).await.expect("a client");
+        while ended.message().await.expect("an answer, or the end").is_some() {}
+        let refused = client.watch_events(with_token(&first, request(None))).await.map(drop);
+        assert_refused(refused, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+        // Another client's goes on, and so does a stream of the same client that knows of it.
+        app.register("alice").await;
+        assert_eq!(told(&other.until(end(&app).await).await).last(), Some(&"created"));
+        let mut again = client.watch_events(with_token(&token().await, request(None))).await.expect("a stream").into_inner();
+        let mut seen = Vec::new();
+        while told(&seen).last() != Some(&"created") {
+            seen.extend(again.message().await.expect("an answer").expect("no end").events);
+        }
+        assert!(told(&seen).contains(&"client restricted"));
+
+        // A key that has leaked may have signed the token of any stream.
+        let key = root.keys().create_key(CreateKeyRequest::default()).await.expect("a key").into_inner();
+        let request = RetireKeyRequest { key_id: key.key_id, withdraw: true };
+        root.keys().retire_key(request).await.expect("a key that is gone");
+        while again.message().await.expect("an answer, or the end").is_some() {}
     }
 
     async fn a_watcher_that_reads_nothing_is_closed_and_holds_nobody_up(app: App) {

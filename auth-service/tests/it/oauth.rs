@@ -174,6 +174,11 @@ on_both_engines! {
         }
         let other = app.again(&alice).await;
         assert_eq!(look(&other.login.access_token).await["active"], true);
+        // It says what its user may do no more, or not yet.
+        root.grant("auth.view_user", &alice.user.user_id).await.expect("a grant");
+        assert_eq!(look(&other.login.access_token).await, inactive);
+        let other = app.again(&alice).await;
+        assert_eq!(look(&other.login.access_token).await["active"], true);
         app.clock.advance(TimeDelta::seconds(601));
         let root = app.again(&root).await;
         let as_root = format!("Bearer {}", root.login.access_token);

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use shared::{Caller, Clock, Db, Result, UserId, page::Page};
 
-use super::{profiles::message, reader, refuse};
+use super::{begin, profiles::message, reader, refuse};
 use crate::{
     friends::{self, Relation},
     profiles::{self, PAGE_WEIGHT, Profile},
@@ -20,12 +20,12 @@ pub(crate) struct FriendApi {
 }
 
 impl friend_service::Handlers for FriendApi {
-    async fn add_friend(&self, _: Caller, request: AddFriendRequest) -> Result<Friendship> {
+    async fn add_friend(&self, caller: Caller, request: AddFriendRequest) -> Result<Friendship> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let friend_id = UserId::parse("friend_id", &request.friend_id)?;
         refuse([friends::friend("friend_id", user_id, friend_id)])?;
 
-        let mut tx = self.db.begin().await?;
+        let mut tx = begin(&self.db, &caller, user_id).await?;
         profiles::must_exist(&mut tx, "user_id", user_id).await?;
         profiles::must_exist(&mut tx, "friend_id", friend_id).await?;
         let since = friends::add(&mut tx, user_id, "friend_id", friend_id, self.clock.now()).await?;
@@ -37,10 +37,10 @@ impl friend_service::Handlers for FriendApi {
         })
     }
 
-    async fn remove_friend(&self, _: Caller, request: RemoveFriendRequest) -> Result<()> {
+    async fn remove_friend(&self, caller: Caller, request: RemoveFriendRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let friend_id = UserId::parse("friend_id", &request.friend_id)?;
-        let mut tx = self.db.begin().await?;
+        let mut tx = begin(&self.db, &caller, user_id).await?;
         friends::remove(&mut tx, user_id, friend_id).await?;
         tx.commit().await
     }

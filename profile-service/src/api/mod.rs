@@ -8,11 +8,27 @@ mod profiles;
 mod sync;
 
 use shared::{
-    Caller, Error, Result, UserId,
+    Caller, Db, Error, Result, Tx, UserId,
     error::{Reason, Violation},
 };
 
 pub(crate) use self::{friends::FriendApi, notes::NoteApi, profiles::ProfileApi, sync::SyncApi};
+
+/// Begins what the caller changes of `owner`'s. A user who does is still there when it is durable: a token says nothing of a user who
+/// was deleted after it was issued. What the caller owns goes with them, so of that nothing has to be asked.
+///
+/// # Errors
+///
+/// UNAUTHENTICATED where the caller is a user who is gone, and those of the database.
+async fn begin(db: &Db, caller: &Caller, owner: UserId) -> Result<Tx> {
+    let mut tx = db.begin().await?;
+    match caller.user_id() {
+        Ok(user_id) if user_id != owner && !crate::profiles::hold(&mut tx, user_id).await? => {
+            Err(Error::Unauthenticated(Reason::AccessTokenInvalid))
+        }
+        _ => Ok(tx),
+    }
+}
 
 /// Who reads: nobody in particular where the caller is a service.
 fn reader(caller: &Caller) -> Option<UserId> {

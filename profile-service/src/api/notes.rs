@@ -10,7 +10,7 @@ use shared::{
     update::{Mask, check_etag, etag},
 };
 
-use super::{reader, refuse};
+use super::{begin, reader, refuse};
 use crate::{
     favorites,
     notes::{self, Note, NoteId, PAGE_WEIGHT, Visibility},
@@ -27,7 +27,7 @@ pub(crate) struct NoteApi {
 }
 
 impl note_service::Handlers for NoteApi {
-    async fn create_note(&self, _: Caller, request: CreateNoteRequest) -> Result<proto::Note> {
+    async fn create_note(&self, caller: Caller, request: CreateNoteRequest) -> Result<proto::Note> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let note_id = if request.note_id.is_empty() { Id::new(&self.clock) } else { Id::parse("note_id", &request.note_id)? };
         let given = request.note.unwrap_or_default();
@@ -45,7 +45,7 @@ impl note_service::Handlers for NoteApi {
             version: 1,
         };
 
-        let mut tx = self.db.begin().await?;
+        let mut tx = begin(&self.db, &caller, user_id).await?;
         let note = notes::create(&mut tx, &note).await?;
         tx.commit().await?;
         Ok(message(note))
@@ -77,7 +77,7 @@ impl note_service::Handlers for NoteApi {
         Ok(BatchGetNotesResponse { notes: notes.into_iter().map(message).collect() })
     }
 
-    async fn update_note(&self, _: Caller, request: UpdateNoteRequest) -> Result<proto::Note> {
+    async fn update_note(&self, caller: Caller, request: UpdateNoteRequest) -> Result<proto::Note> {
         let given = request.note.unwrap_or_default();
         let user_id = UserId::parse("note.user_id", &given.user_id)?;
         let note_id = Id::parse("note.note_id", &given.note_id)?;
@@ -89,7 +89,7 @@ impl note_service::Handlers for NoteApi {
         let body = mask.writes("body", !given.body.is_empty()).then_some(given.body);
         refuse([title.as_ref().and_then(|title| notes::title("note.title", title))])?;
 
-        let mut tx = self.db.begin().await?;
+        let mut tx = begin(&self.db, &caller, user_id).await?;
         let mut note = notes::lock(&mut tx, user_id, note_id).await?.ok_or_else(|| Error::not_found("note.note_id"))?;
         check_etag("note.etag", &given.etag, note.version)?;
         let before = note.clone();
@@ -103,10 +103,10 @@ impl note_service::Handlers for NoteApi {
         Ok(message(note))
     }
 
-    async fn delete_note(&self, _: Caller, request: DeleteNoteRequest) -> Result<()> {
+    async fn delete_note(&self, caller: Caller, request: DeleteNoteRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let note_id = Id::parse("note_id", &request.note_id)?;
-        let mut tx = self.db.begin().await?;
+        let mut tx = begin(&self.db, &caller, user_id).await?;
         let note = notes::lock(&mut tx, user_id, note_id).await?.ok_or_else(|| Error::not_found("note_id"))?;
         check_etag("etag", &request.etag, note.version)?;
         notes::delete(&mut tx, user_id, note_id).await?;

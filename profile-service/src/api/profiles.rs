@@ -13,7 +13,7 @@ use shared::{
     update::{Mask, check_etag, etag},
 };
 
-use super::{export, reader, refuse};
+use super::{begin, export, reader, refuse};
 use crate::{
     favorites, notes,
     profiles::{self, PAGE_WEIGHT, Profile},
@@ -67,7 +67,7 @@ impl profile_service::Handlers for ProfileApi {
             birth_date.as_ref().and_then(|date| date.as_ref().err().cloned()),
         ])?;
 
-        let mut tx = self.db.begin().await?;
+        let mut tx = begin(&self.db, &caller, user_id).await?;
         let mut profile =
             profiles::lock(&mut tx, reader(&caller), user_id).await?.ok_or_else(|| Error::not_found("profile.user_id"))?;
         check_etag("profile.etag", &given.etag, profile.version)?;
@@ -98,7 +98,7 @@ impl profile_service::Handlers for ProfileApi {
         let reference = request.note.unwrap_or_default();
         let favorite = (UserId::parse("note.user_id", &reference.user_id)?, Id::parse("note.note_id", &reference.note_id)?);
 
-        let mut tx = self.db.begin().await?;
+        let mut tx = begin(&self.db, &caller, user_id).await?;
         let mut profile = profiles::lock(&mut tx, reader, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         let note = notes::find(&mut tx, reader, favorite.0, favorite.1).await?;
         note.ok_or_else(|| Error::not_found("note.note_id"))?;
@@ -112,7 +112,7 @@ impl profile_service::Handlers for ProfileApi {
 
     async fn clear_favorite_note(&self, caller: Caller, request: ClearFavoriteNoteRequest) -> Result<proto::Profile> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
-        let mut tx = self.db.begin().await?;
+        let mut tx = begin(&self.db, &caller, user_id).await?;
         let mut profile = profiles::lock(&mut tx, reader(&caller), user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         if favorites::clear(&mut tx, user_id).await? {
             profiles::update(&mut tx, &mut profile, self.clock.now()).await?;
@@ -133,7 +133,7 @@ impl profile_service::Handlers for ProfileApi {
 impl ProfileApi {
     async fn set_active(&self, caller: Caller, user_id: &str, is_active: bool) -> Result<proto::Profile> {
         let user_id = UserId::parse("user_id", user_id)?;
-        let mut tx = self.db.begin().await?;
+        let mut tx = begin(&self.db, &caller, user_id).await?;
         let mut profile = profiles::lock(&mut tx, reader(&caller), user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         if profile.is_active != is_active {
             profile.is_active = is_active;

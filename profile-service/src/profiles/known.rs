@@ -46,6 +46,12 @@ pub(crate) async fn welcome(tx: &mut Tx, known: &Known<'_>, now: DateTime<Utc>) 
     Ok(query.optional::<(UserId,)>().await?.is_none())
 }
 
+/// True where the user has a profile, which stays until the transaction ends.
+pub(crate) async fn hold(tx: &mut Tx, user_id: UserId) -> sqlx::Result<bool> {
+    let query = tx.query("SELECT user_id FROM profiles WHERE user_id = $1").bind(user_id).for_key_share();
+    Ok(query.optional::<(UserId,)>().await?.is_some())
+}
+
 /// Makes the profile of a new user. One that an access token has told of before is theirs.
 pub(crate) async fn create_known(tx: &mut Tx, known: &Known<'_>, now: DateTime<Utc>) -> sqlx::Result<()> {
     // An id belongs to one user for ever. A tombstone is there if another history of the events had one.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::notes::NoteId;
 
-pub(crate) use known::{Known, bury, create_known, rename, set_known, set_user_active, set_user_version, sweep, welcome};
+pub(crate) use known::{Known, bury, create_known, hold, rename, set_known, set_user_active, set_user_version, sweep, welcome};
 
 /// What the profiles of one page weigh together at most, in bytes. Clients commonly refuse an answer of more than 4 MiB.
 pub(crate) const PAGE_WEIGHT: usize = 1 << 20;

@@ -1,11 +1,19 @@
-//! Writers that change users as fast as they can, with random delays before the commit, a tenth of which never comes.
+//! Writers that change users as fast as they can: some with random delays before the commit, a tenth of which never comes, and some
+//! by calls.
 
 use auth_service::{
     events::Feed,
+    proto::{
+        ActivateUserRequest, CreateUserRequest, DeactivateUserRequest, DeleteUserRequest, UpdateUserRequest, User,
+        user_service_client::UserServiceClient,
+    },
     usernames::Username,
     users::{self, NewNames, NewUser},
 };
 use shared::{Clock, Error, UserId, id::Id};
+use tonic::Status;
+
+use crate::pair::Authenticated;
 
 /// One who writes.
 pub struct Writer {
@@ -94,4 +102,27 @@ impl Writer {
         self.told += told;
         Ok(())
     }
+}
+
+/// Changes users so often by calls, and answers how many events that has made.
+pub async fn call(mut users: UserServiceClient<Authenticated>, number: usize, rounds: usize) -> Result<i64, Status> {
+    let mut told = 0;
+    for round in 0..rounds {
+        let username = format!("c{number}-{round}");
+        let made = users.create_user(CreateUserRequest { username, ..CreateUserRequest::default() }).await?.into_inner();
+        let user_id = made.user_id;
+        let renamed = User { user_id: user_id.clone(), username: format!("d{number}-{round}"), ..User::default() };
+        users.update_user(UpdateUserRequest { user: Some(renamed), update_mask: None }).await?;
+        users.deactivate_user(DeactivateUserRequest { user_id: user_id.clone() }).await?;
+        told += 3;
+        if round % 3 == 0 {
+            users.activate_user(ActivateUserRequest { user_id: user_id.clone() }).await?;
+            told += 1;
+        }
+        if round % 3 == 1 {
+            users.delete_user(DeleteUserRequest { user_id, etag: String::new() }).await?;
+            told += 1;
+        }
+    }
+    Ok(told)
 }

@@ -14,7 +14,8 @@ use auth_service::{
     keys::{KeyBits, KeyRing, MasterKey},
     passwords::Policy,
     proto::{
-        LoginRequest, LoginResponse, RegisterRequest, session_service_client::SessionServiceClient,
+        IssueServiceTokenRequest, LoginRequest, LoginResponse, RegisterRequest, client_service_client::ClientServiceClient,
+        issue_service_token_request::Credential, session_service_client::SessionServiceClient,
         token_service_client::TokenServiceClient, user_service_client::UserServiceClient,
     },
 };
@@ -248,8 +249,26 @@ impl User {
         Self { profile: profile.channel(), ..self.clone() }
     }
 
+    /// The same, at another replica of the auth service.
+    pub fn at_auth(&self, auth: &Running) -> Self {
+        Self { auth: auth.channel(), ..self.clone() }
+    }
+
     pub fn users(&self) -> UserServiceClient<Authenticated> {
         UserServiceClient::with_interceptor(self.auth.clone(), self.bearer())
+    }
+
+    pub fn clients(&self) -> ClientServiceClient<Authenticated> {
+        ClientServiceClient::with_interceptor(self.auth.clone(), self.bearer())
+    }
+
+    /// A service, with a token of its own.
+    pub async fn service(&self, client_id: &str, secret: &str) -> Self {
+        let credential = Some(Credential::ClientSecret(secret.to_owned()));
+        let request = IssueServiceTokenRequest { client_id: client_id.to_owned(), credential };
+        let issued = TokenServiceClient::new(self.auth.clone()).issue_service_token(request).await.unwrap().into_inner();
+        let login = LoginResponse { access_token: issued.access_token, ..LoginResponse::default() };
+        Self { id: client_id.to_owned(), login, ..self.clone() }
     }
 
     pub fn sessions(&self) -> SessionServiceClient<Authenticated> {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use auth_service::proto::{DeactivateUserRequest, RevokeAllSessionsRequest};
+use auth_service::proto::{
+    Client, CreateClientRequest, DeactivateClientRequest, DeactivateUserRequest, RevokeAllSessionsRequest,
+};
 use profile_service::proto::{ExportProfileRequest, GetProfileRequest};
 use shared::{
     on_both_engines,
@@ -50,6 +52,16 @@ on_both_engines! {
         let status = refused_at_last(|| reads(&alice)).await;
         assert_refused(Err::<(), _>(status), Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
         reads(&root).await.unwrap();
+        // A service that may get no token any more.
+        let client = Client { client_id: "billing".to_owned(), ..Client::default() };
+        let client = root.clients().create_client(CreateClientRequest { client: Some(client) }).await.unwrap().into_inner();
+        let billing = root.service("billing", &client.client_secret).await;
+        let request = GetProfileRequest { user_id: root.id.clone() };
+        billing.profiles().get_profile(request.clone()).await.unwrap();
+        root.clients().deactivate_client(DeactivateClientRequest { client_id: "billing".to_owned() }).await.unwrap();
+        let status = refused_at_last(|| async { billing.profiles().get_profile(request.clone()).await.map(drop) }).await;
+        assert_refused(Err::<(), _>(status), Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+        reads(&root).await.unwrap();
         // A replica that starts now hears of what was revoked before.
         let source = pair::source(app.auth_database.url(), &app.master_key, app.clock.clone(), app.auth.channel());
         let bound = Duration::from_secs(15);
@@ -58,6 +70,8 @@ on_both_engines! {
         for user in [&alice, &elsewhere] {
             assert_refused(reads(&user.at(&late)).await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
         }
+        let refused = billing.at(&late).profiles().get_profile(request).await;
+        assert_refused(refused, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
         reads(&root.at(&late)).await.unwrap();
         // And so does the auth service itself, at once.
         let request = RevokeAllSessionsRequest { user_id: "me".to_owned(), keep_current: true };

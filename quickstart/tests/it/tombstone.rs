@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use profile_service::proto::{AddFriendRequest, UpdateProfileRequest};
+use profile_service::proto::{AddFriendRequest, CreateNoteRequest, Note, UpdateProfileRequest};
 use shared::{
     db::Executor,
     on_both_engines,
@@ -15,6 +15,13 @@ use crate::{
     cascade::{delete, note},
     pair::{self, Pair, User},
 };
+
+/// A note among another's.
+async fn note_for(clerk: &User, owner: &str) -> Result<(), tonic::Status> {
+    let note = Note { title: "by a clerk".to_owned(), ..Note::default() };
+    let request = CreateNoteRequest { user_id: owner.to_owned(), note_id: String::new(), note: Some(note) };
+    clerk.notes().create_note(request).await.map(drop)
+}
 
 async fn rows_of(app: &Pair, user: &User) -> i64 {
     let user_id = shared::UserId::parse("user_id", &user.id).unwrap();
@@ -65,6 +72,35 @@ on_both_engines! {
             let status = note(&alice, "too late").await.unwrap_err();
             assert!(matches!(status.code(), Code::Unauthenticated | Code::NotFound), "{status:?}");
             assert_eq!(rows_of(&app, &alice).await, 0, "round {round}");
+        }
+        // Whatever a permission lets them do to others.
+        for round in 0..rounds(12) {
+            let clerk = app.superuser(&format!("clerk{round}")).await.at(&deaf);
+            note_for(&clerk, &bob.id).await.unwrap();
+            let mut writers = JoinSet::new();
+            for _ in 0..6 {
+                let (clerk, bob) = (clerk.clone(), bob.id.clone());
+                writers.spawn(async move {
+                    loop {
+                        if let Err(status) = note_for(&clerk, &bob).await {
+                            return status;
+                        }
+                    }
+                });
+            }
+            delete(&app, &clerk.id).await;
+            let db = app.profile_database.open();
+            let count = async |sql: &'static str, user: &User| {
+                let user_id = shared::UserId::parse("user_id", &user.id).unwrap();
+                db.query(sql).bind(user_id).one::<(i64,)>().await.unwrap().0
+            };
+            pair::eventually(async || count("SELECT COUNT(*) FROM tombstones WHERE user_id = $1", &clerk).await == 1).await;
+            // From here on nothing comes, of whatever was under way either.
+            let notes = count("SELECT COUNT(*) FROM notes WHERE user_id = $1", &bob).await;
+            for status in writers.join_all().await {
+                assert_refused(Err::<(), _>(status), Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+            }
+            assert_eq!(count("SELECT COUNT(*) FROM notes WHERE user_id = $1", &bob).await, notes, "round {round}");
         }
         // One whom this replica has never seen is not let in at all.
         let carol = app.user("carol").await;

@@ -1,4 +1,5 @@
-//! Sixteen writers, two replicas of the auth service: nothing is lost, nothing comes twice, and nothing out of order.
+//! Sixteen writers, and four clients that call two replicas of the auth service meanwhile: nothing is lost, nothing comes twice, and
+//! nothing out of order.
 
 use std::collections::HashMap;
 
@@ -6,7 +7,7 @@ use shared::{UserId, db::Executor, on_both_engines, testing::rounds};
 use tokio::task::JoinSet;
 
 use crate::{
-    load::Writer,
+    load::{self, Writer},
     pair::{self, Pair},
 };
 
@@ -20,14 +21,20 @@ on_both_engines! {
 
         let feeds = [app.feed(), app.feed()];
         // What a service tells at its start is told.
-        app.register("first").await;
+        let root = app.superuser("root").await;
         let before = last(&app).await;
         let mut writers = JoinSet::new();
         for (number, feed) in (1..=16).zip(feeds.iter().cycle()) {
             let writer = Writer::new(feed.clone(), app.clock.clone(), number);
             writers.spawn(writer.run(rounds(25)));
         }
-        let told: i64 = writers.join_all().await.into_iter().map(|writer| writer.unwrap().told).sum();
+        let mut callers = JoinSet::new();
+        for (number, auth) in (0..4).zip([&app.auth, &replica].into_iter().cycle()) {
+            callers.spawn(load::call(root.at_auth(auth).users(), number, rounds(25) / 5));
+        }
+        let called: i64 = callers.join_all().await.into_iter().map(Result::unwrap).sum();
+        let written: i64 = writers.join_all().await.into_iter().map(|writer| writer.unwrap().told).sum();
+        let told = called + written;
         assert_eq!(last(&app).await - before, told, "a position for each event that was committed, and for no other");
 
         let db = app.auth_database.open();

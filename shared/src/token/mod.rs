@@ -79,7 +79,7 @@ pub struct Claims {
     pub preferred_username: Option<String>,
     /// The kind of caller.
     pub actor: Actor,
-    /// The version of the user that the claims were read from.
+    /// The version of the user or the client that the claims were read from.
     #[serde(default)]
     pub ver: i64,
 }
@@ -244,6 +244,11 @@ impl Verifier {
         heard.is_some_and(|heard| heard.elapsed() <= self.staleness_bound)
     }
 
+    /// True where it is known that tokens with these claims are revoked.
+    pub fn has_revoked(&self, claims: &Claims) -> bool {
+        self.revocations.read().unwrap_or_else(PoisonError::into_inner).cover(claims)
+    }
+
     /// How many revocations are remembered.
     pub fn revocations(&self) -> usize {
         self.revocations.read().unwrap_or_else(PoisonError::into_inner).len()
@@ -302,8 +307,7 @@ impl Verifier {
     }
 
     fn unless_revoked(&self, verified: Arc<Verified>) -> Result<Arc<Verified>, Refusal> {
-        let revocations = self.revocations.read().unwrap_or_else(PoisonError::into_inner);
-        if revocations.cover(&verified.claims) { Err(Refusal::Revoked) } else { Ok(verified) }
+        if self.has_revoked(&verified.claims) { Err(Refusal::Revoked) } else { Ok(verified) }
     }
 
     fn check(&self, claims: Map<String, Value>, now: f64) -> Result<Verified, Refusal> {

@@ -1,6 +1,6 @@
 //! What a verifier knows of tokens that were revoked before they expire.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, hash::Hash};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
@@ -20,15 +20,21 @@ pub enum Revocation {
     OlderThan(UserId, i64),
     /// Every token of this user.
     User(UserId),
+    /// The tokens of this client that are of an older version than this.
+    Client(String, i64),
     /// Whatever this key has signed.
     Key(String),
 }
+
+/// The first version that counts, and until when older ones have to be refused.
+type Bar = (i64, DateTime<Utc>);
 
 /// What is revoked, until it has expired by itself.
 #[derive(Debug, Default)]
 pub(super) struct Revocations {
     sessions: HashMap<SessionId, DateTime<Utc>>,
-    users: HashMap<Uuid, (i64, DateTime<Utc>)>,
+    users: HashMap<Uuid, Bar>,
+    clients: HashMap<String, Bar>,
     keys: HashMap<String, DateTime<Utc>>,
     forgotten: Option<DateTime<Utc>>,
 }
@@ -37,17 +43,13 @@ impl Revocations {
     pub(super) fn add(&mut self, revocation: Revocation, until: DateTime<Utc>) {
         match revocation {
             Revocation::Sessions(session_ids) => self.sessions.extend(session_ids.into_iter().map(|id| (id, until))),
-            Revocation::OlderThan(user_id, version) => self.add_user(user_id, version, until),
-            Revocation::User(user_id) => self.add_user(user_id, i64::MAX, until),
+            Revocation::OlderThan(user_id, version) => raise(&mut self.users, user_id.into(), (version, until)),
+            Revocation::User(user_id) => raise(&mut self.users, user_id.into(), (i64::MAX, until)),
+            Revocation::Client(client_id, version) => raise(&mut self.clients, client_id, (version, until)),
             Revocation::Key(kid) => {
                 self.keys.insert(kid, until);
             }
         }
-    }
-
-    fn add_user(&mut self, user_id: UserId, version: i64, until: DateTime<Utc>) {
-        let (bar, last) = self.users.entry(user_id.into()).or_insert((version, until));
-        (*bar, *last) = ((*bar).max(version), (*last).max(until));
     }
 
     /// True where the claims are of a token that is revoked.
@@ -55,11 +57,12 @@ impl Revocations {
         if claims.sid.is_some_and(|session_id| self.sessions.contains_key(&session_id)) {
             return true;
         }
-        if self.users.is_empty() || claims.actor != Actor::User {
-            return false;
-        }
-        let user = claims.sub.parse().ok().and_then(|user_id: Uuid| self.users.get(&user_id));
-        user.is_some_and(|(version, _)| claims.ver < *version)
+        let bar = match claims.actor {
+            Actor::User if self.users.is_empty() => None,
+            Actor::User => claims.sub.parse().ok().and_then(|user_id: Uuid| self.users.get(&user_id)),
+            Actor::Service => self.clients.get(&claims.sub),
+        };
+        bar.is_some_and(|(version, _)| claims.ver < *version)
     }
 
     pub(super) fn has_key(&self, kid: &str) -> bool {
@@ -74,10 +77,16 @@ impl Revocations {
         self.forgotten = Some(now);
         self.sessions.retain(|_, until| *until > now);
         self.users.retain(|_, (_, until)| *until > now);
+        self.clients.retain(|_, (_, until)| *until > now);
         self.keys.retain(|_, until| *until > now);
     }
 
     pub(super) fn len(&self) -> usize {
-        self.sessions.len() + self.users.len() + self.keys.len()
+        self.sessions.len() + self.users.len() + self.clients.len() + self.keys.len()
     }
+}
+
+fn raise<K: Eq + Hash>(bars: &mut HashMap<K, Bar>, whose: K, (version, until): Bar) {
+    let (bar, last) = bars.entry(whose).or_insert((version, until));
+    (*bar, *last) = ((*bar).max(version), (*last).max(until));
 }
