@@ -18,6 +18,7 @@ pub mod explorer;
 pub mod gateway;
 pub mod guard;
 pub mod health;
+mod http_rule;
 pub mod id;
 pub mod migrations;
 pub mod openapi;

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use http::{Method, Uri};
-use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, MessageDescriptor, MethodDescriptor, Value};
+use prost_reflect::{DescriptorPool, FieldDescriptor, MessageDescriptor, MethodDescriptor};
 
 use super::template::{Capture, Segment, Template};
+use crate::http_rule::HttpRule;
 
 /// One way to call a method.
 #[derive(Debug)]
@@ -40,20 +41,11 @@ pub(super) enum Body {
 /// A sentence, for descriptors that are none, and bindings that contradict the protos or one another.
 pub(crate) fn read(descriptors: &[u8]) -> Result<Vec<Binding>, String> {
     let pool = DescriptorPool::decode(descriptors).map_err(|error| error.to_string())?;
-    let Some(extension) = pool.get_extension_by_name("google.api.http") else { return Ok(Vec::new()) };
     let mut bindings: Vec<Binding> = Vec::new();
     for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
-        let options = method.options();
-        if !options.has_extension(&extension) {
-            continue;
-        }
-        let rule = options.get_extension(&extension);
-        let rule = rule.as_message().ok_or("google.api.http is no message")?;
-        let additional = rule.get_field_by_name("additional_bindings");
-        let additional = additional.iter().filter_map(|bindings| bindings.as_list()).flatten().filter_map(Value::as_message);
-        for rule in [rule].into_iter().chain(additional) {
+        for rule in HttpRule::of(&method) {
             let wrong = |why: String| format!("{}: {why}", method.full_name());
-            let binding = Binding::new(&method, rule).map_err(wrong)?;
+            let binding = Binding::new(&method, &rule).map_err(wrong)?;
             let clashes = |other: &Binding| {
                 (other.method == binding.method || other.method.is_none() || binding.method.is_none())
                     && other.template.segments == binding.template.segments
@@ -79,18 +71,12 @@ impl Binding {
         self.grpc.path()
     }
 
-    fn new(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<Self, String> {
+    fn new(method: &MethodDescriptor, rule: &HttpRule) -> Result<Self, String> {
         if method.is_client_streaming() {
             return Err("a stream of requests has no route".to_owned());
         }
-        let text =
-            |field: &str| rule.get_field_by_name(field).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
-        let plain = ["get", "put", "post", "delete", "patch"].into_iter().find(|pattern| rule.has_field_by_name(pattern));
-        let (kind, path) = match plain {
-            Some(pattern) => (pattern.to_uppercase(), text(pattern)),
-            None => custom(rule).ok_or("a route without a path")?,
-        };
-        let template = Template::parse(&path)?;
+        let HttpRule { verb, path, body, response_body } = rule;
+        let template = Template::parse(path)?;
         let (input, output) = (method.input(), method.output());
         for capture in &template.captures {
             let field = super::parameters::field(&input, &capture.field);
@@ -104,37 +90,29 @@ impl Binding {
         let named = |message: &MessageDescriptor, name: &str| {
             message.get_field_by_name(name).ok_or_else(|| format!("{} has no field `{name}`", message.full_name()))
         };
-        let body = match text("body").as_str() {
+        let body = match body.as_str() {
             "" => Body::Nothing,
             "*" => Body::Everything,
             name => Body::Field(named(&input, name)?),
         };
-        let response_body = Some(text("response_body")).filter(|name| !name.is_empty());
+        let response_body = Some(response_body).filter(|name| !name.is_empty());
         Ok(Self {
             grpc: format!("/{}/{}", method.parent_service().full_name(), method.name())
                 .parse()
                 .map_err(|_| "a name that is none")?,
-            response_body: response_body.map(|name| named(&output, &name)).transpose()?,
+            response_body: response_body.map(|name| named(&output, name)).transpose()?,
             is_stream: method.is_server_streaming(),
             input,
             output,
             body,
             captures: template.captures.clone(),
-            method: if kind == "*" {
-                None
-            } else {
-                Some(Method::from_bytes(kind.as_bytes()).map_err(|_| "a method that is none")?)
+            method: match verb.as_str() {
+                "*" => None,
+                verb => Some(Method::from_bytes(verb.as_bytes()).map_err(|_| "a method that is none")?),
             },
             template,
         })
     }
-}
-
-fn custom(rule: &DynamicMessage) -> Option<(String, String)> {
-    let custom = rule.get_field_by_name("custom")?;
-    let custom = custom.as_message().filter(|_| rule.has_field_by_name("custom"))?;
-    let text = |field| custom.get_field_by_name(field).and_then(|value| value.as_str().map(str::to_owned));
-    Some((text("kind")?, text("path")?))
 }
 
 /// A tree of segments, whose leaves are bindings.

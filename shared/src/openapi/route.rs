@@ -1,10 +1,8 @@
-//! The routes of a method: `google.api.http`, with every additional binding.
+//! The routes of a method, as `OpenAPI` writes them.
 
-use prost_reflect::{DynamicMessage, MethodDescriptor};
+use prost_reflect::MethodDescriptor;
 
-use super::option;
-
-const VERBS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
+use crate::http_rule::HttpRule;
 
 /// One way to a method.
 #[derive(Debug)]
@@ -22,26 +20,13 @@ pub(super) struct Route {
 
 impl Route {
     pub(super) fn of(method: &MethodDescriptor) -> Vec<Self> {
-        let Some(http) = option(method.parent_pool(), &method.options(), "google.api.http") else { return Vec::new() };
-        let more = http.get_field_by_name("additional_bindings");
-        let more = more.iter().flat_map(|more| more.as_list().unwrap_or_default()).filter_map(|binding| binding.as_message());
-        std::iter::once(&http).chain(more).filter_map(Self::read).collect()
+        HttpRule::of(method).into_iter().map(Self::new).collect()
     }
 
-    fn read(binding: &DynamicMessage) -> Option<Self> {
-        let text = |message: &DynamicMessage, field: &str| {
-            message.get_field_by_name(field).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
-        };
-        let verb = VERBS.iter().find(|verb| binding.has_field_by_name(verb));
-        let (verb, template) = if let Some(name) = verb {
-            (name.to_uppercase(), text(binding, name))
-        } else {
-            let custom = binding.get_field_by_name("custom")?;
-            let custom = custom.as_message()?;
-            (text(custom, "kind"), text(custom, "path"))
-        };
-        let (path, bound) = without_patterns(&template);
-        Some(Self { verb, path, bound, body: text(binding, "body"), response_body: text(binding, "response_body") })
+    fn new(rule: HttpRule) -> Self {
+        let HttpRule { verb, path, body, response_body } = rule;
+        let (path, bound) = without_patterns(&path);
+        Self { verb, path, bound, body, response_body }
     }
 }
 
