@@ -11,9 +11,11 @@ use auth_service::{
     users::{self, NewNames, NewUser},
 };
 use shared::{Clock, Error, UserId, id::Id};
-use tonic::Status;
+use tonic::{Code, Response, Status};
 
 use crate::pair::Authenticated;
+
+type Users = UserServiceClient<Authenticated>;
 
 /// One who writes.
 pub struct Writer {
@@ -105,24 +107,37 @@ impl Writer {
 }
 
 /// Changes users so often by calls, and answers how many events that has made.
-pub async fn call(mut users: UserServiceClient<Authenticated>, number: usize, rounds: usize) -> Result<i64, Status> {
+pub async fn call(users: Users, number: usize, rounds: usize) -> Result<i64, Status> {
     let mut told = 0;
     for round in 0..rounds {
-        let username = format!("c{number}-{round}");
-        let made = users.create_user(CreateUserRequest { username, ..CreateUserRequest::default() }).await?.into_inner();
-        let user_id = made.user_id;
+        let new = CreateUserRequest { username: format!("c{number}-{round}"), ..CreateUserRequest::default() };
+        let user_id = called(&users, async |users| users.create_user(new.clone()).await).await?.user_id;
         let renamed = User { user_id: user_id.clone(), username: format!("d{number}-{round}"), ..User::default() };
-        users.update_user(UpdateUserRequest { user: Some(renamed), update_mask: None }).await?;
-        users.deactivate_user(DeactivateUserRequest { user_id: user_id.clone() }).await?;
+        let rename = UpdateUserRequest { user: Some(renamed), update_mask: None };
+        called(&users, async |users| users.update_user(rename.clone()).await).await?;
+        let deactivate = DeactivateUserRequest { user_id: user_id.clone() };
+        called(&users, async |users| users.deactivate_user(deactivate.clone()).await).await?;
         told += 3;
         if round % 3 == 0 {
-            users.activate_user(ActivateUserRequest { user_id: user_id.clone() }).await?;
+            let activate = ActivateUserRequest { user_id: user_id.clone() };
+            called(&users, async |users| users.activate_user(activate.clone()).await).await?;
             told += 1;
         }
         if round % 3 == 1 {
-            users.delete_user(DeleteUserRequest { user_id, etag: String::new() }).await?;
+            let delete = DeleteUserRequest { user_id, etag: String::new() };
+            called(&users, async |users| users.delete_user(delete.clone()).await).await?;
             told += 1;
         }
     }
     Ok(told)
+}
+
+/// Calls again where the database is too busy, which is said to be safe.
+async fn called<T>(users: &Users, call: impl AsyncFn(&mut Users) -> Result<Response<T>, Status>) -> Result<T, Status> {
+    loop {
+        match call(&mut users.clone()).await {
+            Err(status) if status.code() == Code::Unavailable => {}
+            answer => return answer.map(Response::into_inner),
+        }
+    }
 }

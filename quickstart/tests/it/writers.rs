@@ -28,11 +28,10 @@ on_both_engines! {
             let writer = Writer::new(feed.clone(), app.clock.clone(), number);
             writers.spawn(writer.run(rounds(25)));
         }
-        let mut callers = JoinSet::new();
-        for (number, auth) in (0..4).zip([&app.auth, &replica].into_iter().cycle()) {
-            callers.spawn(load::call(root.at_auth(auth).users(), number, rounds(25) / 5));
-        }
-        let called: i64 = callers.join_all().await.into_iter().map(Result::unwrap).sum();
+        let call = |number, auth| load::call(root.at_auth(auth).users(), number, rounds(25) / 5);
+        let [one, other] = [&app.auth, &replica];
+        let called = tokio::join!(call(0, one), call(1, other), call(2, one), call(3, other));
+        let called = called.0.unwrap() + called.1.unwrap() + called.2.unwrap() + called.3.unwrap();
         let written: i64 = writers.join_all().await.into_iter().map(|writer| writer.unwrap().told).sum();
         let told = called + written;
         assert_eq!(last(&app).await - before, told, "a position for each event that was committed, and for no other");
