@@ -52,7 +52,7 @@ impl Introspection {
     pub async fn look(&self, token: &str) -> Result<Option<Active>> {
         let now = self.clock.now();
         if let Some(claims) = self.tokens.read_access_token(token, now) {
-            // The database knows of a session or a user before the verifier does, and of permissions that were taken away only it does.
+            // The database knows of a session or a user before the verifier does, and of other permissions the verifier alone.
             let is_active = !self.verifier.has_revoked(&claims)
                 && match claims.sid {
                     Some(sid) => {

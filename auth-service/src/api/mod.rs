@@ -29,7 +29,7 @@ pub(crate) use users::UserApi;
 use crate::events::{Change, Feed};
 
 /// Begins what the caller changes. They are still there, and active, when it is durable: what a token says that is not revoked here
-/// yet is not enough. A handler that locks the user who is changed names them, and finds out by itself whether they are there.
+/// yet is not enough. A handler that locks the user who is changed names them: those who change themselves are locked at once.
 ///
 /// # Errors
 ///
@@ -39,7 +39,11 @@ async fn begin(feed: &Feed, caller: &Caller, changed: Option<UserId>) -> Result<
     let is_there = match caller.actor() {
         Actor::User => {
             let user_id = caller.user_id()?;
-            changed == Some(user_id) || crate::users::hold(&mut change, user_id).await?
+            if changed == Some(user_id) {
+                crate::users::lock(&mut change, user_id).await?.is_some_and(|user| user.is_active)
+            } else {
+                crate::users::hold(&mut change, user_id).await?
+            }
         }
         Actor::Service => crate::clients::hold(&mut change, caller.subject()).await?,
     };

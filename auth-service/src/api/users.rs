@@ -164,8 +164,8 @@ impl user_service::Handlers for UserApi {
         let names = vec![user.username, user.email.unwrap_or_default(), user.first_name, user.last_name];
         let password_hash = self.passwords.hash_new("new_password", &request.new_password, names).await?;
         let mut change = self.feed.begin().await?;
-        // Somebody may have changed it while the old one was being checked.
-        let unchanged = |now: &User| now.password_hash == user.password_hash;
+        // Somebody may have changed it, or deactivated the user, while the old one was being checked.
+        let unchanged = |now: &User| now.is_active && now.password_hash == user.password_hash;
         users::lock(&mut change, user_id).await?.filter(unchanged).ok_or_else(wrong)?;
         users::set_password(&mut change, &self.clock, user_id, &password_hash).await?;
         attempts::take_back(&mut change, &attempt).await?;

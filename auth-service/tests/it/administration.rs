@@ -260,13 +260,15 @@ on_both_engines! {
     async fn whoever_may_not_sign_in_changes_nothing_any_more_at_any_replica(app: App) {
         let root = app.superuser("root").await;
         let replica = App::replica(&app.database, &app.clock, &app.master_key, Settings::default()).await;
-        let clerk = app.clerk(&root, "clerk", &["auth.add_user", "auth.add_group"]).await.at(&replica);
+        let clerk = app.clerk(&root, "clerk", &["auth.change_user", "auth.add_group"]).await.at(&replica);
         let mut group = clerk.groups();
         let request = |name: &str| CreateGroupRequest { group: Some(Group { name: name.to_owned(), ..Group::default() }) };
         group.create_group(request("one")).await.expect("a group");
         deactivate(&mut root.users(), &clerk.user.user_id).await.expect("an inactive user");
         let late = group.create_group(request("another")).await;
         assert_refused(late, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+        let own = activate(&mut clerk.users(), &clerk.user.user_id).await;
+        assert_refused(own, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
     }
 
     async fn a_user_who_is_not_there_is_not_found(app: App) {
