@@ -16,7 +16,7 @@ use crate::{
     Error, Origin, Result, SessionId, UserId,
     contract::{Actor, Contract, Who},
     error::{Reason, status},
-    token::{Verified, Verifier},
+    token::{Claims, Verified, Verifier},
 };
 
 /// Who calls, as a verified access token says.
@@ -62,6 +62,11 @@ impl Caller {
     /// What kind of caller it is.
     pub fn actor(&self) -> Actor {
         self.token.claims.actor
+    }
+
+    /// What the token says.
+    pub fn claims(&self) -> &Claims {
+        &self.token.claims
     }
 
     /// When the token expires.

@@ -3,12 +3,13 @@
 use std::{
     collections::HashSet,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use chrono::TimeDelta;
-use shared::{Caller, Clock, Db, Error, Result, UserId, guard::Streaming};
+use shared::{Caller, Clock, Db, Error, Result, UserId, guard::Streaming, token::Verifier};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -39,6 +40,7 @@ pub(crate) struct EventApi {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
     pub(crate) feed: Feed,
+    pub(crate) verifier: Arc<Verifier>,
 }
 
 impl event_service::Handlers for EventApi {
@@ -59,7 +61,8 @@ impl event_service::Handlers for EventApi {
         let remaining = (caller.expires() - self.clock.now()).to_std().unwrap_or_default();
         let ends = Instant::now() + remaining;
         let (answers, stream) = mpsc::channel(WAITING);
-        let watch = Watch { caller, reader, kinds, answers, clock: self.clock.clone() };
+        let (clock, verifier) = (self.clock.clone(), Arc::clone(&self.verifier));
+        let watch = Watch { caller, verifier, reader, kinds, answers, clock };
         Ok(spawn(watch.run(ends), stream))
     }
 
@@ -73,6 +76,7 @@ impl event_service::Handlers for EventApi {
 
 struct Watch {
     caller: Caller,
+    verifier: Arc<Verifier>,
     reader: Reader,
     kinds: HashSet<EventKind>,
     answers: mpsc::Sender<WatchEventsResponse>,
@@ -92,7 +96,8 @@ impl Watch {
                 send(&self.answers, self.answer(events)).await?;
                 checkpoint = Instant::now() + CHECKPOINT_INTERVAL;
             }
-            if is_over {
+            // It may have been opened before this replica had heard of the revocation.
+            if is_over || self.verifier.has_revoked(self.caller.claims()) {
                 return Ok(());
             }
             if !self.reader.is_at_end() {
