@@ -267,12 +267,7 @@ pub async fn serve(
             bits: settings.key_bits,
             max_age: settings.jwks_max_age,
         }))
-        .add(event_service::guarded(EventApi {
-            db: db.clone(),
-            clock: clock.clone(),
-            feed: feed.clone(),
-            verifier: Arc::clone(&verifier),
-        }))
+        .add(event_service::guarded(EventApi { db: db.clone(), clock: clock.clone(), feed: feed.clone() }))
         .http(http::routes(endpoints))
         .described("Auth service", env!("CARGO_PKG_VERSION"), page.as_ref())?;
 

@@ -3,13 +3,12 @@
 use std::{
     collections::HashSet,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use chrono::TimeDelta;
-use shared::{Caller, Clock, Db, Error, Result, UserId, guard::Streaming, token::Verifier};
+use shared::{Caller, Clock, Db, Error, Result, UserId, guard::Streaming};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -40,7 +39,6 @@ pub(crate) struct EventApi {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
     pub(crate) feed: Feed,
-    pub(crate) verifier: Arc<Verifier>,
 }
 
 impl event_service::Handlers for EventApi {
@@ -61,8 +59,7 @@ impl event_service::Handlers for EventApi {
         let remaining = (caller.expires() - self.clock.now()).to_std().unwrap_or_default();
         let ends = Instant::now() + remaining;
         let (answers, stream) = mpsc::channel(WAITING);
-        let (clock, verifier) = (self.clock.clone(), Arc::clone(&self.verifier));
-        let watch = Watch { caller, verifier, reader, kinds, answers, clock };
+        let watch = Watch { caller, feed: self.feed.clone(), reader, kinds, answers, clock: self.clock.clone() };
         Ok(spawn(watch.run(ends), stream))
     }
 
@@ -76,7 +73,7 @@ impl event_service::Handlers for EventApi {
 
 struct Watch {
     caller: Caller,
-    verifier: Arc<Verifier>,
+    feed: Feed,
     reader: Reader,
     kinds: HashSet<EventKind>,
     answers: mpsc::Sender<WatchEventsResponse>,
@@ -97,7 +94,7 @@ impl Watch {
                 checkpoint = Instant::now() + CHECKPOINT_INTERVAL;
             }
             // It may have been opened before this replica had heard of the revocation.
-            if is_over || self.verifier.has_revoked(self.caller.claims()) {
+            if is_over || self.feed.has_revoked(self.caller.claims()) {
                 return Ok(());
             }
             if !self.reader.is_at_end() {

@@ -7,7 +7,7 @@ use shared::{
     Clock, Db, Error, Result, Tx, UserId,
     db::Executor,
     error::{self, Reason, Violation},
-    token::{Revocation, Verifier},
+    token::{Claims, Revocation, Verifier},
 };
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -173,6 +173,11 @@ impl Feed {
                 let _ = tokio::time::timeout(HEAR_INTERVAL, reader.woken()).await;
             }
         }
+    }
+
+    /// True where the verifier of this process knows that tokens with these claims are revoked.
+    pub fn has_revoked(&self, claims: &Claims) -> bool {
+        self.verifier.as_ref().is_some_and(|verifier| verifier.has_revoked(claims))
     }
 
     fn revoke(&self, event: &Event, until: DateTime<Utc>) {
