@@ -14,11 +14,11 @@ const AUTH: [&str; 9] = [
     "auth/v1/event.proto",
 ];
 const PROFILE: [&str; 4] =
-    ["profile/v1/profile.proto", "profile/v1/friend.proto", "profile/v1/note.proto", "profile/v1/sync.proto"];
+    ["profiles/v1/profile.proto", "profiles/v1/friend.proto", "profiles/v1/note.proto", "profiles/v1/sync.proto"];
 
-fn main() -> Result<(), shared_build::Error> {
+fn main() -> Result<(), access_build::Error> {
     println!("cargo:rerun-if-changed=migrations");
-    let protos = shared_build::Protos::new("../proto");
+    let protos = access_build::Protos::built_in();
     protos.compile(&AUTH)?;
     // A permission exists because an access rule of one of the services asks for it.
     let permissions = protos.permissions(&[AUTH.as_slice(), &PROFILE].concat())?;

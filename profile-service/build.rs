@@ -1,12 +1,12 @@
-//! Generates the messages, guards and validation of profile.v1.
+//! Generates the messages, guards and validation of profiles.v1.
 
-fn main() -> Result<(), shared_build::Error> {
+fn main() -> Result<(), access_build::Error> {
     // `sqlx::migrate!` does not see by itself that a file is new.
     println!("cargo:rerun-if-changed=migrations");
-    shared_build::Protos::new("../proto").compile(&[
-        "profile/v1/profile.proto",
-        "profile/v1/friend.proto",
-        "profile/v1/note.proto",
-        "profile/v1/sync.proto",
+    access_build::Protos::built_in().compile(&[
+        "profiles/v1/profile.proto",
+        "profiles/v1/friend.proto",
+        "profiles/v1/note.proto",
+        "profiles/v1/sync.proto",
     ])
 }

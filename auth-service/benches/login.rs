@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use access::{Clock, UserId};
 use auth_service::{
     MIGRATIONS, create_superuser,
     keys::{KeyBits, KeyRing, MasterKey},
@@ -24,10 +25,8 @@ use auth_service::{
 };
 use chrono::TimeDelta;
 use clap::Parser;
-use shared::{
-    Clock, Db, UserId, migrations,
-    testing::{Issuer, with_token},
-};
+use store::Db;
+use testing::{Issuer, with_token};
 use tokio::{runtime::Runtime, task::JoinSet};
 use tonic::{
     Code, Request,
@@ -111,7 +110,7 @@ async fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     let url = format!("sqlite:{}", folder.path().join("auth.db").display());
     let (db, clock) = (Db::new(&url, None, 4).expect("a URL"), Clock::system());
-    migrations::migrate(&db, &MIGRATIONS).await.expect("a migrated database");
+    migrate::migrate(&db, &MIGRATIONS).await.expect("a migrated database");
     create_superuser(&db, &clock, "alice", "", PASSWORD, Policy::default()).await.expect("a user");
     let master_key = MasterKey::generate();
     let service = Service::start(folder.path(), &url, &master_key);
@@ -124,7 +123,7 @@ async fn main() {
     let issuer = Issuer::new("http://127.0.0.1:50051", "auth-service", clock.clone());
     let claims = issuer.claims(UserId::new(&clock), "nobody");
     let token = move || {
-        let claims = shared::token::Claims { jti: uuid::Uuid::now_v7().to_string(), ..claims.clone() };
+        let claims = access::token::Claims { jti: uuid::Uuid::now_v7().to_string(), ..claims.clone() };
         key.sign("at+jwt", &claims).expect("a token")
     };
     flood(&service, &options, &token).await;

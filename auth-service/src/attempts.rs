@@ -5,9 +5,10 @@
 
 use std::net::IpAddr;
 
+use access::{Clock, Error, Result, UserId};
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, TimeDelta, Utc};
-use shared::{Clock, Error, Result, Tx, UserId, db::Executor, origin};
+use store::{Executor, Tx};
 
 use crate::usernames;
 
@@ -49,7 +50,7 @@ impl Subject {
     /// The place that attempts come from. None where it is not counted.
     pub fn source(address: Option<IpAddr>, limits: Limits) -> Option<Self> {
         let address = address.filter(|_| limits.per_source > 0)?;
-        Some(Self::new("source", origin::prefix(address).to_string().as_bytes(), limits.per_source))
+        Some(Self::new("source", access::rate_limit_key(address).to_string().as_bytes(), limits.per_source))
     }
 
     /// A user who says their old password to change it. Apart from Login, so that strangers who guess don't hinder them.
@@ -60,7 +61,7 @@ impl Subject {
     /// A service that shows a credential, from one place: strangers elsewhere, whose guesses at 256 bits are all in vain, don't
     /// hinder it.
     pub fn client(client_id: &str, address: Option<IpAddr>, limits: Limits) -> Self {
-        let place = address.map(|address| origin::prefix(address).to_string()).unwrap_or_default();
+        let place = address.map(|address| access::rate_limit_key(address).to_string()).unwrap_or_default();
         Self::new("client", format!("{client_id} {place}").as_bytes(), limits.per_account)
     }
 

@@ -9,27 +9,26 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use access::{Clock, read_secret_file};
 use chrono::TimeDelta;
 use clap::{Args, Parser, Subcommand};
+use django::tokens::TokenArgs;
 use ipnet::IpNet;
-use shared::{
-    Clock, Error,
-    config::{self, ConfigError, DatabaseArgs, HttpArgs, LogArgs},
-    django::ImportError,
-    health::{self, HealthError},
-    migrations::{self, SchemaError, Verb, VerbError},
-    origin, server,
-    token::{LegacyArgs, LegacyKeyError},
+use migrate::MigrationCommand;
+use server::{
+    config::{HttpArgs, LogArgs},
+    health::{self},
 };
+use store::DatabaseArgs;
 use tokio::net::TcpListener;
 
+pub use crate::cli_error::CliError;
 use crate::{
-    MIGRATIONS, PROBES, ServeError, Settings,
+    MIGRATIONS, SCHEMA, Settings,
     attempts::Limits,
     import,
-    keys::{KeyBits, KeyError, MasterKey},
+    keys::{KeyBits, MasterKey},
     passwords::Policy,
-    permissions::CatalogueError,
     sessions::Lifetime,
 };
 
@@ -46,7 +45,7 @@ enum Command {
     /// Serves until SIGTERM or Ctrl-C.
     Serve(Box<Serve>),
     #[command(flatten)]
-    Schema(Verb),
+    Schema(MigrationCommand),
     /// Asks a running service whether it is ready, and fails where it is not.
     Health(HealthCheck),
     /// Makes a user who may do everything.
@@ -79,7 +78,7 @@ struct Serve {
     #[arg(long, env = "ISSUER", value_name = "URL", default_value = "http://127.0.0.1:50051")]
     issuer: String,
     /// A service that tokens are for: their `aud`. May be given more than once.
-    #[arg(long, env = "AUDIENCE", value_name = "NAME", value_delimiter = ',', default_value = "profile-service")]
+    #[arg(long, env = "AUDIENCE", value_name = "NAME", value_delimiter = ',')]
     audience: Vec<String>,
     /// How long an access token lives, in seconds.
     #[arg(long, env = "ACCESS_LIFETIME", value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(i64).range(10..=86_400))]
@@ -102,10 +101,10 @@ struct Serve {
     attempts: AttemptArgs,
     /// A proxy that is believed what its `x-forwarded-for` says: an address, or a network such as 10.0.0.0/8. May be given
     /// more than once.
-    #[arg(long, env = "TRUSTED_PROXY", value_name = "NETWORK", value_delimiter = ',', value_parser = origin::network)]
+    #[arg(long, env = "TRUSTED_PROXY", value_name = "NETWORK", value_delimiter = ',', value_parser = access::parse_network)]
     trusted_proxy: Vec<IpNet>,
     #[command(flatten)]
-    legacy: LegacyArgs,
+    legacy: TokenArgs,
     #[command(flatten)]
     new_keys: NewKeyArgs,
     /// Lets `/oauth2/token` take passwords, for clients that know no other way.
@@ -133,7 +132,7 @@ struct MasterKeyArgs {
 impl MasterKeyArgs {
     fn read(&self) -> Result<MasterKey, CliError> {
         let text = match (&self.master_key_file, &self.master_key) {
-            (Some(file), _) => config::secret(file)?,
+            (Some(file), _) => read_secret_file(file)?,
             (None, Some(key)) => key.clone(),
             (None, None) => return Err(CliError::NoMasterKey),
         };
@@ -204,44 +203,6 @@ struct HealthCheck {
     address: SocketAddr,
 }
 
-/// Why a command failed, as a sentence.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum CliError {
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error(transparent)]
-    Log(#[from] shared::telemetry::FilterError),
-    #[error("{address} can't be listened on: {source}")]
-    Listen { address: SocketAddr, source: io::Error },
-    #[error(transparent)]
-    Serve(#[from] ServeError),
-    #[error(transparent)]
-    Keys(#[from] KeyError),
-    #[error(transparent)]
-    Schema(#[from] SchemaError),
-    #[error(transparent)]
-    Verb(#[from] VerbError),
-    #[error(transparent)]
-    Health(#[from] HealthError),
-    #[error("there is no master key: `--master-key-file` names the file that holds it, and `openssl rand -base64 32` makes one")]
-    NoMasterKey,
-    #[error("the password can't be read: {0}")]
-    Password(io::Error),
-    #[error(transparent)]
-    Permission(#[from] CatalogueError),
-    #[error("{}: {source}", path.display())]
-    SecretFile { path: PathBuf, source: io::Error },
-    #[error("the two passwords are not the same")]
-    PasswordsDiffer,
-    #[error(transparent)]
-    LegacyKey(#[from] LegacyKeyError),
-    #[error(transparent)]
-    Import(#[from] ImportError),
-    #[error(transparent)]
-    Refused(#[from] Error),
-}
-
 /// Runs a command.
 ///
 /// # Errors
@@ -296,7 +257,7 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
 
 async fn create_superuser(arguments: Createsuperuser) -> Result<(), CliError> {
     let db = arguments.database.open()?;
-    migrations::check(&db, &MIGRATIONS, PROBES).await?;
+    migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
     let password = password(arguments.password_file.as_deref())?;
     let (username, email) = (&arguments.username, &arguments.email);
     crate::create_superuser(&db, &Clock::system(), username, email, &password, arguments.passwords.policy()).await?;
@@ -307,7 +268,7 @@ async fn create_superuser(arguments: Createsuperuser) -> Result<(), CliError> {
 
 fn password(file: Option<&Path>) -> Result<String, CliError> {
     if let Some(file) = file {
-        return Ok(config::secret(file)?);
+        return Ok(read_secret_file(file)?);
     }
     if !io::stdin().is_terminal() {
         let mut line = String::new();

@@ -2,13 +2,12 @@
 
 use std::{collections::HashMap, sync::LazyLock};
 
-use chrono::{DateTime, Utc};
-use shared::{
-    Clock, Db, Error, Result, Tx, UserId, batch,
-    db::{self, Executor},
+use access::{
+    Clock, Error, Id, Result, UserId,
     error::{Reason, Violation},
-    id::Id,
 };
+use chrono::{DateTime, Utc};
+use store::{self, Db, Executor, Tx, batch};
 
 /// The id of a group.
 pub type GroupId = Id<Group>;
@@ -114,7 +113,7 @@ pub async fn rename(tx: &mut Tx, clock: &Clock, group: Group, name: &str) -> Res
          RETURNING group_id, name, create_time, update_time, version",
     );
     let renamed = query.bind(group.group_id).bind(name).bind(name.as_bytes()).bind(now).one().await;
-    renamed.map_err(|error| if db::is_taken(&error) { name_taken() } else { error.into() })
+    renamed.map_err(|error| if error.is_unique_violation() { name_taken() } else { error.into() })
 }
 
 /// Marks a group as changed, since its permissions have.

@@ -3,11 +3,12 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
-use shared::{
-    Clock, Db, Result,
+use access::{
+    Clock, Result,
     token::{Claims, Verifier},
 };
+use chrono::{DateTime, Utc};
+use store::Db;
 
 use crate::{
     clients,
@@ -53,7 +54,7 @@ impl Introspection {
         let now = self.clock.now();
         if let Some(claims) = self.tokens.read_access_token(token, now) {
             // The database knows of a session or a user before the verifier does, and of other permissions the verifier alone.
-            let is_active = !self.verifier.has_revoked(&claims)
+            let is_active = !self.verifier.revocations().contains(&claims)
                 && match claims.sid {
                     Some(sid) => {
                         self.session_and_user(sid).await?.is_some_and(|(session, user)| session.is_active() && user.is_active)
@@ -69,7 +70,7 @@ impl Introspection {
         Ok(is_active.then(|| Active::Refresh { claims: Box::new(claims), username: user.username }))
     }
 
-    async fn session_and_user(&self, session_id: shared::SessionId) -> Result<Option<(Session, User)>> {
+    async fn session_and_user(&self, session_id: access::SessionId) -> Result<Option<(Session, User)>> {
         let Some(session) = sessions::find(&self.db, session_id).await? else { return Ok(None) };
         let user = users::find(&self.db, session.user_id).await?;
         Ok(user.map(|user| (session, user)))

@@ -3,8 +3,10 @@
 //! A token of Django's counts as what came before the session's first refresh token, as its generation -1. So what holds when it
 //! comes a second time is what holds for any spent refresh token: see [`sessions::judge`].
 
+use access::{ClientInfo, Clock, Result, SessionId, UserId};
 use chrono::{DateTime, Utc};
-use shared::{Clock, Origin, Result, SessionId, Tx, UserId, db::Executor, token::LegacyToken};
+use django::tokens::DjangoToken;
+use store::{Executor, Tx};
 use uuid::Uuid;
 
 use crate::{
@@ -38,10 +40,10 @@ struct Known {
 pub async fn trade(
     tx: &mut Tx,
     clock: &Clock,
-    token: &LegacyToken,
+    token: &DjangoToken,
     request_id: Option<Uuid>,
     kid: &str,
-    (origin, lifetime): (&Origin, Lifetime),
+    (origin, lifetime): (&ClientInfo, Lifetime),
 ) -> Result<Trade> {
     // The user's lock is the token's as well: a token has one user.
     let Some(user) = lock_user(tx, token).await? else { return Ok(Trade::Nothing) };
@@ -65,7 +67,7 @@ pub async fn trade(
 /// # Errors
 ///
 /// Those of the database.
-pub async fn logout(change: &mut Change, token: &LegacyToken) -> Result<()> {
+pub async fn logout(change: &mut Change, token: &DjangoToken) -> Result<()> {
     let Some(user) = lock_user(change, token).await? else { return Ok(()) };
     match find(change, token).await?.and_then(|known| known.session_id) {
         Some(session_id) => sessions::end(change, session_id, sessions::Reason::Logout).await,
@@ -118,16 +120,6 @@ pub async fn blacklist(tx: &mut Tx, origin: &str, jti: &str) -> Result<bool> {
     Ok(query.bind(origin).bind(jti).execute().await? > 0)
 }
 
-/// No refresh token of Django's opens a session of this user any more.
-///
-/// # Errors
-///
-/// Those of the database.
-pub async fn sign_out(tx: &mut Tx, user_id: UserId) -> Result<()> {
-    tx.query("UPDATE django_users SET is_signed_out = TRUE WHERE user_id = $1").bind(user_id).execute().await?;
-    Ok(())
-}
-
 /// Forgets the tokens that have expired: they are refused for that.
 ///
 /// # Errors
@@ -140,18 +132,18 @@ pub async fn forget(tx: &mut Tx, clock: &Clock) -> Result<()> {
     Ok(())
 }
 
-async fn lock_user(tx: &mut Tx, token: &LegacyToken) -> Result<Option<User>> {
+async fn lock_user(tx: &mut Tx, token: &DjangoToken) -> Result<Option<User>> {
     let query = tx.query("SELECT user_id FROM django_users WHERE origin = $1 AND origin_key = $2");
-    let found = query.bind(&token.origin).bind(&token.user_key).optional::<(UserId,)>().await?;
+    let found = query.bind(&token.project).bind(&token.user_key).optional::<(UserId,)>().await?;
     match found {
         Some((user_id,)) => users::lock(tx, user_id).await,
         None => Ok(None),
     }
 }
 
-async fn find(tx: &mut Tx, token: &LegacyToken) -> Result<Option<Known>> {
+async fn find(tx: &mut Tx, token: &DjangoToken) -> Result<Option<Known>> {
     let query = tx.query("SELECT state, session_id FROM django_tokens WHERE origin = $1 AND jti = $2");
-    Ok(query.bind(&token.origin).bind(&token.jti).optional().await?)
+    Ok(query.bind(&token.project).bind(&token.jti).optional().await?)
 }
 
 async fn is_signed_out(tx: &mut Tx, user_id: UserId) -> Result<bool> {
@@ -159,13 +151,13 @@ async fn is_signed_out(tx: &mut Tx, user_id: UserId) -> Result<bool> {
     Ok(query.bind(user_id).one::<(bool,)>().await?.0)
 }
 
-async fn write(tx: &mut Tx, token: &LegacyToken, user_id: UserId, state: &str, session: Option<SessionId>) -> Result<()> {
+async fn write(tx: &mut Tx, token: &DjangoToken, user_id: UserId, state: &str, session: Option<SessionId>) -> Result<()> {
     let expires = DateTime::from_timestamp(token.expires(), 0).unwrap_or_default();
     let query = tx.query(
         "INSERT INTO django_tokens (origin, jti, user_id, state, session_id, expire_time) VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (origin, jti) DO UPDATE SET state = excluded.state, session_id = excluded.session_id",
     );
-    let query = query.bind(&token.origin).bind(&token.jti).bind(user_id).bind(state).bind(session);
+    let query = query.bind(&token.project).bind(&token.jti).bind(user_id).bind(state).bind(session);
     query.bind(expires).execute().await?;
     Ok(())
 }

@@ -5,6 +5,7 @@
 mod api;
 pub mod attempts;
 pub mod cli;
+mod cli_error;
 pub mod clients;
 pub mod events;
 pub mod groups;
@@ -23,16 +24,18 @@ pub mod users;
 
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
-use chrono::TimeDelta;
-use ipnet::IpNet;
-use shared::{
-    Clock, Db, Error, error,
-    explorer::Page,
-    migrations::{self, SchemaError},
-    server::{CorsOrigin, DescriptorError, Server},
-    token::{self, LegacyKeys, Verifier},
+use access::{
+    Clock, Error, error,
+    token::{self, Verifier},
 };
+use chrono::TimeDelta;
+use django::tokens::TokenKeys;
+use gateway::ApiDocs;
+use ipnet::IpNet;
+use migrate::SchemaError;
+use server::{CorsOrigin, DocumentError, Server};
 use sqlx::migrate::Migrator;
+use store::Db;
 use tokio::net::TcpListener;
 
 use crate::{
@@ -61,25 +64,8 @@ pub mod proto {
 /// The schema.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// What every table of the schema answers.
-pub(crate) const PROBES: &[&str] = &[
-    "SELECT * FROM users WHERE 1 = 0",
-    "SELECT * FROM sessions WHERE 1 = 0",
-    "SELECT * FROM signing_keys WHERE 1 = 0",
-    "SELECT * FROM attempts WHERE 1 = 0",
-    "SELECT * FROM groups WHERE 1 = 0",
-    "SELECT * FROM group_members WHERE 1 = 0",
-    "SELECT * FROM group_permissions WHERE 1 = 0",
-    "SELECT * FROM user_permissions WHERE 1 = 0",
-    "SELECT * FROM clients WHERE 1 = 0",
-    "SELECT * FROM assertions WHERE 1 = 0",
-    "SELECT * FROM deleted_users WHERE 1 = 0",
-    "SELECT * FROM feed WHERE 1 = 0",
-    "SELECT * FROM outbox WHERE 1 = 0",
-    "SELECT * FROM django_rows WHERE 1 = 0",
-    "SELECT * FROM django_users WHERE 1 = 0",
-    "SELECT * FROM django_tokens WHERE 1 = 0",
-];
+/// The text of `schema.sql`, which declares every table and column.
+pub(crate) const SCHEMA: &str = include_str!("../schema.sql");
 
 /// The descriptors of `auth.v1` and of what it imports.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
@@ -119,7 +105,7 @@ pub struct Settings {
     /// The proxies that are believed where a call comes from.
     pub trusted_proxies: Vec<IpNet>,
     /// The keys of Django projects whose tokens are taken until they expire.
-    pub legacy_keys: LegacyKeys,
+    pub legacy_keys: TokenKeys,
     /// The origins whose pages may call.
     pub cors_origins: Vec<CorsOrigin>,
     /// The size of the keys that are made, where no other is asked for.
@@ -140,7 +126,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             issuer: "http://127.0.0.1:50051".to_owned(),
-            audience: vec!["profile-service".to_owned()],
+            audience: Vec::new(),
             access_lifetime: TimeDelta::minutes(10),
             session_lifetime: Lifetime { idle: TimeDelta::days(14), absolute: TimeDelta::days(90) },
             strict_refresh: false,
@@ -148,7 +134,7 @@ impl Default for Settings {
             passwords: passwords::Policy::default(),
             limits: Limits::default(),
             trusted_proxies: Vec::new(),
-            legacy_keys: LegacyKeys::default(),
+            legacy_keys: TokenKeys::default(),
             cors_origins: Vec::new(),
             key_bits: KeyBits::default(),
             jwks_max_age: TimeDelta::minutes(5),
@@ -173,9 +159,9 @@ pub enum ServeError {
     #[error(transparent)]
     Feed(#[from] Error),
     #[error("reflection can't read the descriptors: {0}")]
-    Reflection(#[from] shared::server::ReflectionError),
+    Reflection(#[from] server::ReflectionError),
     #[error("the descriptors can't be described: {0}")]
-    Descriptors(#[from] DescriptorError),
+    Descriptors(#[from] DocumentError),
     #[error("the server failed: {0}")]
     Transport(#[from] tonic::transport::Error),
 }
@@ -194,34 +180,36 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let catalogue = Catalogue::new(&settings.permissions)?;
-    migrations::check(&db, &MIGRATIONS, PROBES).await?;
+    migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
     let Lifetime { idle, absolute } = settings.session_lifetime;
     let token_life = settings.access_lifetime.max(idle.min(absolute));
     let keys = KeyRing::open(db.clone(), clock.clone(), master_key.clone(), settings.key_bits, token_life).await?;
     let keys = Arc::new(keys);
-    let verifier = Verifier::new(&*settings.issuer, NAME, clock.clone()).with_legacy_keys(settings.legacy_keys.clone());
+    let verifier = Verifier::new(&*settings.issuer, NAME, clock.clone()).with_source(settings.legacy_keys.clone());
     let verifier = Arc::new(verifier);
     let feed = Feed::new(db.clone(), clock.clone()).revoking_at(Arc::clone(&verifier));
     // An access token of Django's may live for a day, and is revoked as long.
     let django = if settings.legacy_keys.is_empty() { TimeDelta::zero() } else { TimeDelta::hours(24) };
     feed.allow_token_life(settings.access_lifetime.max(django)).await?;
-    let mut audience = settings.audience;
-    if !audience.iter().any(|service| service == NAME) {
-        audience.insert(0, NAME.to_owned());
-    }
-    let tokens = Tokens::new(Arc::clone(&keys), &settings.issuer, &audience, settings.access_lifetime);
-    let tokens = tokens.with_legacy_keys(settings.legacy_keys, clock.clone());
+    let tokens = Tokens::new(
+        Arc::clone(&keys),
+        clock.clone(),
+        &settings.issuer,
+        &with_this_service(settings.audience),
+        settings.access_lifetime,
+        settings.legacy_keys,
+    );
     let passwords = Passwords::new(settings.passwords);
     let introspection =
         Introspection { db: db.clone(), clock: clock.clone(), tokens: tokens.clone(), verifier: Arc::clone(&verifier) };
     let endpoints =
         Endpoints { issuer: &settings.issuer, password_grant: settings.password_grant, introspection: introspection.clone() };
-    let page = settings.page.then(|| Page { auth_url: String::new() });
+    let page = settings.page.then(|| ApiDocs { auth_url: String::new() });
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
         .trusted_proxies(&settings.trusted_proxies)
         .cors(&settings.cors_origins)
         // No verifier may look less often, and none has to look more often.
-        .keep(GET_JWKS, settings.jwks_max_age.to_std().unwrap_or_default())
+        .cache_response(GET_JWKS, settings.jwks_max_age.to_std().unwrap_or_default())
         .add(token_service::guarded(TokenApi {
             db: db.clone(),
             feed: feed.clone(),
@@ -268,8 +256,8 @@ pub async fn serve(
             max_age: settings.jwks_max_age,
         }))
         .add(event_service::guarded(EventApi { db: db.clone(), clock: clock.clone(), feed: feed.clone() }))
-        .http(http::routes(endpoints))
-        .described("Auth service", env!("CARGO_PKG_VERSION"), page.as_ref())?;
+        .merge_http(http::routes(endpoints))
+        .with_openapi("Auth service", env!("CARGO_PKG_VERSION"), page.as_ref())?;
 
     let following = token::follow(Arc::clone(&verifier), KEY_INTERVAL, || {
         let keys = Arc::clone(&keys);
@@ -295,12 +283,20 @@ pub async fn serve(
     Ok(outcome?)
 }
 
+/// Returns the audience of access tokens, of which this service is always a part.
+fn with_this_service(mut audience: Vec<String>) -> Vec<String> {
+    if !audience.iter().any(|service| service == NAME) {
+        audience.insert(0, NAME.to_owned());
+    }
+    audience
+}
+
 /// Forgets from time to time. It never returns.
 async fn keep_forgetting(db: &Db, clock: &Clock, feed: &Feed, retention: TimeDelta) -> Infallible {
     loop {
         tokio::time::sleep(FORGET_INTERVAL).await;
         if let Err(error) = forget(db, clock, feed, retention).await {
-            tracing::warn!(error = error::sentence(&error), "what counts no more could not be deleted; it will be");
+            tracing::warn!(error = error::error_chain(&error), "what counts no more could not be deleted; it will be");
         }
     }
 }

@@ -4,7 +4,8 @@
 
 use std::sync::Arc;
 
-use shared::{Error, Result, Tx, UserId, db::Executor};
+use access::{Error, Result, UserId};
+use store::{Executor, Tx};
 
 use crate::{groups::GroupId, users::User};
 

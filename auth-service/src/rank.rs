@@ -2,7 +2,8 @@
 //!
 //! The permission to change users, groups, permissions or clients would otherwise be every permission.
 
-use shared::{Caller, Db, Error, Result, UserId, contract::Actor, db::Executor};
+use access::{Actor, Caller, Error, Result, UserId};
+use store::{Db, Executor};
 
 use crate::{
     clients,
@@ -49,7 +50,9 @@ impl<'a> Rank<'a> {
     /// PERMISSION_DENIED that names one that is missing.
     pub fn check_holds<'p>(&self, permissions: impl IntoIterator<Item = &'p String>) -> Result<()> {
         match permissions.into_iter().find(|permission| !self.holds(permission)) {
-            Some(missing) => Err(Error::PermissionMissing(CATALOGUE.iter().copied().find(|known| known == missing))),
+            Some(missing) => {
+                Err(Error::PermissionMissing(CATALOGUE.iter().copied().find(|known| known == missing).map(Into::into)))
+            }
             None => Ok(()),
         }
     }

@@ -2,17 +2,16 @@
 //!
 //! [`judge`] decides what a presented refresh token is worth. It is a pure function; the row is locked around it.
 
+use access::{ClientInfo, Clock, Result, SessionId, UserId};
 use aws_lc_rs::digest;
 use chrono::{DateTime, TimeDelta, Utc};
-use shared::{
-    Clock, Origin, Result, SessionId, Tx, UserId,
-    db::Executor,
-    id,
-    page::{Moment, before},
+use store::{
+    Executor, Tx,
+    page::{TimeCursor, before},
 };
 use uuid::Uuid;
 
-use crate::{events::Change, legacy};
+use crate::events::Change;
 
 /// How long the predecessor of a refresh token is answered again.
 const GRACE: TimeDelta = TimeDelta::seconds(10);
@@ -171,7 +170,7 @@ impl Session {
     }
 
     /// Where it stands in a list.
-    pub fn place(&self) -> Moment<id::Session> {
+    pub fn place(&self) -> TimeCursor<access::Session> {
         (self.create_time.timestamp_micros(), self.session_id)
     }
 
@@ -227,7 +226,7 @@ pub async fn create(
     clock: &Clock,
     user_id: UserId,
     kid: &str,
-    origin: &Origin,
+    origin: &ClientInfo,
     lifetime: Lifetime,
 ) -> Result<Session> {
     open(tx, clock, user_id, kid, origin, lifetime, Vec::new()).await
@@ -243,7 +242,7 @@ pub async fn create_for_foreign(
     clock: &Clock,
     user_id: UserId,
     kid: &str,
-    origin: &Origin,
+    origin: &ClientInfo,
     lifetime: Lifetime,
     request_id: Option<Uuid>,
 ) -> Result<Session> {
@@ -256,7 +255,7 @@ async fn open(
     clock: &Clock,
     user_id: UserId,
     kid: &str,
-    origin: &Origin,
+    origin: &ClientInfo,
     lifetime: Lifetime,
     request_hashes: Vec<u8>,
 ) -> Result<Session> {
@@ -315,7 +314,7 @@ pub async fn list(
     on: impl Executor<'_>,
     user_id: UserId,
     now: DateTime<Utc>,
-    after: Option<Moment<id::Session>>,
+    after: Option<TimeCursor<access::Session>>,
     limit: i64,
 ) -> Result<Vec<Session>> {
     let (time, session_id) = before(after);
@@ -385,13 +384,15 @@ pub async fn end(change: &mut Change, session_id: SessionId, reason: Reason) -> 
     Ok(())
 }
 
-/// Ends every session of a user but one, and tells. What Django has issued to the user opens none any more.
+/// Ends every session of a user except `kept`, and records the events.
 ///
 /// # Errors
 ///
 /// Those of the database.
 pub async fn end_others(change: &mut Change, user_id: UserId, kept: Option<SessionId>, reason: Reason) -> Result<()> {
-    legacy::sign_out(change, user_id).await?;
+    // From now on no refresh token that Django issued to this user opens a session.
+    let query = change.query("UPDATE django_users SET is_signed_out = TRUE WHERE user_id = $1");
+    query.bind(user_id).execute().await?;
     let query = change.query(
         "UPDATE sessions SET status = 'ENDED', reason = $3
          WHERE user_id = $1 AND session_id <> $2 AND status = 'ACTIVE' RETURNING session_id",

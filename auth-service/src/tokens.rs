@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use access::{
+    Actor, Clock, Error, Result, SessionId, UserId,
+    error::Reason,
+    token::{self, ACCESS_TOKEN_TYPE, Claims},
+};
 use chrono::{DateTime, TimeDelta, Utc};
+use django::tokens::{DjangoToken, TokenKeys, TokenKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use shared::{
-    Clock, Error, Result, SessionId, UserId,
-    contract::Actor,
-    error::Reason,
-    token::{self, ACCESS_TOKEN_TYPE, Claims, LegacyKeys, LegacyKind, LegacyToken},
-};
 
 use crate::{clients::Client, keys::KeyRing, permissions::Rights, sessions::Session, users::User};
 
@@ -26,7 +26,7 @@ pub struct Tokens {
     issuer: Arc<str>,
     audience: Arc<[String]>,
     access_lifetime: TimeDelta,
-    legacy: LegacyKeys,
+    legacy: TokenKeys,
     clock: Clock,
 }
 
@@ -36,7 +36,7 @@ pub enum RefreshToken {
     /// One that was issued here.
     Ours(RefreshClaims),
     /// One that a Django project has issued.
-    Legacy(LegacyToken),
+    Legacy(DjangoToken),
 }
 
 /// The tokens of one Login or Refresh.
@@ -77,15 +77,15 @@ pub struct RefreshClaims {
 
 impl Tokens {
     /// Issues tokens in the name of `issuer`, for the services of `audience`.
-    pub fn new(keys: Arc<KeyRing>, issuer: &str, audience: &[String], access_lifetime: TimeDelta) -> Self {
-        let (legacy, clock) = (LegacyKeys::default(), Clock::system());
+    pub fn new(
+        keys: Arc<KeyRing>,
+        clock: Clock,
+        issuer: &str,
+        audience: &[String],
+        access_lifetime: TimeDelta,
+        legacy: TokenKeys,
+    ) -> Self {
         Self { keys, issuer: issuer.into(), audience: audience.into(), access_lifetime, legacy, clock }
-    }
-
-    /// Reads the refresh tokens of Django projects too, until they expire by this clock.
-    #[must_use]
-    pub fn with_legacy_keys(self, legacy: LegacyKeys, clock: Clock) -> Self {
-        Self { legacy, clock, ..self }
     }
 
     /// The id of the key that signs what is issued now.
@@ -116,7 +116,7 @@ impl Tokens {
 
     /// Reads an access token, for whatever service it is. Whether its session still is, the database knows.
     pub fn read_access_token(&self, token: &str, now: DateTime<Utc>) -> Option<Claims> {
-        let claims = token::open(token, ACCESS_TOKEN_TYPE, &self.keys.keys().set).ok()?;
+        let claims = token::decode_and_verify(token, ACCESS_TOKEN_TYPE, &self.keys.keys().set).ok()?;
         let claims: Claims = serde_json::from_value(Value::Object(claims)).ok()?;
         (claims.iss == *self.issuer && claims.iat <= now.timestamp() && now.timestamp() < claims.exp).then_some(claims)
     }
@@ -159,10 +159,11 @@ impl Tokens {
             tracing::info!(refusal = %why, "a refresh token is refused");
             Error::Unauthenticated(Reason::RefreshTokenInvalid)
         };
-        if let Some(legacy) = self.legacy.open(token, LegacyKind::Refresh, self.clock.now()) {
+        if let Some(legacy) = self.legacy.decode_and_verify(token, TokenKind::Refresh, self.clock.now()) {
             return legacy.map(RefreshToken::Legacy).map_err(|refusal| refused(&refusal));
         }
-        let claims = token::open(token, REFRESH_TOKEN_TYPE, &self.keys.keys().set).map_err(|refusal| refused(&refusal))?;
+        let claims =
+            token::decode_and_verify(token, REFRESH_TOKEN_TYPE, &self.keys.keys().set).map_err(|refusal| refused(&refusal))?;
         let claims: RefreshClaims = serde_json::from_value(Value::Object(claims)).map_err(|error| refused(&error))?;
         if claims.iss != *self.issuer || claims.aud != *self.issuer {
             return Err(refused(&"another issuer"));

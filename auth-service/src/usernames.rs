@@ -1,7 +1,7 @@
 //! When two spellings are one username or one e-mail address.
 
+use access::{Error, Result};
 use precis_profiles::{UsernameCaseMapped, precis_core::profile::PrecisFastInvocation};
-use shared::{Error, Result};
 
 /// A username as its user spells it, and the form that no two users share.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,12 +2,12 @@
 
 use std::sync::LazyLock;
 
-use chrono::{DateTime, Utc};
-use shared::{
-    Clock, Db, Error, Result, Tx, UserId, batch,
-    db::{self, Executor, Query},
+use access::{
+    Clock, Error, Result, UserId,
     error::{Reason, Violation},
 };
+use chrono::{DateTime, Utc};
+use store::{self, Db, Executor, Query, Tx, batch};
 
 use crate::{
     events::{Change, What},
@@ -243,7 +243,7 @@ pub async fn update(change: &mut Change, clock: &Clock, old: &User, new: &NewNam
     let updated = new.bind(query).bind(now).one::<User>().await;
     // Whoever takes the username between the question and the write leaves this doubt, where both fields change.
     let readdressed = old.email.as_ref() != new.email.as_ref().map(|email| &email.shown);
-    let user = updated.map_err(|error| match (db::is_taken(&error), readdressed) {
+    let user = updated.map_err(|error| match (error.is_unique_violation(), readdressed) {
         (false, _) => error.into(),
         (true, true) => email_taken("user.email"),
         (true, false) => username_taken("user.username"),

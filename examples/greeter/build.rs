@@ -1,5 +1,5 @@
 //! Generates the messages, the guard and the validation of greeter.v1.
 
-fn main() -> Result<(), shared_build::Error> {
-    shared_build::Protos::new("proto").compile(&["greeter/v1/greeter.proto"])
+fn main() -> Result<(), access_build::Error> {
+    access_build::Protos::new("proto").compile(&["greeter/v1/greeter.proto"])
 }

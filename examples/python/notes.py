@@ -23,8 +23,6 @@ def make_stubs(folder):
     arguments = [*(f"-I{include}" for include in includes), f"--python_out={folder}", f"--grpc_python_out={folder}"]
     if protoc.main(["protoc", *arguments, *map(str, files)]) != 0:
         sys.exit("the protos do not compile")
-    # The standard library has a module `profile`, which a folder without this file does not hide.
-    (Path(folder) / "profile" / "__init__.py").touch()
     sys.path.insert(0, folder)
 
 
@@ -32,7 +30,7 @@ def main(username, password, title, auth="127.0.0.1:50051", profile="127.0.0.1:5
     with tempfile.TemporaryDirectory() as folder:
         make_stubs(folder)
         token_pb2, token_grpc = import_module("auth.v1.token_pb2"), import_module("auth.v1.token_pb2_grpc")
-        note_pb2, note_grpc = import_module("profile.v1.note_pb2"), import_module("profile.v1.note_pb2_grpc")
+        note_pb2, note_grpc = import_module("profiles.v1.note_pb2"), import_module("profiles.v1.note_pb2_grpc")
     with grpc.insecure_channel(auth) as channel:
         credentials = token_pb2.LoginRequest(username=username, password=password)
         token = token_grpc.TokenServiceStub(channel).Login(credentials).access_token

@@ -11,16 +11,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use access::{
+    Clock, UserId,
+    token::{KeySet, Verifier},
+};
 use clap::Parser;
 use profile_service::{
     MIGRATIONS, Service,
     proto::{CreateNoteRequest, GetNoteRequest, Note, note_service_client::NoteServiceClient},
 };
-use shared::{
-    Clock, UserId, migrations,
-    testing::{Engine, Issuer, Running, TestDatabase, with_token},
-    token::{KeySet, Verifier},
-};
+use testing::{Engine, Issuer, Running, TestDatabase, with_token};
 use tonic::{body::Body, transport::Channel};
 use tower::{Service as _, ServiceExt};
 
@@ -41,7 +41,7 @@ async fn main() {
     let options = Options::parse();
     let database = TestDatabase::new(Engine::Sqlite).await;
     let db = database.open();
-    migrations::migrate(&db, &MIGRATIONS).await.expect("a migrated database");
+    migrate::migrate(&db, &MIGRATIONS).await.expect("a migrated database");
     let clock = Clock::system();
     let issuer = Issuer::new(ISSUER, profile_service::NAME, clock.clone());
     let verifier = Arc::new(Verifier::new(ISSUER, profile_service::NAME, clock.clone()));

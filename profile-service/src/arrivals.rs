@@ -1,8 +1,9 @@
 //! A profile exists while its user does, which the events of the auth service tell. A user may call before they have: then the
 //! access token tells, until they do. It never brings back a user who was deleted.
 
+use access::{Caller, Clock, Error, Result, UserId, error::Reason};
 use quick_cache::sync::Cache;
-use shared::{Caller, Clock, Db, Error, Result, UserId, error::Reason};
+use store::Db;
 use tracing::Instrument;
 
 use crate::profiles::{self, Known};
@@ -52,7 +53,7 @@ impl Arrivals {
             if !profiles::welcome(&mut tx, &known, now).await? {
                 return Err(Error::Unauthenticated(Reason::AccessTokenInvalid));
             }
-            tx.commit().await
+            Ok(tx.commit().await?)
         };
         tokio::spawn(work.in_current_span()).await.map_err(Error::internal)?
     }

@@ -1,25 +1,25 @@
 //! The commands: `serve`, the verbs of the schema, `health`, and `import`.
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
-use shared::{
+use access::{
     Clock,
-    config::{ConfigError, DatabaseArgs, HttpArgs, LogArgs},
-    django::ImportError,
     events::Source,
-    explorer::Page,
-    health::{self, HealthError},
-    migrations::{SchemaError, Verb, VerbError},
-    server,
-    telemetry::FilterError,
-    token::{
-        AuthUrlError, ClientCredentials, LegacyArgs, LegacyKeyError, ServiceToken, Verifier, auth_channel, follow_auth_service,
-    },
+    token::{ClientCredentials, ServiceToken, Verifier, auth_channel, follow_auth_service},
 };
+use clap::{Args, Parser, Subcommand};
+use django::tokens::TokenArgs;
+use gateway::ApiDocs;
+use migrate::MigrationCommand;
+use server::{
+    config::{HttpArgs, LogArgs},
+    health::{self},
+};
+use store::DatabaseArgs;
 use tokio::net::TcpListener;
 
-use crate::{MIGRATIONS, NAME, ServeError, Service, import};
+pub use crate::cli_error::CliError;
+use crate::{MIGRATIONS, NAME, Service, import};
 
 /// The profile service: profiles, friends and notes.
 #[derive(Debug, Parser)]
@@ -34,7 +34,7 @@ enum Command {
     /// Serves until SIGTERM or Ctrl-C.
     Serve(Serve),
     #[command(flatten)]
-    Schema(Verb),
+    Schema(MigrationCommand),
     /// Asks a running service whether it is ready, and fails where it is not.
     Health(HealthCheck),
     /// Brings profiles, notes and friends over from elsewhere.
@@ -66,7 +66,7 @@ struct Serve {
     #[arg(long, env = "KEY_INTERVAL", value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     key_interval: u64,
     #[command(flatten)]
-    legacy: LegacyArgs,
+    legacy: TokenArgs,
     #[command(flatten)]
     events: EventArgs,
 }
@@ -91,32 +91,6 @@ struct HealthCheck {
     address: SocketAddr,
 }
 
-/// Why a command failed, as a sentence.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs)]
-pub enum CliError {
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error(transparent)]
-    Log(#[from] FilterError),
-    #[error(transparent)]
-    AuthUrl(#[from] AuthUrlError),
-    #[error("{address} can't be listened on: {source}")]
-    Listen { address: SocketAddr, source: io::Error },
-    #[error(transparent)]
-    Serve(#[from] ServeError),
-    #[error(transparent)]
-    Verb(#[from] VerbError),
-    #[error(transparent)]
-    Health(#[from] HealthError),
-    #[error(transparent)]
-    Schema(#[from] SchemaError),
-    #[error(transparent)]
-    LegacyKey(#[from] LegacyKeyError),
-    #[error(transparent)]
-    Import(#[from] ImportError),
-}
-
 /// Runs a command.
 ///
 /// # Errors
@@ -136,10 +110,10 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
     let db = arguments.database.open()?;
     let clock = Clock::system();
     // The issuer is how everybody reaches the auth service, a browser too.
-    let page = (!arguments.http.no_page).then(|| Page { auth_url: arguments.issuer.clone() });
+    let page = (!arguments.http.no_page).then(|| ApiDocs { auth_url: arguments.issuer.clone() });
     let bound = Duration::from_secs(arguments.events.revocation_staleness);
-    let verifier = Verifier::new(arguments.issuer, arguments.audience, clock.clone()).staleness_bound(bound);
-    let verifier = Arc::new(verifier.with_legacy_keys(arguments.legacy.read()?));
+    let verifier = Verifier::new(arguments.issuer, arguments.audience, clock.clone()).with_staleness_bound(bound);
+    let verifier = Arc::new(verifier.with_source(arguments.legacy.read()?));
     let key_interval = Duration::from_secs(arguments.key_interval);
     let channel = auth_channel(&arguments.auth_url)?;
     let follow_keys = follow_auth_service(Arc::clone(&verifier), key_interval, channel.clone());

@@ -1,9 +1,7 @@
 //! The favourite notes of users: their SQL. A favourite is a row of its own, which goes with its note.
 
-use shared::{
-    Error, Result, Tx, UserId,
-    db::{self, Executor},
-};
+use access::{Error, Result, UserId};
+use store::{self, Executor, Tx};
 
 use crate::{
     notes::NoteId,
@@ -22,13 +20,13 @@ pub(crate) async fn set(tx: &mut Tx, user_id: UserId, field: &str, (note_user_id
          WHERE (favorites.note_user_id, favorites.note_id) <> (excluded.note_user_id, excluded.note_id)",
     );
     match query.bind(user_id).bind(note_user_id).bind(note_id).execute().await {
-        Err(error) if db::is_dangling(&error) => Err(Error::not_found(field)),
+        Err(error) if error.is_foreign_key_violation() => Err(Error::not_found(field)),
         changed => Ok(changed? > 0),
     }
 }
 
 /// Leaves the user without a favourite. False where it has none.
-pub(crate) async fn clear(tx: &mut Tx, user_id: UserId) -> sqlx::Result<bool> {
+pub(crate) async fn clear(tx: &mut Tx, user_id: UserId) -> store::Result<bool> {
     Ok(tx.query("DELETE FROM favorites WHERE user_id = $1").bind(user_id).execute().await? > 0)
 }
 
@@ -39,7 +37,7 @@ pub(crate) async fn list(
     note_id: NoteId,
     after: Option<&Place>,
     limit: i64,
-) -> sqlx::Result<Vec<Place>> {
+) -> store::Result<Vec<Place>> {
     #[derive(sqlx::FromRow)]
     struct Admirer {
         username: String,

@@ -1,11 +1,8 @@
 //! Friendships: their one rule, their SQL. A friendship has a direction: the user calls the friend a friend.
 
+use access::{Error, Result, UserId, error::Violation};
 use chrono::{DateTime, Utc};
-use shared::{
-    Error, Result, Tx, UserId,
-    db::{self, Executor},
-    error::Violation,
-};
+use store::{self, Executor, Tx};
 
 use crate::profiles::{Place, Profile, after_or_first, select_profiles, username_key};
 
@@ -69,13 +66,13 @@ pub(crate) async fn add(
          ON CONFLICT (user_id, friend_id) DO UPDATE SET create_time = friendships.create_time RETURNING create_time",
     );
     match query.bind(user_id).bind(friend_id).bind(now).one::<(DateTime<Utc>,)>().await {
-        Err(error) if db::is_dangling(&error) => Err(Error::not_found(field)),
+        Err(error) if error.is_foreign_key_violation() => Err(Error::not_found(field)),
         since => Ok(since?.0),
     }
 }
 
 /// The friend is no friend of the user any more.
-pub(crate) async fn remove(tx: &mut Tx, user_id: UserId, friend_id: UserId) -> sqlx::Result<()> {
+pub(crate) async fn remove(tx: &mut Tx, user_id: UserId, friend_id: UserId) -> store::Result<()> {
     let query = tx.query("DELETE FROM friendships WHERE user_id = $1 AND friend_id = $2");
     query.bind(user_id).bind(friend_id).execute().await?;
     Ok(())
@@ -89,7 +86,7 @@ pub(crate) async fn list(
     user_id: UserId,
     after: Option<&Place>,
     limit: i64,
-) -> sqlx::Result<Vec<Profile>> {
+) -> store::Result<Vec<Profile>> {
     let sql = match relation {
         Relation::Friends => select_profiles!(
             "JOIN friendships s ON s.user_id = $2 AND s.friend_id = p.user_id
@@ -115,7 +112,7 @@ pub(crate) async fn export_friends(
     user_id: UserId,
     after: Option<&Place>,
     limit: i64,
-) -> sqlx::Result<Vec<Friend>> {
+) -> store::Result<Vec<Friend>> {
     let (key, after) = after_or_first(after);
     let query = on.query(
         "SELECT p.user_id, p.username, s.create_time FROM friendships s JOIN profiles p ON p.user_id = s.friend_id
@@ -130,7 +127,7 @@ pub(crate) async fn export_friend_of(
     user_id: UserId,
     after: Option<&Place>,
     limit: i64,
-) -> sqlx::Result<Vec<Friend>> {
+) -> store::Result<Vec<Friend>> {
     let (key, after) = after_or_first(after);
     let query = on.query(
         "SELECT p.user_id, p.username, s.create_time FROM friendships s JOIN profiles p ON p.user_id = s.user_id

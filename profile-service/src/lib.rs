@@ -1,20 +1,21 @@
 //! Profiles, friends and notes, behind access tokens that are verified here, offline, with the auth service's public keys.
 //!
-//! [`serve`] is the whole service; [`cli`] is its command line. A call comes from `shared::server` through a generated guard
+//! [`serve`] is the whole service; [`cli`] is its command line. A call comes from `server` through a generated guard
 //! to a handler in `api`, which begins and commits the transaction; the rules and the SQL of what it handles are in
 //! `profiles`, `friends`, `notes` and `favorites`. `sync` keeps the profiles true to the users of the auth service.
 
 use std::{convert::Infallible, future::Future, sync::Arc};
 
-use shared::{
-    Clock, Db,
+use access::{
+    Clock,
     events::{self, Progress, Source},
-    explorer::Page,
-    migrations::{self, SchemaError},
-    server::{CorsOrigin, DescriptorError, ReflectionError, Server},
     token::Verifier,
 };
+use gateway::ApiDocs;
+use migrate::SchemaError;
+use server::{CorsOrigin, DocumentError, ReflectionError, Server};
 use sqlx::migrate::Migrator;
+use store::Db;
 use tokio::net::TcpListener;
 
 use crate::{
@@ -27,6 +28,7 @@ use crate::{
 mod api;
 mod arrivals;
 pub mod cli;
+mod cli_error;
 mod favorites;
 mod friends;
 mod import;
@@ -35,28 +37,19 @@ mod notes;
 mod profiles;
 mod sync;
 
-/// The messages, clients and guards of `profile.v1`.
+/// The messages, clients and guards of `profiles.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod proto {
-    tonic::include_proto!("profile.v1");
+    tonic::include_proto!("profiles.v1");
 }
 
 /// The schema of the service.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// What every table of the schema answers.
-const PROBES: &[&str] = &[
-    "SELECT * FROM profiles WHERE 1 = 0",
-    "SELECT * FROM friendships WHERE 1 = 0",
-    "SELECT * FROM notes WHERE 1 = 0",
-    "SELECT * FROM favorites WHERE 1 = 0",
-    "SELECT * FROM django_rows WHERE 1 = 0",
-    "SELECT * FROM tombstones WHERE 1 = 0",
-    "SELECT * FROM feed_cursor WHERE 1 = 0",
-    "SELECT user_is_active, generation FROM profiles WHERE 1 = 0",
-];
+/// The text of `schema.sql`, which declares every table and column.
+pub(crate) const SCHEMA: &str = include_str!("../schema.sql");
 
-/// The descriptors of `profile.v1` and of what it imports.
+/// The descriptors of `profiles.v1` and of what it imports.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The name of this service in the audience of tokens.
@@ -69,7 +62,7 @@ pub struct Service {
     pub db: Db,
     /// What tells the time.
     pub clock: Clock,
-    /// What verifies access tokens. Somebody else gives it its keys: see [`shared::token::follow_auth_service`].
+    /// What verifies access tokens. Somebody else gives it its keys: see [`access::token::follow_auth_service`].
     pub verifier: Arc<Verifier>,
     /// Where the events come from that keep the profiles and the verifier true. Without them, users whom the auth service deletes
     /// stay here, and an access token counts until it expires.
@@ -77,7 +70,7 @@ pub struct Service {
     /// The origins whose pages may call.
     pub cors_origins: Vec<CorsOrigin>,
     /// The page at `/`, where there is one.
-    pub page: Option<Page>,
+    pub page: Option<ApiDocs>,
 }
 
 /// Why the service does not start, or stops by itself.
@@ -91,7 +84,7 @@ pub enum ServeError {
     Reflection(#[from] ReflectionError),
     /// The same.
     #[error("the descriptors can't be described: {0}")]
-    Descriptors(#[from] DescriptorError),
+    Descriptors(#[from] DocumentError),
     /// The listener is of no use.
     #[error("the server failed: {0}")]
     Transport(#[from] tonic::transport::Error),
@@ -105,7 +98,7 @@ pub enum ServeError {
 /// A schema that is not [`MIGRATIONS`], and those of the transport.
 pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
     let Service { db, clock, verifier, events, cors_origins, page } = service;
-    migrations::check(&db, &MIGRATIONS, PROBES).await?;
+    migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
     let arrivals = Arc::new(Arrivals::new(db.clone(), clock.clone()));
     let is_ready = async || verifier.has_keys() && db.is_reachable().await;
     let progress = Progress::default();
@@ -113,8 +106,8 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
     let metrics = metrics::routes(clock.clone(), Arc::clone(&verifier), progress.clone());
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
         .cors(&cors_origins)
-        .http(metrics)
-        .each_caller(move |caller| {
+        .merge_http(metrics)
+        .on_authenticated(move |caller| {
             let arrivals = Arc::clone(&arrivals);
             async move { arrivals.welcome(&caller).await }
         })
@@ -122,7 +115,7 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
         .add(friend_service::guarded(FriendApi { db: db.clone(), clock: clock.clone() }))
         .add(note_service::guarded(NoteApi { db: db.clone(), clock: clock.clone() }))
         .add(sync_service::guarded(SyncApi { db: db.clone(), clock, verifier: Arc::clone(&verifier), progress }))
-        .described("Profile service", env!("CARGO_PKG_VERSION"), page.as_ref())?;
+        .with_openapi("Profile service", env!("CARGO_PKG_VERSION"), page.as_ref())?;
     let outcome = tokio::select! {
         outcome = Box::pin(server.serve(listener, is_ready, shutdown)) => outcome,
         never = following => match never {},

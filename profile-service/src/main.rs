@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match profile_service::cli::run(shared::config::parse()).await {
+    match profile_service::cli::run(server::config::parse()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("profile-service: {}", shared::error::sentence(&error));
+            eprintln!("profile-service: {}", access::error::error_chain(&error));
             ExitCode::FAILURE
         }
     }

@@ -2,8 +2,8 @@
 
 use std::{fmt::Write, sync::Arc};
 
+use access::{Clock, events::Progress, token::Verifier};
 use axum::{Router, http::header::CONTENT_TYPE, routing::get};
-use shared::{Clock, events::Progress, token::Verifier};
 
 /// The route. Whoever reaches the port may ask, as for health.
 pub(crate) fn routes(clock: Clock, verifier: Arc<Verifier>, progress: Progress) -> Router {
@@ -32,8 +32,8 @@ fn text(clock: &Clock, verifier: &Verifier, progress: &Progress) -> String {
     }
     metric("events_connects_total", "counter", "How often a stream of events was opened.", state.connects.to_string());
     metric("events_snapshots_total", "counter", "How often the users were read anew.", state.starts_over.to_string());
-    let hears = flag(verifier.hears_of_revocations());
+    let hears = flag(verifier.revocations().are_fresh());
     metric("revocations_heard", "gauge", "Whether news of revocations are as fresh as they have to be.", hears);
-    metric("revocations", "gauge", "How many revocations are remembered.", verifier.revocations().to_string());
+    metric("revocations", "gauge", "How many revocations are remembered.", verifier.revocations().len().to_string());
     text
 }

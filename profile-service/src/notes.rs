@@ -2,13 +2,14 @@
 
 use std::sync::LazyLock;
 
-use chrono::{DateTime, Utc};
-use shared::{
-    Db, Error, Result, Tx, UserId, batch,
-    db::{self, Executor},
+use access::{
+    Error, Id, Result, UserId,
     error::{Reason, Violation},
-    id::Id,
-    page::{Moment, before},
+};
+use chrono::{DateTime, Utc};
+use store::{
+    self, Db, Executor, Tx, batch,
+    page::{TimeCursor, before},
 };
 
 /// The id of a note, unique among those of its owner.
@@ -47,7 +48,7 @@ pub(crate) enum Visibility {
 }
 
 impl Note {
-    pub(crate) fn place(&self) -> Moment<Note> {
+    pub(crate) fn place(&self) -> TimeCursor<Note> {
         (self.create_time.timestamp_micros(), self.note_id)
     }
 
@@ -98,13 +99,13 @@ pub(crate) async fn find(
     reader: Option<UserId>,
     user_id: UserId,
     note_id: NoteId,
-) -> sqlx::Result<Option<Note>> {
+) -> store::Result<Option<Note>> {
     let query = on.query(select_visible!(" AND n.user_id = $2 AND n.note_id = $3"));
     query.bind(reader).bind(user_id).bind(note_id).optional().await
 }
 
 /// Those of the notes of one user that are there and that the reader can see, in any order.
-pub(crate) async fn find_many(db: &Db, reader: Option<UserId>, user_id: UserId, note_ids: &[NoteId]) -> sqlx::Result<Vec<Note>> {
+pub(crate) async fn find_many(db: &Db, reader: Option<UserId>, user_id: UserId, note_ids: &[NoteId]) -> store::Result<Vec<Note>> {
     static SQL: LazyLock<String> =
         LazyLock::new(|| format!(select_visible!(" AND n.user_id = $2 AND n.note_id IN ({})"), batch::parameters(3)));
     let mut notes = Vec::new();
@@ -120,9 +121,9 @@ pub(crate) async fn list(
     db: &Db,
     reader: Option<UserId>,
     user_id: UserId,
-    after: Option<Moment<Note>>,
+    after: Option<TimeCursor<Note>>,
     limit: i64,
-) -> sqlx::Result<Vec<Note>> {
+) -> store::Result<Vec<Note>> {
     let (mut notes, mut weight, mut after, mut wanted) = (Vec::new(), 0, after, limit);
     loop {
         let size = wanted.min(CHUNK);
@@ -158,7 +159,8 @@ pub(crate) async fn create(tx: &mut Tx, note: &Note) -> Result<Note> {
     ));
     let query = query.bind(note.user_id).bind(note.note_id).bind(&note.title).bind(&note.body).bind(note.visibility);
     let stored = query.bind(note.create_time).bind(note.update_time).bind(note.version).one::<Note>().await;
-    let stored = stored.map_err(|error| if db::is_dangling(&error) { Error::not_found("user_id") } else { error.into() })?;
+    let stored =
+        stored.map_err(|error| if error.is_foreign_key_violation() { Error::not_found("user_id") } else { error.into() })?;
     if stored.has_content_of(note) {
         return Ok(stored);
     }
@@ -167,13 +169,13 @@ pub(crate) async fn create(tx: &mut Tx, note: &Note) -> Result<Note> {
 }
 
 /// The note, if it is there, which nobody else changes until the transaction ends.
-pub(crate) async fn lock(tx: &mut Tx, user_id: UserId, note_id: NoteId) -> sqlx::Result<Option<Note>> {
+pub(crate) async fn lock(tx: &mut Tx, user_id: UserId, note_id: NoteId) -> store::Result<Option<Note>> {
     let query = tx.query(concat!("SELECT ", columns!(), " FROM notes WHERE user_id = $1 AND note_id = $2"));
     query.bind(user_id).bind(note_id).for_update().optional().await
 }
 
 /// Writes a note that is locked and was changed.
-pub(crate) async fn update(tx: &mut Tx, note: &mut Note, now: DateTime<Utc>) -> sqlx::Result<()> {
+pub(crate) async fn update(tx: &mut Tx, note: &mut Note, now: DateTime<Utc>) -> store::Result<()> {
     note.version += 1;
     note.update_time = now;
     let query = tx.query(
@@ -186,7 +188,7 @@ pub(crate) async fn update(tx: &mut Tx, note: &mut Note, now: DateTime<Utc>) -> 
 }
 
 /// Deletes the note, and with it the favourites that it was.
-pub(crate) async fn delete(tx: &mut Tx, user_id: UserId, note_id: NoteId) -> sqlx::Result<()> {
+pub(crate) async fn delete(tx: &mut Tx, user_id: UserId, note_id: NoteId) -> store::Result<()> {
     tx.query("DELETE FROM notes WHERE user_id = $1 AND note_id = $2").bind(user_id).bind(note_id).execute().await?;
     Ok(())
 }

@@ -3,12 +3,12 @@
 //! A batch of events and the cursor behind it are one transaction, so that an event that is delivered twice is applied once, and
 //! of several replicas one applies it.
 
-use chrono::{DateTime, TimeDelta, Utc};
-use shared::{
-    Clock, Db, Error, Result, Tx, UserId,
-    db::Executor,
+use access::{
+    Clock, Error, Result, UserId,
     events::{Batch, Consumer, Event, EventKind, Position, Source, Start, UserState, WatchError, What},
 };
+use chrono::{DateTime, TimeDelta, Utc};
+use store::{Db, Executor, Tx};
 
 use crate::profiles;
 
@@ -28,7 +28,7 @@ pub(crate) struct Cursor {
 }
 
 /// The cursor, where events have ever been followed.
-pub(crate) async fn cursor(on: impl Executor<'_>) -> sqlx::Result<Option<Cursor>> {
+pub(crate) async fn cursor(on: impl Executor<'_>) -> store::Result<Option<Cursor>> {
     on.query("SELECT epoch, pos, event_id, generation, update_time FROM feed_cursor").optional().await
 }
 

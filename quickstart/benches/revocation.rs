@@ -9,7 +9,7 @@ mod pair;
 use auth_service::proto::RevokeAllSessionsRequest;
 use pair::Pair;
 use profile_service::proto::GetProfileRequest;
-use shared::testing::Engine;
+use testing::Engine;
 use tokio::time::Instant;
 
 const SAMPLES: usize = 500;

@@ -9,13 +9,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use access::Clock;
+use access::read_secret_file;
 use auth_service::{
     clients::Secret,
     keys::MasterKey,
     passwords::{Passwords, Policy},
     users,
 };
-use shared::{Clock, Db, config};
+use store::Db;
 
 /// The superuser's name.
 const SUPERUSER: &str = "admin";
@@ -41,7 +43,7 @@ impl Folder {
 
     /// The master key in it, which is made where it is not there: for its owner only.
     pub(crate) fn master_key(&self) -> Result<MasterKey, Box<dyn Error>> {
-        Ok(MasterKey::from_base64(&config::secret(&self.made("master.key", MasterKey::generate)?)?)?)
+        Ok(MasterKey::from_base64(&read_secret_file(&self.made("master.key", MasterKey::generate)?)?)?)
     }
 
     /// The file of the secret with which the profile service calls the auth service. It is made where it is not there: for its
@@ -68,7 +70,7 @@ impl Folder {
 
 /// Makes the account with which the profile service calls the auth service, where there is none, with the secret of that file.
 pub(crate) async fn profile_client(db: &Db, clock: &Clock, secret_file: &Path) -> Result<(), Box<dyn Error>> {
-    let secret = config::secret(secret_file)?;
+    let secret = read_secret_file(secret_file)?;
     Ok(auth_service::ensure_client(db, clock, profile_service::NAME, &PROFILE_SERVICE_PERMISSIONS, secret).await?)
 }
 
@@ -78,7 +80,7 @@ pub(crate) struct Superuser {
 }
 
 /// Makes a superuser where there is none.
-pub(crate) async fn superuser(db: &Db, clock: &Clock) -> Result<Option<Superuser>, shared::Error> {
+pub(crate) async fn superuser(db: &Db, clock: &Clock) -> Result<Option<Superuser>, access::Error> {
     if users::has_superuser(db).await? {
         return Ok(None);
     }
@@ -105,7 +107,7 @@ Try it: register, sign in, ask who you are, write a note.
   grpcurl -plaintext -d '{credentials}' {auth} auth.v1.UserService/Register
   TOKEN=$(grpcurl -plaintext -d '{credentials}' {auth} auth.v1.TokenService/Login | sed -n 's/.*"accessToken": "\(.*\)".*/\1/p')
   grpcurl -plaintext -H "authorization: Bearer $TOKEN" {auth} auth.v1.IdentityService/WhoAmI
-  grpcurl -plaintext -H "authorization: Bearer $TOKEN" -d '{{"user_id": "me", "note": {{"title": "Hello"}}}}' {profile} profile.v1.NoteService/CreateNote
+  grpcurl -plaintext -H "authorization: Bearer $TOKEN" -d '{{"user_id": "me", "note": {{"title": "Hello"}}}}' {profile} profiles.v1.NoteService/CreateNote
 
 The same in a browser: http://{auth}/ and http://{profile}/
 

@@ -11,17 +11,20 @@ use std::{
     time::Duration,
 };
 
-use auth_service::Settings;
-use clap::Parser;
-use shared::{
-    Clock, Db,
-    config::HttpArgs,
+use access::{
+    Clock,
     events::Source,
-    explorer::Page,
-    health, migrations, server,
-    telemetry::{self, LogFormat},
     token::{self, ClientCredentials, ServiceToken, Verifier},
 };
+use auth_service::Settings;
+use clap::Parser;
+use gateway::ApiDocs;
+use server::{
+    config::HttpArgs,
+    health,
+    telemetry::{self, LogFormat},
+};
+use store::Db;
 use tokio::{net::TcpListener, sync::watch};
 
 /// How often the profile service looks for other keys.
@@ -55,10 +58,10 @@ struct Quickstart {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match Box::pin(run(shared::config::parse())).await {
+    match Box::pin(run(server::config::parse())).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("quickstart: {}", shared::error::sentence(&*error));
+            eprintln!("quickstart: {}", access::error::error_chain(&*error));
             ExitCode::FAILURE
         }
     }
@@ -82,6 +85,7 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
     let (auth_url, profile_url) = (url(auth_address), url(profile_address));
     let settings = Settings {
         issuer: auth_url.clone(),
+        audience: vec![profile_service::NAME.to_owned()],
         // The page of the profile service signs in at the auth service.
         cors_origins: cors_origins.iter().cloned().chain([profile_url.parse()?]).collect(),
         password_grant: arguments.password_grant,
@@ -109,7 +113,7 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
         verifier: Arc::clone(&verifier),
         events,
         cors_origins,
-        page: (!no_page).then_some(Page { auth_url }),
+        page: (!no_page).then_some(ApiDocs { auth_url }),
     };
     let auth = auth_service::serve(auth_db.clone(), clock.clone(), master_key, settings, auth_listener, until_stopped());
     let auth = Box::pin(auth);
@@ -136,9 +140,9 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
     }
 }
 
-async fn prepare(url: String, migrations: &migrations::Migrator) -> Result<Db, Box<dyn Error>> {
+async fn prepare(url: String, migrations: &migrate::Migrator) -> Result<Db, Box<dyn Error>> {
     let db = Db::new(&url, None, 8)?;
-    migrations::migrate(&db, migrations).await?;
+    migrate::migrate(&db, migrations).await?;
     Ok(db)
 }
 

@@ -9,8 +9,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use access::token::{ClientCredentials, ServiceToken, auth_channel};
 use profile_service::proto::{BatchGetProfilesRequest, profile_service_client::ProfileServiceClient};
-use shared::token::{ClientCredentials, ServiceToken, auth_channel};
 
 struct Running {
     process: Child,

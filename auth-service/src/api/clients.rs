@@ -1,9 +1,10 @@
 //! `auth.v1.ClientService`.
 
-use shared::{
-    Caller, Clock, Db, Error, Result,
+use access::{Caller, Clock, Error, Result};
+use store::{
+    Db,
     page::Page,
-    update::{Mask, check_etag, etag},
+    update::{UpdateMask, check_etag, etag},
 };
 
 use super::{begin, timestamp};
@@ -45,15 +46,15 @@ impl client_service::Handlers for ClientApi {
     }
 
     async fn list_clients(&self, _: Caller, request: ListClientsRequest) -> Result<ListClientsResponse> {
-        let page: Page<String> = Page::of(request.page_size, &request.page_token, "ListClients")?;
+        let page: Page<String> = Page::new(request.page_size, &request.page_token, "ListClients")?;
         let mut found = clients::list(&self.db).await?;
         found.retain(|client| page.after().is_none_or(|after| client.client_id > *after));
-        let (found, next_page_token) = page.cut(found, |client| client.client_id.clone())?;
+        let (found, next_page_token) = page.truncate(found, |client| client.client_id.clone())?;
         Ok(ListClientsResponse { clients: found.into_iter().map(|client| message(client, None)).collect(), next_page_token })
     }
 
     async fn update_client(&self, caller: Caller, request: UpdateClientRequest) -> Result<proto::Client> {
-        let mask = Mask::of(request.update_mask.as_ref(), &["display_name", "permissions", "keys"])?;
+        let mask = UpdateMask::new(request.update_mask.as_ref(), &["display_name", "permissions", "keys"])?;
         let given = request.client.unwrap_or_default();
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
         let mut change = begin(&self.feed, &caller, None).await?;

@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 
+use access::{Caller, Clock, Error, Result, UserId, guard::Streaming};
 use chrono::TimeDelta;
-use shared::{Caller, Clock, Db, Error, Result, UserId, guard::Streaming};
+use store::Db;
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,

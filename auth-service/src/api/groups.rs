@@ -1,9 +1,10 @@
 //! `auth.v1.GroupService`.
 
-use shared::{
-    Caller, Clock, Db, Error, Result, UserId,
+use access::{Caller, Clock, Error, Result, UserId};
+use store::{
+    Db,
     page::Page,
-    update::{Mask, check_etag, etag},
+    update::{UpdateMask, check_etag, etag},
 };
 
 use super::{begin, timestamp};
@@ -44,9 +45,9 @@ impl group_service::Handlers for GroupApi {
     }
 
     async fn list_groups(&self, _: Caller, request: ListGroupsRequest) -> Result<ListGroupsResponse> {
-        let page: Page<String> = Page::of(request.page_size, &request.page_token, "ListGroups")?;
+        let page: Page<String> = Page::new(request.page_size, &request.page_token, "ListGroups")?;
         let found = groups::list(&self.db, page.after(), page.limit()).await?;
-        let (found, next_page_token) = page.cut(found, |group| group.name.clone())?;
+        let (found, next_page_token) = page.truncate(found, |group| group.name.clone())?;
         let group_ids: Vec<_> = found.iter().map(|group| group.group_id).collect();
         let mut permissions = groups::permissions(&self.db, &group_ids).await?;
         let groups = found.into_iter().map(|group| {
@@ -57,7 +58,7 @@ impl group_service::Handlers for GroupApi {
     }
 
     async fn update_group(&self, caller: Caller, request: UpdateGroupRequest) -> Result<proto::Group> {
-        let mask = Mask::of(request.update_mask.as_ref(), &["name"])?;
+        let mask = UpdateMask::new(request.update_mask.as_ref(), &["name"])?;
         let given = request.group.unwrap_or_default();
         let group_id = GroupId::parse("group.group_id", &given.group_id)?;
         let mut change = begin(&self.feed, &caller, None).await?;
@@ -96,12 +97,13 @@ impl group_service::Handlers for GroupApi {
 
     async fn list_members(&self, _: Caller, request: ListMembersRequest) -> Result<ListMembersResponse> {
         let group_id = GroupId::parse("group_id", &request.group_id)?;
-        let page: Page<String> = Page::of(request.page_size, &request.page_token, ("ListMembers", group_id))?;
+        let page: Page<String> = Page::new(request.page_size, &request.page_token, ("ListMembers", group_id))?;
         let found = groups::members(&self.db, group_id, page.after(), page.limit()).await?;
         if found.is_empty() {
             groups::find(&self.db, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
         }
-        let (found, next_page_token) = page.cut(found, |member| String::from_utf8_lossy(&member.username_key).into_owned())?;
+        let (found, next_page_token) =
+            page.truncate(found, |member| String::from_utf8_lossy(&member.username_key).into_owned())?;
         let member = |member: groups::Member| proto::Member { user_id: member.user_id.to_string(), username: member.username };
         Ok(ListMembersResponse { members: found.into_iter().map(member).collect(), next_page_token })
     }

@@ -1,6 +1,7 @@
 //! `auth.v1.IdentityService`.
 
-use shared::{Caller, Db, Error, Result, error::Reason};
+use access::{Caller, Error, Result, error::Reason};
+use store::Db;
 
 use super::{sessions::session_message, users::user_message};
 use crate::{

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use access::{Caller, ClientInfo, Clock, Result};
 use chrono::TimeDelta;
-use shared::{Caller, Clock, Db, Origin, Result, page::Page};
+use store::{Db, page::Page};
 
 use super::{begin, timestamp};
 use crate::{
@@ -26,16 +27,16 @@ pub(crate) struct KeyApi {
 }
 
 impl key_service::Handlers for KeyApi {
-    async fn get_jwks(&self, _: Origin, _: GetJwksRequest) -> Result<GetJwksResponse> {
+    async fn get_jwks(&self, _: ClientInfo, _: GetJwksRequest) -> Result<GetJwksResponse> {
         Ok(GetJwksResponse { keys: self.keys.keys().jwks.clone() })
     }
 
     async fn list_keys(&self, _: Caller, request: ListKeysRequest) -> Result<ListKeysResponse> {
         let place = |key: &Key| (key.create_time.timestamp_micros(), key.kid.clone());
-        let page = Page::of(request.page_size, &request.page_token, "ListKeys")?;
+        let page = Page::new(request.page_size, &request.page_token, "ListKeys")?;
         let mut found = keys::list(&self.db).await?;
         found.retain(|key| page.after().is_none_or(|after| place(key) < *after));
-        let (found, next_page_token) = page.cut(found, place)?;
+        let (found, next_page_token) = page.truncate(found, place)?;
         Ok(ListKeysResponse { keys: found.into_iter().map(|key| self.message(key)).collect(), next_page_token })
     }
 

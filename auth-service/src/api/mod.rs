@@ -12,9 +12,9 @@ mod users;
 
 use std::time::SystemTime;
 
+use access::{Actor, Caller, Error, Result, UserId, error::Reason};
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
-use shared::{Caller, Error, Result, UserId, contract::Actor, error::Reason};
 
 pub(crate) use clients::ClientApi;
 pub(crate) use events::EventApi;

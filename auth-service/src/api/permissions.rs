@@ -1,6 +1,7 @@
 //! `auth.v1.PermissionService`.
 
-use shared::{Caller, Clock, Db, Error, Result, UserId, page::Page};
+use access::{Caller, Clock, Error, Result, UserId};
+use store::{Db, page::Page};
 
 use super::begin;
 use crate::{
@@ -35,7 +36,7 @@ impl permission_service::Handlers for PermissionApi {
             Some(Holder::Group(group_id)) => ("ListPermissions", "group", group_id.to_string()),
             None => ("ListPermissions", "", String::new()),
         };
-        let page: Page<String> = Page::of(request.page_size, &request.page_token, list)?;
+        let page: Page<String> = Page::new(request.page_size, &request.page_token, list)?;
         let mut found = match holder {
             Some(holder) => permissions::given(&self.db, holder).await?,
             None => self.catalogue.all().to_vec(),
@@ -50,7 +51,7 @@ impl permission_service::Handlers for PermissionApi {
             None => {}
         }
         found.retain(|permission| page.after().is_none_or(|after| permission > after));
-        let (found, next_page_token) = page.cut(found, String::clone)?;
+        let (found, next_page_token) = page.truncate(found, String::clone)?;
         let message = |permission: String| Permission { is_known: self.catalogue.contains(&permission), permission };
         Ok(ListPermissionsResponse { permissions: found.into_iter().map(message).collect(), next_page_token })
     }

@@ -1,6 +1,7 @@
 //! `auth.v1.SessionService`.
 
-use shared::{Caller, Clock, Db, Error, Result, SessionId, UserId, page::Page};
+use access::{Caller, Clock, Error, Result, SessionId, UserId};
+use store::{Db, page::Page};
 
 use super::{begin, timestamp};
 use crate::{
@@ -19,12 +20,12 @@ pub(crate) struct SessionApi {
 impl session_service::Handlers for SessionApi {
     async fn list_sessions(&self, caller: Caller, request: ListSessionsRequest) -> Result<ListSessionsResponse> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
-        let page = Page::of(request.page_size, &request.page_token, ("ListSessions", user_id))?;
+        let page = Page::new(request.page_size, &request.page_token, ("ListSessions", user_id))?;
         let found = sessions::list(&self.db, user_id, self.clock.now(), page.after().copied(), page.limit()).await?;
         if found.is_empty() {
             users::find(&self.db, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         }
-        let (found, next_page_token) = page.cut(found, Session::place)?;
+        let (found, next_page_token) = page.truncate(found, Session::place)?;
         let sessions = found.into_iter().map(|session| session_message(session, &caller)).collect();
         Ok(ListSessionsResponse { sessions, next_page_token })
     }

@@ -1,7 +1,8 @@
 //! `auth.v1.TokenService`.
 
+use access::{Caller, ClientInfo, Clock, Error, Result, error::Reason, proto::access::v1::Actor};
 use chrono::{DateTime, TimeDelta, Utc};
-use shared::{Caller, Clock, Db, Error, Origin, Result, contract, error::Reason, proto::access::v1::Actor};
+use store::Db;
 use uuid::Uuid;
 
 use super::{timestamp, users::user_message};
@@ -39,7 +40,7 @@ pub(crate) struct TokenApi {
 }
 
 impl token_service::Handlers for TokenApi {
-    async fn login(&self, origin: Origin, request: LoginRequest) -> Result<LoginResponse> {
+    async fn login(&self, origin: ClientInfo, request: LoginRequest) -> Result<LoginResponse> {
         let refused = || Error::Unauthenticated(Reason::CredentialsInvalid);
         // In the queue first: a flood that finds it full costs the database nothing.
         let turn = self.passwords.turn()?;
@@ -79,7 +80,7 @@ impl token_service::Handlers for TokenApi {
         })
     }
 
-    async fn refresh(&self, origin: Origin, request: RefreshRequest) -> Result<RefreshResponse> {
+    async fn refresh(&self, origin: ClientInfo, request: RefreshRequest) -> Result<RefreshResponse> {
         let refused = || Error::Unauthenticated(Reason::RefreshTokenInvalid);
         let request_id = Uuid::try_parse(&request.request_id).ok();
         let token = self.tokens.read_refresh_token(&request.refresh_token)?;
@@ -138,7 +139,7 @@ impl token_service::Handlers for TokenApi {
         self.answer(&user, &rights, &answered?, now).await
     }
 
-    async fn logout(&self, _: Origin, request: LogoutRequest) -> Result<()> {
+    async fn logout(&self, _: ClientInfo, request: LogoutRequest) -> Result<()> {
         let token = self.tokens.read_refresh_token(&request.refresh_token)?;
         let mut change = self.feed.begin().await?;
         match token {
@@ -152,7 +153,11 @@ impl token_service::Handlers for TokenApi {
         Ok(self.introspection.look(&request.token).await?.map(introspected).unwrap_or_default())
     }
 
-    async fn issue_service_token(&self, origin: Origin, request: IssueServiceTokenRequest) -> Result<IssueServiceTokenResponse> {
+    async fn issue_service_token(
+        &self,
+        origin: ClientInfo,
+        request: IssueServiceTokenRequest,
+    ) -> Result<IssueServiceTokenResponse> {
         let refused = || Error::Unauthenticated(Reason::ClientCredentialsInvalid);
         let (client_id, credential) = (request.client_id, request.credential.ok_or_else(refused)?);
         let mut tx = self.db.begin().await?;
@@ -228,8 +233,8 @@ fn introspected(token: Active) -> IntrospectResponse {
             jti: claims.jti,
             sid: claims.sid.map(|sid| sid.to_string()).unwrap_or_default(),
             actor: match claims.actor {
-                contract::Actor::User => Actor::User.into(),
-                contract::Actor::Service => Actor::Service.into(),
+                access::Actor::User => Actor::User.into(),
+                access::Actor::Service => Actor::Service.into(),
             },
             issue_time: time(claims.iat),
             expire_time: time(claims.exp),

@@ -1,11 +1,11 @@
 //! `auth.v1.UserService`.
 
-use shared::{
-    Caller, Clock, Db, Error, Origin, Result, UserId,
-    batch::in_order,
-    error::Reason,
+use access::{Caller, ClientInfo, Clock, Error, Result, UserId, error::Reason};
+use store::{
+    Db,
+    batch::order_by_keys,
     page::Page,
-    update::{Mask, check_etag, etag},
+    update::{UpdateMask, check_etag, etag},
 };
 
 use super::{begin, timestamp};
@@ -37,7 +37,7 @@ pub(crate) struct UserApi {
 }
 
 impl user_service::Handlers for UserApi {
-    async fn register(&self, _: Origin, request: RegisterRequest) -> Result<proto::User> {
+    async fn register(&self, _: ClientInfo, request: RegisterRequest) -> Result<proto::User> {
         if !self.registration {
             return Err(Error::Closed(Reason::RegistrationClosed, "registration is closed: ask an administrator for an account"));
         }
@@ -66,24 +66,24 @@ impl user_service::Handlers for UserApi {
     async fn batch_get_users(&self, _: Caller, request: BatchGetUsersRequest) -> Result<BatchGetUsersResponse> {
         let user_ids = request.user_ids.iter().map(|id| UserId::parse("user_ids", id)).collect::<Result<Vec<_>>>()?;
         let found = users::find_many(&self.db, &user_ids).await?;
-        let users = in_order("user_ids", &user_ids, found, |user| user.user_id)?;
+        let users = order_by_keys("user_ids", &user_ids, found, |user| user.user_id)?;
         Ok(BatchGetUsersResponse { users: users.into_iter().map(user_message).collect() })
     }
 
     async fn list_users(&self, _: Caller, request: ListUsersRequest) -> Result<ListUsersResponse> {
         let ListUsersRequest { page_size, page_token, username_prefix, show_inactive } = request;
-        let page: Page<String> = Page::of(page_size, &page_token, ("ListUsers", &username_prefix, show_inactive))?;
+        let page: Page<String> = Page::new(page_size, &page_token, ("ListUsers", &username_prefix, show_inactive))?;
         let prefix = match username_prefix.as_str() {
             "" => String::new(),
             prefix => usernames::key(prefix).ok_or_else(|| usernames::not_a_username("username_prefix"))?,
         };
         let rows = users::list(&self.db, &prefix, show_inactive, page.after(), page.limit()).await?;
-        let (rows, next_page_token) = page.cut(rows, |user| String::from_utf8_lossy(&user.username_key).into_owned())?;
+        let (rows, next_page_token) = page.truncate(rows, |user| String::from_utf8_lossy(&user.username_key).into_owned())?;
         Ok(ListUsersResponse { users: rows.into_iter().map(user_message).collect(), next_page_token })
     }
 
     async fn update_user(&self, caller: Caller, request: UpdateUserRequest) -> Result<proto::User> {
-        let mask = Mask::of(request.update_mask.as_ref(), &["username", "email", "first_name", "last_name"])?;
+        let mask = UpdateMask::new(request.update_mask.as_ref(), &["username", "email", "first_name", "last_name"])?;
         let given = request.user.unwrap_or_default();
         let user_id = UserId::parse("user.user_id", &given.user_id)?;
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;

@@ -7,13 +7,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use access::{Clock, Error};
 use chrono::{DateTime, SubsecRound, Utc};
 use clap::{Args, Subcommand};
-use shared::{Clock, Error, config::DatabaseArgs, migrations};
+use store::DatabaseArgs;
 
 use super::CliError;
 use crate::{
-    MIGRATIONS, PROBES,
+    MIGRATIONS, SCHEMA,
     clients::{self, Client, Profile, Secret},
     events::Feed,
     permissions::{self, CATALOGUE},
@@ -77,7 +78,7 @@ pub(super) async fn run(command: Command) -> Result<(), CliError> {
     | Command::List(List { database })
     | Command::RotateSecret(RotateSecret { database, .. })) = &command;
     let db = database.open()?;
-    migrations::check(&db, &MIGRATIONS, PROBES).await?;
+    migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
     match command {
         Command::Create(Create { client_id, display_name, permissions, output, .. }) => {
             clients::check_id("client_id", &client_id)?;

@@ -3,18 +3,14 @@
 
 use std::path::PathBuf;
 
+use access::{Clock, Error, error::Reason, read_secret_file};
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use clap::{Args, Subcommand};
-use shared::{
-    Clock, Db, Error,
-    config::{self, DatabaseArgs},
-    error::Reason,
-    migrations,
-};
+use store::{DatabaseArgs, Db};
 
 use super::{CliError, MasterKeyArgs, NewKeyArgs};
 use crate::{
-    MIGRATIONS, PROBES,
+    MIGRATIONS, SCHEMA,
     events::Feed,
     keys::{self, Key, KeyBits, KeyError, Made, MasterKey, State},
 };
@@ -110,7 +106,7 @@ pub(super) async fn run(command: Command) -> Result<(), CliError> {
     | Command::Rotate(Rotate { database, .. })
     | Command::Rewrap(Rewrap { database, .. })) = &command;
     let db = database.open()?;
-    migrations::check(&db, &MIGRATIONS, PROBES).await?;
+    migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
     match command {
         Command::List(_) => print(&keys::list(&db).await?),
         Command::Create(Create { master_key, new_keys, .. }) => {
@@ -130,7 +126,7 @@ pub(super) async fn run(command: Command) -> Result<(), CliError> {
         }
         Command::Rotate(arguments) => rotate(&db, &clock, &arguments).await?,
         Command::Rewrap(Rewrap { master_key, new_master_key_file, .. }) => {
-            let new = MasterKey::from_base64(&config::secret(&new_master_key_file)?)?;
+            let new = MasterKey::from_base64(&read_secret_file(&new_master_key_file)?)?;
             let mut tx = db.begin().await?;
             let count = keys::rewrap(&mut tx, &master_key.read()?, &new).await?;
             tx.commit().await?;

@@ -1,9 +1,10 @@
 //! Assertions that a client signs in place of a secret (RFC 7523 section 2.2), read as strictly as access tokens are.
 
+use access::{Clock, Result, token};
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
-use shared::{Clock, Result, Tx, db::Executor, token};
+use store::{Executor, Tx};
 
 use super::Client;
 
@@ -23,7 +24,7 @@ const LONGEST_ID: usize = 255;
 #[allow(missing_docs)]
 pub enum Refusal {
     #[error(transparent)]
-    Token(#[from] token::Refusal),
+    Token(#[from] token::TokenError),
     #[error("`iss` and `sub` are not the client's id")]
     Client,
     #[error("`aud` is not the issuer of this service, and nothing else")]
@@ -53,10 +54,10 @@ impl Assertion {
     /// Why it is refused.
     pub fn read(assertion: &str, client: &Client, issuer: &str, now: DateTime<Utc>) -> Result<Self, Refusal> {
         let keys = client.key_set();
-        let mut opened = Err(token::Refusal::Type);
+        let mut opened = Err(token::TokenError::Type);
         for typ in TYPES {
-            if opened == Err(token::Refusal::Type) {
-                opened = token::open(assertion, typ, &keys);
+            if opened == Err(token::TokenError::Type) {
+                opened = token::decode_and_verify(assertion, typ, &keys);
             }
         }
         Self::check(&opened?, &client.client_id, issuer, now)

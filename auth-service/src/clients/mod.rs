@@ -2,6 +2,11 @@
 
 mod assertion;
 
+use access::{
+    Clock, Error, Result,
+    error::{Reason, Violation},
+    token::KeySet,
+};
 use aws_lc_rs::{
     constant_time::verify_slices_are_equal,
     digest::{SHA256, digest},
@@ -10,12 +15,7 @@ use aws_lc_rs::{
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use shared::{
-    Clock, Error, Result, Tx,
-    db::Executor,
-    error::{Reason, Violation},
-    token::KeySet,
-};
+use store::{Executor, Tx};
 
 pub use assertion::{Assertion, Refusal, forget};
 

@@ -5,8 +5,9 @@ use std::{
     sync::LazyLock,
 };
 
+use access::{Result, SessionId, UserId};
 use chrono::TimeDelta;
-use shared::{Result, SessionId, Tx, UserId, db::Executor};
+use store::{Executor, Tx};
 
 use super::{Event, EventId, Feed, SESSIONS, What};
 
@@ -59,7 +60,7 @@ impl Change {
     pub async fn commit(self) -> Result<()> {
         let Self { mut tx, feed, events } = self;
         if events.is_empty() {
-            return tx.commit().await;
+            return Ok(tx.commit().await?);
         }
         let (last, token_life) = append(&mut tx, &feed, &events).await?;
         tx.commit().await?;

@@ -2,13 +2,13 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use chrono::{DateTime, TimeDelta, Utc};
-use shared::{
-    Clock, Db, Error, Result, Tx, UserId,
-    db::Executor,
+use access::{
+    Clock, Error, Result, UserId,
     error::{self, Reason, Violation},
     token::{Claims, Revocation, Verifier},
 };
+use chrono::{DateTime, TimeDelta, Utc};
+use store::{Db, Executor, Tx};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -99,7 +99,7 @@ impl Feed {
         make(&mut tx, &self.clock).await?;
         let query = tx.query("UPDATE feed SET token_life = $1 WHERE token_life < $1");
         query.bind(life.num_seconds()).execute().await?;
-        tx.commit().await
+        Ok(tx.commit().await?)
     }
 
     /// Begins a transaction that tells what it changes.
@@ -144,7 +144,7 @@ impl Feed {
         loop {
             match self.row().await {
                 Ok(row) => self.set(|state| (state.epoch, state.last) = (Some(row.epoch), row.last)),
-                Err(error) => tracing::debug!(error = error::sentence(&error), "the feed can't be read"),
+                Err(error) => tracing::debug!(error = error::error_chain(&error), "the feed can't be read"),
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
@@ -154,7 +154,7 @@ impl Feed {
     pub async fn hear(&self) -> Infallible {
         loop {
             let Err(error) = self.hear_until_it_fails().await;
-            tracing::debug!(error = error::sentence(&error), "news of revocations can't be read");
+            tracing::debug!(error = error::error_chain(&error), "news of revocations can't be read");
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
@@ -167,7 +167,7 @@ impl Feed {
             }
             if reader.is_at_end() {
                 if let Some(verifier) = &self.verifier {
-                    verifier.has_heard_of_revocations();
+                    verifier.revocations().mark_synced();
                 }
                 // Nothing new is news too.
                 let _ = tokio::time::timeout(HEAR_INTERVAL, reader.woken()).await;
@@ -177,7 +177,7 @@ impl Feed {
 
     /// True where the verifier of this process knows that tokens with these claims are revoked.
     pub fn has_revoked(&self, claims: &Claims) -> bool {
-        self.verifier.as_ref().is_some_and(|verifier| verifier.has_revoked(claims))
+        self.verifier.as_ref().is_some_and(|verifier| verifier.revocations().contains(claims))
     }
 
     fn revoke(&self, event: &Event, until: DateTime<Utc>) {
@@ -216,7 +216,7 @@ impl Feed {
         // Apart, since nobody adds events while the row of the feed is locked.
         let mut tx = self.db.begin().await?;
         tx.query("DELETE FROM outbox WHERE pos < (SELECT floor FROM feed)").execute().await?;
-        tx.commit().await
+        Ok(tx.commit().await?)
     }
 
     pub(super) fn clock(&self) -> &Clock {

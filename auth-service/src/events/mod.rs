@@ -6,10 +6,10 @@
 mod change;
 mod feed;
 
+use access::{Error, Id, Result, SessionId, UserId};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use shared::{Error, Result, SessionId, UserId, id::Id};
 use uuid::Uuid;
 
 pub use change::Change;

@@ -1,6 +1,7 @@
 //! The four calls of djangorestframework-simplejwt, with its bodies and its statuses, so that a front end that was written for
 //! Django goes on unchanged.
 
+use access::Error;
 use axum::{
     Router,
     body::Bytes,
@@ -8,9 +9,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, post},
 };
+use gateway::InProcess;
 use http::{HeaderValue, Method, StatusCode, header};
 use serde_json::{Map, Value, json};
-use shared::{Error, server::InProcess};
 use tonic::{Code, Status};
 use url::form_urlencoded;
 

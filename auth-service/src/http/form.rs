@@ -9,7 +9,7 @@ use axum::{
 use http::{HeaderMap, header};
 use url::form_urlencoded;
 
-use super::oauth::Refusal;
+use super::oauth_error::OAuthError;
 
 /// The parameters of a request. One without a value is not there (RFC 6749 section 3.2).
 pub(super) struct Form(HashMap<String, String>);
@@ -19,24 +19,24 @@ impl Form {
         self.0.get(name).map(String::as_str)
     }
 
-    pub(super) fn required(&self, name: &'static str) -> Result<&str, Refusal> {
-        self.get(name).ok_or_else(|| Refusal::invalid_request(format!("the parameter {name} is missing")))
+    pub(super) fn required(&self, name: &'static str) -> Result<&str, OAuthError> {
+        self.get(name).ok_or_else(|| OAuthError::invalid_request(format!("the parameter {name} is missing")))
     }
 }
 
 impl<S: Send + Sync> FromRequest<S> for Form {
-    type Rejection = Refusal;
+    type Rejection = OAuthError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, OAuthError> {
         if !is_form(request.headers()) {
-            return Err(Refusal::invalid_request("the body is not application/x-www-form-urlencoded"));
+            return Err(OAuthError::invalid_request("the body is not application/x-www-form-urlencoded"));
         }
         let body = Bytes::from_request(request, state).await;
-        let body = body.map_err(|_| Refusal::invalid_request("the body could not be read"))?;
+        let body = body.map_err(|_| OAuthError::invalid_request("the body could not be read"))?;
         let mut parameters = HashMap::new();
         for (name, value) in form_urlencoded::parse(&body) {
             if parameters.insert(name.clone().into_owned(), value.into_owned()).is_some() {
-                return Err(Refusal::invalid_request("a parameter is there twice"));
+                return Err(OAuthError::invalid_request("a parameter is there twice"));
             }
         }
         parameters.retain(|_, value| !value.is_empty());

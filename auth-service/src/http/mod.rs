@@ -1,11 +1,12 @@
 //! What other people's clients expect of an auth service: OAuth 2.0 and its metadata, and the four calls of Django's simplejwt.
 //!
-//! Each is a form over the same handlers, which it reaches through the same guards: see [`InProcess`](shared::server::InProcess).
+//! Each is a form over the same handlers, which it reaches through the same guards: see [`InProcess`](gateway::InProcess).
 
 mod django;
 mod form;
 mod metadata;
 mod oauth;
+mod oauth_error;
 
 use axum::Router;
 use tonic::Status;

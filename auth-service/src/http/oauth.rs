@@ -10,12 +10,15 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde_json::{Map, Value, json};
-use shared::server::InProcess;
-use tonic::{Code, Request, Status};
+use gateway::InProcess;
+use http::{HeaderMap, StatusCode, header};
+use serde_json::{Map, Value};
+use tonic::{Code, Request};
 
-use super::{form::Form, retry_after};
+use super::{
+    form::Form,
+    oauth_error::{BEARER, CLIENT, GRANT, NO_STORE, OAuthError},
+};
 use crate::{
     proto::{
         IntrospectRequest, IntrospectResponse, IssueServiceTokenRequest, IssueServiceTokenResponse, LoginRequest, LogoutRequest,
@@ -27,10 +30,6 @@ use crate::{
 
 /// RFC 7523 section 2.2.
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-
-/// RFC 6749 section 5.1: no token stays in a cache.
-const NO_STORE: [(header::HeaderName, HeaderValue); 2] =
-    [(header::CACHE_CONTROL, HeaderValue::from_static("no-store")), (header::PRAGMA, HeaderValue::from_static("no-cache"))];
 
 pub(super) fn routes(password_grant: bool) -> Router {
     Router::new()
@@ -45,13 +44,16 @@ async fn token(
     grpc: InProcess,
     headers: HeaderMap,
     form: Form,
-) -> Result<impl IntoResponse, Refusal> {
+) -> Result<impl IntoResponse, OAuthError> {
     let mut tokens = TokenServiceClient::new(grpc);
     let answer = match form.required("grant_type")? {
         "password" if password_grant => {
             first_party(&headers, &form)?;
             let (username, password) = (form.required("username")?.to_owned(), form.required("password")?.to_owned());
-            let answer = tokens.login(LoginRequest { username, password }).await.map_err(|status| Refusal::of(&status, GRANT))?;
+            let answer = tokens
+                .login(LoginRequest { username, password })
+                .await
+                .map_err(|status| OAuthError::from_status(&status, GRANT))?;
             let answer = answer.into_inner();
             issued(&answer.access_token, answer.expires_in, Some((&answer.refresh_token, answer.refresh_expires_in)))
         }
@@ -59,19 +61,19 @@ async fn token(
             first_party(&headers, &form)?;
             let refresh_token = form.required("refresh_token")?.to_owned();
             let request = RefreshRequest { refresh_token, request_id: String::new() };
-            let answer = tokens.refresh(request).await.map_err(|status| Refusal::of(&status, GRANT))?.into_inner();
+            let answer = tokens.refresh(request).await.map_err(|status| OAuthError::from_status(&status, GRANT))?.into_inner();
             issued(&answer.access_token, answer.expires_in, Some((&answer.refresh_token, answer.refresh_expires_in)))
         }
         "client_credentials" => {
             let answer = service_token(&mut tokens, Client::of(&headers, &form)?).await?;
             issued(&answer.access_token, answer.expires_in, None)
         }
-        _ => return Err(Refusal::new("unsupported_grant_type", "this grant type is not offered")),
+        _ => return Err(OAuthError::new("unsupported_grant_type", "this grant type is not offered")),
     };
     Ok((NO_STORE, json_body(&answer)))
 }
 
-async fn introspect(grpc: InProcess, headers: HeaderMap, form: Form) -> Result<impl IntoResponse, Refusal> {
+async fn introspect(grpc: InProcess, headers: HeaderMap, form: Form) -> Result<impl IntoResponse, OAuthError> {
     let mut tokens = TokenServiceClient::new(grpc);
     // Whoever asks is a client with a credential of its own, or brings the access token that it has been given for it.
     let caller = match bearer(&headers) {
@@ -80,17 +82,17 @@ async fn introspect(grpc: InProcess, headers: HeaderMap, form: Form) -> Result<i
     };
     let token = form.required("token")?.to_owned();
     let answer = tokens.introspect(with_token(&caller, IntrospectRequest { token })).await;
-    let answer = answer.map_err(|status| Refusal::of(&status, BEARER))?.into_inner();
+    let answer = answer.map_err(|status| OAuthError::from_status(&status, BEARER))?.into_inner();
     Ok((NO_STORE, json_body(&introspected(answer))))
 }
 
-async fn revoke(grpc: InProcess, form: Form) -> Result<impl IntoResponse, Refusal> {
+async fn revoke(grpc: InProcess, form: Form) -> Result<impl IntoResponse, OAuthError> {
     let token = form.required("token")?.to_owned();
-    let is_access_token = part(&token, 0).is_some_and(|header| header["typ"] == shared::token::ACCESS_TOKEN_TYPE);
+    let is_access_token = part(&token, 0).is_some_and(|header| header["typ"] == access::token::ACCESS_TOKEN_TYPE);
     let outcome = if is_access_token {
         // What is revoked is the session that it belongs to: the token itself is verified offline.
         let sid = part(&token, 1).and_then(|claims| claims["sid"].as_str().map(str::to_owned));
-        let session_id = sid.ok_or_else(|| Refusal::new("unsupported_token_type", "the token belongs to no session"))?;
+        let session_id = sid.ok_or_else(|| OAuthError::new("unsupported_token_type", "the token belongs to no session"))?;
         let request = RevokeSessionRequest { user_id: "me".to_owned(), session_id };
         SessionServiceClient::new(grpc).revoke_session(with_token(&token, request)).await
     } else {
@@ -99,28 +101,31 @@ async fn revoke(grpc: InProcess, form: Form) -> Result<impl IntoResponse, Refusa
     match outcome.map_err(|status| (status.code(), status)) {
         // RFC 7009 section 2.2: a token that is not valid is as good as revoked.
         Ok(_) | Err((Code::Unauthenticated | Code::InvalidArgument | Code::NotFound, _)) => Ok((NO_STORE, StatusCode::OK)),
-        Err((_, status)) => Err(Refusal::of(&status, GRANT)),
+        Err((_, status)) => Err(OAuthError::from_status(&status, GRANT)),
     }
 }
 
 /// A session belongs to the first-party client, which has no secret: whoever says to be another client is not it.
-fn first_party(headers: &HeaderMap, form: &Form) -> Result<(), Refusal> {
+fn first_party(headers: &HeaderMap, form: &Form) -> Result<(), OAuthError> {
     let client = Client::of(headers, form)?;
     if client.credential.is_some() {
-        return Err(Refusal::invalid_client());
+        return Err(OAuthError::invalid_client());
     }
     match client.id.as_deref() {
         None | Some(FIRST_PARTY) => Ok(()),
-        Some(_) => Err(Refusal::new("unauthorized_client", "this client may not use this grant type")),
+        Some(_) => Err(OAuthError::new("unauthorized_client", "this client may not use this grant type")),
     }
 }
 
 /// The access token of a client itself.
-async fn service_token(tokens: &mut TokenServiceClient<InProcess>, client: Client) -> Result<IssueServiceTokenResponse, Refusal> {
-    let (Some(client_id), Some(credential)) = (client.id, client.credential) else { return Err(Refusal::invalid_client()) };
+async fn service_token(
+    tokens: &mut TokenServiceClient<InProcess>,
+    client: Client,
+) -> Result<IssueServiceTokenResponse, OAuthError> {
+    let (Some(client_id), Some(credential)) = (client.id, client.credential) else { return Err(OAuthError::invalid_client()) };
     let request = IssueServiceTokenRequest { client_id, credential: Some(credential) };
     let answer = tokens.issue_service_token(request).await;
-    Ok(answer.map_err(|status| Refusal::of(&status, CLIENT))?.into_inner())
+    Ok(answer.map_err(|status| OAuthError::from_status(&status, CLIENT))?.into_inner())
 }
 
 /// What a client says of itself: by Basic or in the form (RFC 6749 section 2.3.1), or with an assertion (RFC 7523 section 2.2).
@@ -131,14 +136,14 @@ struct Client {
 }
 
 impl Client {
-    fn of(headers: &HeaderMap, form: &Form) -> Result<Self, Refusal> {
-        let twice = || Refusal::invalid_request("a client authenticates in one way");
+    fn of(headers: &HeaderMap, form: &Form) -> Result<Self, OAuthError> {
+        let twice = || OAuthError::invalid_request("a client authenticates in one way");
         let id = form.get("client_id").map(str::to_owned);
         let in_form = match (form.get("client_secret"), form.get("client_assertion")) {
             (Some(_), Some(_)) => return Err(twice()),
             (Some(secret), None) => Some(Credential::ClientSecret(secret.to_owned())),
             (None, Some(_)) if form.get("client_assertion_type") != Some(ASSERTION) => {
-                return Err(Refusal::invalid_request("an assertion of this type is not known"));
+                return Err(OAuthError::invalid_request("an assertion of this type is not known"));
             }
             (None, Some(assertion)) => Some(Credential::ClientAssertion(assertion.to_owned())),
             (None, None) => None,
@@ -148,7 +153,7 @@ impl Client {
             let named = || part(form.get("client_assertion")?, 1)?["sub"].as_str().map(str::to_owned);
             return Ok(Self { id: id.or_else(named), credential: in_form });
         };
-        let (basic_id, secret) = value.to_str().ok().and_then(basic).ok_or_else(Refusal::invalid_client)?;
+        let (basic_id, secret) = value.to_str().ok().and_then(basic).ok_or_else(OAuthError::invalid_client)?;
         if in_form.is_some() || id.is_some_and(|id| id != basic_id) {
             return Err(twice());
         }
@@ -233,75 +238,4 @@ fn with_token<T>(token: &str, message: T) -> Request<T> {
 
 fn json_body(answer: &Map<String, Value>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], serde_json::to_string(answer).unwrap_or_default()).into_response()
-}
-
-/// What an UNAUTHENTICATED is about: a password or a refresh token, a client's own credential, or the access token of whoever asks.
-const GRANT: &str = "invalid_grant";
-const CLIENT: &str = "invalid_client";
-const BEARER: &str = "invalid_token";
-
-/// An error as RFC 6749 section 5.2 has it.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    status: StatusCode,
-    error: &'static str,
-    description: String,
-    challenge: Option<&'static str>,
-    retry_after: Option<u64>,
-}
-
-impl Refusal {
-    fn new(error: &'static str, description: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, error, description: description.into(), challenge: None, retry_after: None }
-    }
-
-    pub(super) fn invalid_request(description: impl Into<String>) -> Self {
-        Self::new("invalid_request", description)
-    }
-
-    fn invalid_client() -> Self {
-        let refusal = Self::new(CLIENT, "the client is not known, or did not authenticate");
-        Self { status: StatusCode::UNAUTHORIZED, challenge: Some("Basic realm=\"oauth2\""), ..refusal }
-    }
-
-    fn of(status: &Status, credential: &'static str) -> Self {
-        let refusal = |http, error| Self { status: http, ..Self::new(error, status.message()) };
-        match status.code() {
-            // What is too long to be a client's is none's.
-            Code::Unauthenticated | Code::InvalidArgument if credential == CLIENT => Self::invalid_client(),
-            Code::Unauthenticated if credential == BEARER => {
-                Self { challenge: Some("Bearer error=\"invalid_token\""), ..refusal(StatusCode::UNAUTHORIZED, BEARER) }
-            }
-            Code::Unauthenticated => refusal(StatusCode::BAD_REQUEST, credential),
-            Code::PermissionDenied => {
-                let challenge = Some("Bearer error=\"insufficient_scope\"");
-                Self { challenge, ..refusal(StatusCode::FORBIDDEN, "insufficient_scope") }
-            }
-            Code::InvalidArgument => refusal(StatusCode::BAD_REQUEST, "invalid_request"),
-            Code::ResourceExhausted => {
-                let refusal = refusal(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable");
-                Self { retry_after: Some(retry_after(status)), ..refusal }
-            }
-            Code::Unavailable => {
-                Self { retry_after: Some(1), ..refusal(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable") }
-            }
-            _ => refusal(StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
-        }
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let body = json!({ "error": self.error, "error_description": self.description });
-        let mut response =
-            (self.status, NO_STORE, [(header::CONTENT_TYPE, "application/json")], body.to_string()).into_response();
-        let headers = response.headers_mut();
-        if let Some(challenge) = self.challenge {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-        }
-        if let Some(seconds) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, seconds.into());
-        }
-        response
-    }
 }

@@ -3,10 +3,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use shared::{
-    Clock, Result, Tx, UserId,
-    django::{self, ImportError, Outcome, Report, Table},
-};
+use access::{Clock, Result, UserId};
+use django::{ImportError, Report, RowOutcome, Table};
+use store::Tx;
 use tokio_stream::StreamExt;
 
 use super::{Import, PermissionSection};
@@ -23,7 +22,7 @@ const LONGEST_NAME: usize = 150;
 
 /// When a user has come over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Came {
+pub(super) enum UserOutcome {
     Now,
     Before,
     Not,
@@ -55,35 +54,35 @@ impl Import<'_> {
         if !self.source.has(&section.table).await? {
             return Ok(groups);
         }
-        self.arrivals.expect("groups", self.source.count(&section.table).await?).await?;
+        self.batch.start_table("groups", self.source.count(&section.table).await?).await?;
         let columns = [&*section.name];
         let mut rows = self.source.rows(Table::new(&section.table, &section.key, &columns)).await?;
         while let Some(row) = rows.next().await {
             let row = row?;
             let key = row.key(&section.key)?.unwrap_or_default();
             let group_id = GroupId::from(django::row_id(self.origin, "group", &key));
-            let tx = self.arrivals.tx().await?;
-            let outcome = if django::is_first(tx, group_id.into()).await? {
+            let tx = self.batch.tx().await?;
+            let outcome = if django::mark_imported(tx, group_id.into()).await? {
                 insert(tx, &self.clock, group_id, &row.text(&section.name)?).await?
             } else {
-                Outcome::There
+                RowOutcome::AlreadyImported
             };
-            let (is_new, is_skipped) = (outcome == Outcome::Imported, matches!(outcome, Outcome::Skipped(_)));
+            let (is_new, is_skipped) = (outcome == RowOutcome::Imported, matches!(outcome, RowOutcome::Skipped(_)));
             if is_skipped {
-                django::forget(tx, group_id.into()).await?;
+                django::unmark(tx, group_id.into()).await?;
             } else {
                 groups.there.insert(key.clone(), group_id);
             }
-            self.report.of("groups").count(&*key, outcome);
+            self.report.entry("groups").count(&*key, outcome);
             for permission in of_group.remove(&key).unwrap_or_default() {
                 let pair = format!("{key}/{permission}");
                 let row_id = django::row_id(self.origin, "group_permission", &pair);
                 let outcome = match groups.permissions.get(&permission) {
                     _ if is_skipped => skipped("the group was skipped"),
                     None => skipped("there is no such permission"),
-                    Some(_) if !django::is_first(tx, row_id).await? => Outcome::There,
+                    Some(_) if !django::mark_imported(tx, row_id).await? => RowOutcome::AlreadyImported,
                     Some(_) if !is_new && groups::find(&mut **tx, group_id).await?.is_none() => {
-                        django::forget(tx, row_id).await?;
+                        django::unmark(tx, row_id).await?;
                         skipped("the group was deleted here")
                     }
                     Some(name) => {
@@ -91,10 +90,10 @@ impl Import<'_> {
                         if !is_new {
                             users::rights_of_members_changed(tx, group_id).await?;
                         }
-                        Outcome::Imported
+                        RowOutcome::Imported
                     }
                 };
-                self.report.of("group_permissions").count(pair, outcome);
+                self.report.entry("group_permissions").count(pair, outcome);
             }
         }
         count_rest(&mut self.report, "group_permissions", of_group, "there is no such group");
@@ -138,46 +137,46 @@ impl Groups {
         report: &mut Report,
         origin: &str,
         (key, user_id): (&str, UserId),
-        came: Came,
+        came: UserOutcome,
     ) -> Result<()> {
         let mut has_changed = false;
         for group in self.members.remove(key).unwrap_or_default() {
             let pair = format!("{key}/{group}");
             let row_id = django::row_id(origin, "user_group", &pair);
             let outcome = match self.there.get(&group) {
-                _ if came == Came::Not => skipped("the user was skipped"),
+                _ if came == UserOutcome::Not => skipped("the user was skipped"),
                 None => skipped("the group was skipped, or there is none"),
-                Some(_) if !django::is_first(tx, row_id).await? => Outcome::There,
+                Some(_) if !django::mark_imported(tx, row_id).await? => RowOutcome::AlreadyImported,
                 Some(group_id) if !is_here(tx, user_id, came).await? || groups::find(&mut **tx, *group_id).await?.is_none() => {
-                    django::forget(tx, row_id).await?;
+                    django::unmark(tx, row_id).await?;
                     skipped("the user, or the group, was deleted here")
                 }
                 Some(group_id) => {
                     has_changed |= groups::add_member(tx, *group_id, user_id).await?;
-                    Outcome::Imported
+                    RowOutcome::Imported
                 }
             };
-            report.of("user_groups").count(pair, outcome);
+            report.entry("user_groups").count(pair, outcome);
         }
         for permission in self.holders.remove(key).unwrap_or_default() {
             let pair = format!("{key}/{permission}");
             let row_id = django::row_id(origin, "user_permission", &pair);
             let outcome = match self.permissions.get(&permission) {
-                _ if came == Came::Not => skipped("the user was skipped"),
+                _ if came == UserOutcome::Not => skipped("the user was skipped"),
                 None => skipped("there is no such permission"),
-                Some(_) if !django::is_first(tx, row_id).await? => Outcome::There,
+                Some(_) if !django::mark_imported(tx, row_id).await? => RowOutcome::AlreadyImported,
                 Some(_) if !is_here(tx, user_id, came).await? => {
-                    django::forget(tx, row_id).await?;
+                    django::unmark(tx, row_id).await?;
                     skipped("the user was deleted here")
                 }
                 Some(name) => {
                     has_changed |= permissions::give(tx, Holder::User(user_id), name).await?;
-                    Outcome::Imported
+                    RowOutcome::Imported
                 }
             };
-            report.of("user_permissions").count(pair, outcome);
+            report.entry("user_permissions").count(pair, outcome);
         }
-        if has_changed && came == Came::Before {
+        if has_changed && came == UserOutcome::Before {
             users::rights_changed(tx, user_id).await?;
         }
         Ok(())
@@ -191,25 +190,25 @@ impl Groups {
 }
 
 /// Makes a group. One of the same name that is there already may allow more: nobody becomes a member of that.
-async fn insert(tx: &mut Tx, clock: &Clock, group_id: GroupId, name: &str) -> Result<Outcome> {
+async fn insert(tx: &mut Tx, clock: &Clock, group_id: GroupId, name: &str) -> Result<RowOutcome> {
     if let Err(error) = groups::check_name("name", name) {
-        return Ok(Outcome::Skipped(error.to_string()));
+        return Ok(RowOutcome::Skipped(error.to_string()));
     }
     if name.chars().count() > LONGEST_NAME {
-        return Ok(Outcome::Skipped(format!("the name has more than {LONGEST_NAME} characters")));
+        return Ok(RowOutcome::Skipped(format!("the name has more than {LONGEST_NAME} characters")));
     }
     let now = tx.now(clock).await?;
     let made = groups::insert(tx, now, group_id, name).await?;
-    Ok(made.map_or_else(|| skipped("another group has the name"), |_| Outcome::Imported))
+    Ok(made.map_or_else(|| skipped("another group has the name"), |_| RowOutcome::Imported))
 }
 
 /// False for a user who has come over before and was deleted since.
-async fn is_here(tx: &mut Tx, user_id: UserId, came: Came) -> Result<bool> {
-    Ok(came == Came::Now || legacy::has_user(tx, user_id).await?)
+async fn is_here(tx: &mut Tx, user_id: UserId, came: UserOutcome) -> Result<bool> {
+    Ok(came == UserOutcome::Now || legacy::has_user(tx, user_id).await?)
 }
 
-fn skipped(reason: &str) -> Outcome {
-    Outcome::Skipped(reason.to_owned())
+fn skipped(reason: &str) -> RowOutcome {
+    RowOutcome::Skipped(reason.to_owned())
 }
 
 /// The second of each pair by the first, each once.
@@ -227,7 +226,7 @@ fn by_first(pairs: Vec<(String, String)>) -> HashMap<String, Vec<String>> {
 fn count_rest(report: &mut Report, name: &'static str, rest: HashMap<String, Vec<String>>, reason: &str) {
     for (first, seconds) in rest {
         for second in seconds {
-            report.of(name).count(format!("{first}/{second}"), Outcome::Skipped(reason.to_owned()));
+            report.entry(name).count(format!("{first}/{second}"), RowOutcome::Skipped(reason.to_owned()));
         }
     }
 }

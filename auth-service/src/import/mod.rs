@@ -6,18 +6,16 @@ mod groups;
 mod tokens;
 mod users;
 
+use access::{Clock, Result};
 use clap::{Args, Subcommand};
+use django::django_section;
+use django::{BatchWriter, ImportArgs, ImportError, ImportSink, JoinSection, Report, Source};
 use serde::{Deserialize, de::IgnoredAny};
-use shared::{
-    Clock, Result,
-    config::DatabaseArgs,
-    django::{Arrivals, Destination, ImportArgs, ImportError, JoinSection, Report, Source},
-    django_section, migrations,
-};
+use store::DatabaseArgs;
 
 use crate::{
-    MIGRATIONS, PROBES,
-    cli::CliError,
+    MIGRATIONS, SCHEMA,
+    cli_error::CliError,
     events::{Change, Feed},
 };
 
@@ -87,7 +85,7 @@ django_section!(OutstandingSection {
 
 django_section!(BlacklistedSection { table: "token_blacklist_blacklistedtoken", key: "id", token: "token_id" });
 
-impl Destination for Feed {
+impl ImportSink for Feed {
     type Tx = Change;
 
     async fn begin(&self) -> Result<Change> {
@@ -105,26 +103,26 @@ struct Import<'a> {
     mapping: Mapping,
     origin: &'a str,
     clock: Clock,
-    arrivals: Arrivals<Feed>,
+    batch: BatchWriter<Feed>,
     report: Report,
 }
 
 pub(crate) async fn run(command: Command) -> Result<(), CliError> {
     let Command::Django(Django { database, import }) = command;
     let db = database.open()?;
-    migrations::check(&db, &MIGRATIONS, PROBES).await?;
+    migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
     let mut under_way = Import {
         source: import.source().await?,
         mapping: import.mapping()?,
-        origin: &import.origin,
+        origin: &import.project,
         clock: Clock::system(),
-        arrivals: Arrivals::begin(Feed::new(db.clone(), Clock::system()), import.dry_run),
+        batch: BatchWriter::begin(Feed::new(db.clone(), Clock::system()), import.dry_run),
         report: Report::default(),
     };
     under_way.run().await?;
-    under_way.arrivals.end().await.map_err(ImportError::from)?;
+    under_way.batch.end().await.map_err(ImportError::from)?;
     db.close().await;
-    Ok(import.conclude(&under_way.report)?)
+    Ok(import.finish(&under_way.report)?)
 }
 
 impl Import<'_> {

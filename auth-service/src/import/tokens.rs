@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use shared::django::{self, ImportError, Outcome, Table};
+use django::{ImportError, RowOutcome, Table};
 use tokio_stream::StreamExt;
 
 use super::Import;
@@ -13,14 +13,14 @@ impl Import<'_> {
         let mut blacklisted = self.blacklisted().await?;
         let section = self.mapping.outstanding_tokens.clone();
         if self.source.has(&section.table).await? {
-            self.arrivals.expect("tokens", self.source.count(&section.table).await?).await?;
+            self.batch.start_table("tokens", self.source.count(&section.table).await?).await?;
             let columns = [&*section.user, &*section.jti, &*section.expires_at];
             let mut rows = self.source.rows(Table::new(&section.table, &section.key, &columns)).await?;
             while let Some(row) = rows.next().await {
                 let row = row?;
                 let key = row.key(&section.key)?.unwrap_or_default();
                 let (user, jti, expires) = (row.key(&section.user)?, row.text(&section.jti)?, row.time(&section.expires_at)?);
-                let tx = self.arrivals.tx().await?;
+                let tx = self.batch.tx().await?;
                 let now = tx.now(&self.clock).await?;
                 let user_id = user.map(|user| django::user_id(self.origin, &user));
                 let reason = match (expires, user_id) {
@@ -32,36 +32,36 @@ impl Import<'_> {
                 };
                 let listed = blacklisted.remove(&key);
                 let (Some(expires), Some(user_id), None) = (expires, user_id, reason) else {
-                    let skipped = || Outcome::Skipped(reason.unwrap_or("it can't be read").to_owned());
-                    self.report.of("outstanding_tokens").count(&*key, skipped());
+                    let skipped = || RowOutcome::Skipped(reason.unwrap_or("it can't be read").to_owned());
+                    self.report.entry("outstanding_tokens").count(&*key, skipped());
                     if let Some(listed) = listed {
-                        self.report.of("blacklisted_tokens").count(listed, skipped());
+                        self.report.entry("blacklisted_tokens").count(listed, skipped());
                     }
                     continue;
                 };
-                let outcome = if django::is_first(tx, django::row_id(self.origin, "outstanding_token", &key)).await? {
+                let outcome = if django::mark_imported(tx, django::row_id(self.origin, "outstanding_token", &key)).await? {
                     legacy::add_token(tx, self.origin, &jti, user_id, expires).await?;
-                    Outcome::Imported
+                    RowOutcome::Imported
                 } else {
-                    Outcome::There
+                    RowOutcome::AlreadyImported
                 };
-                self.report.of("outstanding_tokens").count(&*key, outcome);
+                self.report.entry("outstanding_tokens").count(&*key, outcome);
                 if let Some(listed) = listed {
                     let row_id = django::row_id(self.origin, "blacklisted_token", &listed);
-                    let outcome = if !django::is_first(tx, row_id).await? {
-                        Outcome::There
+                    let outcome = if !django::mark_imported(tx, row_id).await? {
+                        RowOutcome::AlreadyImported
                     } else if legacy::blacklist(tx, self.origin, &jti).await? {
-                        Outcome::Imported
+                        RowOutcome::Imported
                     } else {
-                        django::forget(tx, row_id).await?;
-                        Outcome::Skipped("it was traded here for a session".to_owned())
+                        django::unmark(tx, row_id).await?;
+                        RowOutcome::Skipped("it was traded here for a session".to_owned())
                     };
-                    self.report.of("blacklisted_tokens").count(listed, outcome);
+                    self.report.entry("blacklisted_tokens").count(listed, outcome);
                 }
             }
         }
         for key in blacklisted.into_values() {
-            self.report.of("blacklisted_tokens").count(key, Outcome::Skipped("there is no such token".to_owned()));
+            self.report.entry("blacklisted_tokens").count(key, RowOutcome::Skipped("there is no such token".to_owned()));
         }
         Ok(())
     }

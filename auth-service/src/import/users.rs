@@ -2,16 +2,13 @@
 //!
 //! A user whose e-mail address or hash can't be taken comes over without it, and the report says so.
 
-use shared::{
-    Error, UserId,
-    django::{self, ImportError, Outcome, Row, Table},
-    validate,
-};
+use access::{Error, UserId, validate};
+use django::{ImportError, Row, RowOutcome, Table};
 use tokio_stream::StreamExt;
 
 use super::{
     Import, UserSection,
-    groups::{Came, Groups},
+    groups::{Groups, UserOutcome},
 };
 use crate::{
     events::Change,
@@ -25,9 +22,9 @@ use crate::{
 /// A user who comes over, and what does not come with the user.
 struct Found {
     names: NewNames,
-    email: Option<Outcome>,
+    email: Option<RowOutcome>,
     hash: String,
-    password: Option<Outcome>,
+    password: Option<RowOutcome>,
 }
 
 impl Import<'_> {
@@ -37,16 +34,18 @@ impl Import<'_> {
         let UserSection { is_active, is_superuser, last_login, date_joined, .. } = &section;
         let columns = [username, password, email, first_name, last_name, is_active, is_superuser, last_login, date_joined]
             .map(String::as_str);
-        self.arrivals.expect("users", self.source.count(&section.table).await?).await?;
+        self.batch.start_table("users", self.source.count(&section.table).await?).await?;
         let mut rows = self.source.rows(Table::new(&section.table, &section.key, &columns)).await?;
         while let Some(row) = rows.next().await {
             let row = row?;
             let key = row.key(&section.key)?.unwrap_or_default();
             let user_id = django::user_id(self.origin, &key);
-            let tx = self.arrivals.tx().await?;
+            let tx = self.batch.tx().await?;
             let now = tx.now(&self.clock).await?;
             let has = |column: &str| row.text(column).is_ok_and(|text| !text.is_empty());
-            let outcome = if django::is_first(tx, user_id.into()).await? {
+            // A user who was deleted here stays deleted, even if the record of the import is lost.
+            let was_deleted = users::was_deleted(&mut **tx, user_id).await?;
+            let outcome = if !was_deleted && django::mark_imported(tx, user_id.into()).await? {
                 match read(&section, &row) {
                     Err(reason) => Err(reason),
                     Ok(mut found) => match insert(tx, now, user_id, &section, &row, &mut found).await? {
@@ -60,26 +59,30 @@ impl Import<'_> {
             let (outcome, email_outcome, password_outcome) = match outcome {
                 Ok(Some(found)) => {
                     legacy::add_user(tx, user_id, self.origin, &key).await?;
-                    (Outcome::Imported, found.email.unwrap_or(Outcome::Imported), found.password.unwrap_or(Outcome::Imported))
+                    (
+                        RowOutcome::Imported,
+                        found.email.unwrap_or(RowOutcome::Imported),
+                        found.password.unwrap_or(RowOutcome::Imported),
+                    )
                 }
-                Ok(None) => (Outcome::There, Outcome::There, Outcome::There),
+                Ok(None) => (RowOutcome::AlreadyImported, RowOutcome::AlreadyImported, RowOutcome::AlreadyImported),
                 Err(reason) => {
-                    django::forget(tx, user_id.into()).await?;
-                    let left = || Outcome::Skipped("the user was skipped".to_owned());
-                    (Outcome::Skipped(reason), left(), left())
+                    django::unmark(tx, user_id.into()).await?;
+                    let left = || RowOutcome::Skipped("the user was skipped".to_owned());
+                    (RowOutcome::Skipped(reason), left(), left())
                 }
             };
             let came = match outcome {
-                Outcome::Imported => Came::Now,
-                Outcome::There => Came::Before,
-                Outcome::Skipped(_) => Came::Not,
+                RowOutcome::Imported => UserOutcome::Now,
+                RowOutcome::AlreadyImported => UserOutcome::Before,
+                RowOutcome::Skipped(_) => UserOutcome::Not,
             };
-            self.report.of("users").count(&*key, outcome);
+            self.report.entry("users").count(&*key, outcome);
             if has(&section.email) {
-                self.report.of("users.email").count(&*key, email_outcome);
+                self.report.entry("users.email").count(&*key, email_outcome);
             }
             if has(&section.password) {
-                self.report.of("users.password").count(&*key, password_outcome);
+                self.report.entry("users.password").count(&*key, password_outcome);
             }
             groups.join(tx, &mut self.report, self.origin, (&key, user_id), came).await?;
         }
@@ -104,13 +107,13 @@ fn read(section: &UserSection, row: &Row) -> Result<Found, String> {
     let address = text(&section.email)?;
     let (email, refusal) = match rules(given(&username, &address)) {
         Ok(()) => (Email::new(&address), None),
-        Err(reason) => (None, Some(Outcome::Skipped(reason))),
+        Err(reason) => (None, Some(RowOutcome::Skipped(reason))),
     };
     let hash = text(&section.password)?;
     let (hash, password) = match hashes::check(&hash) {
         Ok(()) if hash.is_empty() => (users::NO_PASSWORD.to_owned(), None),
         Ok(()) => (hash, None),
-        Err(refusal) => (users::NO_PASSWORD.to_owned(), Some(Outcome::Skipped(refusal.to_string()))),
+        Err(refusal) => (users::NO_PASSWORD.to_owned(), Some(RowOutcome::Skipped(refusal.to_string()))),
     };
     let username = Username::new("username", &username, email.as_ref()).map_err(|error| reason(&error))?;
     let names = NewNames { username, email, first_name, last_name };
@@ -150,7 +153,7 @@ async fn insert(
         if let Err(error) = Username::new("username", &found.names.username.shown, None) {
             return Ok(Err(reason(&error)));
         }
-        found.email = Some(Outcome::Skipped("the e-mail address belongs to another user".to_owned()));
+        found.email = Some(RowOutcome::Skipped("the e-mail address belongs to another user".to_owned()));
     }
 }
 

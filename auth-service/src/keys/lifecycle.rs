@@ -3,13 +3,13 @@
 //! A key is published as soon as it is made, and signs only when every verifier knows it. Once retired it verifies until the
 //! last token that it signed has expired. That is why a rotation refuses nobody.
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use chrono::{DateTime, TimeDelta, Utc};
-use shared::{
-    Clock, Error, Result, Tx,
-    db::Executor,
+use access::{
+    Clock, Error, Result,
     error::{Reason, Violation},
 };
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use chrono::{DateTime, TimeDelta, Utc};
+use store::{Executor, Tx};
 
 use super::{KeyBits, KeyError, MasterKey, signing::Made};
 use crate::{

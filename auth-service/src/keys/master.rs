@@ -2,12 +2,12 @@
 
 use std::{fmt, sync::Arc};
 
+use access::{Error, Result};
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
     rand,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
-use shared::{Error, Result};
 
 use super::KeyError;
 

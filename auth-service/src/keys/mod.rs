@@ -10,8 +10,9 @@ use std::{
     time::Duration,
 };
 
+use access::{Clock, Error, Result, token::KeySet};
 use chrono::TimeDelta;
-use shared::{Clock, Db, Error, Result, token::KeySet};
+use store::Db;
 use tokio::time::Instant;
 
 pub use lifecycle::{Key, State, activate, create, list, retire, rewrap};
@@ -38,6 +39,9 @@ pub enum KeyError {
     /// The database, or the machine.
     #[error(transparent)]
     Failed(#[from] Error),
+    /// The database failed.
+    #[error("the database failed: {0}")]
+    Database(#[from] store::Error),
 }
 
 /// The keys as the database had them a moment ago.
@@ -155,10 +159,10 @@ impl KeyRing {
 }
 
 /// The keys as `shared` has them.
-pub fn shared_jwks(jwks: &[Jwk]) -> Vec<shared::proto::auth::v1::Jwk> {
+pub fn shared_jwks(jwks: &[Jwk]) -> Vec<access::proto::auth::v1::Jwk> {
     let copy = |jwk: &Jwk| {
         let Jwk { kty, r#use, alg, kid, n, e } = jwk.clone();
-        shared::proto::auth::v1::Jwk { kty, r#use, alg, kid, n, e }
+        access::proto::auth::v1::Jwk { kty, r#use, alg, kid, n, e }
     };
     jwks.iter().map(copy).collect()
 }

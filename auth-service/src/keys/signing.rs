@@ -1,5 +1,6 @@
 //! An RSA key that signs: made, read, and kept parsed.
 
+use access::{Error, Result};
 use aws_lc_rs::{
     encoding::{AsDer, Pkcs8V1Der},
     rand::SystemRandom,
@@ -11,7 +12,6 @@ use jsonwebtoken::jwk::{self, AlgorithmParameters, CommonParameters, RSAKeyParam
 use rsa::{RsaPrivateKey, pkcs8::DecodePrivateKey, traits::PublicKeyParts};
 use serde::Serialize;
 use serde_json::json;
-use shared::{Error, Result};
 
 use crate::proto::Jwk;
 

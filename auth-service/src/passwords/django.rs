@@ -4,10 +4,10 @@
 
 use std::{fmt::Write, num::NonZeroU32};
 
+use access::Result;
 use argon2::Block;
 use aws_lc_rs::{constant_time, digest, pbkdf2};
 use base64::{Engine, prelude::BASE64_STANDARD};
-use shared::Result;
 
 use super::{Stored, invalid};
 

@@ -8,6 +8,7 @@ mod pool;
 
 use std::{borrow::Cow, sync::Arc};
 
+use access::{Error, Result};
 use argon2::{
     Algorithm, Argon2, Block, Params, Version,
     password_hash::phc::{Output, ParamsString, PasswordHash, Salt},
@@ -17,7 +18,6 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use django::DjangoHash;
 use pool::{Place, Pool};
 use precis_profiles::{OpaqueString, precis_core::profile::PrecisFastInvocation};
-use shared::{Error, Result};
 
 /// The longest password, in code points.
 const LONGEST: usize = 1024;
@@ -260,7 +260,7 @@ fn is_easily_guessed(password: &str, names: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use shared::error::Reason;
+    use access::error::Reason;
 
     use super::*;
 

@@ -8,9 +8,9 @@ use std::{
     time::Duration,
 };
 
+use access::{Error, Result};
 use argon2::Block;
 use aws_lc_rs::rand;
-use shared::{Error, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// How many hashes may wait for a thread.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use access::UserId;
 use auth_service::{
     Settings,
     keys::{KeyBits, KeyRing, MasterKey},
@@ -13,12 +14,9 @@ use auth_service::{
     users,
 };
 use chrono::TimeDelta;
-use shared::{
-    UserId,
-    db::Executor,
-    on_both_engines,
-    testing::{Issuer, assert_refused, rounds},
-};
+use store::Executor;
+use testing::on_both_engines;
+use testing::{Issuer, assert_refused, rounds};
 use tokio::task::JoinSet;
 use tonic::{Code, Status, service::interceptor::InterceptedService, transport::Channel};
 
@@ -61,9 +59,9 @@ async fn assert_ended(app: &App, actor: &Actor) {
 async fn clerk(app: &App) -> Users {
     let clerk = app.user("clerk").await;
     let master_key = MasterKey::from_base64(&app.master_key).expect("a master key");
-    let keys = KeyRing::open(app.database.open(), app.clock.clone(), master_key, KeyBits::default(), TimeDelta::zero()).await;
+    let keys = KeyRing::open(app.database.open(), app.clock.clock(), master_key, KeyBits::default(), TimeDelta::zero()).await;
     let key = Arc::clone(keys.expect("the keys").keys().active().expect("a key"));
-    let issuer = Issuer::new("http://127.0.0.1:50051", "auth-service", app.clock.clone());
+    let issuer = Issuer::new("http://127.0.0.1:50051", "auth-service", app.clock.clock());
     let mut claims = issuer.claims(UserId::parse("user_id", &clerk.user.user_id).expect("an id"), "clerk");
     "auth.change_user".clone_into(&mut claims.scope);
     let token = key.sign("at+jwt", &claims).expect("a token");

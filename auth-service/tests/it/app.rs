@@ -1,5 +1,6 @@
 //! The harness: a whole auth service on a port of the system's choice, and the people who use it.
 
+use access::Clock;
 use auth_service::{
     Settings,
     keys::MasterKey,
@@ -14,10 +15,8 @@ use auth_service::{
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::DateTime;
-use shared::{
-    Clock, Db,
-    testing::{Engine, Running, TestDatabase},
-};
+use store::Db;
+use testing::{Engine, Running, TestClock, TestDatabase};
 use tonic::{
     Request, Status,
     service::{Interceptor, interceptor::InterceptedService},
@@ -32,7 +31,7 @@ pub(crate) fn registration(username: &str) -> RegisterRequest {
 }
 
 pub(crate) struct App {
-    pub(crate) clock: Clock,
+    pub(crate) clock: TestClock,
     pub(crate) database: TestDatabase,
     pub(crate) master_key: String,
     pub(crate) server: Running,
@@ -40,13 +39,13 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) async fn start(engine: Engine) -> Self {
-        Self::start_with(engine, Settings::default()).await
+        Self::start_with(engine, Settings { audience: vec!["profile-service".to_owned()], ..Settings::default() }).await
     }
 
     pub(crate) async fn start_with(engine: Engine, settings: Settings) -> Self {
         let database = TestDatabase::new(engine).await;
-        shared::migrations::migrate(&database.open(), &auth_service::MIGRATIONS).await.expect("a migrated database");
-        let clock = Clock::set_to(DateTime::from_timestamp(1_800_000_000, 0).expect("a time"));
+        migrate::migrate(&database.open(), &auth_service::MIGRATIONS).await.expect("a migrated database");
+        let clock = TestClock::new(DateTime::from_timestamp(1_800_000_000, 0).expect("a time"));
         let master_key = MasterKey::generate();
         let server = Self::replica(&database, &clock, &master_key, settings).await;
         Self { clock, database, master_key, server }

@@ -1,5 +1,6 @@
 //! Service accounts: made, changed, rotated; and the tokens that they get for a secret or for an assertion.
 
+use access::token::{ClientCredentials, ServiceToken};
 use auth_service::{
     Settings,
     attempts::Limits,
@@ -14,11 +15,8 @@ use auth_service::{
 use chrono::TimeDelta;
 use prost_types::FieldMask;
 use serde_json::{Value, json};
-use shared::{
-    on_both_engines,
-    testing::{Engine, Issuer, assert_refused},
-    token::{ClientCredentials, ServiceToken},
-};
+use testing::on_both_engines;
+use testing::{Engine, Issuer, assert_refused};
 use tonic::{Code, Request, Status, service::Interceptor};
 
 use crate::app::{Actor, App, Bearer, claims};
@@ -56,7 +54,7 @@ fn assert_no_token(outcome: Result<IssueServiceTokenResponse, Status>) {
 
 /// The public keys of an issuer, which stands for a client that signs its own assertions.
 fn keys(issuer: &Issuer) -> Vec<Jwk> {
-    let copy = |jwk: shared::proto::auth::v1::Jwk| Jwk {
+    let copy = |jwk: access::proto::auth::v1::Jwk| Jwk {
         kty: jwk.kty,
         r#use: jwk.r#use,
         alg: jwk.alg,
@@ -192,7 +190,7 @@ on_both_engines! {
 
     async fn a_client_that_loses_something_loses_its_tokens(app: App) {
         let root = app.superuser("root").await;
-        let signer = Issuer::new("billing", "unused", app.clock.clone());
+        let signer = Issuer::new("billing", "unused", app.clock.clock());
         let made = Client {
             client_id: "billing".to_owned(),
             permissions: vec!["auth.view_key".to_owned(), "auth.view_user".to_owned()],
@@ -275,7 +273,7 @@ on_both_engines! {
         create(&root, "billing", &["auth.view_key"]).await.expect("a client");
         create(&clerk, "own", &["auth.view_client"]).await.expect("a client that may do no more than they");
         let own = |permission: &str| Client { client_id: "own".to_owned(), permissions: vec![permission.to_owned()], ..Client::default() };
-        let billing = Client { client_id: "billing".to_owned(), keys: keys(&Issuer::new("x", "x", app.clock.clone())), ..Client::default() };
+        let billing = Client { client_id: "billing".to_owned(), keys: keys(&Issuer::new("x", "x", app.clock.clock())), ..Client::default() };
         let client_id = || "billing".to_owned();
         for outcome in [
             create(&clerk, "other", &["auth.view_key"]).await.map(drop),
@@ -311,7 +309,7 @@ on_both_engines! {
 
     async fn an_assertion_is_as_good_as_a_secret_once(app: App) {
         let root = app.superuser("root").await;
-        let signer = Issuer::new("billing", "unused", app.clock.clone());
+        let signer = Issuer::new("billing", "unused", app.clock.clock());
         let client = Client { client_id: "billing".to_owned(), keys: keys(&signer), ..Client::default() };
         let client = root.clients().create_client(CreateClientRequest { client: Some(client) }).await.expect("a client").into_inner();
         assert_eq!((client.client_secret.as_str(), client.secret_time), ("", None));
@@ -350,7 +348,7 @@ on_both_engines! {
 
     async fn of_many_that_use_one_assertion_one_gets_a_token(app: App) {
         let root = app.superuser("root").await;
-        let signer = Issuer::new("billing", "unused", app.clock.clone());
+        let signer = Issuer::new("billing", "unused", app.clock.clock());
         let client = Client { client_id: "billing".to_owned(), keys: keys(&signer), ..Client::default() };
         root.clients().create_client(CreateClientRequest { client: Some(client) }).await.expect("a client");
         let now = app.clock.now().timestamp();

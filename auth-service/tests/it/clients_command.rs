@@ -6,7 +6,8 @@ use std::{
 };
 
 use auth_service::{clients, permissions::Catalogue};
-use shared::{on_both_engines, testing::Engine};
+use testing::Engine;
+use testing::on_both_engines;
 
 use crate::starting::{self, assert_fails};
 
@@ -36,7 +37,7 @@ impl Fresh {
 
     async fn is_good(&self, secret: &str) -> bool {
         let client = clients::find(&self.0.0.open(), "billing").await.expect("a query");
-        clients::is_secret_of(client.as_ref(), &clients::Secret::known(secret.trim().to_owned()), shared::Clock::system().now())
+        clients::is_secret_of(client.as_ref(), &clients::Secret::known(secret.trim().to_owned()), access::Clock::system().now())
     }
 }
 

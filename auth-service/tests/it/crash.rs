@@ -10,12 +10,9 @@ use std::{
 use auth_service::proto::{
     LoginRequest, LoginResponse, LogoutRequest, RefreshRequest, RefreshResponse, token_service_client::TokenServiceClient,
 };
-use shared::{
-    Db,
-    db::Executor,
-    on_both_engines,
-    testing::{Engine, Wire, assert_refused, rounds},
-};
+use store::{Db, Executor};
+use testing::on_both_engines;
+use testing::{Engine, FaultProxy, assert_refused, rounds};
 use tokio::{sync::oneshot, task::yield_now};
 use tonic::{
     Code, Status,
@@ -29,7 +26,7 @@ use crate::{app::PASSWORD, starting};
 struct Mortal {
     database: starting::Fresh,
     /// What the service reaches PostgreSQL by.
-    wire: Option<Wire>,
+    wire: Option<FaultProxy>,
     master_key: String,
     process: Child,
     address: String,
@@ -41,10 +38,10 @@ impl Mortal {
         database.migrated().await;
         let wire = match engine {
             Engine::Sqlite => None,
-            Engine::Postgres => Some(Wire::to(database.0.url()).await),
+            Engine::Postgres => Some(FaultProxy::to(database.0.url()).await),
         };
         let db = database.0.open();
-        let (clock, policy) = (shared::Clock::system(), auth_service::passwords::Policy::default());
+        let (clock, policy) = (access::Clock::system(), auth_service::passwords::Policy::default());
         auth_service::create_superuser(&db, &clock, "alice", "", PASSWORD, policy).await.expect("a user");
         let master_key = auth_service::keys::MasterKey::generate();
         let (process, address) = serve(wire.as_ref().map_or(database.0.url(), |wire| &wire.url), &master_key).await;

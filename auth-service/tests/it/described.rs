@@ -1,16 +1,14 @@
 //! `/openapi.json`, `/openapi.yaml`, and the page.
 
 use auth_service::{DESCRIPTORS, Settings};
-use shared::{
-    on_both_engines,
-    testing::{Engine, http::send},
-};
+use testing::on_both_engines;
+use testing::{Engine, http::send};
 
 use crate::app::App;
 
 on_both_engines! {
     async fn every_route_is_described(app: App) {
-        shared::testing::assert_described(app.server.address, DESCRIPTORS, "auth.v1").await;
+        testing::assert_described(app.server.address, DESCRIPTORS, "auth.v1").await;
     }
 
     async fn the_page_loads_nothing_from_elsewhere_and_is_framed_by_nobody(app: App) {

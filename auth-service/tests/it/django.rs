@@ -5,14 +5,12 @@ use std::{
     process::{Output, Stdio},
 };
 
+use access::Clock;
 use auth_service::{Settings, keys::MasterKey, proto::WhoAmIRequest};
 use serde_json::json;
-use shared::{
-    Clock,
-    db::Executor,
-    django, on_both_engines,
-    testing::{DjangoProject, Engine, assert_refused},
-};
+use store::Executor;
+use testing::on_both_engines;
+use testing::{DjangoProject, Engine, TestClock, assert_refused};
 use tonic::Code;
 
 use crate::{
@@ -21,9 +19,9 @@ use crate::{
 };
 
 /// A Django project on one of its engines.
-pub(crate) struct Origin(pub(crate) DjangoProject);
+pub(crate) struct ClientInfo(pub(crate) DjangoProject);
 
-impl Origin {
+impl ClientInfo {
     pub(crate) async fn start(engine: Engine) -> Self {
         Self(DjangoProject::new(engine).await)
     }
@@ -81,14 +79,14 @@ async fn hashes(database: &Fresh) -> BTreeMap<String, String> {
 
 /// An app on a database that has been imported into. Its time is the time of the project's tokens.
 pub(crate) async fn app_on(database: Fresh, settings: Settings) -> App {
-    let clock = Clock::set_to(Clock::system().now());
+    let clock = TestClock::new(Clock::system().now());
     let master_key = MasterKey::generate();
     let server = App::replica(&database.0, &clock, &master_key, settings).await;
     App { clock, database: database.0, master_key, server }
 }
 
 on_both_engines! {
-    async fn everybody_comes_over_and_signs_in_with_the_old_password(origin: Origin) {
+    async fn everybody_comes_over_and_signs_in_with_the_old_password(origin: ClientInfo) {
         let project = origin.0;
         for (from, engine) in [
             (project.url().to_owned(), Engine::Sqlite),
@@ -270,6 +268,15 @@ on_both_engines! {
         let (text, lines) = imported(&database, &from, MAPPING);
         assert_eq!(lines["users"], Line { read: 3, imported: 0, there: 3, skipped: 0 }, "{text}");
         assert_eq!(hashes(&database).await.len(), 2);
+
+        // Without the record of the import, the record of the deletion keeps the id free.
+        let deleted = "INSERT INTO deleted_users (user_id, delete_time) SELECT user_id, create_time FROM users";
+        for statement in [deleted, "DELETE FROM users", "DELETE FROM django_rows"] {
+            database.execute(statement).await;
+        }
+        let (text, lines) = imported(&database, &from, MAPPING);
+        assert_eq!((lines["users"].imported, lines["users"].there), (1, 2), "{text}");
+        assert_eq!(hashes(&database).await.len(), 1);
     }
 
     async fn what_can_t_be_read_is_said(target: Target) {

@@ -11,30 +11,28 @@ use auth_service::{
     },
 };
 use chrono::TimeDelta;
-use shared::{
-    django, on_both_engines,
-    testing::{Engine, assert_refused, with_token},
-    token::LegacyKeys,
-};
+use django::tokens::TokenKeys;
+use testing::on_both_engines;
+use testing::{Engine, assert_refused, with_token};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::{
     app::App,
-    django::{Origin, app_on, imported},
+    django::{ClientInfo, app_on, imported},
     starting::{Fresh, assert_fails, process},
 };
 
 /// A service that people have moved to from a Django project.
 struct Moved {
     app: App,
-    origin: Origin,
+    origin: ClientInfo,
 }
 
 impl Moved {
     async fn start(engine: Engine) -> Self {
-        let origin = Origin::start(Engine::Sqlite).await;
+        let origin = ClientInfo::start(Engine::Sqlite).await;
         let database = Fresh::start(engine).await;
         database.migrated().await;
         imported(&database, origin.0.url(), &[]);
@@ -56,8 +54,8 @@ impl Moved {
     }
 }
 
-fn with_key(origin: &Origin) -> Settings {
-    let mut legacy_keys = LegacyKeys::default();
+fn with_key(origin: &ClientInfo) -> Settings {
+    let mut legacy_keys = TokenKeys::default();
     legacy_keys.add("django", &origin.0.facts.verifying_key).expect("a public key");
     Settings { legacy_keys, ..Settings::default() }
 }
@@ -165,7 +163,7 @@ on_both_engines! {
 
 #[tokio::test]
 async fn a_key_that_can_t_be_taken_is_refused_at_the_start_with_the_reason() {
-    let origin = Origin::start(Engine::Sqlite).await;
+    let origin = ClientInfo::start(Engine::Sqlite).await;
     let file = |name, text: &str| origin.0.file(name, text).to_str().expect("a path").to_owned();
     let (public, private) = (file("public.pem", &origin.0.facts.verifying_key), file("private.pem", &origin.0.facts.signing_key));
     let secret = file("secret", "a secret that can issue as well as it can verify");

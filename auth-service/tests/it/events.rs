@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use access::{Actor, UserId};
 use auth_service::{
     Settings,
     events::{Feed, What},
@@ -15,13 +16,9 @@ use auth_service::{
     },
 };
 use chrono::TimeDelta;
-use shared::{
-    UserId,
-    contract::Actor,
-    db::Executor,
-    on_both_engines,
-    testing::{Issuer, assert_refused, rounds, with_token},
-};
+use store::Executor;
+use testing::on_both_engines;
+use testing::{Issuer, assert_refused, rounds, with_token};
 use tokio::task::JoinSet;
 use tonic::{Code, Status, Streaming, service::interceptor::InterceptedService, transport::Channel};
 use uuid::Uuid;
@@ -33,9 +30,9 @@ const ANOTHER_PASSWORD: &str = "eleven grey doors of zinc";
 /// A service that may watch.
 async fn token(app: &App) -> String {
     let master_key = MasterKey::from_base64(&app.master_key).expect("a master key");
-    let ring = KeyRing::open(app.database.open(), app.clock.clone(), master_key, KeyBits::default(), TimeDelta::zero());
+    let ring = KeyRing::open(app.database.open(), app.clock.clock(), master_key, KeyBits::default(), TimeDelta::zero());
     let key = ring.await.expect("the keys").keys().active().expect("a key").clone();
-    let issuer = Issuer::new(&Settings::default().issuer, "auth-service", app.clock.clone());
+    let issuer = Issuer::new(&Settings::default().issuer, "auth-service", app.clock.clock());
     let mut claims = issuer.claims(UserId::new(&app.clock), "watcher");
     (claims.actor, claims.scope, claims.sid) = (Actor::Service, "auth.watch_event".to_owned(), None);
     key.sign("at+jwt", &claims).expect("a token")
@@ -183,7 +180,7 @@ on_both_engines! {
         // What is older than a week is deleted, but for the last of it.
         app.clock.advance(TimeDelta::days(8));
         app.register("dave").await;
-        let feed = Feed::new(app.database.open(), app.clock.clone());
+        let feed = Feed::new(app.database.open(), app.clock.clock());
         feed.forget(TimeDelta::days(7)).await.expect("less");
         let refused = Watcher::open(&app, app.server.channel(), Some(&at(&events[1])), &[]).await.map(drop);
         assert_refused(refused, Code::OutOfRange, "POSITION_GONE", &gone("POSITION_KEPT"));
@@ -283,7 +280,7 @@ on_both_engines! {
     async fn a_watcher_that_reads_nothing_is_closed_and_holds_nobody_up(app: App) {
         let mut idle = Watcher::open(&app, app.server.channel(), None, &[]).await.expect("a stream");
         let mut quick = Watcher::open(&app, app.server.channel(), None, &[]).await.expect("a stream");
-        let feed = Feed::new(app.database.open(), app.clock.clone());
+        let feed = Feed::new(app.database.open(), app.clock.clock());
         let sessions: Vec<_> = (0..500).map(|number| Uuid::from_u128(number).into()).collect();
         // 32 MiB, in answers of 1 MiB: several times what is held for one that does not read.
         for _ in 0..40 {
@@ -312,7 +309,7 @@ on_both_engines! {
         let mut watcher = Watcher::open(&app, other.channel(), None, &[]).await.expect("a stream");
         let mut writers = JoinSet::new();
         for writer in 0..16_u128 {
-            let feed = Feed::new(app.database.open(), app.clock.clone());
+            let feed = Feed::new(app.database.open(), app.clock.clock());
             writers.spawn(async move {
                 let (mut kept, mut seed) = (0, u32::try_from(writer).expect("a number") + 1);
                 for version in 0..i64::try_from(rounds(20)).expect("a number") {

@@ -2,12 +2,10 @@
 
 use auth_service::{DESCRIPTORS, Settings, create_superuser, passwords::Policy};
 use serde_json::{Value, json};
-use shared::{
-    on_both_engines,
-    testing::{
-        Engine, Twins,
-        http::{Answer, send},
-    },
+use testing::on_both_engines;
+use testing::{
+    Engine, Parity,
+    http::{Answer, send},
 };
 use tonic::Code::{self, Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, Ok, PermissionDenied, Unauthenticated};
 
@@ -18,7 +16,7 @@ const KEYS: &str = "/.well-known/jwks.json";
 /// Two services that begin alike.
 struct Pair {
     services: [App; 2],
-    twins: Twins,
+    twins: Parity,
 }
 
 impl Pair {
@@ -29,7 +27,7 @@ impl Pair {
             let db = service.database.open();
             create_superuser(&db, &service.clock, "root", "", PASSWORD, Policy::default()).await.expect("a superuser");
         }
-        let twins = Twins::new(DESCRIPTORS, services[0].server.channel(), services[1].server.address);
+        let twins = Parity::new(DESCRIPTORS, services[0].server.channel(), services[1].server.address);
         Self { services, twins }
     }
 

@@ -5,7 +5,8 @@ use auth_service::proto::{
     UpdateGroupRequest,
 };
 use prost_types::FieldMask;
-use shared::{on_both_engines, testing::assert_refused};
+use testing::assert_refused;
+use testing::on_both_engines;
 use tonic::{Code, Status};
 
 use crate::app::{Actor, App};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use access::UserId;
 use auth_service::{
     DESCRIPTORS,
     keys::{KeyBits, KeyRing, MasterKey},
@@ -11,10 +12,8 @@ use auth_service::{
     },
 };
 use chrono::TimeDelta;
-use shared::{
-    UserId, on_both_engines,
-    testing::{Issuer, walk},
-};
+use testing::on_both_engines;
+use testing::{Issuer, access_matrix};
 
 use crate::app::App;
 
@@ -22,12 +21,12 @@ on_both_engines! {
     async fn every_method_lets_in_whom_its_rule_names(app: App) {
         let alice = app.user("alice").await;
         let master_key = MasterKey::from_base64(&app.master_key).expect("a master key");
-        let keys = KeyRing::open(app.database.open(), app.clock.clone(), master_key, KeyBits::default(), TimeDelta::zero()).await.expect("the keys");
+        let keys = KeyRing::open(app.database.open(), app.clock.clock(), master_key, KeyBits::default(), TimeDelta::zero()).await.expect("the keys");
         let key = keys.keys().active().expect("a key").clone();
-        let issuer = Issuer::new("http://127.0.0.1:50051", "auth-service", app.clock.clone());
+        let issuer = Issuer::new("http://127.0.0.1:50051", "auth-service", app.clock.clock());
         let claims = issuer.claims(UserId::parse("user_id", &alice.user.user_id).expect("an id"), "alice");
         let sign = |claims: &_| key.sign("at+jwt", claims).expect("a token");
-        let walked = walk(app.server.channel(), DESCRIPTORS, "auth.v1", &claims, sign).await;
+        let walked = access_matrix(app.server.channel(), DESCRIPTORS, "auth.v1", &claims, sign).await;
         let served = [
             token_service::METHODS,
             identity_service::METHODS,
@@ -40,6 +39,6 @@ on_both_engines! {
             event_service::METHODS,
         ]
         .concat();
-        assert_eq!(walked, served.iter().map(|method| method.path.to_owned()).collect::<BTreeSet<_>>());
+        assert_eq!(walked, served.iter().map(|method| method.path.to_string()).collect::<BTreeSet<_>>());
     }
 }

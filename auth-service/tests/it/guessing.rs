@@ -10,11 +10,9 @@ use auth_service::{
     },
 };
 use chrono::TimeDelta;
-use shared::{
-    db::Executor,
-    on_both_engines, origin,
-    testing::{Engine, assert_refused},
-};
+use store::Executor;
+use testing::on_both_engines;
+use testing::{Engine, assert_refused};
 use tokio::task::JoinSet;
 use tonic::{Code, Request, Status, transport::Channel};
 use tonic_types::StatusExt;
@@ -26,7 +24,7 @@ const HOUR: TimeDelta = TimeDelta::seconds(3601);
 
 fn settings(per_account: usize, per_source: usize) -> Settings {
     let limits = Limits { per_account, per_source };
-    Settings { limits, trusted_proxies: vec![origin::network("127.0.0.1").expect("an address")], ..Settings::default() }
+    Settings { limits, trusted_proxies: vec![access::parse_network("127.0.0.1").expect("an address")], ..Settings::default() }
 }
 
 /// Three attempts by username, three by e-mail address.

@@ -11,7 +11,8 @@ use auth_service::{
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::TimeDelta;
 use prost_types::Timestamp;
-use shared::{on_both_engines, testing::assert_refused};
+use testing::assert_refused;
+use testing::on_both_engines;
 use tonic::{Code, Status};
 use uuid::Uuid;
 

@@ -2,9 +2,12 @@
 
 use std::process::{Output, Stdio};
 
+use access::Clock;
 use auth_service::keys::MasterKey;
 use chrono::TimeDelta;
-use shared::{Clock, db::Executor, on_both_engines, testing::Engine};
+use store::Executor;
+use testing::Engine;
+use testing::on_both_engines;
 
 use crate::starting::{self, assert_fails};
 

@@ -2,11 +2,9 @@
 
 use std::process::{Command, Output, Stdio};
 
-use shared::{
-    db::Executor,
-    on_both_engines,
-    testing::{Engine, Wire, rounds},
-};
+use store::Executor;
+use testing::on_both_engines;
+use testing::{Engine, FaultProxy, rounds};
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -83,7 +81,7 @@ on_both_engines! {
 
     async fn rows_stay_where_the_schema_has_a_place_for_them(app: Fresh) {
         says(&app, &["migrate"]);
-        let (db, clock) = (app.0.open(), shared::Clock::system());
+        let (db, clock) = (app.0.open(), access::Clock::system());
         let policy = auth_service::passwords::Policy::default();
         auth_service::create_superuser(&db, &clock, "root", "", crate::app::PASSWORD, policy).await.expect("a superuser");
         db.close().await;
@@ -182,7 +180,7 @@ on_both_engines! {
 /// A database whose migrations are killed.
 struct Killed {
     database: Fresh,
-    wire: Option<Wire>,
+    wire: Option<FaultProxy>,
 }
 
 impl Killed {
@@ -190,7 +188,7 @@ impl Killed {
         let database = Fresh::start(engine).await;
         let wire = match engine {
             Engine::Sqlite => None,
-            Engine::Postgres => Some(Wire::to(database.0.url()).await),
+            Engine::Postgres => Some(FaultProxy::to(database.0.url()).await),
         };
         Self { database, wire }
     }

@@ -9,13 +9,11 @@ use auth_service::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
-use shared::{
-    on_both_engines,
-    testing::{
-        Engine,
-        http::{Answer, send},
-        with_token,
-    },
+use testing::on_both_engines;
+use testing::{
+    Engine,
+    http::{Answer, send},
+    with_token,
 };
 
 use crate::app::{Actor, App, PASSWORD};

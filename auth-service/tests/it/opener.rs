@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use access::{ClientInfo, Clock, SessionId, UserId};
 use auth_service::{
     Settings,
     keys::{KeyBits, KeyRing, MasterKey},
@@ -11,7 +12,7 @@ use auth_service::{
     users::{self, User},
 };
 use chrono::TimeDelta;
-use shared::{Clock, Db, Origin, SessionId, UserId};
+use store::Db;
 
 use crate::app::{Actor, App};
 
@@ -27,7 +28,7 @@ pub(crate) struct Opener {
 
 impl Opener {
     pub(crate) async fn of(app: &App, actor: &Actor) -> Self {
-        let (db, clock) = (app.database.open(), app.clock.clone());
+        let (db, clock) = (app.database.open(), app.clock.clock());
         let user_id = UserId::parse("user_id", &actor.user.user_id).expect("an id");
         let user = users::find(&db, user_id).await.expect("a query").expect("a user");
         let master_key = MasterKey::from_base64(&app.master_key).expect("a master key");
@@ -37,7 +38,14 @@ impl Opener {
         let rights = permissions::of_user(&db, &catalogue, &user).await.expect("rights");
         let Settings { issuer, audience, access_lifetime, .. } = Settings::default();
         let keys = Arc::new(keys);
-        let tokens = Tokens::new(Arc::clone(&keys), &issuer, &audience, access_lifetime);
+        let tokens = Tokens::new(
+            Arc::clone(&keys),
+            clock.clone(),
+            &issuer,
+            &audience,
+            access_lifetime,
+            django::tokens::TokenKeys::default(),
+        );
         Self { db, clock, user, rights, keys, tokens }
     }
 
@@ -46,7 +54,7 @@ impl Opener {
         let kid = self.tokens.kid().expect("a key");
         let lifetime = Settings::default().session_lifetime;
         let mut tx = self.db.begin().await.expect("a transaction");
-        let opened = sessions::create(&mut tx, &self.clock, self.user.user_id, &kid, &Origin::default(), lifetime).await;
+        let opened = sessions::create(&mut tx, &self.clock, self.user.user_id, &kid, &ClientInfo::default(), lifetime).await;
         tx.commit().await.expect("a commit");
         let session = opened.expect("a session");
         let issued = self.tokens.issue(&self.user, &self.rights, &session, session.rotated_at).await.expect("tokens");

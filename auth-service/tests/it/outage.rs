@@ -2,16 +2,14 @@
 
 use auth_service::{MIGRATIONS, Settings, keys::MasterKey};
 use chrono::DateTime;
-use shared::{
-    Clock, Db, migrations,
-    testing::{Engine, ErrorLines, TestDatabase, Wire, assert_refused},
-};
+use store::Db;
+use testing::{Engine, ErrorLines, FaultProxy, TestClock, TestDatabase, assert_refused};
 use tonic::Code;
 
 use crate::app::{App, registration};
 
 async fn app_on(database: TestDatabase, db: Db) -> App {
-    let clock = Clock::set_to(DateTime::from_timestamp(1_800_000_000, 0).expect("a time"));
+    let clock = TestClock::new(DateTime::from_timestamp(1_800_000_000, 0).expect("a time"));
     let master_key = MasterKey::generate();
     let server = App::serve(db, &clock, &master_key, Settings::default()).await;
     App { clock, database, master_key, server }
@@ -21,8 +19,8 @@ async fn app_on(database: TestDatabase, db: Db) -> App {
 async fn calls_are_unavailable_while_postgresql_is_down_and_served_when_it_is_back() {
     let log = ErrorLines::watch();
     let database = TestDatabase::new(Engine::Postgres).await;
-    migrations::migrate(&database.open(), &MIGRATIONS).await.expect("a migrated database");
-    let wire = Wire::to(database.url()).await;
+    migrate::migrate(&database.open(), &MIGRATIONS).await.expect("a migrated database");
+    let wire = FaultProxy::to(database.url()).await;
     let app = app_on(database, Db::new(&wire.url, None, 8).expect("a URL")).await;
     app.register("alice").await;
 

@@ -9,10 +9,8 @@ use auth_service::{
         list_permissions_request, revoke_request,
     },
 };
-use shared::{
-    on_both_engines,
-    testing::{Engine, assert_refused},
-};
+use testing::on_both_engines;
+use testing::{Engine, assert_refused};
 use tonic::{Code, Status};
 
 use crate::app::{Actor, App, claims};

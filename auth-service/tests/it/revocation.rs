@@ -14,10 +14,8 @@ use auth_service::{
     sessions,
 };
 use chrono::TimeDelta;
-use shared::{
-    on_both_engines,
-    testing::{assert_refused, rounds},
-};
+use testing::on_both_engines;
+use testing::{assert_refused, rounds};
 use tokio::sync::oneshot;
 use tonic::{
     Code, Status,

@@ -3,10 +3,8 @@
 use std::process::Stdio;
 
 use auth_service::MIGRATIONS;
-use shared::{
-    migrations::{Mode, Target, go, migrate},
-    on_both_engines,
-};
+use migrate::{Mode, Target, migrate, migrate_to};
+use testing::on_both_engines;
 
 use crate::starting::{Fresh, assert_fails, process};
 
@@ -24,7 +22,7 @@ on_both_engines! {
         migrate(&db, &MIGRATIONS).await.expect("migrations");
         let schema = app.0.schema().await;
         assert!(!schema.is_empty());
-        go(&db, &MIGRATIONS, &Target::Zero, Mode::Run, |_| {}).await.expect("a way back");
+        migrate_to(&db, &MIGRATIONS, &Target::Zero, Mode::Run, |_| {}).await.expect("a way back");
         assert_eq!(app.0.schema().await, [""; 0]);
         migrate(&db, &MIGRATIONS).await.expect("migrations");
         assert_eq!(app.0.schema().await, schema);

@@ -2,17 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use access::token::{KeySet, Verifier};
 use auth_service::proto::{
     ChangePasswordRequest, GetJwksRequest, LoginRequest, LogoutRequest, RefreshRequest, RefreshResponse, WhoAmIRequest,
     token_service_client::TokenServiceClient,
 };
 use chrono::TimeDelta;
-use shared::{
-    db::Executor,
-    on_both_engines,
-    testing::{assert_refused, rounds},
-    token::{KeySet, Verifier},
-};
+use store::Executor;
+use testing::on_both_engines;
+use testing::{assert_refused, rounds};
 use tokio::task::JoinSet;
 use tonic::{Code, Status};
 use uuid::Uuid;
@@ -60,7 +58,7 @@ on_both_engines! {
         let (keys, refused) = KeySet::from_jwks(&auth_service::keys::shared_jwks(&jwks));
         assert!(refused.is_empty());
         for service in ["auth-service", "profile-service"] {
-            let verifier = Verifier::new("http://127.0.0.1:50051", service, app.clock.clone());
+            let verifier = Verifier::new("http://127.0.0.1:50051", service, app.clock.clock());
             verifier.set_keys(keys.clone());
             let claims = verifier.verify(&alice.login.access_token).expect("a valid token").claims.clone();
             assert_eq!(claims.sub, alice.user.user_id);
@@ -69,7 +67,7 @@ on_both_engines! {
             assert_eq!((claims.client_id.as_str(), claims.ver), ("first-party", 1));
             assert!(claims.sid.is_some() && !claims.jti.is_empty());
         }
-        let stranger = Verifier::new("http://127.0.0.1:50051", "another-service", app.clock.clone());
+        let stranger = Verifier::new("http://127.0.0.1:50051", "another-service", app.clock.clock());
         stranger.set_keys(keys);
         assert!(stranger.verify(&alice.login.access_token).is_err());
         assert!(stranger.verify(&alice.login.refresh_token).is_err());

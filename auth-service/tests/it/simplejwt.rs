@@ -1,10 +1,8 @@
 //! The four calls of simplejwt: the bodies and the statuses are those of djangorestframework-simplejwt 5.5.1.
 
 use serde_json::{Value, json};
-use shared::{
-    on_both_engines,
-    testing::http::{Answer, send},
-};
+use testing::http::{Answer, send};
+use testing::on_both_engines;
 
 use crate::app::{App, PASSWORD};
 

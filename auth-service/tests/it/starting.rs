@@ -6,11 +6,9 @@ use std::{
 };
 
 use auth_service::{MIGRATIONS, keys::MasterKey, proto::LoginRequest};
-use shared::{
-    db::Executor,
-    migrations, on_both_engines,
-    testing::{Engine, TestDatabase},
-};
+use store::Executor;
+use testing::on_both_engines;
+use testing::{Engine, TestDatabase};
 use tokio::task::JoinSet;
 
 use crate::app::{App, PASSWORD};
@@ -44,7 +42,7 @@ impl Fresh {
     }
 
     pub(crate) async fn migrated(&self) {
-        migrations::migrate(&self.0.open(), &MIGRATIONS).await.expect("a migrated database");
+        migrate::migrate(&self.0.open(), &MIGRATIONS).await.expect("a migrated database");
     }
 
     pub(crate) async fn execute(&self, sql: &'static str) {

@@ -5,10 +5,8 @@ use auth_service::{
     proto::{GetUserRequest, ListUsersRequest, RegisterRequest, UpdateUserRequest, User},
 };
 use prost_types::FieldMask;
-use shared::{
-    on_both_engines,
-    testing::{Engine, assert_refused},
-};
+use testing::on_both_engines;
+use testing::{Engine, assert_refused};
 use tonic::Code;
 
 use crate::app::{App, PASSWORD};

@@ -1,8 +1,8 @@
 //! Signs a user in, keeps a note, and lists their notes: `cargo run -p client -- alice 'seven blue cafes of tin' 'Hello'`.
 
-use std::{env, error::Error};
+use std::{env, error::Error, process::ExitCode};
 
-use tonic::{Request, transport::Channel};
+use tonic::{Request, Status, transport::Channel};
 
 /// The messages and clients of `auth.v1`.
 #[allow(dead_code, missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
@@ -10,21 +10,36 @@ mod auth {
     tonic::include_proto!("auth.v1");
 }
 
-/// The messages and clients of `profile.v1`.
+/// The messages and clients of `profiles.v1`.
 #[allow(dead_code, missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 mod profile {
-    tonic::include_proto!("profile.v1");
+    tonic::include_proto!("profiles.v1");
 }
 
 use auth::{LoginRequest, token_service_client::TokenServiceClient};
 use profile::{CreateNoteRequest, ListNotesRequest, Note, note_service_client::NoteServiceClient};
 
 #[tokio::main]
-#[expect(clippy::print_stdout, reason = "a program that shows something")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // A status shows its code and its message, and nothing else of it is for people.
+            let message = match error.downcast_ref::<Status>() {
+                Some(status) => format!("{}: {}", status.code().description(), status.message()),
+                None => access::error::error_chain(&*error),
+            };
+            eprintln!("client: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the program shows the titles of the notes")]
+async fn run() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     let [username, password, title, rest @ ..] = arguments.as_slice() else {
-        return Err("client USERNAME PASSWORD TITLE [AUTH_URL PROFILE_URL]".into());
+        return Err("usage: client USERNAME PASSWORD TITLE [AUTH_URL PROFILE_URL]".into());
     };
     let url = |index: usize, default: &str| rest.get(index).cloned().unwrap_or_else(|| default.to_owned());
     let auth = Channel::from_shared(url(0, "http://127.0.0.1:50051"))?.connect().await?;

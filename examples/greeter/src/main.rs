@@ -1,21 +1,23 @@
-//! Serves the greeter on port 50053, with the keys of the auth service on port 50051.
+//! Serves the greeter with tonic's own server: `greeter [ADDRESS [ISSUER [AUTH_URL]]]`.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{env, error::Error, sync::Arc, time::Duration};
 
-use shared::{
-    Clock, server,
+use access::{
+    Clock,
     token::{Verifier, auth_channel, follow_auth_service},
 };
-use tokio::net::TcpListener;
+use tonic::transport::Server;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let auth = "http://127.0.0.1:50051";
-    let verifier = Arc::new(Verifier::new(auth, greeter::NAME, Clock::system()));
-    tokio::spawn(follow_auth_service(Arc::clone(&verifier), Duration::from_mins(1), auth_channel(auth)?));
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    let argument = |index: usize, default: &str| arguments.get(index).cloned().unwrap_or_else(|| default.to_owned());
+    let address = argument(0, "127.0.0.1:50053").parse().map_err(|_| "ADDRESS must be like 127.0.0.1:50053")?;
+    let issuer = argument(1, "http://127.0.0.1:50051");
+    let auth_url = argument(2, &issuer);
 
-    let listener = TcpListener::bind("127.0.0.1:50053").await?;
-    let stop = server::stop_signal();
-    greeter::server(Arc::clone(&verifier))?.serve(listener, || async { verifier.has_keys() }, stop).await?;
+    let verifier = Arc::new(Verifier::new(issuer, greeter::NAME, Clock::system()));
+    tokio::spawn(follow_auth_service(Arc::clone(&verifier), Duration::from_mins(1), auth_channel(&auth_url)?));
+    Server::builder().serve(address, greeter::routes(verifier).into_service()).await?;
     Ok(())
 }

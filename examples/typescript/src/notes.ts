@@ -5,7 +5,7 @@
 import { createClient, type Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { TokenService } from "./gen/auth/v1/token_pb.js";
-import { NoteService } from "./gen/profile/v1/note_pb.js";
+import { NoteService } from "./gen/profiles/v1/note_pb.js";
 
 const [username, password, title, auth = "http://127.0.0.1:50051", profile = "http://127.0.0.1:50052"] = process.argv.slice(2);
 if (title === undefined) {

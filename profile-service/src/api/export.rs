@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use shared::{Db, Error, Result, guard::Streaming};
+use access::{Error, Result, guard::Streaming};
+use store::Db;
 use tokio::sync::mpsc::{self, Sender};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::Instrument;
@@ -45,15 +46,15 @@ enum Stop {
     Failed(Error),
 }
 
-impl From<sqlx::Error> for Stop {
-    fn from(error: sqlx::Error) -> Self {
+impl From<store::Error> for Stop {
+    fn from(error: store::Error) -> Self {
         Self::Failed(error.into())
     }
 }
 
 async fn export(db: &Db, profile: Profile, items: &Items) -> Result<(), Stop> {
     let user_id = profile.user_id;
-    send(items, [Item::Profile(super::profiles::message(profile))]).await?;
+    send(items, [Item::Profile(super::profile_message::message(profile))]).await?;
 
     let mut after = None;
     loop {

@@ -1,10 +1,11 @@
-//! `profile.v1.FriendService`.
+//! `profiles.v1.FriendService`.
 
 use std::time::SystemTime;
 
-use shared::{Caller, Clock, Db, Result, UserId, page::Page};
+use access::{Caller, Clock, Result, UserId};
+use store::{Db, page::Page};
 
-use super::{begin, profiles::message, reader, refuse};
+use super::{begin, profile_message::message, reader, refuse};
 use crate::{
     friends::{self, Relation},
     profiles::{self, PAGE_WEIGHT, Profile},
@@ -42,7 +43,7 @@ impl friend_service::Handlers for FriendApi {
         let friend_id = UserId::parse("friend_id", &request.friend_id)?;
         let mut tx = begin(&self.db, &caller, user_id).await?;
         friends::remove(&mut tx, user_id, friend_id).await?;
-        tx.commit().await
+        Ok(tx.commit().await?)
     }
 
     async fn list_friends(&self, caller: Caller, request: ListFriendsRequest) -> Result<ListFriendsResponse> {
@@ -74,12 +75,12 @@ impl FriendApi {
         (size, token): (i32, &str),
     ) -> Result<(Vec<proto::Profile>, String)> {
         let user_id = UserId::parse("user_id", user_id)?;
-        let page = Page::of(size, token, (relation.name(), user_id))?;
+        let page = Page::new(size, token, (relation.name(), user_id))?;
         let found = friends::list(&self.db, reader(&caller), relation, user_id, page.after(), page.limit()).await?;
         if found.is_empty() {
             profiles::must_exist(&self.db, "user_id", user_id).await?;
         }
-        let (profiles, next_page_token) = page.cut_by_weight(found, Profile::place, Profile::weight, PAGE_WEIGHT)?;
+        let (profiles, next_page_token) = page.truncate_to_bytes(found, Profile::place, Profile::weight, PAGE_WEIGHT)?;
         Ok((profiles.into_iter().map(message).collect(), next_page_token))
     }
 }

@@ -4,13 +4,15 @@
 mod export;
 mod friends;
 mod notes;
+mod profile_message;
 mod profiles;
 mod sync;
 
-use shared::{
-    Caller, Db, Error, Result, Tx, UserId,
+use access::{
+    Caller, Error, Result, UserId,
     error::{Reason, Violation},
 };
+use store::{Db, Tx};
 
 pub(crate) use self::{friends::FriendApi, notes::NoteApi, profiles::ProfileApi, sync::SyncApi};
 

@@ -1,13 +1,13 @@
-//! `profile.v1.NoteService`.
+//! `profiles.v1.NoteService`.
 
 use std::time::SystemTime;
 
-use shared::{
-    Caller, Clock, Db, Error, Result, UserId,
-    batch::in_order,
-    id::Id,
+use access::{Caller, Clock, Error, Id, Result, UserId};
+use store::{
+    Db,
+    batch::order_by_keys,
     page::Page,
-    update::{Mask, check_etag, etag},
+    update::{UpdateMask, check_etag, etag},
 };
 
 use super::{begin, reader, refuse};
@@ -60,12 +60,12 @@ impl note_service::Handlers for NoteApi {
 
     async fn list_notes(&self, caller: Caller, request: ListNotesRequest) -> Result<ListNotesResponse> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
-        let page = Page::of(request.page_size, &request.page_token, ("ListNotes", user_id))?;
+        let page = Page::new(request.page_size, &request.page_token, ("ListNotes", user_id))?;
         let found = notes::list(&self.db, reader(&caller), user_id, page.after().copied(), page.limit()).await?;
         if found.is_empty() {
             profiles::must_exist(&self.db, "user_id", user_id).await?;
         }
-        let (notes, next_page_token) = page.cut_by_weight(found, Note::place, Note::weight, PAGE_WEIGHT)?;
+        let (notes, next_page_token) = page.truncate_to_bytes(found, Note::place, Note::weight, PAGE_WEIGHT)?;
         Ok(ListNotesResponse { notes: notes.into_iter().map(message).collect(), next_page_token })
     }
 
@@ -73,7 +73,7 @@ impl note_service::Handlers for NoteApi {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let note_ids = request.note_ids.iter().map(|id| NoteId::parse("note_ids", id)).collect::<Result<Vec<_>>>()?;
         let found = notes::find_many(&self.db, reader(&caller), user_id, &note_ids).await?;
-        let notes = in_order("note_ids", &note_ids, found, |note| note.note_id)?;
+        let notes = order_by_keys("note_ids", &note_ids, found, |note| note.note_id)?;
         Ok(BatchGetNotesResponse { notes: notes.into_iter().map(message).collect() })
     }
 
@@ -81,7 +81,7 @@ impl note_service::Handlers for NoteApi {
         let given = request.note.unwrap_or_default();
         let user_id = UserId::parse("note.user_id", &given.user_id)?;
         let note_id = Id::parse("note.note_id", &given.note_id)?;
-        let mask = Mask::of(request.update_mask.as_ref(), &["title", "body", "visibility"])?;
+        let mask = UpdateMask::new(request.update_mask.as_ref(), &["title", "body", "visibility"])?;
 
         let is_visibility_set = given.visibility() != proto::Visibility::Unspecified;
         let visibility = mask.writes("visibility", is_visibility_set).then(|| visibility(given.visibility()));
@@ -110,16 +110,16 @@ impl note_service::Handlers for NoteApi {
         let note = notes::lock(&mut tx, user_id, note_id).await?.ok_or_else(|| Error::not_found("note_id"))?;
         check_etag("etag", &request.etag, note.version)?;
         notes::delete(&mut tx, user_id, note_id).await?;
-        tx.commit().await
+        Ok(tx.commit().await?)
     }
 
     async fn list_favorited_by(&self, caller: Caller, request: ListFavoritedByRequest) -> Result<ListFavoritedByResponse> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let note_id = Id::parse("note_id", &request.note_id)?;
-        let page = Page::of(request.page_size, &request.page_token, ("ListFavoritedBy", user_id, note_id))?;
+        let page = Page::new(request.page_size, &request.page_token, ("ListFavoritedBy", user_id, note_id))?;
         notes::find(&self.db, reader(&caller), user_id, note_id).await?.ok_or_else(|| Error::not_found("note_id"))?;
         let found = favorites::list(&self.db, user_id, note_id, page.after(), page.limit()).await?;
-        let (places, next_page_token) = page.cut(found, Clone::clone)?;
+        let (places, next_page_token) = page.truncate(found, Clone::clone)?;
         Ok(ListFavoritedByResponse {
             user_ids: places.into_iter().map(|(_, user_id)| user_id.to_string()).collect(),
             next_page_token,

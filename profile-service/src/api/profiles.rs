@@ -1,26 +1,21 @@
-//! `profile.v1.ProfileService`.
+//! `profiles.v1.ProfileService`.
 
-use std::time::SystemTime;
-
-use chrono::{Datelike, NaiveDate};
-use shared::{
-    Caller, Clock, Db, Error, Result, UserId,
-    batch::in_order,
-    guard::Streaming,
-    id::Id,
+use access::{Caller, Clock, Error, Id, Result, UserId, guard::Streaming, proto::google::Date};
+use store::{
+    Db,
+    batch::order_by_keys,
     page::Page,
-    proto::google::Date,
-    update::{Mask, check_etag, etag},
+    update::{UpdateMask, check_etag},
 };
 
-use super::{begin, export, reader, refuse};
+use super::{begin, export, profile_message::message, reader, refuse};
 use crate::{
     favorites, notes,
     profiles::{self, PAGE_WEIGHT, Profile},
     proto::{
         self, ActivateProfileRequest, BatchGetProfilesRequest, BatchGetProfilesResponse, ClearFavoriteNoteRequest,
         DeactivateProfileRequest, ExportProfileRequest, ExportProfileResponse, GetProfileRequest, ListProfilesRequest,
-        ListProfilesResponse, NoteReference, SetFavoriteNoteRequest, UpdateProfileRequest, profile_service,
+        ListProfilesResponse, SetFavoriteNoteRequest, UpdateProfileRequest, profile_service,
     },
 };
 
@@ -38,23 +33,23 @@ impl profile_service::Handlers for ProfileApi {
 
     async fn list_profiles(&self, caller: Caller, request: ListProfilesRequest) -> Result<ListProfilesResponse> {
         let (prefix, inactive_too) = (&request.username_prefix, request.show_inactive);
-        let page = Page::of(request.page_size, &request.page_token, ("ListProfiles", prefix, inactive_too))?;
+        let page = Page::new(request.page_size, &request.page_token, ("ListProfiles", prefix, inactive_too))?;
         let found = profiles::list(&self.db, reader(&caller), prefix, inactive_too, page.after(), page.limit()).await?;
-        let (profiles, next_page_token) = page.cut_by_weight(found, Profile::place, Profile::weight, PAGE_WEIGHT)?;
+        let (profiles, next_page_token) = page.truncate_to_bytes(found, Profile::place, Profile::weight, PAGE_WEIGHT)?;
         Ok(ListProfilesResponse { profiles: profiles.into_iter().map(message).collect(), next_page_token })
     }
 
     async fn batch_get_profiles(&self, caller: Caller, request: BatchGetProfilesRequest) -> Result<BatchGetProfilesResponse> {
         let user_ids = request.user_ids.iter().map(|id| UserId::parse("user_ids", id)).collect::<Result<Vec<_>>>()?;
         let found = profiles::find_many(&self.db, reader(&caller), &user_ids).await?;
-        let profiles = in_order("user_ids", &user_ids, found, |profile| profile.user_id)?;
+        let profiles = order_by_keys("user_ids", &user_ids, found, |profile| profile.user_id)?;
         Ok(BatchGetProfilesResponse { profiles: profiles.into_iter().map(message).collect() })
     }
 
     async fn update_profile(&self, caller: Caller, request: UpdateProfileRequest) -> Result<proto::Profile> {
         let given = request.profile.unwrap_or_default();
         let user_id = UserId::parse("profile.user_id", &given.user_id)?;
-        let mask = Mask::of(request.update_mask.as_ref(), &["bio", "birth_date", "website"])?;
+        let mask = UpdateMask::new(request.update_mask.as_ref(), &["bio", "birth_date", "website"])?;
         let now = self.clock.now();
 
         let bio = mask.writes("bio", !given.bio.is_empty()).then_some(given.bio);
@@ -142,29 +137,4 @@ impl ProfileApi {
         tx.commit().await?;
         Ok(message(profile))
     }
-}
-
-/// A profile as the API shows it.
-pub(super) fn message(profile: Profile) -> proto::Profile {
-    let reference = |(user_id, note_id): (UserId, notes::NoteId)| NoteReference {
-        user_id: user_id.to_string(),
-        note_id: note_id.to_string(),
-    };
-    proto::Profile {
-        user_id: profile.user_id.to_string(),
-        display_name: profile.username,
-        bio: profile.bio,
-        birth_date: profile.birth_date.map(date),
-        website: profile.website,
-        is_active: profile.is_active && profile.user_is_active,
-        favorite_note: profile.favorite_user_id.zip(profile.favorite_note_id).map(reference),
-        create_time: Some(SystemTime::from(profile.create_time).into()),
-        update_time: Some(SystemTime::from(profile.update_time).into()),
-        etag: etag(profile.version),
-    }
-}
-
-fn date(date: NaiveDate) -> Date {
-    let part = |part: u32| i32::try_from(part).expect("a month or a day is a small number");
-    Date { year: date.year(), month: part(date.month()), day: part(date.day()) }
 }

@@ -1,8 +1,9 @@
-//! `profile.v1.SyncService`.
+//! `profiles.v1.SyncService`.
 
 use std::{sync::Arc, time::SystemTime};
 
-use shared::{Caller, Clock, Db, Result, events::Progress, token::Verifier};
+use access::{Caller, Clock, Result, events::Progress, token::Verifier};
+use store::Db;
 
 use crate::{
     proto::{GetSyncStateRequest, SyncState, sync_service},
@@ -33,8 +34,8 @@ impl sync_service::Handlers for SyncApi {
             is_at_end: state.is_at_end,
             lag: lag.and_then(|lag| lag.try_into().ok()),
             connects: i64::try_from(state.connects).unwrap_or(i64::MAX),
-            hears_of_revocations: self.verifier.hears_of_revocations(),
-            revocations: i64::try_from(self.verifier.revocations()).unwrap_or(i64::MAX),
+            hears_of_revocations: self.verifier.revocations().are_fresh(),
+            revocations: i64::try_from(self.verifier.revocations().len()).unwrap_or(i64::MAX),
         })
     }
 }

@@ -11,18 +11,16 @@ use std::{
     path::PathBuf,
 };
 
+use access::{Clock, UserId};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
+use django::django_section;
+use django::{BatchWriter, ImportArgs, ImportError, JoinSection, Report, RowOutcome, Source, Table};
 use serde::{Deserialize, de::IgnoredAny};
-use shared::{
-    Clock, UserId,
-    config::DatabaseArgs,
-    django::{self, Arrivals, ImportArgs, ImportError, JoinSection, Outcome, Report, Source, Table},
-    django_section, migrations,
-};
+use store::DatabaseArgs;
 use tokio_stream::StreamExt;
 
-use crate::{MIGRATIONS, PROBES, cli::CliError, notes::Visibility};
+use crate::{MIGRATIONS, SCHEMA, cli_error::CliError, notes::Visibility};
 
 /// From where something comes.
 #[derive(Debug, Subcommand)]
@@ -120,7 +118,7 @@ struct Import<'a> {
     mapping: Mapping,
     origin: &'a str,
     clock: Clock,
-    arrivals: Arrivals,
+    batch: BatchWriter,
     report: Report,
     /// Those whom the auth service has skipped, by their keys.
     skipped: HashSet<String>,
@@ -137,7 +135,7 @@ struct Import<'a> {
 pub(crate) async fn run(command: Command) -> Result<(), CliError> {
     let Command::Django(Django { database, import, auth_report }) = command;
     let db = database.open()?;
-    migrations::check(&db, &MIGRATIONS, PROBES).await?;
+    migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
     let skipped = match auth_report {
         Some(path) => Report::skipped_in(&path, "users").map_err(|source| ImportError::File { path, source })?,
         None => Vec::new(),
@@ -145,9 +143,9 @@ pub(crate) async fn run(command: Command) -> Result<(), CliError> {
     let mut under_way = Import {
         source: import.source().await?,
         mapping: import.mapping()?,
-        origin: &import.origin,
+        origin: &import.project,
         clock: Clock::system(),
-        arrivals: Arrivals::begin(db.clone(), import.dry_run),
+        batch: BatchWriter::begin(db.clone(), import.dry_run),
         report: Report::default(),
         skipped: skipped.into_iter().collect(),
         users: HashMap::new(),
@@ -156,9 +154,9 @@ pub(crate) async fn run(command: Command) -> Result<(), CliError> {
         favorites: Vec::new(),
     };
     under_way.run().await?;
-    under_way.arrivals.end().await.map_err(ImportError::from)?;
+    under_way.batch.end().await.map_err(ImportError::from)?;
     db.close().await;
-    Ok(import.conclude(&under_way.report)?)
+    Ok(import.finish(&under_way.report)?)
 }
 
 impl Import<'_> {
@@ -196,6 +194,6 @@ impl Import<'_> {
     }
 }
 
-fn skipped(reason: &str) -> Outcome {
-    Outcome::Skipped(reason.to_owned())
+fn skipped(reason: &str) -> RowOutcome {
+    RowOutcome::Skipped(reason.to_owned())
 }

@@ -1,11 +1,8 @@
 //! Notes. Django's have no visibility: all of them get the one that the mapping says.
 
+use access::{Error, UserId, validate};
 use chrono::{DateTime, Utc};
-use shared::{
-    Error, UserId,
-    django::{self, ImportError, Outcome, Row, Table},
-    validate,
-};
+use django::{ImportError, Row, RowOutcome, Table};
 use tokio_stream::StreamExt;
 
 use super::{Import, NoteSection};
@@ -21,7 +18,7 @@ impl Import<'_> {
         if !self.source.has(&section.table).await? {
             return Ok(());
         }
-        self.arrivals.expect("notes", self.source.count(&section.table).await?).await?;
+        self.batch.start_table("notes", self.source.count(&section.table).await?).await?;
         let NoteSection { table, key, owner, title, body, created, updated, .. } = &section;
         let columns = [owner, title, body, created, updated].map(String::as_str);
         let mut rows = self.source.rows(Table::new(table, key, &columns)).await?;
@@ -29,7 +26,7 @@ impl Import<'_> {
             let row = row?;
             let key = row.key(key)?.unwrap_or_default();
             let owner_key = row.key(owner)?;
-            let tx = self.arrivals.tx().await?;
+            let tx = self.batch.tx().await?;
             let now = tx.now(&self.clock).await?;
             let note_id = django::row_id(self.origin, "note", &key);
             let user_id = owner_key.as_ref().and_then(|owner| self.users.get(owner)).map(|owner| owner.id);
@@ -39,31 +36,31 @@ impl Import<'_> {
                 (Some(_), Some(user_id)) => read(&section, &row, (user_id, note_id), visibility, now),
             };
             let outcome = match note {
-                Err(reason) => Outcome::Skipped(reason),
+                Err(reason) => RowOutcome::Skipped(reason),
                 Ok(note) if profiles::user_version(&mut *tx, note.user_id).await?.is_none() => {
-                    Outcome::Skipped("its owner has no profile".to_owned())
+                    RowOutcome::Skipped("its owner has no profile".to_owned())
                 }
                 Ok(note) => {
-                    let outcome = if django::is_first(tx, note_id).await? {
+                    let outcome = if django::mark_imported(tx, note_id).await? {
                         match notes::create(tx, &note).await {
-                            Ok(_) => Outcome::Imported,
+                            Ok(_) => RowOutcome::Imported,
                             // Whoever knows Django's key can work out the id, and choose it for another note.
                             Err(Error::AlreadyExists(..)) => {
-                                django::forget(tx, note_id).await?;
-                                Outcome::Skipped("another note has its id".to_owned())
+                                django::unmark(tx, note_id).await?;
+                                RowOutcome::Skipped("another note has its id".to_owned())
                             }
                             Err(error) => return Err(error.into()),
                         }
                     } else {
-                        Outcome::There
+                        RowOutcome::AlreadyImported
                     };
-                    if !matches!(outcome, Outcome::Skipped(_)) {
+                    if !matches!(outcome, RowOutcome::Skipped(_)) {
                         self.notes.insert(key.clone(), note.user_id);
                     }
                     outcome
                 }
             };
-            self.report.of("notes").count(key, outcome);
+            self.report.entry("notes").count(key, outcome);
         }
         Ok(())
     }

@@ -1,12 +1,9 @@
 //! Profiles, friends, and which note is the favourite. A profile of which a part breaks a rule comes over without that part.
 
+use access::{Error, Result, UserId, validate};
 use chrono::{DateTime, NaiveDate, Utc};
-use shared::{
-    Error, Result, Tx, UserId,
-    db::Executor,
-    django::{self, ImportError, Outcome, Row, Table},
-    validate,
-};
+use django::{ImportError, Row, RowOutcome, Table};
+use store::{Executor, Tx};
 use tokio_stream::StreamExt;
 use uuid::Uuid;
 
@@ -24,14 +21,14 @@ struct Found {
     birth_date: Option<NaiveDate>,
     website: String,
     is_active: bool,
-    parts: Vec<(&'static str, Outcome)>,
+    parts: Vec<(&'static str, RowOutcome)>,
 }
 
 impl Import<'_> {
     pub(super) async fn import_profiles(&mut self) -> Result<(), ImportError> {
         let section = self.mapping.profiles.clone();
         let ProfileSection { table, key, user, bio, birth_date, website, is_active, favorite_note } = &section;
-        self.arrivals.expect("profiles", self.source.count(table).await?).await?;
+        self.batch.start_table("profiles", self.source.count(table).await?).await?;
         let columns = [user, bio, birth_date, website, is_active, favorite_note].map(String::as_str);
         let mut rows = self.source.rows(Table::new(table, key, &columns)).await?;
         while let Some(row) = rows.next().await {
@@ -40,34 +37,39 @@ impl Import<'_> {
             if let Some(note) = row.key(favorite_note)? {
                 self.favorites.push((key.clone(), note));
             }
-            let tx = self.arrivals.tx().await?;
+            let tx = self.batch.tx().await?;
             let now = tx.now(&self.clock).await?;
             let found = read(&section, &row, now);
             let owner = row.key(user)?.and_then(|user| self.users.get(&user));
             let row_id = django::row_id(self.origin, "profile", &key);
             let (outcome, parts) = match (owner, found) {
                 (None, found) => (skipped("its user was skipped, or there is none"), left_out(found)),
-                (Some(_), Err(reason)) => (Outcome::Skipped(reason), Vec::new()),
+                (Some(_), Err(reason)) => (RowOutcome::Skipped(reason), Vec::new()),
                 (Some(owner), Ok(found)) => {
-                    let outcome =
-                        if django::is_first(tx, row_id).await? { insert(tx, owner, &found, now).await? } else { Outcome::There };
-                    if matches!(outcome, Outcome::Skipped(_)) {
-                        django::forget(tx, row_id).await?;
+                    let outcome = if django::mark_imported(tx, row_id).await? {
+                        insert(tx, owner, &found, now).await?
+                    } else {
+                        RowOutcome::AlreadyImported
+                    };
+                    if matches!(outcome, RowOutcome::Skipped(_)) {
+                        django::unmark(tx, row_id).await?;
                     }
                     let parts = match outcome {
-                        Outcome::Imported => found.parts,
-                        Outcome::There => found.parts.into_iter().map(|(part, _)| (part, Outcome::There)).collect(),
-                        Outcome::Skipped(_) => left_out(Ok(found)),
+                        RowOutcome::Imported => found.parts,
+                        RowOutcome::AlreadyImported => {
+                            found.parts.into_iter().map(|(part, _)| (part, RowOutcome::AlreadyImported)).collect()
+                        }
+                        RowOutcome::Skipped(_) => left_out(Ok(found)),
                     };
-                    if !matches!(outcome, Outcome::Skipped(_)) {
+                    if !matches!(outcome, RowOutcome::Skipped(_)) {
                         self.profiles.insert(key.clone(), owner.id);
                     }
                     (outcome, parts)
                 }
             };
-            self.report.of("profiles").count(&*key, outcome);
+            self.report.entry("profiles").count(&*key, outcome);
             for (part, outcome) in parts {
-                self.report.of(part).count(&*key, outcome);
+                self.report.entry(part).count(&*key, outcome);
             }
         }
         Ok(())
@@ -77,10 +79,10 @@ impl Import<'_> {
         let table = self.mapping.profiles.table.clone();
         let join = self.mapping.friends.resolve(&table, "friends", "profile_id", "user_id");
         let pairs = self.source.pairs(join.join()).await?;
-        self.arrivals.expect("friends", pairs.len() as u64).await?;
+        self.batch.start_table("friends", pairs.len() as u64).await?;
         for (profile, friend) in pairs {
             let pair = format!("{profile}/{friend}");
-            let tx = self.arrivals.tx().await?;
+            let tx = self.batch.tx().await?;
             let now = tx.now(&self.clock).await?;
             let friend = self.users.get(&friend).map(|user| user.id);
             let outcome = match (self.profiles.get(&profile), friend) {
@@ -93,45 +95,45 @@ impl Import<'_> {
                     skipped("the friend has no profile, or the user has none any more")
                 }
                 (Some(user_id), Some(friend_id)) => {
-                    if django::is_first(tx, django::row_id(self.origin, "friend", &pair)).await? {
+                    if django::mark_imported(tx, django::row_id(self.origin, "friend", &pair)).await? {
                         friends::add(tx, *user_id, "friend_id", friend_id, now).await?;
-                        Outcome::Imported
+                        RowOutcome::Imported
                     } else {
-                        Outcome::There
+                        RowOutcome::AlreadyImported
                     }
                 }
             };
-            self.report.of("friends").count(pair, outcome);
+            self.report.entry("friends").count(pair, outcome);
         }
         Ok(())
     }
 
     pub(super) async fn import_favorites(&mut self) -> Result<(), ImportError> {
         let favorites = std::mem::take(&mut self.favorites);
-        self.arrivals.expect("favourites", favorites.len() as u64).await?;
+        self.batch.start_table("favourites", favorites.len() as u64).await?;
         for (profile, note) in favorites {
-            let tx = self.arrivals.tx().await?;
+            let tx = self.batch.tx().await?;
             let outcome = match (self.profiles.get(&profile), self.notes.get(&note)) {
                 (None, _) => skipped("the profile was skipped"),
                 (_, None) => skipped("the note was skipped, or there is none"),
                 (Some(user_id), Some(owner)) => {
                     let note_id = django::row_id(self.origin, "note", &note);
                     let row_id = django::row_id(self.origin, "favorite", &profile);
-                    let is_first = django::is_first(tx, row_id).await?;
+                    let is_first = django::mark_imported(tx, row_id).await?;
                     match is_first {
                         true if is_there(tx, *owner, note_id).await? && have_profiles(tx, [*user_id]).await? => {
                             favorites::set(tx, *user_id, "note", (*owner, note_id.into())).await?;
-                            Outcome::Imported
+                            RowOutcome::Imported
                         }
                         true => {
-                            django::forget(tx, row_id).await?;
+                            django::unmark(tx, row_id).await?;
                             skipped("the note, or the profile, has been deleted here")
                         }
-                        false => Outcome::There,
+                        false => RowOutcome::AlreadyImported,
                     }
                 }
             };
-            self.report.of("profiles.favorite_note").count(profile, outcome);
+            self.report.entry("profiles.favorite_note").count(profile, outcome);
         }
         Ok(())
     }
@@ -155,7 +157,7 @@ fn read(section: &ProfileSection, row: &Row, now: DateTime<Utc>) -> Result<Found
                 found.birth_date = Some(date);
             });
         }
-        Err(error) => found.parts.push(("profiles.birth_date", Outcome::Skipped(error.to_string()))),
+        Err(error) => found.parts.push(("profiles.birth_date", RowOutcome::Skipped(error.to_string()))),
     }
     let website = row.text(&section.website).map_err(said)?;
     if !website.is_empty() {
@@ -169,15 +171,15 @@ fn read(section: &ProfileSection, row: &Row, now: DateTime<Utc>) -> Result<Found
 
 impl Found {
     fn part(&mut self, name: &'static str, refusal: Option<String>, keep: impl FnOnce(&mut Self)) {
-        let outcome = refusal.map_or(Outcome::Imported, Outcome::Skipped);
-        if outcome == Outcome::Imported {
+        let outcome = refusal.map_or(RowOutcome::Imported, RowOutcome::Skipped);
+        if outcome == RowOutcome::Imported {
             keep(self);
         }
         self.parts.push((name, outcome));
     }
 }
 
-fn left_out(found: Result<Found, String>) -> Vec<(&'static str, Outcome)> {
+fn left_out(found: Result<Found, String>) -> Vec<(&'static str, RowOutcome)> {
     let parts = found.map(|found| found.parts).unwrap_or_default();
     parts.into_iter().map(|(part, _)| (part, skipped("the profile was skipped"))).collect()
 }
@@ -190,7 +192,7 @@ fn rules(profile: proto::Profile) -> Option<String> {
 }
 
 /// Writes the profile of a user. One that is there, and that nobody has changed since it was made, is written over.
-async fn insert(tx: &mut Tx, user: &User, found: &Found, now: DateTime<Utc>) -> Result<Outcome> {
+async fn insert(tx: &mut Tx, user: &User, found: &Found, now: DateTime<Utc>) -> Result<RowOutcome> {
     let query = tx.query("SELECT user_id FROM tombstones WHERE user_id = $1").bind(user.id);
     if query.optional::<(UserId,)>().await?.is_some() {
         return Ok(skipped("the user was deleted here"));
@@ -207,10 +209,10 @@ async fn insert(tx: &mut Tx, user: &User, found: &Found, now: DateTime<Utc>) -> 
     );
     let query = query.bind(user.id).bind(&found.bio).bind(found.birth_date).bind(&found.website);
     let written = query.bind(found.is_active).bind(joined).bind(now).execute().await?;
-    Ok(if written > 0 { Outcome::Imported } else { skipped("the profile has been changed here") })
+    Ok(if written > 0 { RowOutcome::Imported } else { skipped("the profile has been changed here") })
 }
 
-async fn have_profiles<const N: usize>(tx: &mut Tx, user_ids: [UserId; N]) -> sqlx::Result<bool> {
+async fn have_profiles<const N: usize>(tx: &mut Tx, user_ids: [UserId; N]) -> store::Result<bool> {
     for user_id in user_ids {
         if profiles::user_version(&mut *tx, user_id).await?.is_none() {
             return Ok(false);
@@ -219,7 +221,7 @@ async fn have_profiles<const N: usize>(tx: &mut Tx, user_ids: [UserId; N]) -> sq
     Ok(true)
 }
 
-async fn is_there(tx: &mut Tx, user_id: UserId, note_id: Uuid) -> sqlx::Result<bool> {
+async fn is_there(tx: &mut Tx, user_id: UserId, note_id: Uuid) -> store::Result<bool> {
     let query = tx.query("SELECT note_id FROM notes WHERE user_id = $1 AND note_id = $2");
     Ok(query.bind(user_id).bind(note_id).optional::<(Uuid,)>().await?.is_some())
 }

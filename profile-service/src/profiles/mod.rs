@@ -4,8 +4,9 @@ mod known;
 
 use std::sync::LazyLock;
 
+use access::{Error, Result, UserId, error::Violation};
 use chrono::{DateTime, NaiveDate, Utc};
-use shared::{Db, Error, Result, Tx, UserId, batch, db::Executor, error::Violation};
+use store::{Db, Executor, Tx, batch};
 use url::Url;
 use uuid::Uuid;
 
@@ -107,12 +108,12 @@ macro_rules! select_profiles {
 pub(crate) use select_profiles;
 
 /// The profile of the user, if there is one.
-pub(crate) async fn find(on: impl Executor<'_>, reader: Option<UserId>, user_id: UserId) -> sqlx::Result<Option<Profile>> {
+pub(crate) async fn find(on: impl Executor<'_>, reader: Option<UserId>, user_id: UserId) -> store::Result<Option<Profile>> {
     on.query(select_profiles!("WHERE p.user_id = $2")).bind(reader).bind(user_id).optional().await
 }
 
 /// Those of the profiles that are there, in any order.
-pub(crate) async fn find_many(db: &Db, reader: Option<UserId>, user_ids: &[UserId]) -> sqlx::Result<Vec<Profile>> {
+pub(crate) async fn find_many(db: &Db, reader: Option<UserId>, user_ids: &[UserId]) -> store::Result<Vec<Profile>> {
     static SQL: LazyLock<String> = LazyLock::new(|| format!(select_profiles!("WHERE p.user_id IN ({})"), batch::parameters(2)));
     let mut profiles = Vec::new();
     for chunk in user_ids.chunks(batch::SIZE) {
@@ -139,7 +140,7 @@ pub(crate) async fn list(
     inactive_too: bool,
     after: Option<&Place>,
     limit: i64,
-) -> sqlx::Result<Vec<Profile>> {
+) -> store::Result<Vec<Profile>> {
     let prefix = username_key(prefix);
     // No UTF-8 has the byte 0xFF, so whatever begins with the prefix is less than this.
     let end = [prefix.as_bytes(), &[0xFF]].concat();
@@ -158,13 +159,13 @@ pub(crate) fn after_or_first(after: Option<&Place>) -> (Vec<u8>, UserId) {
 }
 
 /// The version of the user that the profile has the username of, if there is a profile.
-pub(crate) async fn user_version(on: impl Executor<'_>, user_id: UserId) -> sqlx::Result<Option<i64>> {
+pub(crate) async fn user_version(on: impl Executor<'_>, user_id: UserId) -> store::Result<Option<i64>> {
     let found: Option<(i64,)> = on.query("SELECT user_version FROM profiles WHERE user_id = $1").bind(user_id).optional().await?;
     Ok(found.map(|(version,)| version))
 }
 
 /// The profile, if there is one, which nobody else changes until the transaction ends.
-pub(crate) async fn lock(tx: &mut Tx, reader: Option<UserId>, user_id: UserId) -> sqlx::Result<Option<Profile>> {
+pub(crate) async fn lock(tx: &mut Tx, reader: Option<UserId>, user_id: UserId) -> store::Result<Option<Profile>> {
     // Apart from the read, because a row that is only joined can't be locked.
     let query = tx.query("SELECT user_id FROM profiles WHERE user_id = $1").bind(user_id);
     match query.for_update().optional::<(UserId,)>().await? {
@@ -174,7 +175,7 @@ pub(crate) async fn lock(tx: &mut Tx, reader: Option<UserId>, user_id: UserId) -
 }
 
 /// Writes a profile that is locked and was changed.
-pub(crate) async fn update(tx: &mut Tx, profile: &mut Profile, now: DateTime<Utc>) -> sqlx::Result<()> {
+pub(crate) async fn update(tx: &mut Tx, profile: &mut Profile, now: DateTime<Utc>) -> store::Result<()> {
     profile.version += 1;
     profile.update_time = now;
     let query = tx.query(

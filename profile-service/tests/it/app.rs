@@ -2,7 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use access::{
+    UserId,
+    token::{Claims, KeySet, Verifier},
+};
 use chrono::{DateTime, Utc};
+use gateway::ApiDocs;
 use profile_service::{
     MIGRATIONS, Service,
     proto::{
@@ -11,13 +16,8 @@ use profile_service::{
         profile_service_client::ProfileServiceClient,
     },
 };
-use shared::{
-    Clock, Db, UserId,
-    explorer::Page,
-    migrations,
-    testing::{Engine, Issuer, Running, TestDatabase},
-    token::{Claims, KeySet, Verifier},
-};
+use store::Db;
+use testing::{Engine, Issuer, Running, TestClock, TestDatabase};
 use tonic::{
     Code, Request, Response, Status,
     metadata::AsciiMetadataValue,
@@ -25,14 +25,14 @@ use tonic::{
     transport::Channel,
 };
 
-pub use shared::testing::assert_refused;
+pub use testing::assert_refused;
 
 pub const ISSUER: &str = "http://issuer.test";
 pub const AUDIENCE: &str = "profile-service";
 
 /// A running service on a database of its own.
 pub struct App {
-    pub clock: Clock,
+    pub clock: TestClock,
     pub issuer: Issuer,
     pub channel: Channel,
     pub address: SocketAddr,
@@ -44,25 +44,25 @@ impl App {
     pub async fn start(engine: Engine) -> Self {
         let database = TestDatabase::new(engine).await;
         let db = database.open();
-        migrations::migrate(&db, &MIGRATIONS).await.unwrap();
+        migrate::migrate(&db, &MIGRATIONS).await.unwrap();
         Self::on(database, db).await
     }
 
     /// A service that reaches the database, which is migrated, through `db`.
     pub async fn on(database: TestDatabase, db: Db) -> Self {
-        let clock = Clock::set_to("2026-03-01T12:00:00Z".parse::<DateTime<Utc>>().unwrap());
-        let issuer = Issuer::new(ISSUER, AUDIENCE, clock.clone());
+        let clock = TestClock::new("2026-03-01T12:00:00Z".parse::<DateTime<Utc>>().unwrap());
+        let issuer = Issuer::new(ISSUER, AUDIENCE, clock.clock());
         let verifier =
-            Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clone()).staleness_bound(std::time::Duration::from_hours(1)));
-        verifier.has_heard_of_revocations();
+            Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clock()).with_staleness_bound(std::time::Duration::from_hours(1)));
+        verifier.revocations().mark_synced();
         verifier.set_keys(KeySet::from_jwks(&issuer.jwks()).0);
         let service = Service {
             db,
-            clock: clock.clone(),
+            clock: clock.clock(),
             verifier,
             events: None,
             cors_origins: Vec::new(),
-            page: Some(Page { auth_url: "http://auth.example.com".to_owned() }),
+            page: Some(ApiDocs { auth_url: "http://auth.example.com".to_owned() }),
         };
         let running = Running::start(|listener, shutdown| async {
             profile_service::serve(service, listener, shutdown).await.unwrap();

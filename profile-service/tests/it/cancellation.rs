@@ -1,7 +1,8 @@
 //! A client that leaves in the middle of a call loses nobody's acknowledged write.
 
 use profile_service::proto::{ListNotesRequest, Visibility};
-use shared::{db::Executor, on_both_engines};
+use store::Executor;
+use testing::on_both_engines;
 use tokio::task::{self, JoinSet};
 
 use crate::app::{App, create_note, note};

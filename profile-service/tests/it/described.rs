@@ -1,13 +1,14 @@
 //! `/openapi.json` and the page.
 
 use profile_service::DESCRIPTORS;
-use shared::{on_both_engines, testing::http::send};
+use testing::http::send;
+use testing::on_both_engines;
 
 use crate::app::App;
 
 on_both_engines! {
     async fn every_route_is_described(app: App) {
-        shared::testing::assert_described(app.address, DESCRIPTORS, "profile.v1").await;
+        testing::assert_described(app.address, DESCRIPTORS, "profiles.v1").await;
     }
 
     async fn the_page_signs_in_at_the_auth_service(app: App) {

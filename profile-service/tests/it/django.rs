@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, process::Output, sync::Arc};
 
+use access::{Clock, token::Verifier};
+use django::tokens::TokenKeys;
 use profile_service::{
     MIGRATIONS, Service,
     proto::{
@@ -10,11 +12,7 @@ use profile_service::{
     },
 };
 use serde_json::json;
-use shared::{
-    Clock, django, migrations,
-    testing::{DjangoProject, Engine, Running, TestDatabase, with_token},
-    token::{LegacyKeys, Verifier},
-};
+use testing::{DjangoProject, Engine, Running, TestClock, TestDatabase, with_token};
 use tonic::Code;
 use uuid::Uuid;
 
@@ -23,9 +21,9 @@ use crate::{
     starting::{assert_fails_with, command},
 };
 
-struct Origin(DjangoProject);
+struct ClientInfo(DjangoProject);
 
-impl Origin {
+impl ClientInfo {
     async fn start(engine: Engine) -> Self {
         Self(DjangoProject::new(engine).await)
     }
@@ -58,7 +56,7 @@ fn imported(database: &TestDatabase, from: &str, flags: &[&str]) -> (String, BTr
 
 async fn empty(engine: Engine) -> TestDatabase {
     let database = TestDatabase::new(engine).await;
-    migrations::migrate(&database.open(), &MIGRATIONS).await.unwrap();
+    migrate::migrate(&database.open(), &MIGRATIONS).await.unwrap();
     database
 }
 
@@ -73,8 +71,8 @@ fn parts(profile: &Profile) -> (&str, &str, Option<i32>, bool, bool) {
     (&profile.bio, &profile.website, year, profile.is_active, profile.favorite_note.is_some())
 }
 
-shared::on_both_engines! {
-    async fn profiles_notes_friends_and_favourites_come_over(origin: Origin) {
+testing::on_both_engines! {
+    async fn profiles_notes_friends_and_favourites_come_over(origin: ClientInfo) {
         let project = origin.0;
         let twin = &project.facts.keys["Alice"];
         // What the auth service's import has left.
@@ -160,7 +158,7 @@ async fn is_what_it_was(project: &DjangoProject, database: TestDatabase) {
 /// A service that takes the tokens of a Django project.
 struct Moved {
     running: Running,
-    clock: Clock,
+    clock: TestClock,
     project: DjangoProject,
     _database: TestDatabase,
 }
@@ -169,12 +167,12 @@ impl Moved {
     async fn start(engine: Engine) -> Self {
         let (project, database) = (DjangoProject::new(Engine::Sqlite).await, empty(engine).await);
         imported(&database, project.url(), &[]);
-        let clock = Clock::set_to(Clock::system().now());
-        let mut legacy = LegacyKeys::default();
+        let clock = TestClock::new(Clock::system().now());
+        let mut legacy = TokenKeys::default();
         legacy.add("django", &project.facts.verifying_key).unwrap();
-        let verifier = Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clone()).with_legacy_keys(legacy));
+        let verifier = Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clock()).with_source(legacy));
         let db = database.open();
-        let service = Service { db, clock: clock.clone(), verifier, events: None, cors_origins: Vec::new(), page: None };
+        let service = Service { db, clock: clock.clock(), verifier, events: None, cors_origins: Vec::new(), page: None };
         let running = Running::start(|listener, shutdown| async {
             profile_service::serve(service, listener, shutdown).await.unwrap();
         })
@@ -183,7 +181,7 @@ impl Moved {
     }
 }
 
-shared::on_both_engines! {
+testing::on_both_engines! {
     async fn an_access_token_of_django_reads_and_writes_what_is_one_s_own(moved: Moved) {
         let facts = &moved.project.facts;
         let mut profiles = ProfileServiceClient::new(moved.running.channel());
@@ -258,11 +256,11 @@ impl Renamed {
 
     fn import(&self) -> (String, BTreeMap<String, Line>) {
         let mapping = format!("--mapping={}", self.mapping.path().display());
-        imported(&self.app.database, self.dump.path().to_str().unwrap(), &[&mapping, "--origin=old-site"])
+        imported(&self.app.database, self.dump.path().to_str().unwrap(), &[&mapping, "--project=old-site"])
     }
 }
 
-shared::on_both_engines! {
+testing::on_both_engines! {
     async fn a_mapping_finds_what_has_other_names(renamed: Renamed) {
         let (text, lines) = renamed.import();
         assert_eq!((lines["profiles"], lines["notes"]), ([3, 2, 0, 1], [1, 1, 0, 0]), "{text}");

@@ -4,7 +4,7 @@ use profile_service::proto::{
     DeactivateProfileRequest, ExportProfileRequest, Profile, SetFavoriteNoteRequest, UpdateProfileRequest, Visibility,
     export_profile_response::Item,
 };
-use shared::on_both_engines;
+use testing::on_both_engines;
 use tonic::{Code, Status};
 
 use crate::app::{App, NOBODY, User, assert_not_found, assert_refused, create_note, note, reference};

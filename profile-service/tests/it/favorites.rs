@@ -4,7 +4,7 @@ use profile_service::proto::{
     ClearFavoriteNoteRequest, DeactivateProfileRequest, DeleteNoteRequest, ListFavoritedByRequest, Note, NoteReference, Profile,
     SetFavoriteNoteRequest, UpdateNoteRequest, Visibility,
 };
-use shared::on_both_engines;
+use testing::on_both_engines;
 use tonic::{Code, Response, Status};
 
 use crate::app::{App, NOBODY, User, assert_invalid, assert_not_found, assert_refused, reference};

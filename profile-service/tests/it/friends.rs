@@ -4,7 +4,7 @@ use profile_service::proto::{
     AddFriendRequest, DeactivateProfileRequest, ListFriendOfRequest, ListFriendsRequest, ListMutualFriendsRequest,
     RemoveFriendRequest,
 };
-use shared::on_both_engines;
+use testing::on_both_engines;
 use tonic::{Code, Status};
 
 use crate::app::{App, NOBODY, User, assert_invalid, assert_not_found, assert_refused};

@@ -2,10 +2,8 @@
 //! in ways of their own.
 
 use serde_json::{Value, json};
-use shared::{
-    on_both_engines,
-    testing::http::{Answer, send},
-};
+use testing::http::{Answer, send};
+use testing::on_both_engines;
 
 use crate::app::{App, User};
 
@@ -83,7 +81,7 @@ on_both_engines! {
 
     async fn what_there_is_not_is_said(app: App) {
         let alice = app.user("alice").await;
-        for path in ["/v1", "/v1/profile/me", "/v1/profiles/me/notes/", "/v1//profiles", "/profile.v1.NoteService/ListNotes"] {
+        for path in ["/v1", "/v1/profile/me", "/v1/profiles/me/notes/", "/v1//profiles", "/profiles.v1.NoteService/ListNotes"] {
             assert_refused(&alice.sends(&app, &format!("GET {path}"), &[], b"").await, 404, "METHOD_UNKNOWN", None);
         }
         for (line, allow) in [

@@ -1,30 +1,29 @@
 //! The same requests by gRPC and over HTTP, to two services that began alike: the same answers.
 
+use access::UserId;
 use profile_service::DESCRIPTORS;
 use serde_json::{Value, json};
-use shared::{
-    UserId, on_both_engines,
-    testing::{Engine, Twins},
-};
+use testing::on_both_engines;
+use testing::{Engine, Parity};
 use tonic::Code::{self, Aborted, AlreadyExists, InvalidArgument, NotFound, Ok, PermissionDenied, Unauthenticated};
 
 use crate::app::{App, NOBODY};
 
-const PROFILES: &str = "profile.v1.ProfileService";
-const FRIENDS: &str = "profile.v1.FriendService";
-const NOTES: &str = "profile.v1.NoteService";
+const PROFILES: &str = "profiles.v1.ProfileService";
+const FRIENDS: &str = "profiles.v1.FriendService";
+const NOTES: &str = "profiles.v1.NoteService";
 
 /// Both services, and whoever calls them.
 struct Pair {
     _services: [App; 2],
-    twins: Twins,
+    twins: Parity,
 }
 
 impl Pair {
     async fn start(engine: Engine) -> Self {
         let services = [App::start(engine).await, App::start(engine).await];
         let [grpc, http] = &services;
-        let mut twins = Twins::new(DESCRIPTORS, grpc.channel.clone(), http.address);
+        let mut twins = Parity::new(DESCRIPTORS, grpc.channel.clone(), http.address);
         let everything = "profile.view_profile profile.change_profile profile.add_note profile.change_note profile.delete_note";
         for (name, scope) in [("alice", ""), ("bob", ""), ("carol", ""), ("admin", everything)] {
             let mut claims = grpc.issuer.claims(UserId::new(&grpc.clock), name);

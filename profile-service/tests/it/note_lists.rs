@@ -1,7 +1,7 @@
 //! The list of a user's notes: the newest first, page by page.
 
 use profile_service::proto::{ListNotesRequest, Note, Visibility};
-use shared::on_both_engines;
+use testing::on_both_engines;
 use tonic::{Code, Status};
 
 use crate::app::{App, NOBODY, User, assert_invalid, assert_not_found, assert_refused, create_note, note};

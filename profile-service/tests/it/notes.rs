@@ -4,7 +4,7 @@ use profile_service::proto::{
     BatchGetNotesRequest, CreateNoteRequest, DeleteNoteRequest, GetNoteRequest, Note, UpdateNoteRequest, Visibility,
 };
 use prost_types::FieldMask;
-use shared::on_both_engines;
+use testing::on_both_engines;
 use tonic::{Code, Response, Status};
 
 use crate::app::{App, NOBODY, User, assert_invalid, assert_not_found, assert_refused, create_note, note};

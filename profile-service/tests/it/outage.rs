@@ -1,10 +1,8 @@
 //! A database that is down makes calls UNAVAILABLE, readiness false, and nothing worse; it all recovers by itself.
 
 use profile_service::{MIGRATIONS, proto::Visibility};
-use shared::{
-    Db, migrations,
-    testing::{Engine, ErrorLines, TestDatabase, Wire, assert_refused},
-};
+use store::Db;
+use testing::{Engine, ErrorLines, FaultProxy, TestDatabase, assert_refused};
 use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
@@ -14,13 +12,13 @@ use crate::app::{App, create_note, note};
 async fn calls_are_unavailable_while_the_database_is_down_and_served_when_it_is_back() {
     let log = ErrorLines::watch();
     let database = TestDatabase::new(Engine::Postgres).await;
-    migrations::migrate(&database.open(), &MIGRATIONS).await.unwrap();
-    let wire = Wire::to(database.url()).await;
+    migrate::migrate(&database.open(), &MIGRATIONS).await.unwrap();
+    let wire = FaultProxy::to(database.url()).await;
     let app = App::on(database, Db::new(&wire.url, None, 8).unwrap()).await;
     let alice = app.user("alice").await;
     alice.writes("before", Visibility::Private).await;
 
-    let request = HealthCheckRequest { service: "profile.v1.NoteService".to_owned() };
+    let request = HealthCheckRequest { service: "profiles.v1.NoteService".to_owned() };
     let mut health = HealthClient::new(app.channel.clone()).watch(request).await.unwrap().into_inner();
     let mut becomes = async |status| while health.message().await.unwrap().unwrap().status() != status {};
     becomes(ServingStatus::Serving).await;

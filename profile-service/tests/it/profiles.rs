@@ -1,10 +1,11 @@
 //! Profiles: how they come to be, what is written to them, and their list.
 
+use access::{Actor, proto::google::Date};
 use profile_service::proto::{
     ActivateProfileRequest, BatchGetProfilesRequest, DeactivateProfileRequest, ListProfilesRequest, Profile, UpdateProfileRequest,
 };
 use prost_types::FieldMask;
-use shared::{contract::Actor, on_both_engines, proto::google::Date};
+use testing::on_both_engines;
 use tonic::{Code, Response, Status};
 
 use crate::app::{App, NOBODY, User, assert_invalid, assert_not_found, assert_refused};
@@ -35,7 +36,7 @@ on_both_engines! {
         let now = prost_types::Timestamp { seconds: app.clock.now().timestamp(), nanos: 0 };
         assert_eq!((profile.create_time, profile.update_time), (Some(now), Some(now)));
         // Whatever the first call is: here one that is refused.
-        let bob = app.caller(app.issuer.claims(shared::UserId::new(&app.clock), "bob"));
+        let bob = app.caller(app.issuer.claims(access::UserId::new(&app.clock), "bob"));
         assert_not_found(bob.profile(NOBODY).await, "user_id");
         assert_eq!(alice.profile(&bob.id).await.unwrap().display_name, "bob");
     }
@@ -56,16 +57,16 @@ on_both_engines! {
     }
 
     async fn neither_a_service_nor_a_user_without_a_username_gets_a_profile(app: App) {
-        let mut service = app.issuer.claims(shared::UserId::new(&app.clock), "batch");
+        let mut service = app.issuer.claims(access::UserId::new(&app.clock), "batch");
         service.actor = Actor::Service;
         assert_not_found(app.caller(service).profile("me").await, "user_id");
-        let mut nameless = app.issuer.claims(shared::UserId::new(&app.clock), "");
+        let mut nameless = app.issuer.claims(access::UserId::new(&app.clock), "");
         nameless.preferred_username = None;
         assert_not_found(app.caller(nameless).profile("me").await, "user_id");
     }
 
     async fn first_calls_at_the_same_time_make_one_profile(app: App) {
-        let alice = app.caller(app.issuer.claims(shared::UserId::new(&app.clock), "alice"));
+        let alice = app.caller(app.issuer.claims(access::UserId::new(&app.clock), "alice"));
         let calls: Vec<_> = (0..10).map(|_| alice.profiles()).map(|mut profiles| {
             tokio::spawn(async move { profiles.get_profile(profile_service::proto::GetProfileRequest { user_id: "me".to_owned() }).await })
         }).collect();

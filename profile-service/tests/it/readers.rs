@@ -1,10 +1,11 @@
 //! Who sees which note: three visibilities, four kinds of reader, and every method that reads.
 
+use access::Actor;
 use profile_service::proto::{
     BatchGetNotesRequest, GetNoteRequest, ListFavoritedByRequest, ListNotesRequest, Note, RemoveFriendRequest,
     SetFavoriteNoteRequest, UpdateNoteRequest, Visibility,
 };
-use shared::{contract::Actor, on_both_engines};
+use testing::on_both_engines;
 
 use crate::app::{App, NOBODY, User, assert_not_found, reference};
 
@@ -84,7 +85,7 @@ on_both_engines! {
 
     async fn a_service_reads_what_is_public(app: App) {
         let owner = app.user("owner").await;
-        let mut claims = app.issuer.claims(shared::UserId::new(&app.clock), "batch");
+        let mut claims = app.issuer.claims(access::UserId::new(&app.clock), "batch");
         claims.actor = Actor::Service;
         let service = app.caller(claims);
         owner.writes("private", Visibility::Private).await;

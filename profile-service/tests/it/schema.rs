@@ -2,12 +2,10 @@
 
 use std::process::{Command, Stdio};
 
+use migrate::{Mode, Target, migrate, migrate_to};
 use profile_service::MIGRATIONS;
-use shared::{
-    migrations::{Mode, Target, go, migrate},
-    on_both_engines,
-    testing::{Engine, TestDatabase},
-};
+use testing::on_both_engines;
+use testing::{Engine, TestDatabase};
 
 struct Fresh(TestDatabase);
 
@@ -31,7 +29,7 @@ on_both_engines! {
         migrate(&db, &MIGRATIONS).await.unwrap();
         let schema = app.0.schema().await;
         assert!(!schema.is_empty());
-        go(&db, &MIGRATIONS, &Target::Zero, Mode::Run, |_| {}).await.unwrap();
+        migrate_to(&db, &MIGRATIONS, &Target::Zero, Mode::Run, |_| {}).await.unwrap();
         assert_eq!(app.0.schema().await, [""; 0]);
         migrate(&db, &MIGRATIONS).await.unwrap();
         assert_eq!(app.0.schema().await, schema);

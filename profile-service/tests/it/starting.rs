@@ -6,18 +6,15 @@ use std::{
     sync::Arc,
 };
 
+use access::{Clock, token::Verifier};
+use gateway::ApiDocs;
+use migrate::SchemaError;
 use profile_service::{
     MIGRATIONS, ServeError, Service,
     proto::{GetProfileRequest, profile_service_client::ProfileServiceClient},
 };
-use shared::{
-    Clock, Db,
-    db::Executor,
-    explorer::Page,
-    migrations::{self, SchemaError},
-    testing::{Engine, TestDatabase},
-    token::Verifier,
-};
+use store::{Db, Executor};
+use testing::{Engine, TestDatabase};
 use tokio::net::TcpListener;
 use tonic::Code;
 
@@ -26,7 +23,7 @@ use crate::app::{AUDIENCE, ISSUER, assert_refused};
 fn service(db: Db) -> Service {
     let clock = Clock::system();
     let verifier = Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clone()));
-    let page = Some(Page { auth_url: "http://auth.example.com".to_owned() });
+    let page = Some(ApiDocs { auth_url: "http://auth.example.com".to_owned() });
     Service { db, clock, verifier, events: None, cors_origins: Vec::new(), page }
 }
 
@@ -66,7 +63,7 @@ struct Database(TestDatabase);
 impl Database {
     async fn start(engine: Engine) -> Self {
         let database = TestDatabase::new(engine).await;
-        assert_eq!(migrations::migrate(&database.open(), &MIGRATIONS).await.unwrap(), all());
+        assert_eq!(migrate::migrate(&database.open(), &MIGRATIONS).await.unwrap(), all());
         Self(database)
     }
 }
@@ -80,10 +77,10 @@ impl Empty {
     }
 }
 
-shared::on_both_engines! {
+testing::on_both_engines! {
     async fn a_migrated_database_is_served(database: Database) {
         start(database.0.open()).await.unwrap();
-        assert_eq!(migrations::migrate(&database.0.open(), &MIGRATIONS).await.unwrap(), 0);
+        assert_eq!(migrate::migrate(&database.0.open(), &MIGRATIONS).await.unwrap(), 0);
     }
 
     async fn an_unmigrated_database_is_refused(database: Empty) {
@@ -124,7 +121,7 @@ shared::on_both_engines! {
             }
         }
         execute(&db, "DELETE FROM _sqlx_migrations").await;
-        assert_eq!(migrations::migrate(&db, &MIGRATIONS).await.unwrap(), all());
+        assert_eq!(migrate::migrate(&db, &MIGRATIONS).await.unwrap(), all());
         start(db).await.unwrap();
     }
 

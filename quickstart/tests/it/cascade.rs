@@ -5,11 +5,9 @@ use profile_service::proto::{
     AddFriendRequest, CreateNoteRequest, GetProfileRequest, GetSyncStateRequest, ListFriendsRequest, ListProfilesRequest, Note,
     NoteReference, SetFavoriteNoteRequest, Visibility,
 };
-use shared::{
-    db::Executor,
-    on_both_engines,
-    testing::{assert_refused, http},
-};
+use store::Executor;
+use testing::on_both_engines;
+use testing::{assert_refused, http};
 use tonic::Code;
 
 use crate::pair::{Pair, User};
@@ -27,7 +25,7 @@ pub async fn note(user: &User, title: &str) -> Result<Note, tonic::Status> {
 
 /// What `DeleteUser` does to the database.
 pub async fn delete(app: &Pair, user_id: &str) {
-    let user_id = shared::UserId::parse("user_id", user_id).unwrap();
+    let user_id = access::UserId::parse("user_id", user_id).unwrap();
     let mut change = app.feed().begin().await.unwrap();
     let user = auth_service::users::lock(&mut change, user_id).await.unwrap().unwrap();
     auth_service::users::delete(&mut change, &app.clock, &user).await.unwrap();

@@ -1,13 +1,11 @@
 //! `kill -9` of the consumer, and of a replica of the auth service that writes, again and again: both databases are equal in
 //! the end.
 
+use access::Clock;
 use auth_service::{events::Feed, keys::MasterKey};
-use shared::{
-    Clock,
-    db::Executor,
-    on_both_engines,
-    testing::{Engine, TestDatabase, rounds},
-};
+use store::Executor;
+use testing::on_both_engines;
+use testing::{Engine, TestDatabase, rounds};
 
 use crate::{
     load::Writer,

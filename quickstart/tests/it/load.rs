@@ -1,6 +1,7 @@
 //! Writers that change users as fast as they can: some with random delays before the commit, a tenth of which never comes, and some
 //! by calls.
 
+use access::{Clock, Error, Id, UserId};
 use auth_service::{
     events::Feed,
     proto::{
@@ -10,7 +11,6 @@ use auth_service::{
     usernames::Username,
     users::{self, NewNames, NewUser},
 };
-use shared::{Clock, Error, UserId, id::Id};
 use tonic::{Code, Response, Status};
 
 use crate::pair::Authenticated;

@@ -8,6 +8,11 @@ use std::{
     time::Duration,
 };
 
+use access::{
+    Actor, Clock, UserId,
+    events::Source,
+    token::{self, Verifier},
+};
 use auth_service::{
     Settings,
     events::Feed,
@@ -27,14 +32,8 @@ use profile_service::{
         profile_service_client::ProfileServiceClient, sync_service_client::SyncServiceClient,
     },
 };
-use shared::{
-    Clock, Db, UserId,
-    contract::Actor,
-    db::Executor,
-    events::Source,
-    testing::{Engine, Issuer, Running, TestDatabase},
-    token::{self, Verifier},
-};
+use store::{Db, Executor};
+use testing::{Engine, Issuer, Running, TestClock, TestDatabase};
 use tonic::{
     Request, Status,
     service::{Interceptor, interceptor::InterceptedService},
@@ -45,7 +44,7 @@ pub const PASSWORD: &str = "seven blue cafes of tin";
 
 /// Both services.
 pub struct Pair {
-    pub clock: Clock,
+    pub clock: TestClock,
     pub master_key: String,
     pub auth_database: TestDatabase,
     pub profile_database: TestDatabase,
@@ -60,15 +59,21 @@ impl Pair {
     }
 
     /// Both services on databases that are there.
-    pub async fn on(auth_database: TestDatabase, profile_database: TestDatabase, master_key: String, clock: Clock) -> Self {
-        let auth = auth(auth_database.url(), &master_key, clock.clone()).await;
-        let source = source(auth_database.url(), &master_key, clock.clone(), auth.channel());
-        let profile = profile(profile_database.url(), clock.clone(), auth.channel(), Some(source), Duration::from_secs(15)).await;
+    pub async fn on(
+        auth_database: TestDatabase,
+        profile_database: TestDatabase,
+        master_key: String,
+        clock: impl Into<TestClock>,
+    ) -> Self {
+        let clock = clock.into();
+        let auth = auth(auth_database.url(), &master_key, clock.clock()).await;
+        let source = source(auth_database.url(), &master_key, clock.clock(), auth.channel());
+        let profile = profile(profile_database.url(), clock.clock(), auth.channel(), Some(source), Duration::from_secs(15)).await;
         Self { clock, master_key, auth_database, profile_database, auth, profile }
     }
 
     pub fn feed(&self) -> Feed {
-        Feed::new(self.auth_database.open(), self.clock.clone())
+        Feed::new(self.auth_database.open(), self.clock.clock())
     }
 
     pub async fn register(&self, username: &str) -> String {
@@ -97,8 +102,8 @@ impl Pair {
     /// One with a good access token whom the auth service does not know any more.
     pub async fn lost(&self, username: &str) -> User {
         let (db, master_key) = (self.auth_database.open(), MasterKey::from_base64(&self.master_key).unwrap());
-        let keys = KeyRing::open(db, self.clock.clone(), master_key, KeyBits::default(), TimeDelta::zero()).await.unwrap();
-        let issuer = Issuer::new(&Settings::default().issuer, profile_service::NAME, self.clock.clone());
+        let keys = KeyRing::open(db, self.clock.clock(), master_key, KeyBits::default(), TimeDelta::zero()).await.unwrap();
+        let issuer = Issuer::new(&Settings::default().issuer, profile_service::NAME, self.clock.clock());
         let claims = issuer.claims(UserId::new(&self.clock), username);
         let access_token = keys.keys().active().unwrap().sign("at+jwt", &claims).unwrap();
         let login = LoginResponse { access_token, ..LoginResponse::default() };
@@ -172,16 +177,17 @@ pub async fn refused_at_last<T: Debug, F: Future<Output = Result<T, Status>>>(mu
 
 pub async fn databases(engine: Engine) -> (TestDatabase, TestDatabase) {
     let (auth, profile) = (TestDatabase::new(engine).await, TestDatabase::new(engine).await);
-    shared::migrations::migrate(&auth.open(), &auth_service::MIGRATIONS).await.unwrap();
-    shared::migrations::migrate(&profile.open(), &profile_service::MIGRATIONS).await.unwrap();
+    migrate::migrate(&auth.open(), &auth_service::MIGRATIONS).await.unwrap();
+    migrate::migrate(&profile.open(), &profile_service::MIGRATIONS).await.unwrap();
     (auth, profile)
 }
 
 /// A replica of the auth service.
 pub async fn auth(url: &str, master_key: &str, clock: Clock) -> Running {
     let (db, master_key) = (Db::new(url, None, 8).unwrap(), MasterKey::from_base64(master_key).unwrap());
+    let settings = Settings { audience: vec![profile_service::NAME.to_owned()], ..Settings::default() };
     Running::start(|listener, shutdown| async move {
-        auth_service::serve(db, clock, master_key, Settings::default(), listener, shutdown).await.unwrap();
+        auth_service::serve(db, clock, master_key, settings, listener, shutdown).await.unwrap();
     })
     .await
 }
@@ -189,7 +195,7 @@ pub async fn auth(url: &str, master_key: &str, clock: Clock) -> Running {
 /// A replica of the profile service, which takes its keys from the auth service behind `auth`.
 pub async fn profile(url: &str, clock: Clock, auth: Channel, events: Option<Source>, bound: Duration) -> Running {
     let db = Db::new(url, None, 8).unwrap();
-    let verifier = Verifier::new(Settings::default().issuer, profile_service::NAME, clock.clone()).staleness_bound(bound);
+    let verifier = Verifier::new(Settings::default().issuer, profile_service::NAME, clock.clone()).with_staleness_bound(bound);
     let verifier = Arc::new(verifier);
     let following = token::follow_auth_service(Arc::clone(&verifier), Duration::from_mins(1), auth);
     let service = Service { db, clock, verifier, events, cors_origins: Vec::new(), page: None };

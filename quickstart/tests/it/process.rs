@@ -7,8 +7,10 @@ use std::{
     time::Duration,
 };
 
+use access::Clock;
 use auth_service::{Settings, events::Feed, keys::MasterKey};
-use shared::{Clock, Db, testing::Engine};
+use store::Db;
+use testing::Engine;
 use tokio::{net::TcpListener, sync::oneshot};
 use tonic::transport::{Channel, Endpoint};
 
@@ -129,8 +131,8 @@ async fn a_process_serves_until_it_is_killed() {
         master_key: MasterKey::generate(),
     };
     let mut process = Process::auth(&places, "127.0.0.1:0").await;
-    let ready = async || shared::health::check(process.address).await.is_ok();
+    let ready = async || server::health::check(process.address).await.is_ok();
     pair::eventually(ready).await;
     process.kill();
-    assert!(shared::health::check(process.address).await.is_err());
+    assert!(server::health::check(process.address).await.is_err());
 }

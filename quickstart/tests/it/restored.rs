@@ -1,14 +1,12 @@
 //! Databases that are restored from an older copy: in the end both services know the same again.
 
+use access::Clock;
 use auth_service::keys::MasterKey;
 use chrono::{SubsecRound, TimeDelta};
 use profile_service::proto::{GetProfileRequest, GetSyncStateRequest};
-use shared::{
-    Clock,
-    db::Executor,
-    on_both_engines,
-    testing::{Engine, assert_refused},
-};
+use store::Executor;
+use testing::on_both_engines;
+use testing::{Engine, TestClock, assert_refused};
 use tonic::Code;
 
 use crate::{
@@ -19,7 +17,7 @@ use crate::{
 
 /// Changes that both services have seen, or only one of them.
 async fn changes(app: &Pair, number: u64) {
-    Writer::new(app.feed(), app.clock.clone(), number).run(40).await.unwrap();
+    Writer::new(app.feed(), app.clock.clock(), number).run(40).await.unwrap();
 }
 
 /// Both services, with a clock that stands.
@@ -28,7 +26,7 @@ struct Standing(Pair);
 impl Standing {
     async fn start(engine: Engine) -> Self {
         let (auth, profile) = pair::databases(engine).await;
-        let clock = Clock::set_to(Clock::system().now().trunc_subsecs(0));
+        let clock = TestClock::new(Clock::system().now().trunc_subsecs(0));
         Self(Pair::on(auth, profile, MasterKey::generate(), clock).await)
     }
 }
@@ -93,9 +91,9 @@ on_both_engines! {
         let backup = app.auth_database.copy().await;
         changes(&app, 2).await;
         app.assert_equal().await;
-        let feed = auth_service::events::Feed::new(backup.open(), app.clock.clone());
+        let feed = auth_service::events::Feed::new(backup.open(), app.clock.clock());
         for number in 3..6 {
-            Writer::new(feed.clone(), app.clock.clone(), number).run(40).await.unwrap();
+            Writer::new(feed.clone(), app.clock.clock(), number).run(40).await.unwrap();
         }
         let app = again!(app, Some(backup), None);
         app.assert_equal().await;

@@ -6,11 +6,9 @@ use auth_service::proto::{
     Client, CreateClientRequest, DeactivateClientRequest, DeactivateUserRequest, RevokeAllSessionsRequest,
 };
 use profile_service::proto::{ExportProfileRequest, GetProfileRequest};
-use shared::{
-    on_both_engines,
-    server::REVOCATIONS,
-    testing::{Engine, Running, assert_refused},
-};
+use server::REVOCATIONS;
+use testing::on_both_engines;
+use testing::{Engine, Running, assert_refused};
 use tonic::{Code, Status};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
@@ -63,9 +61,9 @@ on_both_engines! {
         assert_refused(Err::<(), _>(status), Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
         reads(&root).await.unwrap();
         // A replica that starts now hears of what was revoked before.
-        let source = pair::source(app.auth_database.url(), &app.master_key, app.clock.clone(), app.auth.channel());
+        let source = pair::source(app.auth_database.url(), &app.master_key, app.clock.clock(), app.auth.channel());
         let bound = Duration::from_secs(15);
-        let late = pair::profile(app.profile_database.url(), app.clock.clone(), app.auth.channel(), Some(source), bound).await;
+        let late = pair::profile(app.profile_database.url(), app.clock.clock(), app.auth.channel(), Some(source), bound).await;
         becomes(&late, ServingStatus::Serving).await;
         for user in [&alice, &elsewhere] {
             assert_refused(reads(&user.at(&late)).await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
@@ -84,7 +82,7 @@ on_both_engines! {
 async fn a_method_that_asks_for_revocations_is_unavailable_while_they_are_not_heard() {
     let app = Pair::start(Engine::Sqlite).await;
     let alice = app.user("alice").await;
-    let (clock, url) = (app.clock.clone(), app.auth_database.url());
+    let (clock, url) = (app.clock.clock(), app.auth_database.url());
     let source = pair::source(url, &app.master_key, clock.clone(), app.auth.channel());
     let bound = Duration::from_secs(3);
     let profile = pair::profile(app.profile_database.url(), clock, app.auth.channel(), Some(source), bound).await;

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use profile_service::proto::{AddFriendRequest, CreateNoteRequest, Note, UpdateProfileRequest};
-use shared::{
-    db::Executor,
-    on_both_engines,
-    testing::{assert_refused, rounds},
-};
+use store::Executor;
+use testing::on_both_engines;
+use testing::{assert_refused, rounds};
 use tokio::task::JoinSet;
 use tonic::Code;
 
@@ -24,7 +22,7 @@ async fn note_for(clerk: &User, owner: &str) -> Result<(), tonic::Status> {
 }
 
 async fn rows_of(app: &Pair, user: &User) -> i64 {
-    let user_id = shared::UserId::parse("user_id", &user.id).unwrap();
+    let user_id = access::UserId::parse("user_id", &user.id).unwrap();
     let db = app.profile_database.open();
     let query = db.query(
         "SELECT (SELECT COUNT(*) FROM profiles WHERE user_id = $1) + (SELECT COUNT(*) FROM notes WHERE user_id = $1)
@@ -37,7 +35,7 @@ async fn rows_of(app: &Pair, user: &User) -> i64 {
 on_both_engines! {
     async fn whichever_comes_first(app: Pair) {
         // A replica that hears of no revocation: all that it has is the database.
-        let deaf = pair::profile(app.profile_database.url(), app.clock.clone(), app.auth.channel(), None, Duration::from_secs(15)).await;
+        let deaf = pair::profile(app.profile_database.url(), app.clock.clock(), app.auth.channel(), None, Duration::from_secs(15)).await;
         let bob = app.user("bob").await.at(&deaf);
         note(&bob, "hello").await.unwrap();
         for round in 0..rounds(12) {
@@ -91,7 +89,7 @@ on_both_engines! {
             delete(&app, &clerk.id).await;
             let db = app.profile_database.open();
             let count = async |sql: &'static str, user: &User| {
-                let user_id = shared::UserId::parse("user_id", &user.id).unwrap();
+                let user_id = access::UserId::parse("user_id", &user.id).unwrap();
                 db.query(sql).bind(user_id).one::<(i64,)>().await.unwrap().0
             };
             pair::eventually(async || count("SELECT COUNT(*) FROM tombstones WHERE user_id = $1", &clerk).await == 1).await;

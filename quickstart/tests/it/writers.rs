@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 
-use shared::{UserId, db::Executor, on_both_engines, testing::rounds};
+use access::UserId;
+use store::Executor;
+use testing::on_both_engines;
+use testing::rounds;
 use tokio::task::JoinSet;
 
 use crate::{
@@ -13,11 +16,11 @@ use crate::{
 
 on_both_engines! {
     async fn what_sixteen_writers_tell_is_applied_without_loss_gap_or_inversion(app: Pair) {
-        let replica = pair::auth(app.auth_database.url(), &app.master_key, app.clock.clone()).await;
+        let replica = pair::auth(app.auth_database.url(), &app.master_key, app.clock.clock()).await;
         // Two replicas of the profile service as well, each of which follows another replica of the auth service.
-        let source = pair::source(app.auth_database.url(), &app.master_key, app.clock.clone(), replica.channel());
+        let source = pair::source(app.auth_database.url(), &app.master_key, app.clock.clock(), replica.channel());
         let bound = std::time::Duration::from_secs(15);
-        let _other = pair::profile(app.profile_database.url(), app.clock.clone(), replica.channel(), Some(source), bound).await;
+        let _other = pair::profile(app.profile_database.url(), app.clock.clock(), replica.channel(), Some(source), bound).await;
 
         let feeds = [app.feed(), app.feed()];
         // What a service tells at its start is told.
@@ -25,7 +28,7 @@ on_both_engines! {
         let before = last(&app).await;
         let mut writers = JoinSet::new();
         for (number, feed) in (1..=16).zip(feeds.iter().cycle()) {
-            let writer = Writer::new(feed.clone(), app.clock.clone(), number);
+            let writer = Writer::new(feed.clone(), app.clock.clock(), number);
             writers.spawn(writer.run(rounds(25)));
         }
         let call = |number, auth| load::call(root.at_auth(auth).users(), number, rounds(25) / 5);

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use shared::{
+use access::{
     Clock, UserId,
-    testing::{Issuer, Running},
     token::{Claims, KeySet, Verifier},
 };
-use tonic::transport::Channel;
+use testing::{Issuer, Running};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Channel, Server};
 
 pub(crate) struct App {
     pub(crate) issuer: Issuer,
@@ -35,9 +36,11 @@ impl App {
 }
 
 pub(crate) async fn serve(verifier: Arc<Verifier>) -> Running {
-    let server = greeter::server(verifier).expect("descriptors");
+    let service = greeter::routes(verifier).into_service();
     Running::start(|listener, shutdown| async {
-        server.serve(listener, || async { true }, shutdown).await.expect("a server that serves");
+        let incoming = TcpListenerStream::new(listener);
+        let server = Server::builder().serve_with_incoming_shutdown(service, incoming, shutdown);
+        server.await.expect("a server that serves");
     })
     .await
 }

@@ -1,10 +1,8 @@
 //! What the transport itself refuses is refused in the same form as everything else.
 
+use access::limits::MESSAGE_LIMIT;
 use greeter::proto::{GreetRequest, GreetResponse, greeter_service_client::GreeterServiceClient};
-use shared::{
-    server::MESSAGE_LIMIT,
-    testing::{assert_refused, with_token},
-};
+use testing::{assert_refused, with_token};
 use tonic::{Code, Request, Response, Status};
 use tonic_prost::ProstCodec;
 
@@ -65,23 +63,4 @@ async fn two_tokens_are_none() {
     request.metadata_mut().append("authorization", second);
     let answer = GreeterServiceClient::new(app.channel.clone()).greet(request).await;
     assert_refused(answer, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
-}
-
-#[tokio::test]
-async fn a_request_id_comes_back_and_one_is_made_where_there_is_none_of_use() {
-    let app = App::start().await;
-    let mut client = GreeterServiceClient::new(app.channel.clone());
-    let long = "x".repeat(65);
-    for (given, kept) in
-        [(Some("order-17.retry_2"), true), (Some("two words"), false), (Some(long.as_str()), false), (None, false)]
-    {
-        let mut request = app.greeting("Bob");
-        if let Some(given) = given {
-            request.metadata_mut().insert("x-request-id", given.parse().expect("a header"));
-        }
-        let answer = client.greet(request).await.expect("a greeting");
-        let id = answer.metadata().get("x-request-id").expect("a request id").to_str().expect("text");
-        assert_eq!(Some(id) == given, kept, "{given:?}: {id}");
-        assert!(!id.is_empty());
-    }
 }

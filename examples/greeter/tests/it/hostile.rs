@@ -2,24 +2,21 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use access::token::{Verifier, follow};
 use chrono::DateTime;
 use greeter::proto::{GreetRequest, greeter_service_client::GreeterServiceClient};
-use shared::{
-    Clock,
-    testing::{ErrorLines, Issuer, with_token},
-    token::{Verifier, follow},
-};
+use testing::{ErrorLines, Issuer, TestClock, token_corpus as corpus, with_token};
 use tonic::Code;
 
-use crate::{app::serve, corpus};
+use crate::app::serve;
 
 #[tokio::test]
 async fn every_hostile_token_gets_the_same_answer() {
     let log = ErrorLines::watch();
-    let clock = Clock::set_to(DateTime::from_timestamp(1_790_000_000, 0).expect("a time"));
+    let clock = TestClock::new(DateTime::from_timestamp(1_790_000_000, 0).expect("a time"));
     // The names that the corpus plays with.
-    let issuer = Issuer::new("https://auth.example.test", "profile-service", clock.clone());
-    let verifier = Arc::new(Verifier::new(&*issuer.name, &*issuer.audience[0], clock));
+    let issuer = Issuer::new("https://auth.example.test", "profile-service", clock.clock());
+    let verifier = Arc::new(Verifier::new(&*issuer.name, &*issuer.audience[0], clock.clock()));
     let jwks = corpus::jwks(&issuer);
     tokio::spawn(follow(Arc::clone(&verifier), Duration::from_mins(1), move || {
         let jwks = jwks.clone();

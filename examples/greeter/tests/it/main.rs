@@ -2,8 +2,6 @@
 #![allow(missing_docs)]
 
 mod app;
-#[path = "../../../../shared/tests/corpus/mod.rs"]
-mod corpus;
 mod edges;
 mod hostile;
 mod protected;

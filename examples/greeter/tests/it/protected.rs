@@ -1,7 +1,7 @@
 //! Only who may greet greets, and only with a name.
 
 use greeter::proto::{GreetRequest, greeter_service_client::GreeterServiceClient};
-use shared::testing::{assert_refused, with_token};
+use testing::{assert_refused, with_token};
 use tonic::Code;
 
 use crate::app::App;

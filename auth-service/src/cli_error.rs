@@ -1,0 +1,54 @@
+//! The reasons why a command fails.
+
+use crate::{ServeError, keys::KeyError, permissions::CatalogueError};
+use access::{Error, SecretFileError};
+use django::{ImportError, tokens::TokenKeyError};
+use migrate::{CommandError, SchemaError};
+use server::health::HealthError;
+use std::{
+    io::{self},
+    net::SocketAddr,
+    path::PathBuf,
+};
+
+/// Why a command failed, as a sentence.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum CliError {
+    #[error(transparent)]
+    Open(#[from] store::OpenError),
+    #[error("the database failed: {0}")]
+    Database(#[from] store::Error),
+    #[error(transparent)]
+    Secret(#[from] SecretFileError),
+    #[error(transparent)]
+    Log(#[from] server::telemetry::FilterError),
+    #[error("{address} can't be listened on: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error(transparent)]
+    MigrationCommand(#[from] CommandError),
+    #[error(transparent)]
+    Health(#[from] HealthError),
+    #[error("there is no master key: `--master-key-file` names the file that holds it, and `openssl rand -base64 32` makes one")]
+    NoMasterKey,
+    #[error("the password can't be read: {0}")]
+    Password(io::Error),
+    #[error(transparent)]
+    Permission(#[from] CatalogueError),
+    #[error("{}: {source}", path.display())]
+    SecretFile { path: PathBuf, source: io::Error },
+    #[error("the two passwords are not the same")]
+    PasswordsDiffer,
+    #[error(transparent)]
+    LegacyKey(#[from] TokenKeyError),
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    #[error(transparent)]
+    Refused(#[from] Error),
+}

@@ -1,0 +1,36 @@
+//! The reasons why a command fails.
+
+use crate::ServeError;
+use access::{SecretFileError, token::AuthUrlError};
+use django::{ImportError, tokens::TokenKeyError};
+use migrate::{CommandError, SchemaError};
+use server::{health::HealthError, telemetry::FilterError};
+use std::{io, net::SocketAddr};
+
+/// Why a command failed, as a sentence.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum CliError {
+    #[error(transparent)]
+    Database(#[from] store::OpenError),
+    #[error(transparent)]
+    SecretFile(#[from] SecretFileError),
+    #[error(transparent)]
+    Log(#[from] FilterError),
+    #[error(transparent)]
+    AuthUrl(#[from] AuthUrlError),
+    #[error("{address} can't be listened on: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error(transparent)]
+    MigrationCommand(#[from] CommandError),
+    #[error(transparent)]
+    Health(#[from] HealthError),
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    #[error(transparent)]
+    LegacyKey(#[from] TokenKeyError),
+    #[error(transparent)]
+    Import(#[from] ImportError),
+}

@@ -1,0 +1,199 @@
+//! Writes, for one service, the trait that its handlers implement and the guard that stands before them.
+
+use std::fmt::Write;
+
+use contract::{AccessPolicy, Actor, DeclaredRule, HttpRoute, RevocationMode, comment};
+use heck::ToSnakeCase;
+use prost_reflect::{FieldDescriptor, MethodDescriptor, ServiceDescriptor};
+
+use crate::{Error, names};
+
+/// The import of the crate `access`, as a module of a service sees it.
+const ACCESS: &str = "super::__access";
+
+pub(crate) fn generate(service: &ServiceDescriptor, code: &mut String) -> Result<(), Error> {
+    let name = service.name();
+    let module = names::module(name);
+    let mut contract = String::new();
+    let mut handlers = String::new();
+    let mut guard = String::new();
+    for (index, method) in service.methods().enumerate() {
+        if method.is_client_streaming() {
+            return Err(format!("{}: a stream of requests can't be guarded", method.full_name()).into());
+        }
+        let declared = DeclaredRule::read(&method)?;
+        contract += &contract_entry(service, &method, &declared);
+        let call = Call::new(service, &method, &declared);
+        handlers += &call.declaration(&documentation(&method));
+        guard += &call.guard(index, &declared, HttpRoute::is_safe(&method)?);
+    }
+    write!(
+        code,
+        r"
+/// The handlers of [`{name}`]({module}::Handlers) and the guard before them.
+pub mod {module} {{
+    use {ACCESS}::{{AccessPolicy, AccessRule, MethodRule, RevocationMode}};
+
+    /// The methods of `{full_name}` and their access rules.
+    pub static METHODS: &[MethodRule] = &[{contract}
+    ];
+
+    /// The handlers of `{full_name}`. The guard calls a handler only for a caller that the method's access rule allows, and with
+    /// a request that satisfies every validation rule.
+    pub trait Handlers: Send + Sync + 'static {{{handlers}
+    }}
+
+    /// Returns the handlers behind their guard.
+    pub fn guarded(handlers: impl Handlers) -> {ACCESS}::Guarded {{
+        let guard = Guard(::std::sync::Arc::new(handlers));
+        let server = super::{module}_server::{name}Server::new(guard);
+        {ACCESS}::Guarded::__generated(METHODS, server.max_decoding_message_size({ACCESS}::limits::MESSAGE_LIMIT))
+    }}
+
+    struct Guard<H>(::std::sync::Arc<H>);
+
+    #[::tonic::async_trait]
+    impl<H: Handlers> super::{module}_server::{name} for Guard<H> {{{guard}
+    }}
+}}
+",
+        full_name = service.full_name(),
+    )?;
+    Ok(())
+}
+
+fn contract_entry(service: &ServiceDescriptor, method: &MethodDescriptor, declared: &DeclaredRule) -> String {
+    let rule = &declared.rule;
+    let permission = |name: &str| format!("::std::borrow::Cow::Borrowed({name:?})");
+    let policy = match &rule.policy {
+        AccessPolicy::Anyone => "Anyone".to_owned(),
+        AccessPolicy::Authenticated => "Authenticated".to_owned(),
+        AccessPolicy::PermissionHolder(name) => format!("PermissionHolder({})", permission(name)),
+        AccessPolicy::OwnerOrPermissionHolder(name) => format!("OwnerOrPermissionHolder({})", permission(name)),
+        AccessPolicy::Owner => "Owner".to_owned(),
+    };
+    let actors: Vec<_> = rule
+        .actors
+        .iter()
+        .map(|actor| match actor {
+            Actor::User => format!("{ACCESS}::Actor::User"),
+            Actor::Service => format!("{ACCESS}::Actor::Service"),
+        })
+        .collect();
+    let revocation = match rule.revocation {
+        RevocationMode::Local => "Local",
+        RevocationMode::Strict => "Strict",
+    };
+    format!(
+        "
+        MethodRule {{
+            path: ::std::borrow::Cow::Borrowed(\"/{}/{}\"),
+            rule: AccessRule {{
+                policy: AccessPolicy::{policy},
+                actors: ::std::borrow::Cow::Borrowed(&[{}]),
+                revocation: RevocationMode::{revocation},
+            }},
+        }},",
+        service.full_name(),
+        method.name(),
+        actors.join(", "),
+    )
+}
+
+/// The pieces of one method's code.
+struct Call {
+    name: String,
+    /// The name that tonic's trait has for a stream of answers.
+    stream: String,
+    input: String,
+    output: String,
+    streams: bool,
+    /// The handler's first parameter: a `ClientInfo` where anyone may call, a `Caller` elsewhere.
+    from: String,
+}
+
+impl Call {
+    fn new(service: &ServiceDescriptor, method: &MethodDescriptor, declared: &DeclaredRule) -> Self {
+        let scope = names::Scope { package: service.package_name(), own: "super", access: ACCESS };
+        Self {
+            name: method.name().to_snake_case(),
+            stream: format!("{}Stream", method.name()),
+            input: scope.message(&method.input()),
+            output: scope.message(&method.output()),
+            streams: method.is_server_streaming(),
+            from: match declared.rule.policy {
+                AccessPolicy::Anyone => format!("client: {ACCESS}::ClientInfo"),
+                _ => format!("caller: {ACCESS}::Caller"),
+            },
+        }
+    }
+
+    fn declaration(&self, documentation: &str) -> String {
+        let Self { name, input, output, from, .. } = self;
+        let output = if self.streams { format!("{ACCESS}::guard::Streaming<{output}>") } else { output.clone() };
+        format!(
+            "
+{documentation}        fn {name}(&self, {from}, request: {input}) -> impl ::std::future::Future<Output = {ACCESS}::Result<{output}>> + Send;"
+        )
+    }
+
+    fn guard(&self, index: usize, declared: &DeclaredRule, is_safe: bool) -> String {
+        let Self { name, stream, input, output, .. } = self;
+        let admit = if declared.rule.policy == AccessPolicy::Anyone {
+            format!("{ACCESS}::guard::admit_anyone(request)?")
+        } else {
+            format!("{ACCESS}::guard::admit(request, &METHODS[{index}].rule, {})?", owner_accessor(&declared.owner))
+        };
+        // A safe call changes nothing (RFC 9110 section 9.2.1), so nothing is lost when its client leaves.
+        let run = if is_safe { "run_cancellable" } else { "run_to_completion" };
+        // A handler that changes something may be called again with the same request.
+        let again =
+            if is_safe { "" } else { "let (handlers, from, request) = (handlers.clone(), from.clone(), request.clone());" };
+        let (item, answer, associated) = if self.streams {
+            let item = format!("{ACCESS}::guard::StatusStream<{output}>");
+            let associated = format!("\n        type {stream} = {item};");
+            (item, format!(".map(|answer| answer.map({ACCESS}::guard::statuses))"), associated)
+        } else {
+            (output.clone(), String::new(), String::new())
+        };
+        format!(
+            "{associated}
+        async fn {name}(&self, request: ::tonic::Request<{input}>) -> ::std::result::Result<::tonic::Response<{item}>, ::tonic::Status> {{
+            let (from, request) = {admit};
+            let handlers = ::std::sync::Arc::clone(&self.0);
+            {ACCESS}::guard::{run}(move || {{
+                {again}
+                async move {{ handlers.{name}(from, request).await }}
+            }}).await{answer}
+        }}
+"
+        )
+    }
+}
+
+/// Returns a closure to the owner's field. Without an owner it returns none.
+fn owner_accessor(owner: &[FieldDescriptor]) -> String {
+    let names: Vec<_> = owner.iter().map(|field| names::field(field.name())).collect();
+    match names.as_slice() {
+        [] => "|_| None".to_owned(),
+        [field] => format!("|request| Some(&mut request.{field})"),
+        [first, between @ .., last] => {
+            let path = between.iter().fold(format!("request.{first}.as_mut()"), |path, field| {
+                path + ".and_then(|inner| inner." + field + ".as_mut())"
+            });
+            format!("|request| {path}.map(|inner| &mut inner.{last})")
+        }
+    }
+}
+
+/// Returns the method's comment in the proto as Rust documentation.
+fn documentation(method: &MethodDescriptor) -> String {
+    let mut comment = comment(&method.parent_file(), method.path());
+    if comment.is_empty() {
+        comment = format!("Handles `{}`.", method.full_name());
+    }
+    comment
+        .lines()
+        .map(|line| if line.is_empty() { "        ///\n".to_owned() } else { format!("        /// {line}\n") })
+        .collect()
+}

@@ -1,0 +1,159 @@
+//! Generates messages, clients, guards and validation from protos, in a service's build script. It does not need `protoc`.
+//!
+//! ```no_run
+//! // build.rs
+//! fn main() -> Result<(), access_build::Error> {
+//!     access_build::Protos::new("proto").compile(&["hello/v1/hello.proto"])
+//! }
+//! ```
+//!
+//! For every package, the output directory gets a file for [`tonic::include_proto!`]. It holds the messages, the clients, and for
+//! every service `Greeter` a module `greeter` with
+//!
+//! * `Handlers`, the trait to implement: one function per method, which receives the caller and a valid request;
+//! * `guarded(handlers)`, the only way to add the handlers to `access::Routes` or `server::Server`.
+//!
+//! The build fails for a method without an access rule, for a rule that contradicts itself, and for a validation rule that is not
+//! supported. The error names the method or the field.
+//!
+//! Protos may import `access/v1/access.proto`, `buf/validate/validate.proto`, `google/api/annotations.proto` and
+//! `google/type/date.proto`: this crate brings them.
+//!
+//! [`tonic::include_proto!`]: https://docs.rs/tonic/latest/tonic/macro.include_proto.html
+
+mod guards;
+mod names;
+mod validation;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use contract::DeclaredRule;
+use prost_reflect::{DescriptorPool, FileDescriptor};
+
+/// The crate that generated code is written against. A generated file imports it once, at its top, as [`ACCESS_ALIAS`].
+const ACCESS: &str = "::access";
+/// The name of that import.
+const ACCESS_ALIAS: &str = "__access";
+
+/// The reason why a build failed: a sentence that names the element of the protos.
+pub type Error = Box<dyn std::error::Error>;
+
+/// The protos of one crate.
+#[derive(Debug)]
+pub struct Protos {
+    /// The folders that are searched for protos.
+    includes: Vec<PathBuf>,
+    /// Whether servers, and the guards before them, are generated.
+    servers: bool,
+}
+
+impl Protos {
+    /// Creates a compiler for the protos below the folder `include`, a path relative to the package of the build script.
+    pub fn new(include: impl Into<PathBuf>) -> Self {
+        let mut protos = Self::built_in();
+        protos.includes.insert(0, include.into());
+        protos
+    }
+
+    /// Creates a compiler for the protos that come with this crate: `access/v1`, and those of the auth service and the profile
+    /// service, `auth/v1` and `profiles/v1`.
+    pub fn built_in() -> Self {
+        Self { includes: vec![protos::DIR.into(), protos::THIRD_PARTY_DIR.into()], servers: true }
+    }
+
+    /// Generates messages, clients and validation, but no servers and no guards.
+    #[must_use]
+    pub fn without_servers(self) -> Self {
+        Self { servers: false, ..self }
+    }
+
+    /// Generates the code of `files`, and writes their descriptors, with all that they import, to `descriptors.bin`.
+    ///
+    /// # Errors
+    ///
+    /// A proto that does not compile, a method without an access rule, or a validation rule that is not understood.
+    pub fn compile(&self, files: &[&str]) -> Result<(), Error> {
+        #[expect(clippy::disallowed_methods, reason = "how cargo speaks to a build script")]
+        let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: call this from a build script")?);
+        self.compile_to(&out, files)
+    }
+
+    /// Every permission that the access rules of `files` name, sorted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Protos::compile`].
+    pub fn permissions(&self, files: &[&str]) -> Result<BTreeSet<String>, Error> {
+        let pool = pool(&self.parse(files)?)?;
+        let mut permissions = BTreeSet::new();
+        for file in own_files(&pool, files) {
+            for method in file.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
+                permissions.extend(DeclaredRule::read(&method)?.rule.policy.permission().map(|name| name.clone().into_owned()));
+            }
+        }
+        Ok(permissions)
+    }
+
+    fn compile_to(&self, out: &Path, files: &[&str]) -> Result<(), Error> {
+        #[expect(clippy::print_stdout, reason = "how a build script speaks to cargo")]
+        for folder in &self.includes {
+            println!("cargo:rerun-if-changed={}", folder.display());
+        }
+        let protos = self.parse(files)?;
+        let bytes = protos.encode_file_descriptor_set();
+        let pool = pool(&protos)?;
+        fs::write(out.join("descriptors.bin"), &bytes)?;
+
+        // Options need no code. Every message does need its descriptor, also where `extern_path` says that its code is elsewhere.
+        let mut set = protos.file_descriptor_set();
+        set.file.retain(|file| !matches!(file.package(), "google.api" | "buf.validate"));
+        let mut code = tonic_prost_build::configure().out_dir(out).build_server(self.servers);
+        if self.servers {
+            code = code
+                .extern_path(".access.v1", format!("{ACCESS}::proto::access::v1"))
+                .extern_path(".google.type.Date", format!("{ACCESS}::proto::google::Date"));
+        }
+        code.compile_fds_with_config(set, prost_build::Config::new())?;
+
+        let mut generated: BTreeMap<String, String> = BTreeMap::new();
+        for file in own_files(&pool, files) {
+            let code = generated.entry(file.package_name().to_owned()).or_default();
+            for message in file.messages() {
+                validation::generate(&message, code)?;
+            }
+            for service in file.services().filter(|_| self.servers) {
+                guards::generate(&service, code)?;
+            }
+        }
+        for (package, code) in generated {
+            let path = out.join(names::file(&package));
+            let messages = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            // Where nothing is guarded or validated, nothing uses the import.
+            let import = format!("#[allow(unused_imports)]\nuse {ACCESS} as {ACCESS_ALIAS};\n");
+            fs::write(&path, import + &messages + &code)?;
+        }
+        Ok(())
+    }
+
+    fn parse(&self, files: &[&str]) -> Result<protox::Compiler, Error> {
+        let mut compiler = protox::Compiler::new(&self.includes)?;
+        compiler.include_imports(true).include_source_info(true).open_files(files)?;
+        Ok(compiler)
+    }
+}
+
+/// Unlike `prost_types`, the raw descriptors keep the custom options that everything here is about.
+fn pool(protos: &protox::Compiler) -> Result<DescriptorPool, Error> {
+    Ok(DescriptorPool::decode(protos.encode_file_descriptor_set().as_slice())?)
+}
+
+fn own_files(pool: &DescriptorPool, files: &[&str]) -> Vec<FileDescriptor> {
+    pool.files().filter(|file| files.contains(&file.name())).collect()
+}
+
+#[cfg(test)]
+mod tests;

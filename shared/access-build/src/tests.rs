@@ -1,0 +1,103 @@
+//! What does not build, and what it says.
+
+use std::fs;
+
+use crate::Protos;
+
+/// Compiles one service whose method has `options`, and whose request has `field`.
+fn compile(options: &str, field: &str) -> Result<String, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let proto = format!(
+        r#"syntax = "proto3";
+        package test.v1;
+        import "access/v1/access.proto";
+        import "buf/validate/validate.proto";
+        service TestService {{ rpc Try(TryRequest) returns (TryResponse) {{ {options} }} }}
+        message TryRequest {{ {field} }}
+        message TryResponse {{}}"#
+    );
+    fs::write(folder.path().join("test.proto"), proto).expect("a file");
+    let out = tempfile::tempdir().expect("a folder");
+    Protos::new(folder.path()).compile_to(out.path(), &["test.proto"]).map_err(|error| error.to_string())?;
+    Ok(fs::read_to_string(out.path().join("test.v1.rs")).expect("the generated code"))
+}
+
+const PUBLIC: &str = "option (access.v1.rule) = {public: true};";
+
+#[test]
+fn a_method_without_a_rule_does_not_build() {
+    let error = compile("", "").expect_err("a method without a rule");
+    assert_eq!(error, "test.v1.TestService.Try: no (access.v1.rule): every method must declare who may call it");
+}
+
+#[test]
+fn a_rule_that_says_nothing_or_two_things_does_not_build() {
+    for (rule, expected) in [
+        ("{}", "(access.v1.rule) is empty"),
+        ("{public: true, authenticated: true}", "contradicts itself"),
+        ("{public: true, owner: \"user_id\"}", "contradicts itself"),
+        ("{authenticated: true, permission: \"a.b\"}", "contradicts itself"),
+        ("{public: true, actors: [ACTOR_USER]}", "is public and names actors"),
+        ("{public: true, revocation: REVOCATION_STRICT}", "is public and asks for fresh revocations"),
+        ("{authenticated: true, actors: [ACTOR_UNSPECIFIED]}", "names an unknown actor"),
+        ("{permission: \"change_note\"}", "not of the form `app.codename`"),
+        ("{owner: \"nobody\"}", "the owner \"nobody\" is not the path of a string field of test.v1.TryRequest"),
+        ("{owner: \"count\"}", "the owner \"count\" is not the path"),
+    ] {
+        let error =
+            compile(&format!("option (access.v1.rule) = {rule};"), "string user_id = 1; int32 count = 2;").expect_err(rule);
+        assert!(error.contains(expected), "{rule}: {error}");
+    }
+}
+
+#[test]
+fn a_validation_rule_that_is_not_understood_does_not_build() {
+    for (field, expected) in [
+        (
+            "string name = 1 [(buf.validate.field).string.pattern = \"a+\"];",
+            "test.v1.TryRequest.name: `string.pattern` of buf.validate is not supported",
+        ),
+        ("string name = 1 [(buf.validate.field).cel = {id: \"x\", expression: \"true\"}];", "`cel`"),
+        ("map<string, string> names = 1 [(buf.validate.field).map.min_pairs = 1];", "`map`"),
+        ("oneof one { string name = 1 [(buf.validate.field).required = true]; }", "`required` or `ignore` in a oneof"),
+        ("option (buf.validate.message).cel = {id: \"x\", expression: \"true\"};", "(buf.validate.message) is not supported"),
+    ] {
+        let error = compile(PUBLIC, field).expect_err(field);
+        assert!(error.contains(expected), "{field}: {error}");
+    }
+}
+
+#[test]
+fn what_is_declared_is_generated() {
+    let rule = "option (access.v1.rule) = {permission: \"test.try_it\", owner: \"user_id\", actors: [ACTOR_SERVICE], revocation: REVOCATION_STRICT};";
+    let code = compile(rule, "string user_id = 1 [(buf.validate.field).string.uuid = true];").expect("the generated code");
+    for expected in [
+        r#"policy: AccessPolicy::OwnerOrPermissionHolder(::std::borrow::Cow::Borrowed("test.try_it"))"#,
+        "actors: ::std::borrow::Cow::Borrowed(&[super::__access::Actor::Service])",
+        "revocation: RevocationMode::Strict",
+    ] {
+        assert!(code.contains(expected), "{expected}: {code}");
+    }
+    assert_eq!(code.matches("::access ").count(), 1, "generated code names the crate once: {code}");
+    assert!(code.contains("|request| Some(&mut request.user_id)"), "{code}");
+    assert!(code.contains("into.string_uuid(at, value);"), "{code}");
+}
+
+#[test]
+fn what_stands_in_a_oneof_or_a_map_is_checked_too() {
+    let fields = "oneof one { option (buf.validate.oneof).required = true; string name = 1 [(buf.validate.field).string.min_len = 1]; Inner inner = 2; }
+        map<string, Inner> inners = 3;
+        message Inner { string text = 1 [(buf.validate.field).string.max_len = 5]; }";
+    let code = compile(PUBLIC, fields).expect("the generated code");
+    for expected in [
+        "if let Some(self::try_request::One::Name(value)) = &self.one",
+        "into.string_min_len(at, value, 1);",
+        "if self.one.is_none() { into.required(&at.field(\"one\")); }",
+        "if let Some(self::try_request::One::Inner(value)) = &self.one",
+        "for (key, value) in &self.inners",
+        "into.string_no_nul(at, key);",
+        "Validate::validate(value, at, into);",
+    ] {
+        assert!(code.contains(expected), "{expected}: {code}");
+    }
+}

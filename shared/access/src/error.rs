@@ -1,0 +1,240 @@
+//! The errors of a call, and the one place that turns them into a gRPC status.
+//!
+//! Every status carries `google.rpc.ErrorInfo` with a reason from `access.v1.Reason` and the domain `access.v1`. A refused
+//! field also gets a violation in `google.rpc.BadRequest`, and a call that may come back later `google.rpc.RetryInfo`.
+
+use std::{borrow::Cow, collections::HashMap, error::Error as StdError, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+pub use crate::proto::access::v1::Reason;
+
+/// The domain of every reason: the proto package that publishes them.
+pub const DOMAIN: &str = "access.v1";
+
+/// What a handler, and whatever it calls, answers.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call fails.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// UNAUTHENTICATED. The reason says which credential is not valid; why it is not stays in the log.
+    #[error("{}", unauthenticated_message(*.0))]
+    Unauthenticated(Reason),
+    /// PERMISSION_DENIED for lack of the permission named, where one would help.
+    #[error("this caller may not do that")]
+    PermissionMissing(Option<Cow<'static, str>>),
+    /// PERMISSION_DENIED for everybody.
+    #[error("{1}")]
+    Closed(Reason, &'static str),
+    /// NOT_FOUND: the named field leads to nothing that this caller can see.
+    #[error("{}", .0.description)]
+    NotFound(Violation),
+    /// ALREADY_EXISTS.
+    #[error("{}", .1.description)]
+    AlreadyExists(Reason, Violation),
+    /// INVALID_ARGUMENT.
+    #[error("{}", invalid_message(.1))]
+    Invalid(Reason, Vec<Violation>),
+    /// ABORTED: the etag is not the resource's any more.
+    #[error("{}", .0.description)]
+    Stale(Violation),
+    /// FAILED_PRECONDITION: what the named field leads to is not in the state that the call needs.
+    #[error("{}", .1.description)]
+    Precondition(Reason, Violation),
+    /// OUT_OF_RANGE: what the named field asks for is not kept any more.
+    #[error("{}", .1.description)]
+    OutOfRange(Reason, Violation),
+    /// RESOURCE_EXHAUSTED.
+    #[error("too much work of this kind is waiting; try again in {} ms", .retry_after.as_millis())]
+    Overloaded {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// RESOURCE_EXHAUSTED: somebody has guessed too often.
+    #[error("too many attempts have failed; try again in {} s", .retry_after.as_secs())]
+    TooManyAttempts {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// UNAVAILABLE: something else can't be reached. What it is, is logged and not said.
+    #[error("the service can't do that right now; try again")]
+    Unavailable(#[source] Box<dyn StdError + Send + Sync>),
+    /// UNAVAILABLE: whether the caller's token was revoked can't be told now, and the method asks for that.
+    #[error("it can't be told now whether the access token was revoked; try again")]
+    RevocationsStale,
+    /// UNAVAILABLE: the database ended the transaction because it conflicted with another one. Nothing of it happened, so the guard
+    /// calls the handler again before it gives up.
+    #[error("the service can't do that right now; try again")]
+    Conflict(#[source] Box<dyn StdError + Send + Sync>),
+    /// INTERNAL: a fault of the service. It is logged and not said.
+    #[error("internal error")]
+    Internal(#[source] Box<dyn StdError + Send + Sync>),
+}
+
+/// A refused field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Its path from the request, as in `note.title` or `user_ids[3]`.
+    pub field: String,
+    /// The rule that it breaks: `string.max_len` of `buf.validate`, or one of the service's own such as `date.past`.
+    pub rule: &'static str,
+    /// The rule as a sentence for people. It never carries the value.
+    pub description: Cow<'static, str>,
+}
+
+impl Violation {
+    /// A violation of `rule` by `field`.
+    pub fn new(field: impl Into<String>, rule: &'static str, description: impl Into<Cow<'static, str>>) -> Self {
+        Self { field: field.into(), rule, description: description.into() }
+    }
+}
+
+impl Error {
+    /// INVALID_ARGUMENT for one field.
+    pub fn invalid(field: impl Into<String>, rule: &'static str, description: impl Into<Cow<'static, str>>) -> Self {
+        Self::Invalid(Reason::FieldInvalid, vec![Violation::new(field, rule, description)])
+    }
+
+    /// NOT_FOUND for what the field names.
+    pub fn not_found(field: impl Into<String>) -> Self {
+        let field = field.into();
+        let description = format!("{field} names nothing that exists here and that this caller can see");
+        Self::NotFound(Violation::new(field, "exists", description))
+    }
+
+    /// INTERNAL, for a fault that has no type of its own.
+    pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::Internal(source.into())
+    }
+
+    /// Returns true if nothing of the call happened and the same call may succeed at once.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Conflict(_))
+    }
+
+    /// Returns the gRPC code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Unauthenticated(_) => Code::Unauthenticated,
+            Self::PermissionMissing(_) | Self::Closed(..) => Code::PermissionDenied,
+            Self::NotFound(_) => Code::NotFound,
+            Self::AlreadyExists(..) => Code::AlreadyExists,
+            Self::Invalid(..) => Code::InvalidArgument,
+            Self::Stale(_) => Code::Aborted,
+            Self::Precondition(..) => Code::FailedPrecondition,
+            Self::OutOfRange(..) => Code::OutOfRange,
+            Self::Overloaded { .. } | Self::TooManyAttempts { .. } => Code::ResourceExhausted,
+            Self::Unavailable(_) | Self::Conflict(_) | Self::RevocationsStale => Code::Unavailable,
+            Self::Internal(_) => Code::Internal,
+        }
+    }
+
+    /// Returns the published reason.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Unauthenticated(reason)
+            | Self::Closed(reason, _)
+            | Self::AlreadyExists(reason, _)
+            | Self::Precondition(reason, _)
+            | Self::OutOfRange(reason, _)
+            | Self::Invalid(reason, _) => *reason,
+            Self::PermissionMissing(_) => Reason::PermissionMissing,
+            Self::NotFound(_) => Reason::NotFound,
+            Self::Stale(_) => Reason::EtagStale,
+            Self::Overloaded { .. } => Reason::Overloaded,
+            Self::RevocationsStale => Reason::RevocationsStale,
+            Self::TooManyAttempts { .. } => Reason::TooManyAttempts,
+            Self::Unavailable(_) | Self::Conflict(_) => Reason::Unavailable,
+            Self::Internal(_) => Reason::Internal,
+        }
+    }
+
+    fn violations(&self) -> &[Violation] {
+        match self {
+            Self::NotFound(violation)
+            | Self::AlreadyExists(_, violation)
+            | Self::Precondition(_, violation)
+            | Self::OutOfRange(_, violation)
+            | Self::Stale(violation) => std::slice::from_ref(violation),
+            Self::Invalid(_, violations) => violations,
+            _ => &[],
+        }
+    }
+
+    /// A fault is logged here and nowhere else.
+    fn log(&self) {
+        let Some(source) = self.source() else { return };
+        let cause = error_chain(source);
+        if self.code() == Code::Internal {
+            tracing::error!(cause, "the call failed");
+        } else {
+            tracing::warn!(cause, "the call could not be served");
+        }
+    }
+}
+
+/// Returns an error and its causes in one line, for logs and command lines. Callers of the API receive less.
+pub fn error_chain(error: &(dyn StdError + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause: &&(dyn StdError + 'static)| (*cause).source());
+    causes.map(ToString::to_string).fold(error.to_string(), |text, cause| {
+        // Many errors already end with their cause.
+        if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
+    })
+}
+
+fn unauthenticated_message(reason: Reason) -> &'static str {
+    match reason {
+        Reason::CredentialsInvalid => "no active user has this username and password",
+        Reason::ClientCredentialsInvalid => "no active client has this id and this credential",
+        Reason::RefreshTokenInvalid => "the refresh token is not valid",
+        _ => "a valid access token is required",
+    }
+}
+
+fn invalid_message(violations: &[Violation]) -> String {
+    let sentences: Vec<_> =
+        violations.iter().map(|violation| format!("{}: {}", violation.field, violation.description)).collect();
+    sentences.join("; ")
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        error.log();
+        let mut details = ErrorDetails::new();
+        let violations: Vec<_> = error
+            .violations()
+            .iter()
+            .map(|violation| FieldViolation {
+                field: violation.field.clone(),
+                description: violation.description.clone().into_owned(),
+                reason: violation.rule.replace('.', "_").to_uppercase(),
+                localized_message: None,
+            })
+            .collect();
+        if !violations.is_empty() {
+            details.set_bad_request(violations);
+        }
+        if let Error::Overloaded { retry_after } | Error::TooManyAttempts { retry_after } = &error {
+            details.set_retry_info(Some(*retry_after));
+        }
+        let metadata = match &error {
+            Error::PermissionMissing(Some(permission)) => {
+                HashMap::from([("permission".to_owned(), permission.clone().into_owned())])
+            }
+            _ => HashMap::new(),
+        };
+        details.set_error_info(name(error.reason()), DOMAIN, metadata);
+        Status::with_error_details(error.code(), error.to_string(), details)
+    }
+}
+
+/// Returns a status with `ErrorInfo`, for layers that reject a call before a handler sees it.
+pub fn status(code: Code, reason: Reason, message: &str) -> Status {
+    Status::with_error_details(code, message, ErrorDetails::with_error_info(name(reason), DOMAIN, HashMap::new()))
+}
+
+fn name(reason: Reason) -> &'static str {
+    reason.as_str_name().trim_start_matches("REASON_")
+}

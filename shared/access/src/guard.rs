@@ -1,0 +1,220 @@
+//! What generated code calls before every handler: allowed? valid? — in that order, so that an outsider learns nothing from
+//! a validation error — and how it runs the handler.
+
+use std::{
+    any::Any,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
+
+use contract::{AccessPolicy, AccessRule, Actor, RevocationMode};
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status};
+use tracing::Instrument;
+
+use crate::{
+    Caller, ClientInfo, Error, Result,
+    error::{Reason, error_chain},
+    validate::{self, Validate},
+};
+
+/// A handler's stream of answers.
+pub type Streaming<T> = Pin<Box<dyn Stream<Item = Result<T>> + Send>>;
+/// The same, on its way out.
+pub type StatusStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The literal that stands for the caller's own id in an owner field.
+const ME: &str = "me";
+/// How often a handler is run again when the engine gives up on its transaction.
+const RETRIES: u32 = 5;
+
+/// Lets a request through to a handler that only some may reach, with `me` replaced in its owner field.
+///
+/// # Errors
+///
+/// UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE where news of revocations are late and the rule asks for them, or
+/// INVALID_ARGUMENT: the first that applies.
+pub fn admit<T: Validate>(
+    mut request: Request<T>,
+    rule: &AccessRule,
+    owner: impl FnOnce(&mut T) -> Option<&mut String>,
+) -> Result<(Caller, T)> {
+    let caller = request.extensions_mut().remove::<Caller>().ok_or(Error::Unauthenticated(Reason::AccessTokenInvalid))?;
+    let mut message = request.into_inner();
+    let is_named = match owner(&mut message) {
+        Some(owner) if owner == ME => {
+            caller.subject().clone_into(owner);
+            true
+        }
+        Some(owner) => owner.eq_ignore_ascii_case(caller.subject()),
+        None => false,
+    };
+    // A service owns nothing, whatever its client id looks like.
+    let is_owner = is_named && caller.actor() == Actor::User;
+    authorize(rule, &caller, is_owner)?;
+    validate::check(&message)?;
+    Ok((caller, message))
+}
+
+/// Evaluates an access rule. `is_owner` says whether the caller owns the resource that the request names.
+///
+/// # Errors
+///
+/// Returns PERMISSION_DENIED if the rule does not allow the caller, and UNAVAILABLE if the rule needs fresh revocations and they are
+/// stale.
+pub(crate) fn authorize(rule: &AccessRule, caller: &Caller, is_owner: bool) -> Result<()> {
+    let is_allowed = match &rule.policy {
+        AccessPolicy::Anyone | AccessPolicy::Authenticated => true,
+        AccessPolicy::PermissionHolder(permission) => caller.may(permission),
+        AccessPolicy::OwnerOrPermissionHolder(permission) => is_owner || caller.may(permission),
+        AccessPolicy::Owner => is_owner,
+    };
+    let is_right_kind = rule.actors.is_empty() || rule.actors.contains(&caller.actor());
+    if !(is_allowed && is_right_kind) {
+        return Err(Error::PermissionMissing(rule.policy.permission().filter(|_| !is_allowed).cloned()));
+    }
+    if rule.revocation == RevocationMode::Strict && !caller.revocations_are_fresh() {
+        return Err(Error::RevocationsStale);
+    }
+    Ok(())
+}
+
+/// Admits a valid request to a handler that anyone may call.
+///
+/// # Errors
+///
+/// INVALID_ARGUMENT.
+pub fn admit_anyone<T: Validate>(mut request: Request<T>) -> Result<(ClientInfo, T)> {
+    let client = request.extensions_mut().remove::<ClientInfo>().unwrap_or_default();
+    let message = request.into_inner();
+    validate::check(&message)?;
+    Ok((client, message))
+}
+
+/// Runs a call that changes something. It comes to its end even when the client leaves or the deadline passes, so that no
+/// transaction is left half-way on a connection that goes back to its pool.
+///
+/// A handler has one transaction. Where the engine gives up on it (a deadlock, a serialization failure), nothing of it has
+/// happened, and the handler is run again: five times at most.
+///
+/// # Errors
+///
+/// The handler's, and INTERNAL where it panics.
+pub async fn run_to_completion<T, F>(work: impl Fn() -> F + Send + 'static) -> Result<Response<T>, Status>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T>> + Send + 'static,
+{
+    let attempts = async move {
+        let mut attempt = 0;
+        loop {
+            match work().await {
+                Err(error) if attempt < RETRIES && error.is_retryable() => {
+                    attempt += 1;
+                    tracing::debug!(cause = error_chain(&error), attempt, "retrying the transaction");
+                    tokio::time::sleep(pause(attempt)).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    };
+    match tokio::spawn(attempts.in_current_span()).await {
+        Ok(answer) => Ok(Response::new(answer?)),
+        Err(stopped) => match stopped.try_into_panic() {
+            Ok(panic) => Err(panicked(panic.as_ref()).into()),
+            Err(cancelled) => Err(Error::Unavailable(cancelled.into()).into()),
+        },
+    }
+}
+
+/// Runs a call that only reads. It is dropped when nobody waits for it any more.
+///
+/// # Errors
+///
+/// The handler's, and INTERNAL where it panics.
+pub async fn run_cancellable<T, F: Future<Output = Result<T>> + Send>(work: impl FnOnce() -> F) -> Result<Response<T>, Status> {
+    let mut work = pin!(work());
+    let answer = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
+        Ok(poll) => poll,
+        Err(panic) => Poll::Ready(Err(panicked(panic.as_ref()))),
+    });
+    Ok(Response::new(answer.await?))
+}
+
+/// Maps the errors of a stream.
+pub fn statuses<T: 'static>(stream: Streaming<T>) -> StatusStream<T> {
+    Box::pin(stream.map(|item| item.map_err(Status::from)))
+}
+
+/// 5 ms, 10 ms, 20 ms, … and up to as much again, so that two that met once don't meet again.
+fn pause(attempt: u32) -> Duration {
+    let mut byte = [0];
+    // Without randomness the pauses are merely less spread.
+    let _ = aws_lc_rs::rand::fill(&mut byte);
+    let base = Duration::from_millis(5) * 2_u32.pow(attempt - 1);
+    base + base * u32::from(byte[0]) / 256
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Error {
+    let message = panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned());
+    Error::internal(format!("a handler panicked: {}", message.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
+
+    use tonic::Code;
+
+    use super::*;
+    use testing::ErrorLines;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_an_internal_error_and_says_so_in_the_log() {
+        let log = ErrorLines::watch();
+        let status = run_cancellable(|| async { panic!("in a reader") as Result<()> }).await.expect_err("a status");
+        assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
+        let status = run_to_completion(|| async { panic!("in a writer") as Result<()> }).await.expect_err("a status");
+        assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
+        let lines = log.take();
+        assert!(lines[0].contains("in a reader") && lines[1].contains("in a writer"), "{lines:?}");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_changes_something_comes_to_its_end_when_nobody_waits_for_it() {
+        let (start, started) = tokio::sync::oneshot::channel::<()>();
+        let (finish, finished) = tokio::sync::oneshot::channel();
+        let channels = Arc::new(std::sync::Mutex::new(Some((started, finish))));
+        let call = tokio::spawn(run_to_completion(move || {
+            let (started, finish) = channels.lock().expect("a lock").take().expect("one run");
+            async move {
+                started.await.expect("a beginning");
+                finish.send("the end").expect("a listener");
+                Ok(())
+            }
+        }));
+        tokio::task::yield_now().await;
+        call.abort();
+        assert!(call.await.expect_err("an aborted call").is_cancelled());
+        start.send(()).expect("a handler that goes on");
+        assert_eq!(finished.await.expect("an end"), "the end");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transaction_that_the_engine_gave_up_on_is_tried_again_so_often_and_no_more() {
+        let runs = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&runs);
+        let outcome = run_to_completion(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async { Err::<(), _>(Error::Conflict("deadlock detected".into())) }
+        });
+        assert_eq!(outcome.await.expect_err("a status").code(), Code::Unavailable);
+        assert_eq!(runs.load(Ordering::Relaxed), RETRIES + 1);
+    }
+}

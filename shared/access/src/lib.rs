@@ -1,0 +1,91 @@
+//! Protects a tonic service: it verifies access tokens (RFC 9068) locally, enforces the access rules of the protos, and validates
+//! requests.
+//!
+//! There are three ways to use it. Each enforces more than the one before:
+//!
+//! 1. [`Interceptor`] verifies the bearer token and puts a [`Caller`] into the request's extensions. It works with services that
+//!    anybody has generated, and enforces no rules.
+//! 2. [`AccessLayer`] (Cargo feature `layer`) also enforces the access rules that it reads from the descriptors of any tonic service.
+//! 3. The guard that `access-build` generates enforces everything: access rules, ownership and validation. A method without a rule
+//!    does not compile. [`Routes`] serves guarded handlers.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use access::{Clock, Interceptor, token::Verifier};
+//!
+//! // `key_refresh::follow_auth_service` keeps the verifier's keys up to date.
+//! let verifier = Arc::new(Verifier::new("https://auth.example.com", "orders", Clock::system()));
+//! let interceptor = Interceptor::new(verifier);
+//! // OrderServiceServer::with_interceptor(orders, interceptor)
+//! # drop(interceptor);
+//! ```
+
+// Generated code names the crate by its public name.
+extern crate self as access;
+
+mod access_rules;
+mod authentication;
+mod caller;
+mod client_info;
+mod clock;
+pub mod error;
+pub mod events;
+pub mod guard;
+mod id;
+mod interceptor;
+#[cfg(feature = "layer")]
+mod layer;
+pub mod limits;
+mod normalize_status;
+mod routes;
+mod secret_file;
+pub mod token;
+pub mod validate;
+
+pub use contract::{AccessPolicy, AccessRule, Actor, MethodRule, RevocationMode};
+
+pub use self::{
+    access_rules::AccessRules,
+    authentication::{Authentication, AuthenticationLayer, OnAuthenticated},
+    caller::Caller,
+    client_info::{ClientInfo, parse_network, rate_limit_key},
+    clock::Clock,
+    error::{Error, Result},
+    id::{Id, Session, SessionId, User, UserId},
+    interceptor::Interceptor,
+    normalize_status::{NormalizeStatus, NormalizeStatusLayer},
+    routes::{Guarded, GuardedRoutes, Routes},
+    secret_file::{SecretFileError, read_secret_file},
+};
+#[cfg(feature = "layer")]
+pub use self::{
+    access_rules::AccessRulesError,
+    layer::{AccessLayer, AccessService},
+};
+
+/// The messages and clients that every service shares.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+pub mod proto {
+    /// The access rules and the reasons of errors.
+    pub mod access {
+        /// Version 1.
+        pub mod v1 {
+            tonic::include_proto!("access.v1");
+        }
+    }
+    /// The auth service: keys, tokens and events.
+    pub mod auth {
+        /// Version 1.
+        pub mod v1 {
+            tonic::include_proto!("auth.v1");
+        }
+    }
+    /// Google's common types.
+    pub mod google {
+        tonic::include_proto!("google.r#type");
+    }
+
+    /// The descriptors of the protos above, with their comments.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+}

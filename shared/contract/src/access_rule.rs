@@ -1,0 +1,95 @@
+//! Who may call a method. Generated code and descriptors fill these types in; the guards and the access layer evaluate them.
+
+use std::borrow::Cow;
+
+/// One method and its access rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MethodRule {
+    /// The path of a gRPC request: `/package.Service/Method`.
+    pub path: Cow<'static, str>,
+    /// Who may call it.
+    pub rule: AccessRule,
+}
+
+/// `access.v1.Rule`, checked for consistency.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessRule {
+    /// Who may call.
+    pub policy: AccessPolicy,
+    /// The kinds of caller that may call. Empty means every kind.
+    pub actors: Cow<'static, [Actor]>,
+    /// What happens while revocations are stale.
+    pub revocation: RevocationMode,
+}
+
+/// What happens to a call while the list of revocations is older than its staleness bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RevocationMode {
+    /// The call goes on: the token counts until it expires.
+    Local,
+    /// The call fails with UNAVAILABLE.
+    Strict,
+}
+
+/// Who may call a method.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessPolicy {
+    /// Anyone, without a token.
+    Anyone,
+    /// Anyone with a valid access token.
+    Authenticated,
+    /// Callers whose token holds the permission.
+    PermissionHolder(Cow<'static, str>),
+    /// The owner of the resource that the request names, and callers whose token holds the permission.
+    OwnerOrPermissionHolder(Cow<'static, str>),
+    /// The owner of the resource that the request names, and nobody else.
+    Owner,
+}
+
+impl AccessPolicy {
+    /// Returns the permission that the policy names.
+    pub fn permission(&self) -> Option<&Cow<'static, str>> {
+        match self {
+            Self::PermissionHolder(permission) | Self::OwnerOrPermissionHolder(permission) => Some(permission),
+            Self::Anyone | Self::Authenticated | Self::Owner => None,
+        }
+    }
+}
+
+/// A kind of caller: the `actor` claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase", try_from = "String")]
+pub enum Actor {
+    /// A person, signed in with a session.
+    User,
+    /// A service, with credentials of its own.
+    Service,
+}
+
+impl Actor {
+    /// Returns the value of the `actor` claim.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Service => "service",
+        }
+    }
+}
+
+/// The error for an `actor` claim that names no kind of caller.
+#[derive(Debug, thiserror::Error)]
+#[error("the actor must be `user` or `service`")]
+pub struct UnknownActor;
+
+// A derived implementation would also accept `{"user": null}`.
+impl TryFrom<String> for Actor {
+    type Error = UnknownActor;
+
+    fn try_from(name: String) -> Result<Self, UnknownActor> {
+        match name.as_str() {
+            "user" => Ok(Self::User),
+            "service" => Ok(Self::Service),
+            _ => Err(UnknownActor),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Comments in the protos.
+
+use prost_reflect::FileDescriptor;
+
+/// Returns the comment of the declaration at `path` in `file`: the one before it, or else the one behind it. Each line is trimmed;
+/// the result is empty where there is no comment.
+pub fn comment(file: &FileDescriptor, path: &[i32]) -> String {
+    let source = file.file_descriptor_proto().source_code_info.as_ref();
+    let location = source.and_then(|info| info.location.iter().find(|location| location.path == path));
+    let comment = location.and_then(|location| location.leading_comments.as_ref().or(location.trailing_comments.as_ref()));
+    let lines: Vec<_> = comment.map(|comment| comment.lines().map(str::trim).collect()).unwrap_or_default();
+    lines.join("\n").trim().to_owned()
+}

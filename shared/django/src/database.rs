@@ -1,0 +1,96 @@
+//! Reads a database that Django made. Each row leaves it as one JSON object, so that both engines are read in one way.
+
+use std::str::FromStr;
+
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, SqliteConnection, postgres::PgConnectOptions,
+    sqlite::SqliteConnectOptions,
+};
+use tokio_stream::StreamExt;
+
+use crate::{Row, Rows, Source, SourceError, Table};
+
+/// What is read is what was there at the first look.
+pub(super) async fn open_postgres(url: &str, password: Option<&str>) -> Result<Source, SourceError> {
+    let mut options = PgConnectOptions::from_str(url)?;
+    if let Some(password) = password {
+        options = options.password(password);
+    }
+    let mut connection = PgConnection::connect_with(&options).await?;
+    connection.execute("SET TIME ZONE 'UTC'").await?;
+    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+    Ok(Source::Postgres(Box::new(connection)))
+}
+
+pub(super) async fn open_sqlite(url: &str) -> Result<Source, SourceError> {
+    let options = SqliteConnectOptions::from_str(url)?.read_only(true);
+    let mut connection: SqliteConnection = options.connect().await?;
+    connection.execute("BEGIN").await?;
+    Ok(Source::Sqlite(Box::new(connection)))
+}
+
+impl Source {
+    pub(super) async fn columns(&mut self, table: &str) -> Result<Vec<String>, SourceError> {
+        Ok(match self {
+            Self::Postgres(connection) => {
+                sqlx::query_scalar(
+                    "SELECT column_name::text FROM information_schema.columns
+                     WHERE table_schema = ANY (current_schemas(FALSE)) AND table_name = $1",
+                )
+                .bind(table)
+                .fetch_all(&mut **connection)
+                .await?
+            }
+            Self::Sqlite(connection) => {
+                sqlx::query_scalar("SELECT name FROM pragma_table_info($1)").bind(table).fetch_all(&mut **connection).await?
+            }
+            Self::Dump(_) => Vec::new(),
+        })
+    }
+
+    pub(super) async fn count_rows(&mut self, table: &str) -> Result<u64, SourceError> {
+        let sql = AssertSqlSafe(format!("SELECT COUNT(*) FROM {}", name(table)));
+        let count: i64 = match self {
+            Self::Postgres(connection) => sqlx::query_scalar(sql).fetch_one(&mut **connection).await?,
+            Self::Sqlite(connection) => sqlx::query_scalar(sql).fetch_one(&mut **connection).await?,
+            Self::Dump(_) => 0,
+        };
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    pub(super) async fn stream(&mut self, table: Table<'_>) -> Result<Rows<'_>, SourceError> {
+        let there = self.columns(table.name).await?;
+        if there.is_empty() {
+            return Err(SourceError::NoTable(table.name.to_owned()));
+        }
+        let wanted: Vec<_> = [table.key].iter().chain(table.columns).copied().filter(|column| !column.is_empty()).collect();
+        if let Some(missing) = wanted.iter().find(|column| !there.iter().any(|there| there == *column)) {
+            return Err(SourceError::NoColumn(table.name.to_owned(), (*missing).to_owned()));
+        }
+        let (from, key) = (name(table.name), name(table.key));
+        let parse = |json: Result<String, sqlx::Error>| Ok(Row(serde_json::from_str(&json?)?));
+        Ok(match self {
+            Self::Postgres(connection) => {
+                let columns = wanted.iter().map(|column| name(column)).collect::<Vec<_>>().join(", ");
+                let sql = format!("SELECT to_jsonb(r)::text FROM (SELECT {columns} FROM {from}) r ORDER BY r.{key}");
+                Box::pin(sqlx::query_scalar(AssertSqlSafe(sql)).fetch(&mut **connection).map(parse))
+            }
+            Self::Sqlite(connection) => {
+                // JSON has no place for a BLOB, and no column that is read is one.
+                let pair = |column: &&str| {
+                    let (text, column) = (column.replace('\'', "''"), name(column));
+                    format!("'{text}', CASE typeof({column}) WHEN 'blob' THEN NULL ELSE {column} END")
+                };
+                let pairs = wanted.iter().map(pair).collect::<Vec<_>>().join(", ");
+                let sql = format!("SELECT json_object({pairs}) FROM {from} ORDER BY {key}");
+                Box::pin(sqlx::query_scalar(AssertSqlSafe(sql)).fetch(&mut **connection).map(parse))
+            }
+            Self::Dump(_) => Box::pin(tokio_stream::empty()),
+        })
+    }
+}
+
+/// The name of a table or a column, however it is spelled.
+fn name(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

@@ -1,0 +1,268 @@
+//! Tokens that a Django project has issued (djangorestframework-simplejwt), until the last of them has expired.
+//!
+//! They are looked at only where their key is configured, and only where they have no `kid`: a token of ours always has one, and
+//! a legacy key never verifies a token that has.
+
+use std::{path::Path, str::FromStr};
+
+use aws_lc_rs::rsa::PublicKey;
+use base64::{Engine, prelude::BASE64_STANDARD};
+use chrono::{DateTime, Utc};
+use jsonwebtoken::DecodingKey;
+use serde_json::{Map, Value};
+
+use access::{
+    SecretFileError, UserId, read_secret_file,
+    token::{ExternalToken, TokenError, TokenSource, TokenTimes, UnverifiedToken, is_plain},
+};
+
+use crate::{project::project_name, row, user_id};
+
+/// The `typ` of every token that simplejwt issues; which kind it is, a claim says.
+const TYPE: &str = "jwt";
+/// How many there can be: each token without a `kid` is tried with each.
+const MOST_KEYS: usize = 4;
+
+/// A flag `NAME=VALUE` about the tokens of the Django project NAME.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The name of the project.
+    pub name: String,
+    /// What is said of it.
+    pub value: String,
+}
+
+impl FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once('=').filter(|(_, value)| !value.is_empty()).ok_or("has to be like NAME=VALUE")?;
+        Ok(Self { name: project_name(name)?, value: value.to_owned() })
+    }
+}
+
+/// The flags of a service that takes tokens of a Django project.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct TokenArgs {
+    /// A file with the key that verifies the tokens of the Django project NAME: simplejwt's `VERIFYING_KEY`, an RSA public key in
+    /// PEM. NAME is the `--project` of its import. May be given more than once.
+    #[arg(long, env = "LEGACY_KEY", value_name = "NAME=FILE", value_delimiter = ',')]
+    pub legacy_key: Vec<Named>,
+    /// The `iss` of the project's tokens, where simplejwt has an `ISSUER`. Without it, a token with an `iss` is refused.
+    #[arg(long, env = "LEGACY_ISSUER", value_name = "NAME=ISSUER", value_delimiter = ',')]
+    pub legacy_issuer: Vec<Named>,
+    /// The `aud` of the project's tokens, where simplejwt has an `AUDIENCE`. Without it, a token with an `aud` is refused.
+    #[arg(long, env = "LEGACY_AUDIENCE", value_name = "NAME=AUDIENCE", value_delimiter = ',')]
+    pub legacy_audience: Vec<Named>,
+}
+
+/// Why a legacy key is not taken.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum TokenKeyError {
+    #[error(transparent)]
+    Config(#[from] SecretFileError),
+    #[error(
+        "the legacy key of `{0}` is no RSA public key in PEM. If it is the secret of HS256, it can't be taken: whoever verifies \
+         with it can also issue. Let simplejwt sign with RS256 first (`ALGORITHM`, `SIGNING_KEY`, `VERIFYING_KEY`), and give the \
+         public key; its HS256 tokens end with Django"
+    )]
+    NotPublic(String),
+    #[error("the legacy key of `{0}` is a private key. Only the public one is needed here: simplejwt's `VERIFYING_KEY`")]
+    Private(String),
+    #[error("the legacy key of `{0}` has to have 2048 to 4096 bits and the exponent 65537")]
+    Size(String),
+    #[error("there are two legacy keys for `{0}`, or one for two names: a key speaks for one Django project")]
+    Twice(String),
+    #[error("there is no legacy key for `{0}`")]
+    NoKey(String),
+    #[error("there can be {MOST_KEYS} legacy keys at most")]
+    TooMany,
+}
+
+/// The keys of Django projects whose tokens are taken.
+#[derive(Clone, Default)]
+pub struct TokenKeys(Vec<TokenKey>);
+
+#[derive(Clone)]
+struct TokenKey {
+    name: String,
+    modulus: Vec<u8>,
+    key: DecodingKey,
+    issuer: Option<String>,
+    audience: Option<String>,
+}
+
+/// What a token of a Django project says, once it is verified.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DjangoToken {
+    /// The name of the Django project.
+    pub project: String,
+    /// The primary key of the user there.
+    pub user_key: String,
+    /// The token's own id.
+    pub jti: String,
+    /// When it expires, and when it was issued: seconds since 1970.
+    times: TokenTimes,
+}
+
+impl DjangoToken {
+    /// The id that the user has here, where the user has been imported.
+    pub fn user_id(&self) -> UserId {
+        user_id(&self.project, &self.user_key)
+    }
+
+    /// When it expires, in whole seconds since 1970.
+    pub fn expires(&self) -> i64 {
+        self.times.whole_seconds().0
+    }
+
+    /// When it was issued, in whole seconds since 1970.
+    pub fn issued(&self) -> i64 {
+        self.times.whole_seconds().1
+    }
+}
+
+/// The two kinds of token that simplejwt issues: the claim `token_type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenKind {
+    /// For calls.
+    Access,
+    /// For one refresh.
+    Refresh,
+}
+
+impl TokenArgs {
+    /// Reads the keys.
+    ///
+    /// # Errors
+    ///
+    /// A file that holds no key that can be taken, with the reason.
+    pub fn read(&self) -> Result<TokenKeys, TokenKeyError> {
+        let mut keys = TokenKeys::default();
+        for Named { name, value } in &self.legacy_key {
+            keys.add(name, &read_secret_file(Path::new(value))?)?;
+        }
+        for Named { name, value } in &self.legacy_issuer {
+            keys.named(name)?.issuer = Some(value.clone());
+        }
+        for Named { name, value } in &self.legacy_audience {
+            keys.named(name)?.audience = Some(value.clone());
+        }
+        Ok(keys)
+    }
+}
+
+impl TokenKeys {
+    /// Takes the key of one more Django project.
+    ///
+    /// # Errors
+    ///
+    /// What is no RSA public key, or none that can be taken.
+    pub fn add(&mut self, name: &str, pem: &str) -> Result<(), TokenKeyError> {
+        if pem.contains("PRIVATE KEY-----") {
+            return Err(TokenKeyError::Private(name.to_owned()));
+        }
+        let public = read_pem(pem).and_then(|der| PublicKey::from_der(&der).ok());
+        let public = public.ok_or_else(|| TokenKeyError::NotPublic(name.to_owned()))?;
+        let modulus = public.modulus().big_endian_without_leading_zero().to_vec();
+        let bits = modulus.first().map_or(0, |first| modulus.len() * 8 - first.leading_zeros() as usize);
+        if !(2048..=4096).contains(&bits) || public.exponent().big_endian_without_leading_zero() != [1, 0, 1] {
+            return Err(TokenKeyError::Size(name.to_owned()));
+        }
+        if self.0.iter().any(|key| key.name == name || key.modulus == modulus) {
+            return Err(TokenKeyError::Twice(name.to_owned()));
+        }
+        if self.0.len() == MOST_KEYS {
+            return Err(TokenKeyError::TooMany);
+        }
+        let key = DecodingKey::from_rsa_raw_components(&modulus, &[1, 0, 1]);
+        self.0.push(TokenKey { name: name.to_owned(), modulus, key, issuer: None, audience: None });
+        Ok(())
+    }
+
+    fn named(&mut self, name: &str) -> Result<&mut TokenKey, TokenKeyError> {
+        self.0.iter_mut().find(|key| key.name == name).ok_or_else(|| TokenKeyError::NoKey(name.to_owned()))
+    }
+
+    /// True where no Django project's tokens are taken.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What a token of this kind says. None where it is no token of simplejwt's: it has a `kid` or another `typ`, or no key is
+    /// configured. Then it is to be judged as one of ours.
+    ///
+    /// # Errors
+    ///
+    /// Why it is refused.
+    pub fn decode_and_verify(&self, token: &str, kind: TokenKind, now: DateTime<Utc>) -> Option<Result<DjangoToken, TokenError>> {
+        if self.is_empty() {
+            return None;
+        }
+        let token = UnverifiedToken::parse(token).ok().filter(|token| token.is_of_type(TYPE) && !token.has_header("kid"))?;
+        Some(self.check(&token, kind, now))
+    }
+
+    fn check(&self, token: &UnverifiedToken<'_>, kind: TokenKind, now: DateTime<Utc>) -> Result<DjangoToken, TokenError> {
+        token.check_header()?;
+        let key = self.0.iter().find(|key| token.is_signed_by(&key.key)).ok_or(TokenError::Signature)?;
+        let claims = token.claims()?;
+        let expected = match kind {
+            TokenKind::Access => "access",
+            TokenKind::Refresh => "refresh",
+        };
+        let text = |name| claims.get(name).and_then(Value::as_str);
+        if text("token_type") != Some(expected) {
+            return Err(TokenError::Type);
+        }
+        if claims.get("iss").is_some() != key.issuer.is_some() || text("iss") != key.issuer.as_deref() {
+            return Err(TokenError::Issuer);
+        }
+        key.check_audience(&claims)?;
+        // A refresh token is good once, however long it lives; its session ends as any other.
+        let times = TokenTimes::check(&claims, now, matches!(kind, TokenKind::Access))?;
+        let jti = text("jti").filter(|jti| is_plain(jti)).ok_or(TokenError::Identity)?.to_owned();
+        let user_key = claims.get("user_id").and_then(row::key).filter(|key| is_plain(key)).ok_or(TokenError::Identity)?;
+        Ok(DjangoToken { project: key.name.clone(), user_key, jti, times })
+    }
+}
+
+impl TokenSource for TokenKeys {
+    fn verify(&self, token: &str, now: DateTime<Utc>) -> Option<Result<ExternalToken, TokenError>> {
+        let token = self.decode_and_verify(token, TokenKind::Access, now)?;
+        Some(token.map(|token| ExternalToken {
+            user_id: token.user_id(),
+            jti: token.jti,
+            client_id: token.project,
+            times: token.times,
+        }))
+    }
+}
+
+impl TokenKey {
+    fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
+        let expected = self.audience.as_deref();
+        let is_expected = |audience: &Value| expected.is_some() && audience.as_str() == expected;
+        match claims.get("aud") {
+            None if expected.is_none() => Ok(()),
+            Some(Value::Array(audiences)) if audiences.iter().any(is_expected) => Ok(()),
+            Some(audience) if is_expected(audience) => Ok(()),
+            _ => Err(TokenError::Audience),
+        }
+    }
+}
+
+impl std::fmt::Debug for TokenKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.iter().map(|key| &key.name)).finish()
+    }
+}
+
+/// What stands between the lines of a public key in PEM (RFC 7468), of either form.
+fn read_pem(pem: &str) -> Option<Vec<u8>> {
+    let label =
+        ["PUBLIC KEY", "RSA PUBLIC KEY"].into_iter().find(|label| pem.trim().starts_with(&format!("-----BEGIN {label}-----")))?;
+    let inside = pem.trim().strip_prefix(&format!("-----BEGIN {label}-----"))?.strip_suffix(&format!("-----END {label}-----"))?;
+    BASE64_STANDARD.decode(inside.split_ascii_whitespace().collect::<String>()).ok()
+}

@@ -1,0 +1,105 @@
+//! `/openapi.json`, `/openapi.yaml`, and a page at `/` that lists the API, signs in and calls it: Swagger UI, from this binary.
+
+use std::{io::Read, sync::Arc};
+
+use axum::{
+    Router,
+    body::Bytes,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use flate2::read::GzDecoder;
+use http::{HeaderMap, HeaderValue, header};
+use serde_json::Value;
+
+use crate::{gzip, openapi};
+
+/// The version of Swagger UI, which stands in the paths of its files, so that they never change.
+const VERSION: &str = "5.35.0";
+const BUNDLE: &[u8] = include_bytes!("../../third_party/swagger-ui/swagger-ui-bundle.js.gz");
+const STYLES: &[u8] = include_bytes!("../../third_party/swagger-ui/swagger-ui.css.gz");
+
+const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
+const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// RFC 9512.
+const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
+
+/// The page at `/`.
+#[derive(Debug, Clone)]
+pub struct ApiDocs {
+    /// The URL of the auth service, where the page signs in: as a browser reaches it. Empty where it is this service.
+    pub auth_url: String,
+}
+
+/// The routes of the document, and of the page where there is one.
+pub fn routes(document: &Value, page: Option<&ApiDocs>) -> Router {
+    let json = Bytes::from(document.to_string());
+    let yaml = Bytes::from(openapi::to_yaml(document));
+    let routes = Router::new()
+        .route("/openapi.json", get(async move || file(JSON, json)))
+        .route("/openapi.yaml", get(async move || file(YAML, yaml)));
+    let Some(page) = page else { return routes };
+    let title = document["info"]["title"].as_str().unwrap_or_default();
+    let html = include_str!("index.html")
+        .replace("{auth_url}", &escaped(page.auth_url.trim_end_matches('/')))
+        .replace("{title}", &escaped(title))
+        .replace("{version}", VERSION);
+    let policy: Arc<str> = policy(&page.auth_url).into();
+    let html = Bytes::from(html);
+    routes
+        .route("/", get(async move || (policy_headers(&policy), file(HTML, html))))
+        .route("/explorer/explorer.js", get(async || file(JAVASCRIPT, include_str!("explorer.js").into())))
+        .route("/explorer/explorer.css", get(async || file(CSS, include_str!("explorer.css").into())))
+        .route(&format!("/explorer/{VERSION}/swagger-ui-bundle.js"), get(async |headers| asset(&headers, JAVASCRIPT, BUNDLE)))
+        .route(&format!("/explorer/{VERSION}/swagger-ui.css"), get(async |headers| asset(&headers, CSS, STYLES)))
+}
+
+fn file(kind: HeaderValue, bytes: Bytes) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, kind),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+    ];
+    (headers, bytes).into_response()
+}
+
+/// A file that is compressed already.
+fn asset(request: &HeaderMap, kind: HeaderValue, compressed: &'static [u8]) -> Response {
+    let mut response = if gzip::is_taken(request) {
+        let mut response = file(kind, Bytes::from_static(compressed));
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response
+    } else {
+        let mut bytes = Vec::new();
+        GzDecoder::new(compressed).read_to_end(&mut bytes).expect("what was compressed for this binary can be read");
+        file(kind, bytes.into())
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    response
+}
+
+/// What the page may load and call: itself, and the auth service.
+fn policy(auth_url: &str) -> String {
+    let auth = url::Url::parse(auth_url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
+    format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self' {auth}; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+}
+
+fn policy_headers(policy: &str) -> HeaderMap {
+    let policy = HeaderValue::from_str(policy).expect("a policy of an origin in ASCII");
+    HeaderMap::from_iter([
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+        (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    ])
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}

@@ -1,0 +1,37 @@
+//! HTTP with JSON or XML for the services of a gRPC server, in process; their `OpenAPI` document; and the page that shows it.
+//!
+//! ```
+//! // The routes come from the `google.api.http` options in the descriptors.
+//! let bindings = gateway::read(access::proto::DESCRIPTORS).unwrap();
+//! assert!(bindings.iter().any(|binding| binding.grpc_path() == "/auth.v1.TokenService/Login"));
+//! ```
+
+mod api_docs;
+mod body;
+mod codec;
+mod conditions;
+mod error;
+mod format;
+mod gateway;
+mod gzip;
+mod in_process;
+mod json;
+mod json_to_message;
+mod metadata;
+pub mod openapi;
+mod parameters;
+mod response;
+mod routes;
+mod xml;
+
+pub use self::{
+    api_docs::{ApiDocs, routes as api_docs_routes},
+    error::HttpError,
+    format::Format,
+    gateway::{CachePolicy, Gateway},
+    in_process::InProcess,
+    routes::{Binding, read},
+};
+
+#[cfg(test)]
+mod tests;

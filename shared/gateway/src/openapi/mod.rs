@@ -1,0 +1,115 @@
+//! The HTTP face of a service as an `OpenAPI` 3.1 document, made from its descriptors: routes, messages, validation rules, access
+//! rules, and how a call can fail.
+//!
+//! Nothing in it is written twice. A route stands in `google.api.http`, a keyword in `buf.validate`, who may call in
+//! `access.v1.rule`, and a description is the comment in the proto.
+
+mod operation;
+mod refusals;
+mod route;
+mod rules;
+mod schema;
+mod yaml;
+
+use contract::{ContractError, comment};
+use prost_reflect::{DescriptorError, DescriptorPool, ServiceDescriptor};
+use serde_json::{Map, Value, json};
+
+pub use yaml::to_yaml;
+
+use operation::Operation;
+use route::Route;
+use schema::Schemas;
+
+/// What the descriptors don't say.
+#[derive(Debug, Clone, Copy)]
+pub struct About<'a> {
+    /// The name of the API.
+    pub title: &'a str,
+    /// Its version.
+    pub version: &'a str,
+    /// The services that are served, by their full names.
+    pub services: &'a [&'a str],
+}
+
+/// The reason why no document can be written.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// The bytes are not a valid `FileDescriptorSet`.
+    #[error("the descriptors are not a valid FileDescriptorSet: {0}")]
+    Descriptors(#[from] DescriptorError),
+    /// A declaration in the protos contradicts itself.
+    #[error(transparent)]
+    Contract(#[from] ContractError),
+}
+
+/// The document of the services that `about` names, whose protos are in `descriptors`: what `shared-build` wrote to
+/// `descriptors.bin`.
+///
+/// # Errors
+///
+/// Descriptors that are none.
+pub fn document(descriptors: &[u8], about: &About<'_>) -> Result<Value, DocumentError> {
+    let mut pool = DescriptorPool::decode(descriptors)?;
+    // `google.rpc.Status` and the details that it carries.
+    pool.decode_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)?;
+    let mut schemas = Schemas::default();
+    let mut paths: Map<String, Value> = Map::new();
+    let mut tags = Vec::new();
+    let served = |service: &ServiceDescriptor| about.services.contains(&service.full_name());
+    for service in pool.services().filter(served) {
+        let mut is_tagged = false;
+        for method in service.methods() {
+            for (index, route) in Route::read_all(&method)?.into_iter().enumerate() {
+                let operation = Operation { method: &method, route: &route, index };
+                let path = paths.entry(route.path.clone()).or_insert_with(|| json!({}));
+                if let Some(path) = path.as_object_mut() {
+                    path.insert(route.verb.to_lowercase(), operation.describe(&mut schemas)?);
+                }
+                is_tagged = true;
+            }
+        }
+        if is_tagged {
+            let comment = comment(&service.parent_file(), service.path());
+            tags.push(described(json!({ "name": service.name() }), comment));
+        }
+    }
+    let responses = refusals::responses(&pool, &mut schemas);
+    Ok(json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": about.title,
+            "version": about.version,
+            "description": DESCRIPTION,
+            "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
+        },
+        "servers": [{ "url": "/" }],
+        "tags": tags,
+        "paths": paths,
+        "components": {
+            "schemas": schemas.into_components(),
+            "responses": responses,
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "An access token of the auth service (RFC 9068).",
+                },
+            },
+        },
+    }))
+}
+
+const DESCRIPTION: &str = "Every method is a gRPC method too, on the same port. Bodies are canonical proto3 JSON: a field that has its \
+    default value may be left out, and is left out of answers. No string may hold a NUL character. A refusal is a \
+    `google.rpc.Status` whose details name a reason of `access.v1.Reason`, and each field that breaks a rule. Everything is \
+    also there in XML, for those who ask with `Accept: application/xml`.";
+
+/// With a description, where there is one.
+fn described(mut value: Value, description: String) -> Value {
+    if let Some(object) = value.as_object_mut().filter(|_| !description.is_empty()) {
+        object.insert("description".to_owned(), description.into());
+    }
+    value
+}

@@ -1,0 +1,257 @@
+//! One route of one method.
+
+use contract::{AccessPolicy, Actor, ContractError, DeclaredRule, comment, field_at};
+use prost_reflect::{Kind, MessageDescriptor, MethodDescriptor};
+use serde_json::{Map, Value as Json, json};
+
+use super::{
+    described, refusals,
+    route::{Route, parameter_name},
+    rules,
+    schema::Schemas,
+};
+
+const STATUS: &str = "#/components/schemas/google.rpc.Status";
+
+/// How deep the messages in a query may lie.
+const DEPTH: usize = 8;
+
+pub(super) struct Operation<'a> {
+    pub(super) method: &'a MethodDescriptor,
+    pub(super) route: &'a Route,
+    /// Which of the method's routes it is.
+    pub(super) index: usize,
+}
+
+impl Operation<'_> {
+    pub(super) fn describe(&self, schemas: &mut Schemas) -> Result<Json, ContractError> {
+        let method = self.method;
+        let access = Access::read(method)?;
+        let mut description = comment(&method.parent_file(), method.path());
+        if !description.is_empty() {
+            description += "\n\n";
+        }
+        description += &access.sentence();
+        let (body, in_body) = self.body(schemas);
+        let mut responses = Map::new();
+        responses.insert("200".to_owned(), self.answer(schemas));
+        responses.extend(refusals::of(method, &access, body.is_some()));
+        let mut parameters = self.path_parameters(schemas, &access);
+        if self.route.body != "*" {
+            query_parameters(&method.input(), "", "", schemas, &mut parameters, &|path| {
+                in_body.as_deref() == Some(path) || self.route.bound.iter().any(|bound| bound == path)
+            });
+        }
+        if refusals::has_etag(&method.input()) {
+            parameters.push(header("If-Match", "The etag that was read: 412 where the resource has changed since."));
+        }
+        if self.route.verb == "GET" && method.output().get_field_by_name("etag").is_some() {
+            parameters.push(header("If-None-Match", "Etags that are known: 304 where the resource has one of them."));
+            responses.insert("304".to_owned(), json!({ "description": "It has not changed." }));
+        }
+        let service = method.parent_service();
+        let suffix = if self.index == 0 { String::new() } else { format!("_{}", self.index + 1) };
+        let mut operation = json!({
+            "operationId": format!("{}_{}{suffix}", service.name(), method.name()),
+            "tags": [service.name()],
+            "summary": words(method.name()),
+            "description": description,
+            "x-grpc-method": format!("/{}/{}", service.full_name(), method.name()),
+            "x-access": access.to_json(),
+            "security": if access.is_public { json!([]) } else { json!([{ "bearer": [] }]) },
+        });
+        if !parameters.is_empty() {
+            operation["parameters"] = parameters.into();
+        }
+        if let Some(body) = body {
+            operation["requestBody"] = body;
+        }
+        operation["responses"] = responses.into();
+        Ok(operation)
+    }
+
+    fn path_parameters(&self, schemas: &mut Schemas, access: &Access) -> Vec<Json> {
+        let mut parameters = Vec::new();
+        for bound in &self.route.bound {
+            let Some(field) = field_at(&self.method.input(), bound) else { continue };
+            let (schema, _) = schemas.field(&field);
+            let is_owner = access.owner.as_deref() == Some(bound) && matches!(field.kind(), Kind::String);
+            let schema = if is_owner { described(rules::owner(), "An id, or `me`.".to_owned()) } else { schema };
+            parameters.push(parameter(&parameter_name(bound), "path", true, schema));
+        }
+        parameters
+    }
+
+    /// The body, and the field that it is, where it is one.
+    fn body(&self, schemas: &mut Schemas) -> (Option<Json>, Option<String>) {
+        let input = self.method.input();
+        let (message, prefix, is_required) = match self.route.body.as_str() {
+            "" => return (None, None),
+            "*" => (input, String::new(), false),
+            name => match input.get_field_by_name(name) {
+                Some(field) => {
+                    let (schema, is_required) = schemas.field(&field);
+                    match field.kind() {
+                        Kind::Message(message) if !field.is_list() && !field.is_map() => {
+                            (message, format!("{name}."), is_required)
+                        }
+                        _ => return (Some(body(&schema, is_required)), Some(name.to_owned())),
+                    }
+                }
+                None => return (None, None),
+            },
+        };
+        let bound: Vec<_> = self.route.bound.iter().filter_map(|bound| bound.strip_prefix(&prefix)).collect();
+        let object = schemas.object(&message, &bound);
+        let is_required = is_required || object.get("required").is_some();
+        let schema = if bound.is_empty() { schemas.message(&message) } else { object };
+        (Some(body(&schema, is_required)), prefix.strip_suffix('.').map(str::to_owned))
+    }
+
+    fn answer(&self, schemas: &mut Schemas) -> Json {
+        let output = self.method.output();
+        let field = output.get_field_by_name(&self.route.response_body);
+        let schema = match field {
+            Some(field) => schemas.field(&field).0,
+            None => schemas.message(&output),
+        };
+        if self.method.is_server_streaming() {
+            let line = json!({
+                "oneOf": [
+                    { "type": "object", "properties": { "result": schema }, "required": ["result"] },
+                    { "type": "object", "properties": { "error": { "$ref": STATUS } }, "required": ["error"] },
+                ],
+            });
+            return json!({
+                "description": "A stream: one JSON value a line, or one message an event. An error ends it.",
+                "content": { "application/x-ndjson": { "schema": line }, "text/event-stream": { "schema": { "type": "string" } } },
+            });
+        }
+        json!({ "description": "The answer.", "content": { "application/json": { "schema": schema } } })
+    }
+}
+
+/// Who may call: `access.v1.Rule`, as the proto has it.
+pub(super) struct Access {
+    pub(super) is_public: bool,
+    pub(super) is_for_anyone_with_a_token: bool,
+    permission: Option<String>,
+    pub(super) owner: Option<String>,
+    pub(super) actors: Vec<&'static str>,
+}
+
+impl Access {
+    fn read(method: &MethodDescriptor) -> Result<Self, ContractError> {
+        let declared = DeclaredRule::read(method)?;
+        Ok(Self {
+            is_public: declared.rule.policy == AccessPolicy::Anyone,
+            is_for_anyone_with_a_token: declared.rule.policy == AccessPolicy::Authenticated,
+            permission: declared.rule.policy.permission().map(ToString::to_string),
+            owner: declared.owner_path(),
+            actors: declared.rule.actors.iter().copied().map(Actor::as_str).collect(),
+        })
+    }
+
+    fn sentence(&self) -> String {
+        let owner = self.owner.as_deref().map(|owner| format!("the user whom `{owner}` names")).unwrap_or_default();
+        let who = match (&self.permission, self.owner.is_some()) {
+            _ if self.is_public => "anyone, without a token".to_owned(),
+            _ if self.is_for_anyone_with_a_token => "anyone with a valid access token".to_owned(),
+            (Some(permission), true) => format!("{owner}, and anyone whose token holds `{permission}`"),
+            (Some(permission), false) => format!("anyone whose token holds `{permission}`"),
+            (None, _) => format!("{owner}, and nobody else"),
+        };
+        let actors = match self.actors.as_slice() {
+            [] => String::new(),
+            actors => format!(" ({}s only)", actors.join("s and ")),
+        };
+        format!("**Who may call:** {who}{actors}.")
+    }
+
+    fn to_json(&self) -> Json {
+        let mut rule = Map::new();
+        let mut put = |name: &str, value: Json| drop(rule.insert(name.to_owned(), value));
+        if self.is_public {
+            put("public", true.into());
+        }
+        if self.is_for_anyone_with_a_token {
+            put("authenticated", true.into());
+        }
+        if let Some(permission) = &self.permission {
+            put("permission", permission.as_str().into());
+        }
+        if let Some(owner) = &self.owner {
+            put("owner", owner.as_str().into());
+        }
+        if !self.actors.is_empty() {
+            put("actors", self.actors.clone().into());
+        }
+        rule.into()
+    }
+}
+
+/// The parameters of a query for the fields of a message, but for those that stand elsewhere.
+fn query_parameters(
+    message: &MessageDescriptor,
+    path: &str,
+    name: &str,
+    schemas: &mut Schemas,
+    parameters: &mut Vec<Json>,
+    is_elsewhere: &dyn Fn(&str) -> bool,
+) {
+    for field in message.fields() {
+        let path = format!("{path}{}", field.name());
+        let name = format!("{name}{}", field.json_name());
+        if is_elsewhere(&path) || field.is_map() {
+            continue;
+        }
+        let (schema, is_required) = schemas.field(&field);
+        match field.kind() {
+            Kind::Message(inner) if inner.full_name() == "google.type.Date" => {
+                let day = json!({ "type": "string", "format": "date" });
+                let schema = described(day, comment(&field.parent_file(), field.path()));
+                parameters.push(parameter(&name, "query", is_required, schema));
+            }
+            Kind::Message(inner) if schema.get("$ref").is_some() || field.is_list() => {
+                // A list of messages has no form in a query.
+                if !field.is_list() && path.matches('.').count() < DEPTH {
+                    query_parameters(&inner, &format!("{path}."), &format!("{name}."), schemas, parameters, is_elsewhere);
+                }
+            }
+            _ => parameters.push(parameter(&name, "query", is_required, schema)),
+        }
+    }
+}
+
+fn header(name: &str, description: &str) -> Json {
+    parameter(name, "header", false, json!({ "type": "string", "description": description }))
+}
+
+/// A parameter, which is described where a reader looks for it: not in its schema.
+fn parameter(name: &str, place: &str, is_required: bool, mut schema: Json) -> Json {
+    let description = schema.as_object_mut().and_then(|schema| schema.shift_remove("description"));
+    let mut parameter = json!({ "name": name, "in": place, "required": is_required });
+    if let Some(description) = description {
+        parameter["description"] = description;
+    }
+    parameter["schema"] = schema;
+    parameter
+}
+
+fn body(schema: &Json, is_required: bool) -> Json {
+    json!({ "required": is_required, "content": { "application/json": { "schema": schema } } })
+}
+
+/// `ListFavoritedBy` as `List favorited by`.
+fn words(name: &str) -> String {
+    let mut words = String::new();
+    for (index, letter) in name.char_indices() {
+        if index > 0 && letter.is_uppercase() {
+            words.push(' ');
+            words.extend(letter.to_lowercase());
+        } else {
+            words.push(letter);
+        }
+    }
+    words
+}

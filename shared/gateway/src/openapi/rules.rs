@@ -1,0 +1,122 @@
+//! The rules of `buf.validate` as keywords of JSON Schema.
+
+use contract::{FieldRules, ValueRule};
+use prost_reflect::{FieldDescriptor, Kind, Value};
+use serde_json::{Map, Value as Json, json};
+
+/// A UUID as RFC 9562 writes it, in either case.
+const UUID: &str = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}";
+
+/// What the rules of one field say of its schema.
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    /// It can't be left out: it is said to be required, or the value that it would have breaks a rule.
+    pub(super) required: bool,
+    /// Keywords of the value itself, or of the list.
+    pub(super) value: Map<String, Json>,
+    /// Keywords of the items of a list.
+    pub(super) items: Map<String, Json>,
+    /// Whether none of it holds for the value that a field has by default.
+    ignores_default: bool,
+}
+
+impl Rules {
+    pub(super) fn of(field: &FieldDescriptor) -> Self {
+        // A rule that cannot be read has failed the build already.
+        let declared = FieldRules::read(field).unwrap_or_default();
+        let is_enum = matches!(field.kind(), Kind::Enum(_));
+        let mut rules = Self { ignores_default: declared.ignore_zero, ..Self::default() };
+        for rule in &declared.value {
+            if !is_enum || rule.kind == "repeated" {
+                rules.value.extend(keyword(rule));
+            }
+        }
+        if !is_enum {
+            rules.items.extend(declared.items.iter().filter_map(keyword));
+        }
+        rules.required = declared.required || (!field.supports_presence() && !rules.ignores_default && rules.forbids_default());
+        rules
+    }
+
+    /// Adds the keywords to the schema of the field.
+    pub(super) fn apply(self, schema: Json) -> Json {
+        let Json::Object(mut schema) = schema else { return schema };
+        let is_exempt = self.ignores_default && self.forbids_default();
+        if let Some(Json::Object(items)) = schema.get_mut("items") {
+            items.extend(self.items);
+        }
+        if !is_exempt {
+            schema.extend(self.value);
+        } else if self.value.get("format").is_some_and(|format| format == "uuid") {
+            schema.insert("pattern".to_owned(), format!("^({UUID})?$").into());
+        } else {
+            schema.insert("anyOf".to_owned(), json!([{ "maxLength": 0 }, self.value]));
+        }
+        Json::Object(schema)
+    }
+
+    /// True where an empty string, a zero or an empty list breaks a rule.
+    fn forbids_default(&self) -> bool {
+        let positive = |keyword: &str| self.value.get(keyword).and_then(Json::as_f64).is_some_and(|limit| limit > 0.0);
+        let zero_is_too_small = self.value.get("exclusiveMinimum").and_then(Json::as_f64).is_some_and(|limit| limit >= 0.0);
+        let negative = |keyword: &str| self.value.get(keyword).and_then(Json::as_f64).is_some_and(|limit| limit < 0.0);
+        let zero_is_too_large = self.value.get("exclusiveMaximum").and_then(Json::as_f64).is_some_and(|limit| limit <= 0.0);
+        ["minLength", "minItems", "minimum"].into_iter().any(positive)
+            || zero_is_too_small
+            || negative("maximum")
+            || zero_is_too_large
+            || self.value.contains_key("format")
+            || self.value.contains_key("pattern")
+    }
+}
+
+/// The schema of the id of an owner, who may call themselves `me`.
+pub(super) fn owner() -> Json {
+    json!({ "type": "string", "pattern": format!("^(me|{UUID})$") })
+}
+
+/// Returns the keyword that a rule becomes. A rule without one is shown as it is.
+fn keyword(rule: &ValueRule) -> Option<(String, Json)> {
+    let value = &rule.argument;
+    let is_set = value.as_bool() == Some(true);
+    // In JSON, 64-bit numbers are strings, which have no smallest and no largest value.
+    let is_number = matches!(rule.kind.as_str(), "int32" | "uint32" | "sint32" | "float" | "double");
+    let bytes = |in_base64: fn(u64) -> u64| number(value).as_u64().map(in_base64).into();
+    let (keyword, value) = match (rule.kind.as_str(), rule.name.as_str()) {
+        // A message-valued rule, such as `cel`, has no keyword.
+        (_, "") | ("enum", "defined_only") | ("repeated", "items") => return None,
+        ("repeated", "min_items") => ("minItems", number(value)),
+        ("repeated", "max_items") => ("maxItems", number(value)),
+        ("repeated", "unique") => ("uniqueItems", value.as_bool().into()),
+        ("string", "min_len") => ("minLength", number(value)),
+        // A character has at least one byte.
+        ("string", "max_len" | "max_bytes") => ("maxLength", number(value)),
+        ("string", "uuid") if is_set => ("format", "uuid".into()),
+        ("string", "email") if is_set => ("format", "email".into()),
+        ("string", "uri") if is_set => ("format", "uri".into()),
+        ("string", "pattern") => ("pattern", value.as_str().into()),
+        // Base64 may omit its padding.
+        ("bytes", "min_len") => ("minLength", bytes(|bytes| (bytes * 4).div_ceil(3))),
+        ("bytes", "max_len") => ("maxLength", bytes(|bytes| bytes.div_ceil(3) * 4)),
+        (_, "gte") if is_number => ("minimum", number(value)),
+        (_, "gt") if is_number => ("exclusiveMinimum", number(value)),
+        (_, "lte") if is_number => ("maximum", number(value)),
+        (_, "lt") if is_number => ("exclusiveMaximum", number(value)),
+        (_, other) => return Some((format!("x-{}", other.replace('_', "-")), number(value))),
+    };
+    Some((keyword.to_owned(), value))
+}
+
+fn number(value: &Value) -> Json {
+    match value {
+        Value::I32(number) => (*number).into(),
+        Value::I64(number) => (*number).into(),
+        Value::U32(number) => (*number).into(),
+        Value::U64(number) => (*number).into(),
+        Value::F32(number) => (*number).into(),
+        Value::F64(number) => (*number).into(),
+        Value::Bool(flag) => (*flag).into(),
+        Value::String(text) => text.as_str().into(),
+        _ => Json::Null,
+    }
+}

@@ -1,0 +1,157 @@
+//! What stands in the path and in the query of a URL, to fields.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage};
+use serde_json::{Value, json};
+
+use super::{
+    json_to_message::{single, within, wrong},
+    routes::{Binding, Body},
+};
+use access::error::Violation;
+use contract::Capture;
+
+/// Sets what the path of the URL says, over whatever the body says.
+pub(super) fn set_path(message: &mut DynamicMessage, binding: &Binding, segments: &[&str]) -> Result<(), Violation> {
+    for capture in &binding.captures {
+        let text = captured(capture, segments).map_err(|violation| within(&capture.field, violation))?;
+        let steps: Vec<_> = capture.field.split('.').collect();
+        set(message, &steps, &text).map_err(|violation| within(&capture.field, violation))?;
+    }
+    Ok(())
+}
+
+fn captured(capture: &Capture, segments: &[&str]) -> Result<String, Violation> {
+    let not_text = |_| wrong("type.string", "must be UTF-8");
+    // `**` takes whatever is left.
+    let end = if capture.segments.end > segments.len() || capture.is_deep {
+        segments.len().max(capture.segments.start)
+    } else {
+        capture.segments.end
+    };
+    let segments = &segments[capture.segments.start..end];
+    if !capture.is_deep {
+        return Ok(percent_decode_str(segments.first().copied().unwrap_or_default())
+            .decode_utf8()
+            .map_err(not_text)?
+            .into_owned());
+    }
+    // An encoded slash stays one.
+    let decode = |segment: &&str| {
+        let kept = segment.replace("%2F", "%252F").replace("%2f", "%252F");
+        percent_decode_str(&kept).decode_utf8().map(Cow::into_owned).map_err(not_text)
+    };
+    Ok(segments.iter().map(decode).collect::<Result<Vec<_>, _>>()?.join("/"))
+}
+
+/// Sets what the query of the URL says.
+///
+/// # Errors
+///
+/// The parameter, and the rule: `query.unknown`, `query.bound` for what the path or the body says already, `query.twice`, or
+/// that of its type.
+pub(super) fn set_query(message: &mut DynamicMessage, binding: &Binding, query: &str) -> Result<(), Violation> {
+    let mut seen: Vec<String> = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, text) = pair.split_once('=').unwrap_or((pair, ""));
+        let (key, text) = (decode(key)?, decode(text).map_err(|violation| within(key, violation))?);
+        let (path, found) = resolve(&binding.input, &key).ok_or_else(|| {
+            Violation::new(key.clone(), "query.unknown", format!("{} has no such field", binding.input.full_name()))
+        })?;
+        let refuse = |rule, description: &'static str| Violation::new(path.clone(), rule, description);
+        let is_in = |outer: &str| path == outer || path.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'));
+        let in_body = match &binding.body {
+            Body::Nothing => false,
+            Body::Everything => true,
+            Body::Field(field) => is_in(field.name()),
+        };
+        if in_body || binding.captures.iter().any(|capture| is_in(&capture.field)) {
+            return Err(refuse("query.bound", "belongs into the path or the body"));
+        }
+        if found.is_map() {
+            return Err(refuse("query.map", "is a map, which a query can't hold"));
+        }
+        if !found.is_list() {
+            if seen.contains(&path) {
+                return Err(refuse("query.twice", "is there twice"));
+            }
+            seen.push(path.clone());
+        }
+        let steps: Vec<_> = path.split('.').collect();
+        set(message, &steps, &text).map_err(|violation| within(&path, violation))?;
+    }
+    Ok(())
+}
+
+fn decode(text: &str) -> Result<String, Violation> {
+    let spaced = text.replace('+', " ");
+    let text = percent_decode_str(&spaced).decode_utf8().map_err(|_| wrong("type.string", "must be UTF-8"))?;
+    Ok(text.into_owned())
+}
+
+/// The path of a field by the names of the proto, which may have been given by those of JSON.
+fn resolve(descriptor: &MessageDescriptor, key: &str) -> Option<(String, FieldDescriptor)> {
+    let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
+    let found = descriptor.get_field_by_name(first).or_else(|| descriptor.get_field_by_json_name(first))?;
+    match (rest, found.kind()) {
+        (None, _) => Some((found.name().to_owned(), found)),
+        (Some(rest), Kind::Message(inner)) if !found.is_list() && !found.is_map() => {
+            let (path, inner) = resolve(&inner, rest)?;
+            Some((format!("{}.{path}", found.name()), inner))
+        }
+        _ => None,
+    }
+}
+
+fn set(message: &mut DynamicMessage, steps: &[&str], text: &str) -> Result<(), Violation> {
+    let Some((first, rest)) = steps.split_first() else { return Ok(()) };
+    let field = message.descriptor().get_field_by_name(first).expect("the path was resolved");
+    if !rest.is_empty() {
+        let inner = message.get_field_mut(&field).as_message_mut().expect("the path leads through messages");
+        return set(inner, rest, text);
+    }
+    let value = single(&field.kind(), leaf(&field.kind(), text)?)?;
+    if field.is_list() {
+        message.get_field_mut(&field).as_list_mut().expect("a repeated field is a list").push(value);
+    } else {
+        message.set_field(&field, value);
+    }
+    Ok(())
+}
+
+/// The JSON that a text stands for.
+fn leaf(kind: &Kind, text: &str) -> Result<Value, Violation> {
+    let string = || Value::String(text.to_owned());
+    let boolean = || text.parse().map_or_else(|_| string(), Value::Bool);
+    Ok(match kind {
+        Kind::Bool => boolean(),
+        Kind::Enum(_) => text.parse::<i32>().map_or_else(|_| string(), Value::from),
+        Kind::Message(message) => match message.full_name() {
+            "google.protobuf.BoolValue" => boolean(),
+            "google.type.Date" => date(text).ok_or_else(|| wrong("type.date", "must be a day such as 2001-02-03"))?,
+            "google.protobuf.Timestamp"
+            | "google.protobuf.Duration"
+            | "google.protobuf.FieldMask"
+            | "google.protobuf.StringValue"
+            | "google.protobuf.BytesValue"
+            | "google.protobuf.DoubleValue"
+            | "google.protobuf.FloatValue"
+            | "google.protobuf.Int64Value"
+            | "google.protobuf.UInt64Value"
+            | "google.protobuf.Int32Value"
+            | "google.protobuf.UInt32Value" => string(),
+            _ => return Err(wrong("query.message", "is a message: name a field of it")),
+        },
+        _ => string(),
+    })
+}
+
+/// `2001-02-03`, where what is not known may be 0. Whether there is such a day is not decided here.
+fn date(text: &str) -> Option<Value> {
+    let is_plain = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    let mut numbers = text.split('-').map(|number| number.parse::<u16>().ok());
+    let (year, month, day) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    (is_plain && numbers.next().is_none()).then(|| json!({ "year": year, "month": month, "day": day }))
+}

@@ -1,0 +1,202 @@
+//! Parses a document into elements: XML 1.0 without a document type, without processing instructions, and with no entities but
+//! the five that XML has by itself.
+
+use quick_xml::{
+    Reader,
+    events::{BytesStart, Event, attributes::Attribute},
+};
+
+use super::{ESCAPE, ESCAPE_JSON, KEY, TYPE, is_char};
+use crate::json::DEPTH_LIMIT;
+use access::error::Violation;
+
+/// An element, with everything in it.
+#[derive(Debug, Default)]
+pub(super) struct Element {
+    pub(super) name: String,
+    pub(super) key: Option<String>,
+    pub(super) kind: Option<String>,
+    is_escaped: bool,
+    pub(super) text: String,
+    pub(super) children: Vec<Element>,
+}
+
+/// The root of a document.
+///
+/// # Errors
+///
+/// `xml.syntax`, `xml.depth`, or `xml.forbidden` for what is XML and is not taken.
+pub(super) fn parse(bytes: &[u8]) -> Result<Element, Violation> {
+    let text = std::str::from_utf8(bytes).map_err(|_| syntax("it is not UTF-8"))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if let Some(c) = text.chars().find(|c| !is_char(*c)) {
+        return Err(syntax(&format!("U+{:04X} is no character of XML", u32::from(c))));
+    }
+    let mut reader = Reader::from_str(text);
+    let config = reader.config_mut();
+    config.check_comments = true;
+    config.expand_empty_elements = true;
+    let mut open: Vec<Element> = Vec::new();
+    let mut root = None;
+    let mut is_first = true;
+    loop {
+        let event = reader.read_event().map_err(|error| syntax(&error.to_string()))?;
+        match event {
+            Event::Decl(declaration) if is_first => {
+                let encoding = declaration.encoding().transpose().map_err(|error| syntax(&error.to_string()))?;
+                if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case("utf-8")) {
+                    return Err(forbidden("another encoding than UTF-8"));
+                }
+            }
+            Event::Decl(_) => return Err(syntax("its declaration does not stand first")),
+            Event::Start(start) => {
+                if root.is_some() {
+                    return Err(syntax("it has more than one root"));
+                }
+                if open.len() >= DEPTH_LIMIT {
+                    return Err(Violation::new("body", "xml.depth", format!("stands deeper than {DEPTH_LIMIT} levels")));
+                }
+                open.push(Element::open(&start)?);
+            }
+            Event::End(_) => {
+                let mut element = open.pop().ok_or_else(|| syntax("an element ends that did not begin"))?;
+                element.close()?;
+                match open.last_mut() {
+                    Some(parent) => parent.children.push(element),
+                    None => root = Some(element),
+                }
+            }
+            Event::Text(text) => {
+                if text.contains("]]>") {
+                    return Err(syntax("`]]>` stands in a text"));
+                }
+                put(&mut open, &line_ends(&text))?;
+            }
+            Event::CData(data) => put(&mut open, &line_ends(&data))?,
+            Event::GeneralRef(reference) => put(&mut open, resolve(&reference)?.encode_utf8(&mut [0; 4]))?,
+            Event::Comment(_) => {}
+            Event::DocType(_) => return Err(forbidden("a document type")),
+            Event::PI(_) => return Err(forbidden("a processing instruction")),
+            Event::Empty(_) => unreachable!("the reader expands empty elements"),
+            Event::Eof => break,
+        }
+        is_first = false;
+    }
+    if !open.is_empty() {
+        return Err(syntax("an element does not end"));
+    }
+    root.ok_or_else(|| syntax("it has no root"))
+}
+
+impl Element {
+    fn open(start: &BytesStart<'_>) -> Result<Self, Violation> {
+        let mut element = Self { name: start.name().as_ref().to_owned(), ..Self::default() };
+        if !is_name(&element.name) {
+            return Err(syntax("an element has a name that is none"));
+        }
+        for attribute in start.attributes() {
+            let attribute = attribute.map_err(|error| syntax(&error.to_string()))?;
+            let value = attribute_value(&attribute)?;
+            match attribute.key.as_ref() {
+                KEY => element.key = Some(value),
+                TYPE => element.kind = Some(value),
+                ESCAPE if value == ESCAPE_JSON => element.is_escaped = true,
+                _ => return Err(Violation::new(element.name, "xml.attribute", "has an attribute that means nothing")),
+            }
+        }
+        Ok(element)
+    }
+
+    fn close(&mut self) -> Result<(), Violation> {
+        if self.children.is_empty() {
+            if self.is_escaped {
+                self.text = unescape(&self.text, &self.name)?;
+            }
+        } else if self.text.trim_matches(is_space).is_empty() {
+            self.text.clear();
+        } else {
+            return Err(Violation::new(self.name.clone(), "xml.mixed", "has text between its elements"));
+        }
+        if let Some(key) = self.key.as_mut().filter(|_| self.is_escaped) {
+            *key = unescape(key, &self.name)?;
+        }
+        Ok(())
+    }
+}
+
+/// White space, as XML has it.
+pub(super) fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\r' | '\n')
+}
+
+fn put(open: &mut [Element], text: &str) -> Result<(), Violation> {
+    match open.last_mut() {
+        Some(element) => element.text.push_str(text),
+        None if text.trim_matches(is_space).is_empty() => {}
+        None => return Err(syntax("text stands outside of the root")),
+    }
+    Ok(())
+}
+
+/// The names that protos have, and nothing else: no namespaces.
+fn is_name(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.:".contains(&b))
+        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+}
+
+fn attribute_value(attribute: &Attribute<'_>) -> Result<String, Violation> {
+    let raw = &*attribute.value;
+    let mut value = String::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some(at) = rest.find(['&', '<']) {
+        if rest[at..].starts_with('<') {
+            return Err(syntax("`<` stands in an attribute"));
+        }
+        value.extend(line_ends(&rest[..at]).chars().map(|c| if is_space(c) { ' ' } else { c }));
+        let (name, after) = rest[at + 1..].split_once(';').ok_or_else(|| syntax("`&` begins no reference"))?;
+        value.push(resolve(name)?);
+        rest = after;
+    }
+    value.extend(line_ends(rest).chars().map(|c| if is_space(c) { ' ' } else { c }));
+    Ok(value)
+}
+
+/// The character that a reference stands for.
+fn resolve(name: &str) -> Result<char, Violation> {
+    let number = match name.strip_prefix('#') {
+        None => {
+            return match name {
+                "amp" => Ok('&'),
+                "lt" => Ok('<'),
+                "gt" => Ok('>'),
+                "quot" => Ok('"'),
+                "apos" => Ok('\''),
+                _ => Err(forbidden("an entity that XML does not have by itself")),
+            };
+        }
+        Some(digits) => match digits.strip_prefix('x') {
+            Some(digits) if digits.bytes().all(|b| b.is_ascii_hexdigit()) => u32::from_str_radix(digits, 16).ok(),
+            None if digits.bytes().all(|b| b.is_ascii_digit()) => digits.parse().ok(),
+            _ => None,
+        },
+    };
+    number.and_then(char::from_u32).filter(|c| is_char(*c)).ok_or_else(|| syntax("a reference stands for no character of XML"))
+}
+
+/// As every reader of XML has to see them (section 2.11).
+fn line_ends(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\r', "\n")
+}
+
+fn unescape(text: &str, name: &str) -> Result<String, Violation> {
+    let wrong = |_| Violation::new(name, "xml.escape", "does not hold what stands between the quotes of a JSON string");
+    serde_json::from_str(&format!("\"{text}\"")).map_err(wrong)
+}
+
+fn syntax(why: &str) -> Violation {
+    Violation::new("body", "xml.syntax", format!("is not XML: {why}"))
+}
+
+fn forbidden(what: &str) -> Violation {
+    Violation::new("body", "xml.forbidden", format!("has {what}"))
+}

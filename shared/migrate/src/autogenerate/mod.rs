@@ -1,0 +1,288 @@
+//! `makemigrations`: finds what leads from the schema that the migrations build to the one that `schema.sql` declares, and writes it.
+//!
+//! Both are made in scratch databases of each engine, and what is compared is what the engines report of them. What is written is tried
+//! there as well, forwards, back and forwards, before it is written.
+
+mod compare;
+mod constraint;
+mod error;
+mod files;
+mod names;
+mod rename;
+mod schema;
+mod scratch;
+mod text;
+mod write;
+
+use std::{fmt::Write, path::PathBuf};
+
+use clap::Args;
+
+use self::{
+    compare::{Change, changes, disagreement, possible_renames},
+    files::{MigrationFiles, Sources},
+    names::Names,
+    rename::Rename,
+    schema::Schema,
+    scratch::Scratch,
+    text::SchemaText,
+    write::script,
+};
+use access::read_secret_file;
+use store::Db;
+
+use crate::{
+    history::{self, History},
+    lint,
+    sql::Engine,
+};
+
+pub use self::error::MakeError;
+use self::error::list;
+
+/// The flags of `makemigrations`.
+#[derive(Debug, Args)]
+pub struct Makemigrations {
+    /// What the migration is called: lower-case letters, digits and `_`. Without it, what it does.
+    #[arg(value_name = "NAME", value_parser = name, required_if_eq("empty", "true"))]
+    name: Option<String>,
+    /// Writes a migration that does nothing yet.
+    #[arg(long, conflicts_with_all = ["check", "rename"])]
+    empty: bool,
+    /// Writes nothing, and fails where the migrations and `schema.sql` differ, or where a migration is not safe to release.
+    #[arg(long, conflicts_with = "rename")]
+    check: bool,
+    /// What was renamed: `table.old=new` for a column, `old=new` for a table. May be given more than once.
+    #[arg(long, value_name = "OLD=NEW")]
+    rename: Vec<Rename>,
+    /// Nothing else was renamed: what is gone is dropped, and what is new is empty.
+    #[arg(long)]
+    no_rename: bool,
+    /// The folder that holds `schema.sql` and `migrations/`. `cargo run` knows it.
+    #[arg(long, env = "CARGO_MANIFEST_DIR", value_name = "FOLDER", default_value = ".")]
+    source: PathBuf,
+    /// A database on PostgreSQL, to compare there as well: `postgres://user@host/name`. Nothing of it is read or changed.
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// A file that holds the database's password.
+    #[arg(long, env = "DATABASE_PASSWORD_FILE", value_name = "FILE")]
+    database_password_file: Option<PathBuf>,
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let is_name = !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if is_name { Ok(text.to_owned()) } else { Err("it has to be lower-case letters, digits and `_`".to_owned()) }
+}
+
+/// What was found on one engine.
+struct Comparison {
+    engine: Engine,
+    /// What the migrations build, before and after the renames.
+    built: Schema,
+    before: Schema,
+    /// What is declared.
+    after: Schema,
+    /// What is there after the renames as statements, on SQLite, which keeps them.
+    texts: String,
+    changes: Vec<Change>,
+}
+
+/// What a person is told: standard output, and standard error.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    pub(super) output: String,
+    pub(super) remarks: String,
+}
+
+/// Does it.
+pub(super) async fn run(arguments: Makemigrations, report: &mut Report) -> Result<(), MakeError> {
+    let sources = Sources::read(&arguments.source).await?;
+    if arguments.empty {
+        let pair = sources.empty(&arguments.name.unwrap_or_default());
+        return list_files(&sources, &[pair], report);
+    }
+    let password = arguments.database_password_file.as_deref().map(read_secret_file).transpose()?;
+    let is_postgres = |url: &&String| url.starts_with("postgres");
+    let server = arguments.database_url.as_ref().filter(is_postgres);
+    let server = server.map(|url| Db::new(url, password.as_deref(), 1)).transpose()?;
+    if server.is_none() {
+        report
+            .remarks
+            .push_str("PostgreSQL was not compared: `--database-url postgres://user@host/name` names a server to try it on.\n");
+    }
+    let servers: Vec<_> = std::iter::once(None).chain(server.as_ref().map(Some)).collect();
+
+    let after = SchemaText::parse(&sources.schema).map_err(MakeError::Foreign)?;
+    let mut compared = Vec::new();
+    for server in &servers {
+        compared.push(compare(&sources, &arguments.rename, *server).await?);
+    }
+    let (sqlite, postgres) = (&compared[0], compared.get(1));
+    let before = SchemaText::parse(&sqlite.texts).map_err(MakeError::Foreign)?;
+    if let Some(postgres) = postgres {
+        ensure_engines_agree(sqlite, postgres)?;
+    }
+    for change in &sqlite.changes {
+        let _ = writeln!(report.output, "    {change}");
+    }
+    if arguments.check {
+        return check(&sources, sqlite, report);
+    }
+    if sqlite.changes.is_empty() && arguments.rename.is_empty() {
+        report.output.push_str("No changes detected\n");
+        return Ok(());
+    }
+    reject_ambiguous(sqlite, arguments.no_rename, &before, &after)?;
+    let names = Names::new(&sqlite.changes, &before, &after, postgres.map(|found| (&found.before, &*found.changes)));
+    let script = script(&sqlite.changes, &arguments.rename, &before, &after, &names);
+    let name = arguments.name.unwrap_or_else(|| propose(&arguments.rename, &sqlite.changes));
+    let pairs = sources.pairs(&name, &script);
+    for (server, compared) in servers.iter().zip(&compared) {
+        verify_round_trip(&sources, &pairs, script.irreversible.is_none(), Scratch::new(*server).await?, compared).await?;
+    }
+    if let Some(why) = &script.irreversible {
+        let _ = writeln!(report.remarks, "It can't be undone, unless you write how: {why}.");
+    }
+    for finding in pairs.iter().flat_map(|pair| lint::findings(&pair.name, pair.step().up.sql.as_str())) {
+        let _ = writeln!(report.remarks, "Not safe to release: {finding}");
+    }
+    list_files(&sources, &pairs, report)
+}
+
+fn list_files(sources: &Sources, pairs: &[MigrationFiles], report: &mut Report) -> Result<(), MakeError> {
+    for path in sources.write(pairs)? {
+        let _ = writeln!(report.output, "{path}");
+    }
+    Ok(())
+}
+
+async fn compare(sources: &Sources, renames: &[Rename], server: Option<&Db>) -> Result<Comparison, MakeError> {
+    let (mut scratch, mut wanted) = (Scratch::new(server).await?, Scratch::new(server).await?);
+    let engine = scratch.engine();
+    scratch.build(&sources.migrations).await?;
+    let built = scratch.schema().await?;
+    for rename in renames {
+        let statement = rename.statement();
+        let outcome = scratch.execute(&statement).await;
+        outcome.map_err(|cause| MakeError::Rename { statement, engine, cause })?;
+    }
+    let before = scratch.schema().await?;
+    wanted.execute(&sources.schema).await.map_err(|cause| MakeError::Declared { engine, cause })?;
+    let after = wanted.schema().await?;
+    let changes = changes(&before, &after);
+    Ok(Comparison { engine, built, texts: scratch.texts().await?, before, after, changes })
+}
+
+/// Refuses what the engines see differently.
+fn ensure_engines_agree(sqlite: &Comparison, postgres: &Comparison) -> Result<(), MakeError> {
+    // With the type of a column PostgreSQL writes what is said about it in another way.
+    let follows_a_type = |change: &&Change| {
+        let is_type = |other: &Change| matches!(other, Change::Retype(table, _) if table == change.table());
+        let is_rewritten = matches!(
+            change,
+            Change::AddConstraint(..) | Change::DropConstraint(..) | Change::AddIndex(..) | Change::DropIndex(..)
+        );
+        is_rewritten && sqlite.changes.iter().any(is_type) && !sqlite.changes.contains(change)
+    };
+    let seen: Vec<_> = postgres.changes.iter().filter(|change| !follows_a_type(change)).cloned().collect();
+    match disagreement(&sqlite.changes, &seen) {
+        (sqlite, postgres) if sqlite.is_empty() && postgres.is_empty() => Ok(()),
+        (sqlite, postgres) => Err(MakeError::Disagree { sqlite, postgres }),
+    }
+}
+
+/// Compares, and looks at every migration that there is.
+fn check(sources: &Sources, sqlite: &Comparison, report: &mut Report) -> Result<(), MakeError> {
+    let history = History::of(&sources.migrations, &[])?;
+    let findings: Vec<_> = history.steps().flat_map(|step| lint::findings(&step.name(), step.up.sql.as_str())).collect();
+    for finding in &findings {
+        let _ = writeln!(report.output, "{finding}");
+    }
+    if !sqlite.changes.is_empty() {
+        return Err(MakeError::Behind);
+    }
+    if findings.is_empty() { Ok(()) } else { Err(MakeError::Unsafe(findings.len())) }
+}
+
+/// Refuses what only a person can decide.
+fn reject_ambiguous(
+    found: &Comparison,
+    nothing_was_renamed: bool,
+    before: &SchemaText,
+    after: &SchemaText,
+) -> Result<(), MakeError> {
+    let renames = possible_renames(&found.changes, &found.before, &found.after);
+    if !renames.is_empty() && !nothing_was_renamed {
+        return Err(MakeError::Ask(renames.iter().map(|rename| format!("`--rename {rename}`")).collect()));
+    }
+    for change in &found.changes {
+        match change {
+            Change::AddColumn(table, column) if after.column(table, column).is_some_and(|column| !column.can_be_added()) => {
+                return Err(MakeError::NoValue(format!("{table}.{column}")));
+            }
+            Change::Retype(table, column) => {
+                let type_in =
+                    |texts: &SchemaText| texts.column(table, column).map(|column| column.type_name.clone()).unwrap_or_default();
+                let (from, to) = (type_in(before), type_in(after));
+                if !converts(&from, &to) {
+                    return Err(MakeError::Conversion { column: format!("{table}.{column}"), from, to });
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// True where both engines make the same of every value. (SQLite keeps what it can't convert.)
+fn converts(from: &str, to: &str) -> bool {
+    let is_integer = |name: &str| matches!(name, "SMALLINT" | "INTEGER" | "INT" | "BIGINT");
+    let is_text = |name: &str| name == "TEXT" || name.starts_with("VARCHAR");
+    (is_integer(from) && (is_integer(to) || to == "TEXT")) || (is_text(from) && is_text(to))
+}
+
+fn propose(renames: &[Rename], changes: &[Change]) -> String {
+    let mut names = renames.iter().map(Rename::proposed_name).chain(changes.iter().map(Change::proposed_name));
+    match (names.next(), names.next()) {
+        (Some(first), None) => first,
+        (Some(first), Some(_)) => format!("{first}_and_more"),
+        (None, _) => "nothing".to_owned(),
+    }
+}
+
+/// Goes forwards, back and forwards again, and looks where that leads.
+async fn verify_round_trip(
+    sources: &Sources,
+    pairs: &[MigrationFiles],
+    is_reversible: bool,
+    mut scratch: Scratch,
+    found: &Comparison,
+) -> Result<(), MakeError> {
+    let engine = found.engine;
+    let failed = |error: crate::SchemaError| MakeError::Unproven { engine, why: error.to_string() };
+    scratch.build(&sources.migrations).await?;
+    for is_first in [true, false] {
+        for pair in pairs {
+            let change = history::Change::Apply(pair.name.clone());
+            scratch.perform(&sources.migrations, &change, pair.step()).await.map_err(failed)?;
+        }
+        expect(engine, &found.after, &scratch.schema().await?, "forwards")?;
+        if !(is_first && is_reversible) {
+            break;
+        }
+        for pair in pairs.iter().rev() {
+            let change = history::Change::Unapply(pair.name.clone());
+            scratch.perform(&sources.migrations, &change, pair.step()).await.map_err(failed)?;
+        }
+        expect(engine, &found.built, &scratch.schema().await?, "back")?;
+    }
+    Ok(())
+}
+
+fn expect(engine: Engine, expected: &Schema, is: &Schema, direction: &str) -> Result<(), MakeError> {
+    let missing: Vec<_> = changes(is, expected).iter().map(ToString::to_string).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(MakeError::Unproven { engine, why: format!("{direction} it would leave {}", list(&missing)) })
+}

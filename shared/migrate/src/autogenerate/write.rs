@@ -1,0 +1,315 @@
+//! The SQL of a change, forwards and back.
+//!
+//! PostgreSQL alters a table. SQLite makes it anew where it can't, which keeps its rows and what refers to it. What PostgreSQL can do
+//! while others read and write (an index, a constraint) it does in no transaction, in statements that can be repeated.
+
+use super::{
+    compare::{Change, is_foreign},
+    constraint::{Constraint, Kind},
+    names::Names,
+    rename::Rename,
+    text::{Column, SchemaText, Table, quoted},
+};
+
+/// Statements, without their semicolons.
+pub(super) type Statements = Vec<String>;
+
+/// A change as statements.
+#[derive(Debug)]
+pub(super) struct Script {
+    /// On both engines, before everything else.
+    pub(super) renames: UpDown,
+    pub(super) sqlite: UpDown,
+    pub(super) postgres: UpDown,
+    /// PostgreSQL's as well, and in no transaction.
+    pub(super) online: UpDown,
+    /// Why there is no way back, where there is none.
+    pub(super) irreversible: Option<String>,
+}
+
+/// Forwards and back.
+#[derive(Debug)]
+pub(super) struct UpDown {
+    pub(super) up: Statements,
+    pub(super) down: Statements,
+}
+
+/// Writes what leads from the one to the other, after the renames.
+pub(super) fn script(changes: &[Change], renames: &[Rename], before: &SchemaText, after: &SchemaText, names: &Names) -> Script {
+    let renames = UpDown {
+        up: renames.iter().map(Rename::statement).collect(),
+        down: renames.iter().rev().map(|rename| rename.inverse().statement()).collect(),
+    };
+    let is_online = |change: &&Change| {
+        matches!(change, Change::AddIndex(..) | Change::AddConstraint(..))
+            || matches!(change, Change::Require(table, column) if before.column(table, column).is_some())
+    };
+    let (online, transactional): (Vec<_>, Vec<_>) = changes.iter().partition(is_online);
+    let (online, transactional): (Vec<_>, Vec<_>) =
+        (online.into_iter().cloned().collect(), transactional.into_iter().cloned().collect());
+    Script {
+        renames,
+        sqlite: UpDown { up: on_sqlite(changes, before, after), down: on_sqlite(&inverse(changes), after, before) },
+        postgres: UpDown {
+            up: on_postgres(&transactional, before, after, names),
+            down: on_postgres(&inverse(&transactional), after, before, names),
+        },
+        online: UpDown {
+            up: online_on_postgres(&online, after, names),
+            down: on_postgres(&inverse(&online), after, before, names),
+        },
+        irreversible: irreversible(changes, before),
+    }
+}
+
+fn inverse(changes: &[Change]) -> Vec<Change> {
+    changes.iter().cloned().map(Change::inverse).collect()
+}
+
+fn irreversible(changes: &[Change], before: &SchemaText) -> Option<String> {
+    let lost = changes.iter().filter_map(|change| match change {
+        Change::DropColumn(table, column) if !before.column(table, column)?.can_be_added() => Some(format!("{table}.{column}")),
+        _ => None,
+    });
+    let lost: Vec<_> = lost.collect();
+    (!lost.is_empty()).then(|| format!("{} has to have a value in every row, and the values are gone", lost.join(", ")))
+}
+
+impl Column {
+    /// True where the rows that are there can do without a value of it.
+    pub(super) fn can_be_added(&self) -> bool {
+        !self.is_required || self.default.is_some() || self.is_generated
+    }
+
+    fn is_constant(&self) -> bool {
+        self.default.as_ref().is_none_or(|default| !default.contains('(') && !default.to_uppercase().starts_with("CURRENT"))
+    }
+
+    fn add(&self, table: &str) -> String {
+        let statement = format!("ALTER TABLE {} ADD COLUMN {}", quoted(table), self.plain);
+        if self.comments.is_empty() { statement } else { format!("{}\n{statement}", self.comments) }
+    }
+}
+
+fn create(table: &Table, texts: &SchemaText, statements: &mut Statements) {
+    statements.push(table.text.clone());
+    statements.extend(texts.indexes_of(&table.name).map(str::to_owned));
+}
+
+fn created<'a>(changes: &[Change], texts: &'a SchemaText) -> Vec<&'a Table> {
+    texts.tables.iter().filter(|table| changes.contains(&Change::CreateTable(table.name.clone()))).collect()
+}
+
+/// What refers to another goes before it.
+fn drop_tables(changes: &[Change], before: &SchemaText, statements: &mut Statements) {
+    let gone = before.tables.iter().rev().filter(|table| changes.contains(&Change::DropTable(table.name.clone())));
+    statements.extend(gone.map(|table| format!("DROP TABLE {}", quoted(&table.name))));
+}
+
+fn on_sqlite(changes: &[Change], before: &SchemaText, after: &SchemaText) -> Statements {
+    let mut statements = Statements::new();
+    let of = |table: &str| changes.iter().filter(|change| change.table() == table).collect::<Vec<_>>();
+    let is_altered = |table: &&Table| {
+        before.table(&table.name).is_some()
+            && of(&table.name).iter().any(|change| !matches!(change, Change::AddIndex(..) | Change::DropIndex(..)))
+    };
+    let altered: Vec<_> = after.tables.iter().filter(is_altered).collect();
+    let is_made_anew = |table: &str| altered.iter().any(|altered| altered.name == table && !is_simple(&of(table), before, after));
+    for change in changes {
+        if let Change::DropIndex(table, index) = change
+            && !is_made_anew(table)
+        {
+            statements.push(format!("DROP INDEX {}", quoted(index)));
+        }
+    }
+    for table in created(changes, after) {
+        create(table, after, &mut statements);
+    }
+    for table in &altered {
+        if is_made_anew(&table.name) {
+            rebuild_table(table, before, after, &mut statements);
+        } else {
+            alter_columns(&of(&table.name), after, &mut statements);
+        }
+    }
+    for change in changes {
+        if let Change::AddIndex(table, index) = change
+            && !is_made_anew(table)
+        {
+            statements.extend(after.indexes.get(index).map(|index| index.text.clone()));
+        }
+    }
+    drop_tables(changes, before, &mut statements);
+    statements
+}
+
+/// True where SQLite can alter the table as PostgreSQL does: columns come without a constraint, or go that no constraint needs.
+fn is_simple(changes: &[&Change], before: &SchemaText, after: &SchemaText) -> bool {
+    changes.iter().all(|change| match change {
+        Change::AddColumn(table, column) => {
+            after.column(table, column).is_some_and(|column| column.is_constant() && !column.is_generated)
+        }
+        Change::DropColumn(table, column) => before.table(table).is_some_and(|table| {
+            let is_bound = |constraint: &Constraint| constraint.mentions().contains(column);
+            !table.constraints().iter().any(|written| is_bound(&written.is))
+                && !table.columns.iter().any(|other| other.is_generated)
+        }),
+        Change::AddIndex(..) | Change::DropIndex(..) => true,
+        _ => false,
+    })
+}
+
+fn alter_columns(changes: &[&Change], after: &SchemaText, statements: &mut Statements) {
+    for change in changes {
+        match change {
+            Change::AddColumn(table, column) => statements.extend(after.column(table, column).map(|column| column.add(table))),
+            Change::DropColumn(table, column) => {
+                statements.push(format!("ALTER TABLE {} DROP COLUMN {}", quoted(table), quoted(column)));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The rows are copied. What refers to the table refers to its name, and so to the new one.
+fn rebuild_table(table: &Table, before: &SchemaText, after: &SchemaText, statements: &mut Statements) {
+    let (name, new) = (quoted(&table.name), quoted(&format!("new_{}", table.name)));
+    let is_kept = |column: &&Column| {
+        !column.is_generated && before.column(&table.name, &column.name).is_some_and(|before| !before.is_generated)
+    };
+    let kept: Vec<_> = table.columns.iter().filter(is_kept).map(|column| quoted(&column.name)).collect();
+    statements.push(table.renamed(&new));
+    if !kept.is_empty() {
+        let columns = kept.join(", ");
+        statements.push(format!("INSERT INTO {new} ({columns}) SELECT {columns} FROM {name}"));
+    }
+    statements.push(format!("DROP TABLE {name}"));
+    statements.push(format!("ALTER TABLE {new} RENAME TO {name}"));
+    statements.extend(after.indexes_of(&table.name).map(str::to_owned));
+}
+
+fn on_postgres(changes: &[Change], before: &SchemaText, after: &SchemaText, names: &Names) -> Statements {
+    let mut statements = Statements::new();
+    let each = |statement: &dyn Fn(&Change) -> Option<String>| changes.iter().filter_map(statement).collect::<Statements>();
+    let drop_constraint = |change: &Change, foreign: bool| match change {
+        Change::DropConstraint(table, constraint) if is_foreign(constraint) == foreign => {
+            Some(format!("ALTER TABLE {} DROP CONSTRAINT {}", quoted(table), quoted(names.of(table, constraint))))
+        }
+        _ => None,
+    };
+    let add_constraint = |change: &Change, foreign: bool| match change {
+        Change::AddConstraint(table, constraint) if is_foreign(constraint) == foreign => {
+            let text = after.table(table)?.written(constraint)?.text;
+            Some(format!("ALTER TABLE {} ADD CONSTRAINT {} {text}", quoted(table), quoted(names.of(table, constraint))))
+        }
+        _ => None,
+    };
+    statements.extend(each(&|change| match change {
+        Change::DropIndex(_, index) => Some(format!("DROP INDEX {}", quoted(index))),
+        _ => None,
+    }));
+    for foreign in [true, false] {
+        statements.extend(each(&|change| drop_constraint(change, foreign)));
+    }
+    for table in created(changes, after) {
+        create(table, after, &mut statements);
+    }
+    for table in &after.tables {
+        let own: Vec<_> = changes.iter().filter(|change| change.table() == table.name).collect();
+        change_columns(&own, before, after, &mut statements);
+        alter_columns(&own, after, &mut statements);
+    }
+    for foreign in [false, true] {
+        statements.extend(each(&|change| add_constraint(change, foreign)));
+    }
+    statements.extend(each(&|change| match change {
+        Change::AddIndex(_, index) => Some(after.indexes.get(index)?.text.clone()),
+        _ => None,
+    }));
+    drop_tables(changes, before, &mut statements);
+    statements
+}
+
+fn change_columns(changes: &[&Change], before: &SchemaText, after: &SchemaText, statements: &mut Statements) {
+    for change in changes {
+        let (Change::Retype(table, name)
+        | Change::Default(table, name)
+        | Change::Require(table, name)
+        | Change::Allow(table, name)) = change
+        else {
+            continue;
+        };
+        let (Some(old), Some(new)) = (before.column(table, name), after.column(table, name)) else { continue };
+        let column = quoted(name);
+        let with = |what: String| format!("ALTER TABLE {} ALTER COLUMN {column} {what}", quoted(table));
+        let set_default = || match &new.default {
+            Some(default) => with(format!("SET DEFAULT {default}")),
+            None => with("DROP DEFAULT".to_owned()),
+        };
+        match change {
+            Change::Retype(..) => {
+                // A default of the old type may be none of the new.
+                statements.extend(old.default.as_ref().map(|_| with("DROP DEFAULT".to_owned())));
+                let type_name = &new.type_name;
+                statements.push(with(format!("TYPE {type_name} USING CAST({column} AS {type_name})")));
+                statements.extend(new.default.as_ref().map(|_| set_default()));
+            }
+            Change::Default(..) if changes.contains(&&Change::Retype(table.clone(), name.clone())) => {}
+            Change::Default(..) => statements.push(set_default()),
+            Change::Require(..) => statements.push(with("SET NOT NULL".to_owned())),
+            _ => statements.push(with("DROP NOT NULL".to_owned())),
+        }
+    }
+}
+
+/// Each change begins with what removes the half of it that may be there.
+fn online_on_postgres(changes: &[Change], after: &SchemaText, names: &Names) -> Statements {
+    let mut changes: Vec<_> = changes.iter().collect();
+    // A foreign key may refer to what a new UNIQUE makes unique, and a primary key to what has become NOT NULL.
+    changes.sort_by_key(|change| match change {
+        Change::Require(..) => 0,
+        Change::AddConstraint(_, constraint) if is_foreign(constraint) => 2,
+        _ => 1,
+    });
+    let mut statements = Statements::new();
+    for change in changes {
+        let table = quoted(change.table());
+        match change {
+            Change::Require(_, column) => {
+                let (name, column) = (quoted(&format!("{}_{column}_is_set", change.table())), quoted(column));
+                statements.extend([
+                    format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}"),
+                    format!("ALTER TABLE {table} ADD CONSTRAINT {name} CHECK ({column} IS NOT NULL) NOT VALID"),
+                    format!("ALTER TABLE {table} VALIDATE CONSTRAINT {name}"),
+                    format!("ALTER TABLE {table} ALTER COLUMN {column} SET NOT NULL"),
+                    format!("ALTER TABLE {table} DROP CONSTRAINT {name}"),
+                ]);
+            }
+            Change::AddConstraint(_, constraint) => {
+                let name = quoted(names.of(change.table(), constraint));
+                let Some(written) = after.table(change.table()).and_then(|table| table.written(constraint)) else { continue };
+                statements.push(format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}"));
+                if let Kind::PrimaryKey(columns) | Kind::Unique(columns) = &constraint.kind {
+                    let columns: Vec<_> = columns.iter().map(|column| quoted(column)).collect();
+                    let kind = if let Kind::Unique(_) = constraint.kind { "UNIQUE" } else { "PRIMARY KEY" };
+                    statements.extend([
+                        format!("DROP INDEX CONCURRENTLY IF EXISTS {name}"),
+                        format!("CREATE UNIQUE INDEX CONCURRENTLY {name} ON {table} ({})", columns.join(", ")),
+                        format!("ALTER TABLE {table} ADD CONSTRAINT {name} {kind} USING INDEX {name}"),
+                    ]);
+                } else {
+                    statements.extend([
+                        format!("ALTER TABLE {table} ADD CONSTRAINT {name} {} NOT VALID", written.text),
+                        format!("ALTER TABLE {table} VALIDATE CONSTRAINT {name}"),
+                    ]);
+                }
+            }
+            Change::AddIndex(_, name) => {
+                statements.push(format!("DROP INDEX CONCURRENTLY IF EXISTS {}", quoted(name)));
+                statements.extend(after.indexes.get(name).map(super::text::Index::concurrently));
+            }
+            _ => {}
+        }
+    }
+    statements
+}

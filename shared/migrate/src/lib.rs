@@ -1,0 +1,44 @@
+//! The migrations of a service's schema, with the commands that Django has: `migrate`, `showmigrations`, `sqlmigrate` and, with the
+//! Cargo feature `autogenerate`, `makemigrations`.
+//!
+//! A migration is a pair of files, `0002_name.up.sql` and `0002_name.down.sql`, that run on both engines. Statements for one engine
+//! follow a line `-- on sqlite:` or `-- on postgres:`. A migration that cannot be undone has a down file that begins with
+//! `-- irreversible: ` and the reason. sqlx applies the files and keeps the history.
+//!
+//! ```
+//! use clap::Parser;
+//! use migrate::MigrationCommand;
+//!
+//! #[derive(Parser)]
+//! struct Cli {
+//!     #[command(subcommand)]
+//!     command: MigrationCommand,
+//! }
+//! // Cli::parse().command.run(&MIGRATIONS).await
+//! # assert!(Cli::try_parse_from(["orders", "showmigrations", "--database-url", "sqlite:orders.db"]).is_ok());
+//! ```
+
+#[cfg(feature = "autogenerate")]
+mod autogenerate;
+mod check;
+mod command;
+mod declared;
+mod error;
+mod history;
+#[cfg(feature = "autogenerate")]
+mod lint;
+mod run;
+mod sql;
+
+pub use sqlx::migrate::Migrator;
+
+#[cfg(feature = "autogenerate")]
+pub use self::autogenerate::MakeError;
+pub use self::{
+    check::{check, migrate},
+    command::{CommandError, MigrationCommand},
+    error::SchemaError,
+    history::{Change, Target},
+    run::{Entry, MigrationEvent, Mode, history, migrate_to, plan},
+    sql::Engine,
+};

@@ -1,0 +1,192 @@
+//! What is refused, with migrations made up for it, on both engines.
+
+#![allow(missing_docs)]
+
+use migrate::{Change, Entry, Migrator, Mode, SchemaError, Target, history, migrate, migrate_to, plan};
+use sqlx::{
+    SqlSafeStr,
+    migrate::{Migration, MigrationType},
+};
+use store::{Db, Executor};
+use testing::on_both_engines;
+use testing::{Engine, TestDatabase, rounds};
+
+struct Scratch {
+    db: Db,
+    _database: TestDatabase,
+}
+
+impl Scratch {
+    async fn start(engine: Engine) -> Self {
+        let database = TestDatabase::new(engine).await;
+        Self { db: database.open(), _database: database }
+    }
+
+    async fn applied(&self, migrations: &Migrator) -> Vec<String> {
+        let entries = history(&self.db, migrations).await.expect("a history");
+        entries.into_iter().filter(|entry| entry.applied.is_some()).map(|entry| entry.name).collect()
+    }
+
+    async fn migrate_to(&self, migrations: &Migrator, target: &str) -> Result<usize, SchemaError> {
+        migrate_to(&self.db, migrations, &target.parse().expect("a target"), Mode::Run, |_| {}).await
+    }
+
+    async fn execute(&self, sql: &'static str) -> store::Result<u64> {
+        let mut tx = self.db.begin().await.expect("a transaction");
+        let outcome = tx.query(sql).execute().await;
+        tx.commit().await.expect("a commit");
+        outcome
+    }
+}
+
+/// Migrations of these numbers, names and texts, forwards and back.
+fn migrator(migrations: &[(i64, &'static str, &'static str, Option<&'static str>)]) -> Migrator {
+    let mut files = Vec::new();
+    for &(version, name, up, down) in migrations {
+        let mut file =
+            |kind, sql: &'static str| files.push(Migration::new(version, name.into(), kind, sql.into_sql_str(), false));
+        file(MigrationType::ReversibleUp, up);
+        if let Some(down) = down {
+            file(MigrationType::ReversibleDown, down);
+        }
+    }
+    Migrator::with_migrations(files)
+}
+
+const A: (i64, &str, &str, Option<&str>) = (1, "a", "CREATE TABLE a (id BIGINT PRIMARY KEY)", Some("DROP TABLE a"));
+const B: (i64, &str, &str, Option<&str>) =
+    (2, "b and more", "CREATE TABLE b (id BIGINT REFERENCES a (id) ON DELETE CASCADE)", Some("DROP TABLE b"));
+
+on_both_engines! {
+    async fn a_migration_is_called_as_its_file_is(app: Scratch) {
+        let migrations = migrator(&[A, B]);
+        let entries = history(&app.db, &migrations).await.expect("a history");
+        let entry = |name: &str| Entry { name: name.to_owned(), applied: None };
+        assert_eq!(entries, [entry("0001_a"), entry("0002_b_and_more")]);
+        let names = |changes: Vec<Change>| changes.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(names(plan(&app.db, &migrations, &Target::Latest).await.expect("a plan")), ["Apply 0001_a", "Apply 0002_b_and_more"]);
+        assert_eq!(migrate(&app.db, &migrations).await.expect("migrations"), 2);
+        let back = plan(&app.db, &migrations, &Target::Zero).await.expect("a plan");
+        assert_eq!(names(back), ["Unapply 0002_b_and_more", "Unapply 0001_a"]);
+    }
+
+    async fn a_migration_that_fails_changes_nothing_and_those_before_it_stay(app: Scratch) {
+        let broken = (3, "c", "CREATE TABLE c (id BIGINT); CREATE TABLE a (id BIGINT)", Some("DROP TABLE c"));
+        let migrations = migrator(&[A, B, broken]);
+        let error = migrate(&app.db, &migrations).await.expect_err("a table that is there");
+        assert!(error.to_string().starts_with("migration 0003_c failed, and changed nothing: "), "{error}");
+        assert_eq!(app.applied(&migrations).await, ["0001_a", "0002_b_and_more"]);
+        app.execute("SELECT * FROM c").await.expect_err("a table that is not there");
+        assert_eq!(app.migrate_to(&migrator(&[A, B, (3, "c", "CREATE TABLE c (id BIGINT)", None)]), "3").await.expect("a mended one"), 1);
+    }
+
+    async fn a_file_that_is_missing_or_changed_or_too_late_is_named(app: Scratch) {
+        migrate(&app.db, &migrator(&[A, (3, "c", "CREATE TABLE c (id BIGINT)", Some("DROP TABLE c"))])).await.expect("migrations");
+        for (migrations, sentence) in [
+            (migrator(&[A]), "the database has migration 3, which this version of the service does not know: a newer version has migrated it"),
+            (
+                migrator(&[A, (3, "c", "CREATE TABLE c (id TEXT)", Some("DROP TABLE c"))]),
+                "migration 0003_c has been changed since it was applied to this database",
+            ),
+            (
+                migrator(&[A, B, (3, "c", "CREATE TABLE c (id BIGINT)", Some("DROP TABLE c"))]),
+                "migration 0002_b_and_more is not applied, but 0003_c is, which comes after it: give it a later number",
+            ),
+        ] {
+            for target in ["zero", "1", "3"] {
+                assert_eq!(app.migrate_to(&migrations, target).await.expect_err(sentence).to_string(), sentence);
+            }
+        }
+    }
+
+    async fn what_is_for_one_engine_runs_on_that_one(app: Scratch) {
+        let sections = "CREATE TABLE a (id BIGINT);\n-- on sqlite:\nCREATE TABLE b (id BIGINT);\n-- on postgres:\nCREATE TABLE c (id BIGINT);\n-- on both:\nCREATE TABLE d (id BIGINT);";
+        let back = "DROP TABLE a; DROP TABLE d;\n-- on sqlite:\nDROP TABLE b;\n-- on postgres:\nDROP TABLE c;";
+        let migrations = migrator(&[(1, "a", sections, Some(back))]);
+        migrate(&app.db, &migrations).await.expect("migrations");
+        let mut there = Vec::new();
+        for table in ["SELECT * FROM a", "SELECT * FROM b", "SELECT * FROM c", "SELECT * FROM d"] {
+            there.push(app.db.query(table).execute().await.is_ok());
+        }
+        assert!(there == [true, true, false, true] || there == [true, false, true, true], "{there:?}");
+        app.migrate_to(&migrations, "zero").await.expect("a way back");
+        let misspelled = migrator(&[(1, "a", "-- on sqlight:\nCREATE TABLE b (id BIGINT)", None)]);
+        let error = app.migrate_to(&misspelled, "1").await.expect_err("a section that is none");
+        let sentence = "migration 0001_a has the line `-- on sqlight:`: it has to be `-- on sqlite:`, `-- on postgres:` or `-- on both:`";
+        assert_eq!(error.to_string(), sentence);
+    }
+
+    async fn what_can_t_be_undone_is_said_before_anything_is(app: Scratch) {
+        let hashed = (2, "hash", "CREATE TABLE b (id BIGINT)", Some("-- irreversible: a hash has no way back\n"));
+        for (second, why) in [(hashed, "a hash has no way back"), ((2, "hash", "CREATE TABLE b (id BIGINT)", None), "it has no down file")] {
+            let migrations = migrator(&[A, second, (3, "c", "CREATE TABLE c (id BIGINT)", Some("DROP TABLE c"))]);
+            migrate(&app.db, &migrations).await.expect("migrations");
+            let error = app.migrate_to(&migrations, "zero").await.expect_err("no way back");
+            assert_eq!(error.to_string(), format!("migration 0002_hash can't be undone: {why}"));
+            assert_eq!(app.applied(&migrations).await.len(), 3);
+            app.migrate_to(&migrations, "2").await.expect("a way back that does not pass it");
+            // Recorded as undone it can be, by whoever has undone it.
+            migrate_to(&app.db, &migrations, &Target::Zero, Mode::Fake, |_| {}).await.expect("no record");
+            for table in ["DROP TABLE b", "DROP TABLE a"] {
+                app.execute(table).await.expect("what was undone by hand");
+            }
+        }
+    }
+}
+
+/// `PostgreSQL` alters what `SQLite` makes anew.
+#[tokio::test]
+async fn a_table_of_sqlite_is_made_anew_under_those_that_refer_to_it() {
+    let app = Scratch::start(Engine::Sqlite).await;
+    migrate(&app.db, &migrator(&[A, B])).await.expect("migrations");
+    for row in ["INSERT INTO a VALUES (1)", "INSERT INTO b VALUES (1)"] {
+        app.execute(row).await.expect("a row");
+    }
+    let anew = "CREATE TABLE new_a (id BIGINT PRIMARY KEY, name TEXT); INSERT INTO new_a (id) SELECT id FROM a; DROP TABLE a;
+                ALTER TABLE new_a RENAME TO a";
+    app.migrate_to(&migrator(&[A, B, (3, "name", anew, None)]), "3").await.expect("a table made anew");
+    let (rows,): (i64,) = app.db.query("SELECT COUNT(*) FROM b").one().await.expect("a count");
+    assert_eq!(rows, 1, "the rows that refer to it stay");
+
+    let migrations = migrator(&[A, B, (3, "name", anew, None), (4, "empty", "DELETE FROM a", None)]);
+    let error = app.migrate_to(&migrations, "4").await.expect_err("rows that refer to nothing");
+    assert_eq!(error.to_string(), "migration 0004_empty failed, and changed nothing: rows of b refer to rows that are not there");
+    assert_eq!(app.applied(&migrations).await.len(), 3);
+}
+
+/// An index that is made in no transaction waits for all that have a snapshot, and whoever waits for the lock must not be one of them.
+#[tokio::test]
+async fn replicas_that_wait_for_the_lock_do_not_hold_up_what_runs_in_no_transaction() {
+    let app = Scratch::start(Engine::Postgres).await;
+    let index = "-- no-transaction\nDROP INDEX CONCURRENTLY IF EXISTS a_again; CREATE INDEX CONCURRENTLY a_again ON a (id)";
+    let mut migrations = migrator(&[A, (2, "index", index, Some("DROP INDEX a_again"))]);
+    migrations.migrations.to_mut().iter_mut().for_each(|file| file.no_tx = file.sql.as_str().starts_with("-- no-transaction"));
+    let migrations = std::sync::Arc::new(migrations);
+    migrate(&app.db, &migrator(&[A])).await.expect("a table");
+    for _ in 0..rounds(10) {
+        let all = [(); 4].map(|()| {
+            let (db, migrations) = (app.db.clone(), std::sync::Arc::clone(&migrations));
+            tokio::spawn(async move { migrate(&db, &migrations).await })
+        });
+        let mut applied = 0;
+        for one in all {
+            applied += one.await.expect("no panic").expect("migrations");
+        }
+        assert_eq!(applied, 1);
+        app.migrate_to(&migrations, "1").await.expect("a way back");
+    }
+    // Killed between two statements it leaves a half, which the next attempt begins with removing.
+    app.execute("CREATE INDEX a_again ON a (id)").await.expect("half of it");
+    assert_eq!(app.migrate_to(&migrations, "2").await.expect("the whole of it"), 1);
+    let mut broken = migrator(&[
+        A,
+        (2, "index", index, None),
+        (3, "b", "-- no-transaction\nCREATE TABLE b (id BIGINT); CREATE TABLE a (id BIGINT)", None),
+    ]);
+    broken.migrations.to_mut().iter_mut().for_each(|file| file.no_tx = file.sql.as_str().starts_with("-- no-transaction"));
+    let error = app.migrate_to(&broken, "3").await.expect_err("a table that is there").to_string();
+    assert!(
+        error.starts_with("migration 0003_b failed, and what it did before stays; it runs from its beginning the next time: "),
+        "{error}"
+    );
+}

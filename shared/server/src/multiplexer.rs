@@ -1,0 +1,99 @@
+//! One port for everything: gRPC and gRPC-Web go to the services, and all other HTTP to the gateway and to what is mounted.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response, Version};
+use ipnet::IpNet;
+use tonic::body::Body;
+use tonic_web::{GrpcWebLayer, GrpcWebService};
+use tower::{Layer, Service};
+
+use access::{ClientInfo, GuardedRoutes};
+use gateway::{Format, Gateway, HttpError, InProcess};
+
+use crate::{
+    cors::{self, Cors},
+    protocol::Protocol,
+};
+
+/// The largest header list, in bytes.
+pub(crate) const HEADER_LIMIT: u32 = 8 << 10;
+
+#[derive(Clone)]
+pub(super) struct ProtocolMultiplexer {
+    stack: GuardedRoutes,
+    web: GrpcWebService<GuardedRoutes>,
+    gateway: Arc<Gateway>,
+    trusted_proxies: Arc<[IpNet]>,
+    cors: Cors,
+}
+
+impl ProtocolMultiplexer {
+    pub(super) fn new(stack: GuardedRoutes, gateway: Gateway, trusted_proxies: Arc<[IpNet]>, cors: Cors) -> Self {
+        Self { web: GrpcWebLayer::new().layer(stack.clone()), stack, gateway: Arc::new(gateway), trusted_proxies, cors }
+    }
+
+    fn answer(&mut self, mut request: Request<Body>, protocol: Protocol) -> Answer {
+        let client_info = ClientInfo::from_request(&request, &self.trusted_proxies);
+        match protocol {
+            Protocol::Grpc => {
+                request.extensions_mut().insert(client_info);
+                self.stack.call(request)
+            }
+            Protocol::GrpcWeb => {
+                request.extensions_mut().insert(client_info);
+                Box::pin(self.web.call(request))
+            }
+            Protocol::Http => {
+                let in_process = InProcess::new(self.stack.clone(), client_info);
+                let gateway = Arc::clone(&self.gateway);
+                Box::pin(async move { Ok(gateway.answer(request, in_process).await) })
+            }
+        }
+    }
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+/// HTTP/2 counts its header lists by itself.
+fn has_too_many_headers(request: &Request<Body>) -> bool {
+    let length = |(name, value): (&http::HeaderName, &http::HeaderValue)| name.as_str().len() + value.len() + 32;
+    request.version() < Version::HTTP_2 && request.headers().iter().map(length).sum::<usize>() > HEADER_LIMIT as usize
+}
+
+impl Service<Request<Body>> for ProtocolMultiplexer {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.stack.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Answer {
+        let protocol = Protocol::of(request.headers());
+        if protocol == Protocol::Grpc {
+            return self.answer(request, protocol);
+        }
+        if has_too_many_headers(&request) {
+            let format = Format::wanted(request.headers());
+            return Box::pin(async move { Ok(HttpError::header_too_large().response(format)) });
+        }
+        let Some(allowed) = self.cors.allows(request.headers()) else { return self.answer(request, protocol) };
+        if cors::is_preflight(&request) {
+            return Box::pin(async move { Ok(allowed.preflight(request.headers())) });
+        }
+        let answer = self.answer(request, protocol);
+        Box::pin(async move {
+            let mut response = answer.await?;
+            allowed.expose(response.headers_mut());
+            Ok(response)
+        })
+    }
+}

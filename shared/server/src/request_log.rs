@@ -1,0 +1,194 @@
+//! One call as the log sees it, whatever it speaks: its request id, its deadline, and its one line.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use tonic::{Code, Status, body::Body};
+use tower::{Layer, Service};
+use tracing::{Instrument, field::Empty};
+use uuid::Uuid;
+
+use crate::protocol::Protocol;
+use access::error::{Reason, status};
+use gateway::{Format, HttpError};
+
+/// The id of a call, taken from the request or made, and sent back.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest id that is taken from a request.
+const REQUEST_ID_LIMIT: usize = 64;
+/// The longest that the answer to a call may be waited for. A client's own deadline may be shorter.
+const LONGEST_CALL: Duration = Duration::from_mins(1);
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RequestLogLayer;
+
+impl<S> Layer<S> for RequestLogLayer {
+    type Service = RequestLog<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RequestLog(inner)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct RequestLog<S>(S);
+
+impl<S> Service<Request<Body>> for RequestLog<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "how long a call took is told to the log and decides nothing")]
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let began = Instant::now();
+        let id = request_id(request.headers());
+        let deadline = deadline(request.headers_mut());
+        let protocol = Protocol::of(request.headers());
+        let format = Format::wanted(request.headers());
+        // Of the highest level, so that a line of any level carries the request id.
+        let span = tracing::error_span!(
+            "call",
+            method = request.uri().path(),
+            request_id = id.to_str().unwrap_or_default(),
+            caller = Empty
+        );
+        let answer = {
+            let _inside = span.enter();
+            self.0.call(request)
+        };
+        let call = async move {
+            let mut response = match tokio::time::timeout(deadline, answer).await {
+                Ok(answer) => answer?,
+                Err(_) => too_late(protocol, format),
+            };
+            let ms = began.elapsed().as_secs_f64() * 1e3;
+            if protocol == Protocol::Http {
+                tracing::info!(status = response.status().as_u16(), ms, "answered");
+            } else {
+                let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
+                tracing::info!(?code, ms, "answered");
+            }
+            response.headers_mut().insert(REQUEST_ID, id);
+            Ok(response)
+        };
+        Box::pin(call.instrument(span))
+    }
+}
+
+fn too_late(protocol: Protocol, format: Format) -> Response<Body> {
+    let status = status(Code::DeadlineExceeded, Reason::DeadlineExceeded, "the call took longer than it is allowed to");
+    match protocol {
+        Protocol::Http => HttpError::from(status).response(format),
+        Protocol::Grpc | Protocol::GrpcWeb => status.into_http(),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a request id is for the log and decides nothing")]
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let is_plain = |id: &&HeaderValue| {
+        (1..=REQUEST_ID_LIMIT).contains(&id.len())
+            && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+    };
+    let given = headers.get(REQUEST_ID).filter(is_plain).cloned();
+    given.unwrap_or_else(|| {
+        let id = Uuid::now_v7().to_string();
+        HeaderValue::from_maybe_shared(id).expect("a UUID is a header value")
+    })
+}
+
+/// Takes the client's deadline out of the headers: tonic would answer CANCELLED when it passes.
+fn deadline(headers: &mut HeaderMap) -> Duration {
+    let given = headers.remove("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
+    given.map_or(LONGEST_CALL, |given| given.min(LONGEST_CALL))
+}
+
+/// `grpc-timeout` as gRPC over HTTP/2 has it: up to eight digits and a unit.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let is_number = (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    let amount: u64 = digits.parse().ok().filter(|_| is_number)?;
+    match unit {
+        "H" => Some(Duration::from_hours(amount)),
+        "M" => Some(Duration::from_mins(amount)),
+        "S" => Some(Duration::from_secs(amount)),
+        "m" => Some(Duration::from_millis(amount)),
+        "u" => Some(Duration::from_micros(amount)),
+        "n" => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use tower::{ServiceExt, service_fn};
+    use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("a lock").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_line_of_any_level_carries_the_request_id() {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new("error")).with_ansi(false);
+        let _guard = subscriber.with_writer(move || writer.clone()).finish().set_default();
+        let service = RequestLogLayer.layer(service_fn(async |_: Request<Body>| {
+            tracing::error!("something failed");
+            Ok::<_, Infallible>(Response::new(Body::empty()))
+        }));
+        let request = Request::builder().header(REQUEST_ID, "order-17").body(Body::empty()).expect("a request");
+        service.oneshot(request).await.expect("an answer");
+        let lines = String::from_utf8(log.0.lock().expect("a lock").clone()).expect("text");
+        assert!(lines.contains("order-17") && lines.contains("something failed"), "{lines}");
+    }
+
+    #[test]
+    fn a_timeout_is_read_as_the_specification_writes_it() {
+        for (text, expected) in [
+            ("1H", Some(Duration::from_hours(1))),
+            ("2M", Some(Duration::from_mins(2))),
+            ("3S", Some(Duration::from_secs(3))),
+            ("250m", Some(Duration::from_millis(250))),
+            ("99999999n", Some(Duration::from_nanos(99_999_999))),
+            ("", None),
+            ("S", None),
+            ("1", None),
+            ("123456789S", None),
+            ("-1S", None),
+            ("1é", None),
+        ] {
+            assert_eq!(parse_timeout(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The errors of a query, by what a caller can do about them.
+
+use sqlx::error::DatabaseError;
+
+/// The reason why a query or a transaction failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database cannot be reached, or is too busy. The same call may succeed later.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// The engine ended the transaction because of a deadlock or a serialization failure. Nothing of it happened, and the same
+    /// transaction may succeed at once.
+    #[error("the transaction conflicts with another one: {0}")]
+    Conflict(#[source] sqlx::Error),
+    /// The query violates a unique constraint. SQLite does not report which one.
+    #[error("{0}")]
+    UniqueViolation(#[source] sqlx::Error),
+    /// The query refers to a row of another table that does not exist.
+    #[error("{0}")]
+    ForeignKeyViolation(#[source] sqlx::Error),
+    /// Any other failure: a fault of the query, of the schema or of the engine.
+    #[error("{0}")]
+    Failed(#[source] sqlx::Error),
+}
+
+/// The result of a query.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Returns the driver's error.
+    pub fn into_source(self) -> sqlx::Error {
+        match self {
+            Self::Unavailable(source)
+            | Self::Conflict(source)
+            | Self::UniqueViolation(source)
+            | Self::ForeignKeyViolation(source)
+            | Self::Failed(source) => source,
+        }
+    }
+
+    /// Returns true if the query violates a unique constraint.
+    pub fn is_unique_violation(&self) -> bool {
+        matches!(self, Self::UniqueViolation(_))
+    }
+
+    /// Returns true if the query refers to a row that does not exist.
+    pub fn is_foreign_key_violation(&self) -> bool {
+        matches!(self, Self::ForeignKeyViolation(_))
+    }
+
+    /// Returns true if the same call may succeed later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Conflict(_))
+    }
+
+    /// Returns true if nothing happened and the same transaction may succeed at once.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Conflict(_))
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let Some(database) = error.as_database_error() else {
+            return match error {
+                sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::WorkerCrashed => Self::Unavailable(error),
+                error => Self::Failed(error),
+            };
+        };
+        if is_conflict(database) {
+            Self::Conflict(error)
+        } else if database.is_unique_violation() {
+            Self::UniqueViolation(error)
+        } else if database.is_foreign_key_violation() {
+            Self::ForeignKeyViolation(error)
+        } else if is_unavailable(database) {
+            Self::Unavailable(error)
+        } else {
+            Self::Failed(error)
+        }
+    }
+}
+
+impl From<Error> for access::Error {
+    /// Constraint violations that a handler does not map to an error of its own are faults of the service.
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Unavailable(source) => Self::Unavailable(source.into()),
+            Error::Conflict(source) => Self::Conflict(source.into()),
+            Error::UniqueViolation(source) | Error::ForeignKeyViolation(source) | Error::Failed(source) => {
+                Self::Internal(source.into())
+            }
+        }
+    }
+}
+
+/// Connection exceptions, insufficient resources and operator intervention (a shutdown) on PostgreSQL; `SQLITE_BUSY`, `LOCKED`, `IOERR`,
+/// `FULL` and `CANTOPEN`.
+fn is_unavailable(error: &dyn DatabaseError) -> bool {
+    error.code().is_some_and(|code| match error.try_downcast_ref::<sqlx::sqlite::SqliteError>() {
+        Some(_) => matches!(code.parse::<i32>().unwrap_or_default() & 0xff, 5 | 6 | 10 | 13 | 14),
+        None => matches!(&code[..2.min(code.len())], "08" | "53" | "57"),
+    })
+}
+
+/// `serialization_failure`, `deadlock_detected` and `lock_not_available`; `SQLITE_BUSY_RECOVERY` and `SQLITE_BUSY_SNAPSHOT`. A plain
+/// `SQLITE_BUSY` is not one of them: that query has waited for the busy timeout already.
+fn is_conflict(error: &dyn DatabaseError) -> bool {
+    error.code().is_some_and(|code| matches!(code.as_ref(), "40001" | "40P01" | "55P03" | "261" | "517"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{borrow::Cow, error::Error as StdError};
+
+    use super::*;
+
+    /// An error with a code of PostgreSQL.
+    #[derive(Debug, thiserror::Error)]
+    #[error("the engine says {0}")]
+    struct Engine(&'static str);
+
+    impl DatabaseError for Engine {
+        fn message(&self) -> &str {
+            self.0
+        }
+
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some(self.0.into())
+        }
+
+        fn as_error(&self) -> &(dyn StdError + Send + Sync + 'static) {
+            self
+        }
+
+        fn as_error_mut(&mut self) -> &mut (dyn StdError + Send + Sync + 'static) {
+            self
+        }
+
+        fn into_error(self: Box<Self>) -> Box<dyn StdError + Send + Sync + 'static> {
+            self
+        }
+
+        fn kind(&self) -> sqlx::error::ErrorKind {
+            match self.0 {
+                "23505" => sqlx::error::ErrorKind::UniqueViolation,
+                "23503" => sqlx::error::ErrorKind::ForeignKeyViolation,
+                _ => sqlx::error::ErrorKind::Other,
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_is_classified_by_its_code() {
+        let classify = |code| Error::from(sqlx::Error::Database(Box::new(Engine(code))));
+        for code in ["40001", "40P01", "55P03"] {
+            assert!(classify(code).is_retryable() && classify(code).is_transient(), "{code}");
+        }
+        for code in ["08006", "53300", "57P01"] {
+            assert!(classify(code).is_transient() && !classify(code).is_retryable(), "{code}");
+        }
+        assert!(classify("23505").is_unique_violation());
+        assert!(classify("23503").is_foreign_key_violation());
+        assert!(matches!(classify("42P01"), Error::Failed(_)));
+        assert!(Error::from(sqlx::Error::PoolTimedOut).is_transient());
+    }
+}

@@ -1,0 +1,142 @@
+//! Queries: one SQL text, bound to the driver of the engine that it runs on.
+
+use sqlx::{
+    AssertSqlSafe, Encode, FromRow, PgConnection, PgPool, Postgres, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, SqlitePool,
+    Type,
+    error::BoxDynError,
+    postgres::{PgArguments, PgRow},
+    sqlite::{SqliteArguments, SqliteRow},
+};
+
+use crate::Result;
+
+/// A value that both engines accept as a parameter.
+pub trait Parameter<'q>: Encode<'q, Postgres> + Type<Postgres> + Encode<'q, Sqlite> + Type<Sqlite> {}
+impl<'q, T: Encode<'q, Postgres> + Type<Postgres> + Encode<'q, Sqlite> + Type<Sqlite>> Parameter<'q> for T {}
+
+/// A row of either engine: a type with `#[derive(sqlx::FromRow)]`, or a tuple.
+pub trait Row: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin {}
+impl<T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin> Row for T {}
+
+/// A query and its parameters.
+#[must_use = "a query does nothing until it is run"]
+pub struct Query<'c> {
+    sql: &'static str,
+    /// The lock that PostgreSQL takes.
+    lock: Option<&'static str>,
+    target: Target<'c>,
+    arguments: Result<Arguments, BoxDynError>,
+}
+
+pub(crate) enum Target<'c> {
+    PostgresPool(&'c PgPool),
+    Postgres(&'c mut PgConnection),
+    SqlitePool(&'c SqlitePool),
+    Sqlite(&'c mut SqliteConnection),
+}
+
+enum Arguments {
+    Postgres(PgArguments),
+    Sqlite(SqliteArguments),
+}
+
+macro_rules! run {
+    ($query:expr, $make:ident, $fetch:ident) => {{
+        let sql = $query.text();
+        Ok(match ($query.arguments.map_err(sqlx::Error::Encode)?, $query.target) {
+            (Arguments::Postgres(arguments), Target::PostgresPool(pool)) => sqlx::$make(sql, arguments).$fetch(pool).await,
+            (Arguments::Postgres(arguments), Target::Postgres(connection)) => {
+                sqlx::$make(sql, arguments).$fetch(connection).await
+            }
+            (Arguments::Sqlite(arguments), Target::SqlitePool(pool)) => sqlx::$make(sql, arguments).$fetch(pool).await,
+            (Arguments::Sqlite(arguments), Target::Sqlite(connection)) => sqlx::$make(sql, arguments).$fetch(connection).await,
+            _ => unreachable!("a query is created with the arguments of its target"),
+        }?)
+    }};
+}
+
+impl<'c> Query<'c> {
+    pub(crate) fn postgres(sql: &'static str, target: Target<'c>) -> Self {
+        Self { sql, lock: None, target, arguments: Ok(Arguments::Postgres(PgArguments::default())) }
+    }
+
+    pub(crate) fn sqlite(sql: &'static str, target: Target<'c>) -> Self {
+        Self { sql, lock: None, target, arguments: Ok(Arguments::Sqlite(SqliteArguments::default())) }
+    }
+
+    /// Locks the rows that the query finds until the transaction ends. On SQLite the transaction itself is the lock.
+    pub fn for_update(self) -> Self {
+        self.locking("FOR UPDATE")
+    }
+
+    /// Prevents the rows that the query finds from being deleted, and from being locked by [`for_update`](Self::for_update), until
+    /// the transaction ends. Several transactions may hold this lock at once.
+    pub fn for_key_share(self) -> Self {
+        self.locking("FOR KEY SHARE")
+    }
+
+    fn locking(mut self, lock: &'static str) -> Self {
+        self.lock = matches!(self.target, Target::Postgres(_)).then_some(lock);
+        self
+    }
+
+    fn text(&self) -> SqlStr {
+        match self.lock {
+            Some(lock) => AssertSqlSafe(format!("{} {lock}", self.sql)).into_sql_str(),
+            None => self.sql.into_sql_str(),
+        }
+    }
+
+    /// Binds the value of the next parameter.
+    pub fn bind<'q, T: Parameter<'q>>(mut self, value: T) -> Self {
+        if let Ok(arguments) = &mut self.arguments {
+            let added = match arguments {
+                Arguments::Postgres(arguments) => sqlx::Arguments::add(arguments, value),
+                Arguments::Sqlite(arguments) => sqlx::Arguments::add(arguments, value),
+            };
+            if let Err(error) = added {
+                self.arguments = Err(error);
+            }
+        }
+        self
+    }
+
+    /// Returns the one row that the query finds.
+    ///
+    /// # Errors
+    ///
+    /// Returns `Failed` if there is no row.
+    pub async fn one<T: Row>(self) -> Result<T> {
+        run!(self, query_as_with, fetch_one)
+    }
+
+    /// Returns the row, if there is one.
+    pub async fn optional<T: Row>(self) -> Result<Option<T>> {
+        run!(self, query_as_with, fetch_optional)
+    }
+
+    /// Returns every row.
+    pub async fn all<T: Row>(self) -> Result<Vec<T>> {
+        run!(self, query_as_with, fetch_all)
+    }
+
+    /// Runs the query and returns the number of rows that it changed.
+    pub async fn execute(self) -> Result<u64> {
+        let sql = self.text();
+        Ok(match (self.arguments.map_err(sqlx::Error::Encode)?, self.target) {
+            (Arguments::Postgres(arguments), Target::PostgresPool(pool)) => {
+                sqlx::query_with(sql, arguments).execute(pool).await?.rows_affected()
+            }
+            (Arguments::Postgres(arguments), Target::Postgres(on)) => {
+                sqlx::query_with(sql, arguments).execute(on).await?.rows_affected()
+            }
+            (Arguments::Sqlite(arguments), Target::SqlitePool(pool)) => {
+                sqlx::query_with(sql, arguments).execute(pool).await?.rows_affected()
+            }
+            (Arguments::Sqlite(arguments), Target::Sqlite(on)) => {
+                sqlx::query_with(sql, arguments).execute(on).await?.rows_affected()
+            }
+            _ => unreachable!("a query is created with the arguments of its target"),
+        })
+    }
+}

@@ -1,0 +1,116 @@
+//! The database keeps what it acknowledged, whatever was cancelled before.
+#![allow(missing_docs)]
+
+use std::{
+    future::Future,
+    pin::pin,
+    task::{Context, Waker},
+};
+
+use store::{Db, Executor, UrlError};
+use testing::on_both_engines;
+use testing::{Engine, TestDatabase};
+
+struct Database {
+    place: TestDatabase,
+    db: Db,
+}
+
+impl Database {
+    async fn start(engine: Engine) -> Self {
+        let place = TestDatabase::new(engine).await;
+        let db = place.open();
+        let database = Self { place, db };
+        database.write("CREATE TABLE things (name TEXT PRIMARY KEY)").await;
+        database
+    }
+
+    async fn write(&self, sql: &'static str) {
+        let mut tx = self.db.begin().await.expect("a transaction");
+        tx.query(sql).execute().await.expect("a statement");
+        tx.commit().await.expect("a commit");
+    }
+
+    /// Without a transaction where the engine allows it: such a write is what is lost inside one that nobody ends.
+    async fn insert(&self, name: &str) {
+        if self.place.url().starts_with("postgres") {
+            let query = self.db.query("INSERT INTO things (name) VALUES ($1)");
+            query.bind(name).execute().await.expect("a statement");
+            return;
+        }
+        let mut tx = self.db.begin().await.expect("a transaction");
+        tx.query("INSERT INTO things (name) VALUES ($1)").bind(name).execute().await.expect("a statement");
+        tx.commit().await.expect("a commit");
+    }
+
+    /// As another process sees it.
+    async fn stored(&self) -> i64 {
+        let (count,) = self.place.open().query("SELECT COUNT(*) FROM things").one().await.expect("a count");
+        count
+    }
+}
+
+/// Polls a future so often, and drops it.
+async fn cancel_after(polls: usize, future: impl Future) {
+    let mut future = pin!(future);
+    for _ in 0..polls {
+        if future.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+on_both_engines! {
+    async fn a_begin_that_is_cancelled_loses_no_later_write(database: Database) {
+        for round in 0..200 {
+            cancel_after(round % 23, database.db.begin()).await;
+            database.insert(&format!("thing {round}")).await;
+        }
+        assert_eq!(database.stored().await, 200);
+    }
+
+    async fn a_transaction_that_is_cancelled_leaves_nothing_behind(database: Database) {
+        for round in 0..200 {
+            let name = format!("cancelled {round}");
+            cancel_after(round % 41, async {
+                let mut tx = database.db.begin().await.expect("a transaction");
+                tx.query("INSERT INTO things (name) VALUES ($1)").bind(&name).execute().await.expect("a statement");
+                std::future::pending::<()>().await;
+            })
+            .await;
+        }
+        assert_eq!(database.stored().await, 0);
+        database.insert("kept").await;
+        assert_eq!(database.stored().await, 1);
+    }
+
+    async fn concurrent_transactions_that_read_and_write_all_succeed(database: Database) {
+        database.insert("0").await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let db = database.db.clone();
+            tasks.spawn(async move {
+                let mut tx = db.begin().await.expect("a transaction");
+                let query = tx.query("SELECT name FROM things").for_update();
+                let (name,): (String,) = query.one().await.expect("the row");
+                let next = name.parse::<u32>().expect("a number") + 1;
+                tx.query("UPDATE things SET name = $1").bind(next.to_string()).execute().await.expect("a statement");
+                tx.commit().await.expect("a commit");
+            });
+        }
+        tasks.join_all().await;
+        let (name,): (String,) = database.db.query("SELECT name FROM things").one().await.expect("the row");
+        assert_eq!(name, "50");
+    }
+}
+
+#[test]
+fn a_url_that_names_no_database_is_refused() {
+    for url in ["", "things.db", "mysql://root@localhost/things"] {
+        assert!(matches!(Db::new(url, None, 1), Err(UrlError::Scheme)), "{url}");
+    }
+    for url in ["sqlite::memory:", "sqlite:file:x?mode=memory"] {
+        assert!(matches!(Db::new(url, None, 1), Err(UrlError::InMemory | UrlError::Malformed(_))), "{url}");
+    }
+}

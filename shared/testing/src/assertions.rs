@@ -1,0 +1,44 @@
+//! Requests with a token, and what a test asserts of an error.
+
+use std::fmt;
+
+use tonic::{Code, Request, Status, metadata::AsciiMetadataValue};
+use tonic_types::StatusExt;
+
+/// A request with a bearer token.
+///
+/// # Panics
+///
+/// Where the token can't stand in a header.
+pub fn with_token<T>(token: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    let value: AsciiMetadataValue = format!("Bearer {token}").parse().expect("a token that can stand in a header");
+    request.metadata_mut().insert("authorization", value);
+    request
+}
+
+/// The reason, and the fields with the rules that they break, of a refusal.
+///
+/// # Panics
+///
+/// Where the status carries no `ErrorInfo` of the published domain.
+pub fn details(status: &Status) -> (String, Vec<(String, String)>) {
+    let details = status.get_error_details();
+    let info = details.error_info().expect("a status carries ErrorInfo");
+    assert_eq!(info.domain, access::error::DOMAIN);
+    let violations = details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default();
+    (info.reason.clone(), violations.into_iter().map(|violation| (violation.field, violation.reason)).collect())
+}
+
+/// Asserts that a call was refused with this code, this reason, and these fields with the rules that they break.
+///
+/// # Panics
+///
+/// Where it was not.
+#[track_caller]
+pub fn assert_refused<T: fmt::Debug>(outcome: Result<T, Status>, code: Code, reason: &str, violations: &[(&str, &str)]) {
+    let status = outcome.expect_err("a refusal");
+    let (found, fields) = details(&status);
+    let fields: Vec<_> = fields.iter().map(|(field, rule)| (field.as_str(), rule.as_str())).collect();
+    assert_eq!((status.code(), found.as_str(), fields.as_slice()), (code, reason, violations), "{}", status.message());
+}

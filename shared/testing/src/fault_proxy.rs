@@ -1,0 +1,155 @@
+//! A PostgreSQL database behind a wire that can be cut, and stopped at a message.
+
+use std::{
+    future::{Future, pending},
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use sqlx::postgres::PgConnectOptions;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
+    net::{TcpListener, TcpStream, UnixStream},
+    sync::{oneshot, watch},
+};
+
+/// Forwards connections to a database, unless it is cut.
+#[derive(Debug)]
+pub struct FaultProxy {
+    /// The URL of the database at the other end.
+    pub url: String,
+    is_cut: Arc<AtomicBool>,
+    /// Ends the connections that there are.
+    cuts: watch::Sender<()>,
+    barrier: Arc<Barrier>,
+}
+
+/// How many messages still pass, and who is told of the one that does not.
+type Barrier = Mutex<Option<(usize, oneshot::Sender<()>)>>;
+
+impl FaultProxy {
+    /// A wire to the database at `url`.
+    ///
+    /// # Panics
+    ///
+    /// Where no port can be had, or the URL is none.
+    pub async fn to(url: &str) -> Self {
+        let options: PgConnectOptions = url.parse().expect("a URL of PostgreSQL");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address: SocketAddr = listener.local_addr().expect("an address");
+        let (is_cut, cuts, barrier) = (Arc::new(AtomicBool::new(false)), watch::Sender::new(()), Arc::<Barrier>::default());
+        tokio::spawn(forward(listener, options, Arc::clone(&is_cut), cuts.clone(), Arc::clone(&barrier)));
+        Self { url: with_host(url, address), is_cut, cuts, barrier }
+    }
+
+    /// Lets so many messages pass from now on, of either direction, and holds the next one back for ever. Ends when that
+    /// happens.
+    ///
+    /// # Panics
+    ///
+    /// Where the wire is told to stop elsewhere before it has stopped.
+    pub fn stops_after(&self, messages: usize) -> impl Future<Output = ()> + use<> {
+        let (tell, told) = oneshot::channel();
+        *self.barrier.lock().unwrap_or_else(PoisonError::into_inner) = Some((messages, tell));
+        async { told.await.expect("a wire that stops there") }
+    }
+
+    /// Ends every connection, and refuses new ones.
+    pub fn cut(&self) {
+        self.is_cut.store(true, Ordering::SeqCst);
+        self.cuts.send_replace(());
+    }
+
+    /// Lets connections through again.
+    pub fn mend(&self) {
+        self.is_cut.store(false, Ordering::SeqCst);
+    }
+
+    /// Stops nowhere any more. What is held back stays so until its connection ends.
+    pub fn stops_nowhere(&self) {
+        self.barrier.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Ends every connection that there is.
+    pub fn renew(&self) {
+        self.cuts.send_replace(());
+    }
+}
+
+/// The same URL of another host, without parameters: one of them may be the host.
+fn with_host(url: &str, host: SocketAddr) -> String {
+    let url = url.split('?').next().unwrap_or_default();
+    let (scheme, rest) = url.split_once("//").expect("a URL");
+    let (authority, database) = rest.split_once('/').expect("a URL that names a database");
+    let user = authority.rsplit_once('@').map_or(String::new(), |(user, _)| format!("{user}@"));
+    format!("{scheme}//{user}{host}/{database}")
+}
+
+async fn forward(
+    listener: TcpListener,
+    to: PgConnectOptions,
+    is_cut: Arc<AtomicBool>,
+    cuts: watch::Sender<()>,
+    barrier: Arc<Barrier>,
+) {
+    while let Ok((near, _)) = listener.accept().await {
+        if is_cut.load(Ordering::SeqCst) {
+            continue;
+        }
+        let (mut cut, to, barrier) = (cuts.subscribe(), to.clone(), Arc::clone(&barrier));
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = cut.changed() => {}
+                () = connect(near, &to, &barrier) => {}
+            }
+        });
+    }
+}
+
+async fn connect(near: TcpStream, to: &PgConnectOptions, barrier: &Barrier) {
+    if let Some(folder) = to.get_socket() {
+        let path = folder.join(format!(".s.PGSQL.{}", to.get_port()));
+        couple(near, UnixStream::connect(path).await.expect("the socket of PostgreSQL"), barrier).await;
+    } else {
+        let far = TcpStream::connect((to.get_host(), to.get_port())).await;
+        couple(near, far.expect("the port of PostgreSQL"), barrier).await;
+    }
+}
+
+async fn couple(near: impl AsyncRead + AsyncWrite, far: impl AsyncRead + AsyncWrite, barrier: &Barrier) {
+    let ((from_near, to_near), (from_far, to_far)) = (split(near), split(far));
+    tokio::join!(carry(from_near, to_far, barrier), carry(from_far, to_near, barrier));
+}
+
+/// Whoever closes first, and how, is for the two ends to find out.
+async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, barrier: &Barrier) {
+    let mut message = vec![0; 1 << 16];
+    while let Ok(length @ 1..) = from.read(&mut message).await {
+        pass(barrier).await;
+        if to.write_all(&message[..length]).await.is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown().await;
+}
+
+async fn pass(barrier: &Barrier) {
+    let stops = {
+        let mut barrier = barrier.lock().unwrap_or_else(PoisonError::into_inner);
+        match barrier.as_mut() {
+            None => return,
+            Some((0, _)) => barrier.take(),
+            Some((left, _)) => {
+                *left -= 1;
+                return;
+            }
+        }
+    };
+    if let Some((_, tell)) = stops {
+        let _ = tell.send(());
+    }
+    pending::<()>().await;
+}

@@ -1,0 +1,91 @@
+//! The test harness. Every behavior test runs on both engines, against a real server on a port that the system chooses.
+//!
+//! ```
+//! # mod tests {
+//! struct App;
+//!
+//! impl App {
+//!     async fn start(engine: testing::Engine) -> Self {
+//!         let database = testing::TestDatabase::new(engine).await;
+//!         # drop(database);
+//!         App
+//!     }
+//! }
+//!
+//! testing::on_both_engines! {
+//!     async fn an_app_starts(app: App) {
+//!         drop(app);
+//!     }
+//! }
+//! # }
+//! ```
+
+mod access_matrix;
+mod assertions;
+mod clock;
+mod database;
+mod django;
+mod error_lines;
+mod fault_proxy;
+pub mod http;
+mod issuer;
+mod openapi;
+mod parity;
+mod postgres;
+mod raw_codec;
+mod running;
+#[allow(missing_docs, clippy::missing_panics_doc, reason = "the names of the corpus say what each token is")]
+pub mod token_corpus;
+
+pub use self::{
+    access_matrix::access_matrix,
+    assertions::{assert_refused, details, with_token},
+    clock::TestClock,
+    database::{Engine, TestDatabase},
+    django::{DjangoProject, Facts},
+    error_lines::ErrorLines,
+    fault_proxy::FaultProxy,
+    issuer::Issuer,
+    openapi::assert_described,
+    parity::Parity,
+    running::{Running, Shutdown},
+};
+
+/// How often a long test goes round: as often as keeps the suite short, or `TEST_ROUNDS`.
+///
+/// # Panics
+///
+/// Where that is no number.
+#[expect(clippy::disallowed_methods, reason = "a test has no configuration")]
+pub fn rounds(short: usize) -> usize {
+    std::env::var("TEST_ROUNDS").map_or(short, |rounds| rounds.parse().expect("TEST_ROUNDS is a number"))
+}
+
+/// Runs each test on both engines. `App::start(engine)` has to answer what the test takes; an ERROR line that the test leaves
+/// in the log fails it.
+#[macro_export]
+macro_rules! on_both_engines {
+    ($($(#[$meta:meta])* async fn $name:ident($app:ident: $App:ty) $body:block)+) => {$(
+        $(#[$meta])*
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            async fn test($app: $App) $body
+
+            #[tokio::test]
+            async fn sqlite() {
+                let log = $crate::ErrorLines::watch();
+                test(<$App>::start($crate::Engine::Sqlite).await).await;
+                log.assert_none();
+            }
+
+            #[tokio::test]
+            async fn postgres() {
+                let log = $crate::ErrorLines::watch();
+                test(<$App>::start($crate::Engine::Postgres).await).await;
+                log.assert_none();
+            }
+        }
+    )+};
+}

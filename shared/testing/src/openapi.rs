@@ -1,0 +1,97 @@
+//! Holds the description that a service answers at `/openapi.json` to its descriptors, which are read again here.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value as Field};
+use serde_json::Value;
+
+use crate::http;
+
+/// Fetches the description of the service at `address`, and sees that it has every route of `package`, with the rule, the body
+/// and the answer of its method, that it has no other route, and that every reference in it leads somewhere.
+///
+/// # Panics
+///
+/// Where it has not.
+pub async fn assert_described(address: SocketAddr, descriptors: &[u8], package: &str) {
+    let answer = http::send(address, "GET /openapi.json", &[], b"").await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
+    let document = answer.json();
+    assert_eq!(document["openapi"], "3.1.0");
+    let pool = DescriptorPool::decode(descriptors).expect("descriptors");
+    let methods = pool.services().filter(|service| service.package_name() == package);
+    let mut expected = BTreeSet::new();
+    for method in methods.flat_map(|service| service.methods().collect::<Vec<_>>()) {
+        for (verb, template, body) in routes(&pool, &method) {
+            let path = described_path(&template);
+            let operation = &document["paths"][&path][&verb];
+            assert!(operation.is_object(), "{verb} {path} is not described");
+            let name = format!("/{}/{}", method.parent_service().full_name(), method.name());
+            assert_eq!(operation["x-grpc-method"], name.as_str());
+            assert_eq!(operation.get("requestBody").is_some(), !body.is_empty(), "{verb} {path}: a body");
+            let is_public = option(&pool, &method, "access.v1.rule").get_field_by_name("public").expect("a field").as_bool();
+            let security = operation["security"].as_array().expect("a list");
+            assert_eq!(security.is_empty(), is_public == Some(true), "{verb} {path}: who may call");
+            assert!(operation["responses"]["200"]["content"].is_object(), "{verb} {path}: an answer");
+            let named = template.matches('{').count();
+            let in_path = |parameter: &&Value| parameter["in"] == "path";
+            let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
+            assert_eq!(parameters.iter().filter(in_path).count(), named, "{verb} {path}: what the path names");
+            expected.insert((path, verb));
+        }
+    }
+    assert!(!expected.is_empty(), "{package} has no routes");
+    let paths = document["paths"].as_object().expect("paths");
+    let found = paths
+        .iter()
+        .flat_map(|(path, item)| item.as_object().into_iter().flatten().map(move |(verb, _)| (path.clone(), verb.clone())));
+    assert_eq!(found.collect::<BTreeSet<_>>(), expected);
+    assert_references(&document, &document);
+}
+
+/// Every route: the verb, the template and the body.
+fn routes(pool: &DescriptorPool, method: &MethodDescriptor) -> Vec<(String, String, String)> {
+    let rule = option(pool, method, "google.api.http");
+    let more = rule.get_field_by_name("additional_bindings").expect("a field");
+    let more = more.as_list().unwrap_or_default().iter().filter_map(Field::as_message).cloned();
+    let text = |rule: &DynamicMessage, name: &str| {
+        rule.get_field_by_name(name).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    };
+    let rules = std::iter::once(rule.clone()).chain(more);
+    rules
+        .map(|rule| {
+            let verb = ["get", "put", "post", "delete", "patch"].into_iter().find(|verb| rule.has_field_by_name(verb));
+            let verb = verb.expect("a verb");
+            (verb.to_owned(), text(&rule, verb), text(&rule, "body"))
+        })
+        .collect()
+}
+
+fn option(pool: &DescriptorPool, method: &MethodDescriptor, name: &str) -> DynamicMessage {
+    let extension = pool.get_extension_by_name(name).expect("an option");
+    method.options().get_extension(&extension).as_message().cloned().expect("a message")
+}
+
+/// A template of ours has no pattern, and the description no dot.
+fn described_path(template: &str) -> String {
+    let mut inside = false;
+    let letters = template.chars().map(|letter| {
+        inside = (inside || letter == '{') && letter != '}';
+        if inside && letter == '.' { '_' } else { letter }
+    });
+    letters.collect()
+}
+
+fn assert_references(value: &Value, document: &Value) {
+    match value {
+        Value::Object(members) => {
+            if let Some(reference) = members.get("$ref").and_then(Value::as_str) {
+                let pointer = reference.trim_start_matches('#');
+                assert!(document.pointer(pointer).is_some_and(Value::is_object), "{reference} leads nowhere");
+            }
+            members.values().for_each(|value| assert_references(value, document));
+        }
+        Value::Array(items) => items.iter().for_each(|item| assert_references(item, document)),
+        _ => {}
+    }
+}
