@@ -7,7 +7,7 @@ COPY . .
 # The caches are not in the image, so what is built is copied out of them.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --locked --release --package auth-service --package profile-service \
+    cargo build --locked --release --no-default-features --package auth-service --package profile-service \
     && install -D --target-directory=/out target/release/auth-service target/release/profile-service
 
 # Nothing but the C library and certificates: no shell, no package manager, not root.

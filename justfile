@@ -66,6 +66,15 @@ page:
     cargo build --locked --package quickstart
     python3 .ci/page.py
 
+# Builds a project outside the workspace that depends on `access` and `access-build` by path, and calls it.
+outside:
+    .ci/outside.sh
+
+# Fails on a dependency that no crate uses.
+unused:
+    command -v cargo-machete >/dev/null || cargo install --locked --quiet cargo-machete
+    cargo machete
+
 # All of it, as CI runs it.
 ci:
     .ci/run

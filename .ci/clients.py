@@ -139,13 +139,11 @@ class Python(Client):
         stubs.mkdir()
         # The protos of google are in googleapis-common-protos already.
         protos, third_party = ROOT / "proto", ROOT / "proto/third_party"
-        files = [file for name in ("access", "auth", "profile") for file in protos.glob(f"{name}/**/*.proto")]
+        files = [file for name in ("access", "auth", "profiles") for file in protos.glob(f"{name}/**/*.proto")]
         files += third_party.glob("buf/**/*.proto")
         includes = [f"-I{folder}" for folder in (third_party, protos, Path(protoc.__file__).parent / "_proto")]
         if protoc.main(["protoc", *includes, f"--python_out={stubs}", f"--grpc_python_out={stubs}", *map(str, files)]) != 0:
             raise RuntimeError("protoc failed")
-        # Python has a module `profile` itself, which gives way to nothing less than a package with this file.
-        (stubs / "profile/__init__.py").touch()
         sys.path.insert(0, str(stubs))
         modules = [".".join(file.relative_to(stubs).with_suffix("").parts) for file in stubs.rglob("*_pb2.py")]
         self.services, self.stubs = {}, {}
@@ -292,7 +290,7 @@ def walk(client, quickstart, report):
     who = {"user": user(name, lastLoginTime=TIME), "session": session}
     check("who am I", auth, "auth.v1.IdentityService/WhoAmI", {}, who, token)
 
-    create, notes = "profile.v1.NoteService/CreateNote", "profile.v1.NoteService/ListNotes"
+    create, notes = "profiles.v1.NoteService/CreateNote", "profiles.v1.NoteService/ListNotes"
     request = request_note("Hello", visibility="VISIBILITY_PUBLIC")
     created = check("create a note", profile, create, request, note("Hello", "VISIBILITY_PUBLIC"), token)
     check("list the notes", profile, notes, {"userId": "me"}, {"notes": [created]}, token)
@@ -301,7 +299,7 @@ def walk(client, quickstart, report):
     request = {"profile": {"userId": "me", **known}, "updateMask": client.mask("bio", "birth_date", "website")}
     updated = {"userId": created["userId"], "displayName": name, "isActive": True, "createTime": TIME, "updateTime": TIME}
     updated |= known | {"etag": ETAG}
-    check("update the profile", profile, "profile.v1.ProfileService/UpdateProfile", request, updated, token)
+    check("update the profile", profile, "profiles.v1.ProfileService/UpdateProfile", request, updated, token)
 
     missing = refused("PERMISSION_DENIED", "PERMISSION_MISSING", metadata={"permission": "auth.view_user"})
     check("may not list users", auth, "auth.v1.UserService/ListUsers", {}, missing, token)
@@ -328,7 +326,7 @@ def become_ready(python, quickstart, report):
 
 def list_methods(clients, python, quickstart, report):
     """Reflection tells of every method that the protos declare."""
-    for address, package in ((quickstart.auth, "auth.v1."), (quickstart.profile, "profile.v1.")):
+    for address, package in ((quickstart.auth, "auth.v1."), (quickstart.profile, "profiles.v1.")):
         for client in clients:
             report.check(f"{client.name}: reflection of {package}", client.methods(address, package), python.methods(package))
 
@@ -462,14 +460,14 @@ def restart(python, folder, report):
         return call("auth.v1.TokenService/Login", {"username": "alice", "password": PASSWORD})["accessToken"]
 
     def titles(token):
-        notes = call("profile.v1.NoteService/ListNotes", {"userId": "me"}, token)["notes"]
+        notes = call("profiles.v1.NoteService/ListNotes", {"userId": "me"}, token)["notes"]
         return [note["title"] for note in notes]
 
     with Quickstart(folder) as quickstart:
         report.check("restart: no second superuser", set(quickstart.said), {"auth-service", "profile-service"})
         token = log_in()
         report.check("restart: the note is there", titles(token), ["Hello"])
-        created = call("profile.v1.NoteService/CreateNote", request_note("Last words"), token)
+        created = call("profiles.v1.NoteService/CreateNote", request_note("Last words"), token)
         quickstart.kill()
         report.check("kill -9: right after an acknowledged note", created, note("Last words"))
     with Quickstart(folder) as quickstart:
