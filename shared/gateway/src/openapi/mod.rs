@@ -4,6 +4,7 @@
 //! Nothing in it is written twice. A route stands in `google.api.http`, a keyword in `buf.validate`, who may call in
 //! `access.v1.rule`, and a description is the comment in the proto.
 
+mod access;
 mod operation;
 mod refusals;
 mod route;

@@ -1,10 +1,11 @@
 //! One route of one method.
 
-use contract::{AccessPolicy, Actor, ContractError, DeclaredRule, comment, field_at};
+use contract::{ContractError, comment, field_at};
 use prost_reflect::{Kind, MessageDescriptor, MethodDescriptor};
 use serde_json::{Map, Value as Json, json};
 
 use super::{
+    access::Access,
     described, refusals,
     route::{Route, parameter_name},
     rules,
@@ -128,65 +129,6 @@ impl Operation<'_> {
             });
         }
         json!({ "description": "The answer.", "content": { "application/json": { "schema": schema } } })
-    }
-}
-
-/// Who may call: `access.v1.Rule`, as the proto has it.
-pub(super) struct Access {
-    pub(super) is_public: bool,
-    pub(super) is_for_anyone_with_a_token: bool,
-    permission: Option<String>,
-    pub(super) owner: Option<String>,
-    pub(super) actors: Vec<&'static str>,
-}
-
-impl Access {
-    fn read(method: &MethodDescriptor) -> Result<Self, ContractError> {
-        let declared = DeclaredRule::read(method)?;
-        Ok(Self {
-            is_public: declared.rule.policy == AccessPolicy::Anyone,
-            is_for_anyone_with_a_token: declared.rule.policy == AccessPolicy::Authenticated,
-            permission: declared.rule.policy.permission().map(ToString::to_string),
-            owner: declared.owner_path(),
-            actors: declared.rule.actors.iter().copied().map(Actor::as_str).collect(),
-        })
-    }
-
-    fn sentence(&self) -> String {
-        let owner = self.owner.as_deref().map(|owner| format!("the user whom `{owner}` names")).unwrap_or_default();
-        let who = match (&self.permission, self.owner.is_some()) {
-            _ if self.is_public => "anyone, without a token".to_owned(),
-            _ if self.is_for_anyone_with_a_token => "anyone with a valid access token".to_owned(),
-            (Some(permission), true) => format!("{owner}, and anyone whose token holds `{permission}`"),
-            (Some(permission), false) => format!("anyone whose token holds `{permission}`"),
-            (None, _) => format!("{owner}, and nobody else"),
-        };
-        let actors = match self.actors.as_slice() {
-            [] => String::new(),
-            actors => format!(" ({}s only)", actors.join("s and ")),
-        };
-        format!("**Who may call:** {who}{actors}.")
-    }
-
-    fn to_json(&self) -> Json {
-        let mut rule = Map::new();
-        let mut put = |name: &str, value: Json| drop(rule.insert(name.to_owned(), value));
-        if self.is_public {
-            put("public", true.into());
-        }
-        if self.is_for_anyone_with_a_token {
-            put("authenticated", true.into());
-        }
-        if let Some(permission) = &self.permission {
-            put("permission", permission.as_str().into());
-        }
-        if let Some(owner) = &self.owner {
-            put("owner", owner.as_str().into());
-        }
-        if !self.actors.is_empty() {
-            put("actors", self.actors.clone().into());
-        }
-        rule.into()
     }
 }
 

@@ -6,7 +6,7 @@ use contract::comment;
 use prost_reflect::{DescriptorPool, Kind, MessageDescriptor, MethodDescriptor};
 use serde_json::{Map, Value, json};
 
-use super::{operation::Access, schema::Schemas};
+use super::{access::Access, schema::Schemas};
 
 /// The values of `access.v1.Reason` and the comments before them, which begin with the code.
 static REASONS: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::text::normalize;
+use super::normalize::normalize;
 use crate::sql::{Token, parenthesized, tokens};
 
 /// A constraint, whatever it is called.

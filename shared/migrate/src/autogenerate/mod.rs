@@ -8,6 +8,7 @@ mod constraint;
 mod error;
 mod files;
 mod names;
+mod normalize;
 mod rename;
 mod schema;
 mod scratch;

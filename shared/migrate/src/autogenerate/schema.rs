@@ -6,7 +6,8 @@ use sqlx::{PgConnection, SqliteConnection};
 
 use super::{
     constraint::{Constraint, Kind},
-    text::{self, normalize},
+    normalize::normalize,
+    text,
 };
 use crate::sql::tokens;
 

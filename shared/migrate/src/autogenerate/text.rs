@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::constraint::{Constraint, Kind};
+pub(super) use super::normalize::quoted;
 use crate::sql::{Statement, Token, parenthesized, split, statements, tokens};
 
 /// What the statements that made a schema say.
@@ -257,32 +258,12 @@ fn index(statement: &Statement<'_>) -> Option<(String, String)> {
     Some((name, tokens.next()?.name().into_owned()))
 }
 
-/// A name as it can stand in a statement.
-pub(super) fn quoted(name: &str) -> String {
-    let is_plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if is_plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
-}
-
 impl Index {
     /// The statement that makes it while others read and write.
     pub(super) fn concurrently(&self) -> String {
         let keyword = tokens(&self.text).into_iter().find(|word| word.is("INDEX")).map_or(0, |word| word.end());
         format!("{} CONCURRENTLY{}", &self.text[..keyword], &self.text[keyword..])
     }
-}
-
-/// The tokens, however they are written.
-pub(super) fn normalize(tokens: &[Token<'_>]) -> String {
-    let word = |word: &Token<'_>| {
-        let name = word.name();
-        if word.text.starts_with('\'') || (word.text.starts_with('"') && quoted(&name) != *name) {
-            word.text.to_owned()
-        } else {
-            name.to_uppercase()
-        }
-    };
-    tokens.iter().map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// The text from the first of the tokens to the last.

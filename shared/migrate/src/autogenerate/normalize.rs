@@ -1,0 +1,23 @@
+//! The normal form of SQL text, for comparisons.
+
+use crate::sql::Token;
+
+/// The tokens, however they are written.
+pub(super) fn normalize(tokens: &[Token<'_>]) -> String {
+    let word = |word: &Token<'_>| {
+        let name = word.name();
+        if word.text.starts_with('\'') || (word.text.starts_with('"') && quoted(&name) != *name) {
+            word.text.to_owned()
+        } else {
+            name.to_uppercase()
+        }
+    };
+    tokens.iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// A name as it can stand in a statement.
+pub(super) fn quoted(name: &str) -> String {
+    let is_plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if is_plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+}
