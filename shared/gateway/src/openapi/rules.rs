@@ -31,9 +31,7 @@ impl Rules {
                 rules.value.extend(keyword(rule));
             }
         }
-        if !is_enum {
-            rules.items.extend(declared.items.iter().filter_map(keyword));
-        }
+        rules.items.extend(declared.items.iter().filter_map(keyword));
         rules.required = declared.required || (!field.supports_presence() && !rules.ignores_default && rules.forbids_default());
         rules
     }
