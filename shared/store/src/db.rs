@@ -26,10 +26,10 @@ const IDLE_TEST_AFTER: Duration = Duration::from_secs(1);
 
 /// A database. Clones share their connections.
 #[derive(Debug, Clone)]
-pub struct Db(pub(crate) Pools);
+pub struct Db(Pools);
 
 #[derive(Debug, Clone)]
-pub(crate) enum Pools {
+enum Pools {
     Postgres(PgPool),
     /// SQLite has one writer anyway, and a queue of one connection is fairer than its busy handler. Readers never wait for it.
     Sqlite {
@@ -40,10 +40,10 @@ pub(crate) enum Pools {
 
 /// A transaction. It is rolled back if it is dropped without a commit.
 #[derive(Debug)]
-pub struct Tx(pub(crate) Transactions);
+pub struct Tx(Transactions);
 
 #[derive(Debug)]
-pub(crate) enum Transactions {
+enum Transactions {
     Postgres(Transaction<'static, Postgres>),
     Sqlite(Transaction<'static, Sqlite>),
 }
@@ -143,12 +143,7 @@ impl Db {
     /// Returns true if the database answers within 3 seconds.
     pub async fn is_reachable(&self) -> bool {
         // A server behind a cut network never answers.
-        let asked = tokio::time::timeout(ACQUIRE_TIMEOUT, async {
-            match &self.0 {
-                Pools::Postgres(pool) => Query::postgres("SELECT 1", Target::PostgresPool(pool)).execute().await,
-                Pools::Sqlite { read, .. } => Query::sqlite("SELECT 1", Target::SqlitePool(read)).execute().await,
-            }
-        });
+        let asked = tokio::time::timeout(ACQUIRE_TIMEOUT, self.query("SELECT 1").execute());
         matches!(asked.await, Ok(Ok(_)))
     }
 
@@ -172,10 +167,9 @@ impl Tx {
     /// Returns the time that all replicas share: the time of PostgreSQL's server, or of `clock` on SQLite, which has one process.
     /// A clock other than the system clock is used on both.
     pub async fn now(&mut self, clock: &Clock) -> Result<DateTime<Utc>> {
-        if let (Transactions::Postgres(transaction), true) = (&mut self.0, clock.is_system()) {
+        if let (Transactions::Postgres(_), true) = (&self.0, clock.is_system()) {
             // The time of the statement: `now()` is the time of the BEGIN, before the transaction waited for any lock.
-            let query = Query::postgres("SELECT clock_timestamp()", Target::Postgres(transaction));
-            return Ok(query.one::<(DateTime<Utc>,)>().await?.0);
+            return Ok(self.query("SELECT clock_timestamp()").one::<(DateTime<Utc>,)>().await?.0);
         }
         Ok(clock.now())
     }
@@ -186,6 +180,30 @@ impl Tx {
             Transactions::Postgres(transaction) => transaction.commit().await,
             Transactions::Sqlite(transaction) => transaction.commit().await,
         }?)
+    }
+}
+
+/// The target of a query: `&Db` to read, or `&mut Tx` to read and write.
+pub trait Executor<'c> {
+    /// Creates a query with the parameters `$1`, `$2`, ….
+    fn query(self, sql: &'static str) -> Query<'c>;
+}
+
+impl<'c> Executor<'c> for &'c Db {
+    fn query(self, sql: &'static str) -> Query<'c> {
+        match &self.0 {
+            Pools::Postgres(pool) => Query::postgres(sql, Target::PostgresPool(pool)),
+            Pools::Sqlite { read, .. } => Query::sqlite(sql, Target::SqlitePool(read)),
+        }
+    }
+}
+
+impl<'c> Executor<'c> for &'c mut Tx {
+    fn query(self, sql: &'static str) -> Query<'c> {
+        match &mut self.0 {
+            Transactions::Postgres(transaction) => Query::postgres(sql, Target::Postgres(transaction)),
+            Transactions::Sqlite(transaction) => Query::sqlite(sql, Target::Sqlite(transaction)),
+        }
     }
 }
 

@@ -19,15 +19,13 @@ pub mod batch;
 mod database_args;
 mod db;
 mod error;
-mod executor;
 pub mod page;
 mod query;
 pub mod update;
 
 pub use self::{
     database_args::{DatabaseArgs, OpenError},
-    db::{Db, DedicatedConnection, Tx, UrlError},
+    db::{Db, DedicatedConnection, Executor, Tx, UrlError},
     error::{Error, Result},
-    executor::Executor,
     query::{Parameter, Query, Row},
 };

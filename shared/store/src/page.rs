@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_truncate_to_bytes_but_never_empty() {
+    fn a_page_is_truncated_to_bytes_but_never_empty() {
         let page = page(10, "", "a").expect("a page");
         let cut = |rows| page.truncate_to_bytes(rows, |row| *row, |row| *row as usize, 5).expect("a cut");
         assert_eq!(cut(vec![2, 3, 1]).0, [2, 3]);
