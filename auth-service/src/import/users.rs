@@ -44,8 +44,8 @@ impl Import<'_> {
             let now = tx.now(&self.clock).await?;
             let has = |column: &str| row.text(column).is_ok_and(|text| !text.is_empty());
             // A user who was deleted here stays deleted, even if the record of the import is lost.
-            let was_deleted = users::was_deleted(&mut **tx, user_id).await?;
-            let outcome = if !was_deleted && django::mark_imported(tx, user_id.into()).await? {
+            let is_new = django::mark_imported(tx, user_id.into()).await? && !users::was_deleted(&mut **tx, user_id).await?;
+            let outcome = if is_new {
                 match read(&section, &row) {
                     Err(reason) => Err(reason),
                     Ok(mut found) => match insert(tx, now, user_id, &section, &row, &mut found).await? {
