@@ -2,8 +2,9 @@
 //!
 //! ```
 //! // The routes come from the `google.api.http` options in the descriptors.
-//! let bindings = gateway::read(access::proto::DESCRIPTORS).unwrap();
+//! let bindings = gateway::read(access::proto::DESCRIPTORS)?;
 //! assert!(bindings.iter().any(|binding| binding.grpc_path() == "/auth.v1.TokenService/Login"));
+//! # Ok::<(), String>(())
 //! ```
 
 mod api_docs;
