@@ -1,46 +1,26 @@
 //! The greeter behind the server that all services here use: gRPC, gRPC-Web and HTTP on one port, with health, reflection, an `OpenAPI`
 //! document, the API page and metrics.
 
-use std::sync::Arc;
+use std::{error::Error, sync::Arc};
 
 use access::token::Verifier;
 use axum::{Router, routing::get};
 use gateway::ApiDocs;
-use server::{DocumentError, ReflectionError, Server};
-
-/// The reason why the server cannot be built.
-#[derive(Debug)]
-pub enum BuildError {
-    /// Reflection cannot read the descriptors.
-    Reflection(ReflectionError),
-    /// The `OpenAPI` document cannot be written.
-    Document(DocumentError),
-}
-
-impl std::fmt::Display for BuildError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Reflection(error) => error.fmt(f),
-            Self::Document(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for BuildError {}
+use server::Server;
 
 /// Returns the server. The API page signs in at `auth_url`.
 ///
 /// # Errors
 ///
 /// Returns an error if the descriptors are not valid.
-pub fn server(verifier: Arc<Verifier>, auth_url: &str) -> Result<Server, BuildError> {
+pub fn server(verifier: Arc<Verifier>, auth_url: &str) -> Result<Server, Box<dyn Error>> {
     let api_docs = ApiDocs { auth_url: auth_url.to_owned() };
-    let server = Server::new(Arc::clone(&verifier), greeter::DESCRIPTORS).map_err(BuildError::Reflection)?;
-    server
+    let server = Server::new(Arc::clone(&verifier), greeter::DESCRIPTORS)?;
+    let server = server
         .add(greeter::guarded())
         .merge_http(Router::new().route("/metrics", get(async move || metrics(&verifier))))
-        .with_openapi("Greeter", env!("CARGO_PKG_VERSION"), Some(&api_docs))
-        .map_err(BuildError::Document)
+        .with_openapi("Greeter", env!("CARGO_PKG_VERSION"), Some(&api_docs));
+    Ok(server?)
 }
 
 /// Returns the metrics of the verifier in the text format of Prometheus.

@@ -16,6 +16,7 @@ use tower::{Layer, Service};
 use crate::{
     AccessRules, Caller, ClientInfo, Error, Result,
     error::{Reason, status},
+    guard::authorize,
     token::Verifier,
 };
 
@@ -29,12 +30,20 @@ pub struct AuthenticationLayer {
     rules: Arc<AccessRules>,
     verifier: Arc<Verifier>,
     on_authenticated: Option<OnAuthenticated>,
+    /// Whether the access rule is enforced here, because no guard follows.
+    enforces_rules: bool,
 }
 
 impl AuthenticationLayer {
     /// Creates a layer for the methods that `rules` names. Every other method is UNIMPLEMENTED.
     pub fn new(rules: Arc<AccessRules>, verifier: Arc<Verifier>) -> Self {
-        Self { rules, verifier, on_authenticated: None }
+        Self { rules, verifier, on_authenticated: None, enforces_rules: false }
+    }
+
+    /// Also enforces the access rules. A rule with an owner never allows the owner here.
+    #[cfg(feature = "layer")]
+    pub(crate) fn enforcing_rules(self) -> Self {
+        Self { enforces_rules: true, ..self }
     }
 
     /// Runs `work` for every authenticated call, before its guard. The call fails if `work` does.
@@ -105,7 +114,7 @@ impl<S> Authentication<S> {
 }
 
 impl AuthenticationLayer {
-    pub(crate) async fn authenticate<B>(&self, request: &mut Request<B>) -> Result<(), Status> {
+    async fn authenticate<B>(&self, request: &mut Request<B>) -> Result<(), Status> {
         let client_info = request.extensions_mut().remove::<ClientInfo>();
         let client_info = client_info.unwrap_or_else(|| ClientInfo::from_request(request, &[]));
         let Some(rule) = self.rules.get(request.uri().path()) else {
@@ -126,6 +135,9 @@ impl AuthenticationLayer {
         tracing::Span::current().record("caller", caller.subject());
         if let Some(on_authenticated) = &self.on_authenticated {
             on_authenticated(caller.clone()).await?;
+        }
+        if self.enforces_rules {
+            authorize(rule, &caller, false)?;
         }
         request.extensions_mut().insert(caller);
         Ok(())

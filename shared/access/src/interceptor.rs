@@ -11,7 +11,7 @@ use crate::{Caller, ClientInfo, Error, authentication::bearer_token, error::Reas
 /// `GreeterServer::with_interceptor(greeter, Interceptor::new(verifier))`.
 ///
 /// An interceptor sees neither the method nor the message and cannot await. So it enforces no access rules, it does not validate,
-/// and a token with an unknown key id is rejected instead of waiting for new keys. Use [`AccessLayer`](crate::Routes) or the
+/// and a token with an unknown key id is rejected instead of waiting for new keys. Use `AccessLayer` or the
 /// generated guard where methods differ in who may call them.
 #[derive(Debug, Clone)]
 pub struct Interceptor {

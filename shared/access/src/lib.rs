@@ -59,10 +59,7 @@ pub use self::{
     secret_file::{SecretFileError, read_secret_file},
 };
 #[cfg(feature = "layer")]
-pub use self::{
-    access_rules::AccessRulesError,
-    layer::{AccessLayer, AccessService},
-};
+pub use self::{access_rules::AccessRulesError, layer::AccessLayer};
 
 /// The messages and clients that every service shares.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

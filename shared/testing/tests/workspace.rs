@@ -21,10 +21,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("profile-service", &["access", "access-build", "django", "gateway", "migrate", "server", "store"]),
     ("quickstart", &["access", "auth-service", "gateway", "migrate", "profile-service", "server", "store"]),
     ("client", &["access", "access-build"]),
+    ("clock", &["access", "protos"]),
     ("greeter", &["access", "access-build"]),
     ("greeter-http", &["access", "gateway", "greeter", "server"]),
-    ("interceptor", &["access", "protos"]),
-    ("layer", &["access", "protos"]),
 ];
 
 fn metadata() -> Value {

@@ -7,7 +7,7 @@ use access::{
     AccessLayer, AccessRulesError, Clock, UserId,
     token::{KeySet, Verifier},
 };
-use layer::{Clocks, DESCRIPTORS, NAME, proto::clock_service_server::ClockServiceServer};
+use clock::{Clocks, DESCRIPTORS, NAME, proto::clock_service_server::ClockServiceServer};
 use prost::Message;
 use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto, ServiceDescriptorProto};
 use testing::{Issuer, Running, access_matrix};

@@ -7,7 +7,7 @@ use access::{
     Clock, Interceptor, UserId,
     token::{KeySet, Verifier},
 };
-use interceptor::{
+use clock::{
     Clocks, NAME,
     proto::{GetZoneRequest, clock_service_client::ClockServiceClient, clock_service_server::ClockServiceServer},
 };

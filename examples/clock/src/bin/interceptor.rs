@@ -6,7 +6,7 @@ use access::{
     Clock, Interceptor,
     token::{Verifier, auth_channel, follow_auth_service},
 };
-use interceptor::{Clocks, NAME, proto::clock_service_server::ClockServiceServer};
+use clock::{Clocks, NAME, proto::clock_service_server::ClockServiceServer};
 use tonic::transport::Server;
 
 #[tokio::main]

@@ -1,5 +1,5 @@
-//! A service that plain tonic generates. `access::Interceptor` verifies the token of every call; the access rules in the proto are not
-//! enforced, since an interceptor does not see the method.
+//! A service that plain tonic generates. The program `layer` puts `access::AccessLayer` before it, which enforces the access rules that
+//! the proto declares. The program `interceptor` puts `access::Interceptor` before it, which verifies tokens and enforces no rules.
 
 use access::Caller;
 use proto::{
@@ -7,6 +7,9 @@ use proto::{
     SynchronizeResponse, clock_service_server::ClockService,
 };
 use tonic::{Request, Response, Status};
+
+/// The descriptors, with the access rules.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The messages and the server that tonic generates.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]

@@ -6,7 +6,7 @@ use access::{
     AccessLayer, Clock,
     token::{Verifier, auth_channel, follow_auth_service},
 };
-use layer::{Clocks, DESCRIPTORS, NAME, proto::clock_service_server::ClockServiceServer};
+use clock::{Clocks, DESCRIPTORS, NAME, proto::clock_service_server::ClockServiceServer};
 use tonic::transport::Server;
 
 #[tokio::main]
