@@ -88,7 +88,7 @@ pub fn document(descriptors: &[u8], about: &About<'_>) -> Result<Value, Document
         "tags": tags,
         "paths": paths,
         "components": {
-            "schemas": schemas.into_components(),
+            "schemas": schemas.into_components()?,
             "responses": responses,
             "securitySchemes": {
                 "bearer": {
@@ -113,4 +113,52 @@ fn described(mut value: Value, description: String) -> Value {
         object.insert("description".to_owned(), description.into());
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
+
+    use super::*;
+
+    /// A service with a rule that has no meaning here.
+    const UNSUPPORTED: &str = r#"
+syntax = "proto3";
+package test.v1;
+import "access/v1/access.proto";
+import "buf/validate/validate.proto";
+import "google/api/annotations.proto";
+service TestService {
+  rpc Get(GetRequest) returns (GetResponse) {
+    option (access.v1.rule) = {public: true};
+    option (google.api.http) = {post: "/v1/test" body: "*"};
+  }
+}
+message GetRequest {
+  string name = 1 [(buf.validate.field) = {ignore: IGNORE_ALWAYS, string: {min_len: 1}}];
+}
+message GetResponse {}
+"#;
+
+    struct InMemory;
+
+    impl FileResolver for InMemory {
+        fn open_file(&self, name: &str) -> Result<File, protox::Error> {
+            if name == "test.proto" { File::from_source(name, UNSUPPORTED) } else { Err(protox::Error::file_not_found(name)) }
+        }
+    }
+
+    #[test]
+    fn a_rule_that_is_not_supported_is_an_error_and_not_left_out() {
+        let mut resolver = ChainFileResolver::new();
+        resolver.add(InMemory);
+        resolver.add(IncludeFileResolver::new(protos::DIR.into()));
+        resolver.add(IncludeFileResolver::new(protos::THIRD_PARTY_DIR.into()));
+        resolver.add(GoogleFileResolver::new());
+        let mut compiler = protox::Compiler::with_file_resolver(resolver);
+        compiler.include_imports(true).open_files(["test.proto"]).expect("a proto that compiles");
+        let about = About { title: "Test", version: "1", services: &["test.v1.TestService"] };
+        let error = document(&compiler.encode_file_descriptor_set(), &about).expect_err("an error");
+        assert!(error.to_string().starts_with("test.v1.GetRequest.name: this `ignore` of buf.validate"), "{error}");
+    }
 }

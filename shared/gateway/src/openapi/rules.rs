@@ -1,6 +1,6 @@
 //! The rules of `buf.validate` as keywords of JSON Schema.
 
-use contract::{FieldRules, ValueRule};
+use contract::{ContractError, FieldRules, ValueRule};
 use prost_reflect::{FieldDescriptor, Kind, Value};
 use serde_json::{Map, Value as Json, json};
 
@@ -21,9 +21,8 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    pub(super) fn of(field: &FieldDescriptor) -> Self {
-        // A rule that cannot be read has failed the build already.
-        let declared = FieldRules::read(field).unwrap_or_default();
+    pub(super) fn read(field: &FieldDescriptor) -> Result<Self, ContractError> {
+        let declared = FieldRules::read(field)?;
         let is_enum = matches!(field.kind(), Kind::Enum(_));
         let mut rules = Self { ignores_default: declared.ignore_zero, ..Self::default() };
         for rule in &declared.value {
@@ -33,7 +32,7 @@ impl Rules {
         }
         rules.items.extend(declared.items.iter().filter_map(keyword));
         rules.required = declared.required || (!field.supports_presence() && !rules.ignores_default && rules.forbids_default());
-        rules
+        Ok(rules)
     }
 
     /// Adds the keywords to the schema of the field.

@@ -5,17 +5,29 @@ use std::collections::BTreeMap;
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, OneofDescriptor};
 use serde_json::{Map, Value, json};
 
-use contract::{comment, oneof_is_required};
+use contract::{ContractError, comment, oneof_is_required};
 
 use super::{described, rules::Rules};
 
 /// The schemas that others refer to, by the full name of the message or the enum.
 #[derive(Debug, Default)]
-pub(super) struct Schemas(BTreeMap<String, Value>);
+pub(super) struct Schemas {
+    components: BTreeMap<String, Value>,
+    /// The first declaration that cannot be understood.
+    error: Option<ContractError>,
+}
 
 impl Schemas {
-    pub(super) fn into_components(self) -> BTreeMap<String, Value> {
-        self.0
+    pub(super) fn into_components(self) -> Result<BTreeMap<String, Value>, ContractError> {
+        self.error.map_or(Ok(self.components), Err)
+    }
+
+    /// Returns what a proto declares. A declaration that cannot be understood ends the document with its error.
+    fn declared<T: Default>(&mut self, read: Result<T, ContractError>) -> T {
+        read.unwrap_or_else(|error| {
+            self.error.get_or_insert(error);
+            T::default()
+        })
     }
 
     /// A message, by reference where it has a schema of its own.
@@ -24,11 +36,11 @@ impl Schemas {
             return well_known;
         }
         let name = message.full_name();
-        if !self.0.contains_key(name) {
+        if !self.components.contains_key(name) {
             // A message may hold others of its kind.
-            self.0.insert(name.to_owned(), Value::Null);
+            self.components.insert(name.to_owned(), Value::Null);
             let schema = self.object(message, &[]);
-            self.0.insert(name.to_owned(), schema);
+            self.components.insert(name.to_owned(), schema);
         }
         reference(name)
     }
@@ -36,7 +48,7 @@ impl Schemas {
     /// Adds a schema that no message has by itself.
     pub(super) fn add(&mut self, name: &str, schema: impl FnOnce(&mut Self) -> Value) {
         let schema = schema(self);
-        self.0.insert(name.to_owned(), schema);
+        self.components.insert(name.to_owned(), schema);
     }
 
     /// A message as it stands in a `google.protobuf.Any`.
@@ -69,7 +81,12 @@ impl Schemas {
         if !alternatives.is_empty() {
             schema["not"] = json!({ "anyOf": alternatives });
         }
-        let needed: Vec<_> = message.oneofs().filter(is_required).map(|oneof| one_of(&oneof)).collect();
+        let mut needed = Vec::new();
+        for oneof in message.oneofs() {
+            if self.declared(oneof_is_required(&oneof)) {
+                needed.push(one_of(&oneof));
+            }
+        }
         if !needed.is_empty() {
             schema["allOf"] = needed.into();
         }
@@ -78,7 +95,7 @@ impl Schemas {
 
     /// A field, and whether it can't be left out.
     pub(super) fn field(&mut self, field: &FieldDescriptor) -> (Value, bool) {
-        let rules = Rules::of(field);
+        let rules = self.declared(Rules::read(field));
         let required = rules.required;
         let schema = if field.is_map() {
             let value = match field.kind() {
@@ -124,7 +141,7 @@ impl Schemas {
 
     fn enumeration(&mut self, enumeration: &EnumDescriptor) -> Value {
         let name = enumeration.full_name();
-        if !self.0.contains_key(name) {
+        if !self.components.contains_key(name) {
             let file = enumeration.parent_file();
             let names: Vec<_> = enumeration.values().map(|value| value.name().to_owned()).collect();
             let mut description = vec![comment(&file, enumeration.path())];
@@ -133,7 +150,7 @@ impl Schemas {
                 description.push(format!("- `{}`{}{comment}", value.name(), if comment.is_empty() { "" } else { ": " }));
             }
             let schema = described(json!({ "type": "string", "enum": names }), description.join("\n").trim().to_owned());
-            self.0.insert(name.to_owned(), schema);
+            self.components.insert(name.to_owned(), schema);
         }
         reference(name)
     }
@@ -148,11 +165,6 @@ fn exclusive(oneof: &OneofDescriptor) -> Vec<Value> {
     let names: Vec<_> = oneof.fields().map(|field| field.json_name().to_owned()).collect();
     let pairs = names.iter().enumerate().flat_map(|(index, first)| names[index + 1..].iter().map(move |second| (first, second)));
     pairs.map(|(first, second)| json!({ "required": [first, second] })).collect()
-}
-
-/// Returns true if one field of the oneof has to be set.
-fn is_required(oneof: &OneofDescriptor) -> bool {
-    oneof_is_required(oneof).unwrap_or_default()
 }
 
 fn one_of(oneof: &OneofDescriptor) -> Value {
