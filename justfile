@@ -1,9 +1,9 @@
-# The words of this project. CI runs `.ci/run`, which installs the tools and says these words.
+# The recipes of this project. `.ci/run` installs the tools and runs the recipes that CI needs.
 
-# What `.ci/run` has installed is found without being asked for.
+# Finds the tools that `.ci/run` has installed.
 export PATH := justfile_directory() / "target/ci-venv/bin" + ":" + env("PATH")
 
-# Lists the words.
+# Lists the recipes.
 default:
     @just --list --unsorted
 
@@ -11,15 +11,19 @@ default:
 run *flags:
     cargo run -- {{ flags }}
 
-# Fails where the code is not formatted.
+# Fails if the code is not formatted.
 fmt:
     cargo fmt --all --check
 
-# Lints with every warning an error.
+# Checks comments, names and links against docs/style.md.
+style:
+    .ci/style
+
+# Runs clippy with warnings as errors.
 clippy:
     cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 
-# Lints the protos, and compares them with the last release.
+# Lints and formats the protos, and checks them for breaking changes since the last release.
 proto:
     #!/usr/bin/env bash
     set -euo pipefail
@@ -32,28 +36,28 @@ proto:
         echo 'buf breaking: NOT RUN: there is no release (a tag v*) to compare with'
     fi
 
-# Checks licences, bans and sources, and the advisories where their database can be fetched.
+# Checks licenses, banned crates and sources, and the advisories if their database can be fetched.
 deny:
     #!/usr/bin/env bash
     set -euo pipefail
     cargo deny --locked check --hide-inclusion-graph bans licenses sources
-    # The advisories are a git repository elsewhere: where it can't be reached they are not read, and that is said.
+    # The advisory database is a remote git repository. If it cannot be fetched, the check is skipped with a message.
     if timeout 120 cargo deny --locked fetch db; then
         cargo deny --locked check --disable-fetch advisories
     else
         echo 'advisories: NOT RUN: their database could not be fetched'
     fi
 
-# Tests everything, on SQLite and on PostgreSQL.
+# Runs every test, on SQLite and on PostgreSQL.
 test:
     cargo test --workspace
 
-# Drives the quickstart with grpcurl, buf curl, curl and Python.
+# Calls the quickstart with grpcurl, buf curl, curl and Python.
 clients:
     cargo build --locked --package quickstart
     python3 .ci/clients.py
 
-# Holds the HTTP face to its description, to other people's libraries, and to the examples in three languages.
+# Checks the HTTP API against its OpenAPI document and third-party libraries, and runs the example clients.
 endpoints:
     cargo build --locked --package quickstart --package client
     npm ci --prefix .ci/jose --no-audit --no-fund
@@ -61,7 +65,7 @@ endpoints:
     npm run build --prefix examples/typescript
     python3 .ci/endpoints.py
 
-# Looks at the page in Chromium, and leaves screenshots in target/page/.
+# Tests the API page in Chromium, and writes screenshots to target/page/.
 page:
     cargo build --locked --package quickstart
     python3 .ci/page.py
@@ -70,11 +74,11 @@ page:
 outside:
     .ci/outside.sh
 
-# Fails on a dependency that no crate uses.
+# Fails if a crate has a dependency that it does not use.
 unused:
     command -v cargo-machete >/dev/null || cargo install --locked --quiet cargo-machete
     cargo machete
 
-# All of it, as CI runs it.
+# Runs everything that CI runs.
 ci:
     .ci/run
