@@ -10,7 +10,7 @@ use store::{Executor, Tx};
 use uuid::Uuid;
 
 use crate::{
-    events::Change,
+    events::OutboxTransaction,
     sessions::{self, Lifetime, Session},
     users::{self, User},
 };
@@ -67,7 +67,7 @@ pub async fn trade(
 /// # Errors
 ///
 /// Those of the database.
-pub async fn logout(change: &mut Change, token: &DjangoToken) -> Result<()> {
+pub async fn logout(change: &mut OutboxTransaction, token: &DjangoToken) -> Result<()> {
     let Some(user) = lock_user(change, token).await? else { return Ok(()) };
     match find(change, token).await?.and_then(|known| known.session_id) {
         Some(session_id) => sessions::end(change, session_id, sessions::Reason::Logout).await,

@@ -41,7 +41,7 @@ use tokio::net::TcpListener;
 use crate::{
     api::{ClientApi, EventApi, GroupApi, IdentityApi, KeyApi, PermissionApi, SessionApi, TokenApi, UserApi},
     attempts::Limits,
-    events::Feed,
+    events::EventLog,
     http::Endpoints,
     introspection::Introspection,
     keys::{KeyBits, KeyError, KeyRing, MasterKey},
@@ -187,10 +187,10 @@ pub async fn serve(
     let keys = Arc::new(keys);
     let verifier = Verifier::new(&*settings.issuer, NAME, clock.clone()).with_source(settings.legacy_keys.clone());
     let verifier = Arc::new(verifier);
-    let feed = Feed::new(db.clone(), clock.clone()).revoking_at(Arc::clone(&verifier));
+    let event_log = EventLog::new(db.clone(), clock.clone()).with_verifier(Arc::clone(&verifier));
     // An access token of Django's may live for a day, and is revoked as long.
     let django = if settings.legacy_keys.is_empty() { TimeDelta::zero() } else { TimeDelta::hours(24) };
-    feed.allow_token_life(settings.access_lifetime.max(django)).await?;
+    event_log.allow_token_life(settings.access_lifetime.max(django)).await?;
     let tokens = Tokens::new(
         Arc::clone(&keys),
         clock.clone(),
@@ -212,7 +212,7 @@ pub async fn serve(
         .cache_response(GET_JWKS, settings.jwks_max_age.to_std().unwrap_or_default())
         .add(token_service::guarded(TokenApi {
             db: db.clone(),
-            feed: feed.clone(),
+            event_log: event_log.clone(),
             clock: clock.clone(),
             passwords: passwords.clone(),
             limits: settings.limits,
@@ -223,10 +223,10 @@ pub async fn serve(
             introspection,
         }))
         .add(identity_service::guarded(IdentityApi { db: db.clone(), catalogue: catalogue.clone() }))
-        .add(session_service::guarded(SessionApi { db: db.clone(), feed: feed.clone(), clock: clock.clone() }))
+        .add(session_service::guarded(SessionApi { db: db.clone(), event_log: event_log.clone(), clock: clock.clone() }))
         .add(user_service::guarded(UserApi {
             db: db.clone(),
-            feed: feed.clone(),
+            event_log: event_log.clone(),
             clock: clock.clone(),
             passwords,
             limits: settings.limits,
@@ -235,27 +235,27 @@ pub async fn serve(
         }))
         .add(group_service::guarded(GroupApi {
             db: db.clone(),
-            feed: feed.clone(),
+            event_log: event_log.clone(),
             clock: clock.clone(),
             catalogue: catalogue.clone(),
         }))
         .add(permission_service::guarded(PermissionApi {
             db: db.clone(),
-            feed: feed.clone(),
+            event_log: event_log.clone(),
             clock: clock.clone(),
             catalogue: catalogue.clone(),
         }))
-        .add(client_service::guarded(ClientApi { db: db.clone(), feed: feed.clone(), clock: clock.clone(), catalogue }))
+        .add(client_service::guarded(ClientApi { db: db.clone(), event_log: event_log.clone(), clock: clock.clone(), catalogue }))
         .add(key_service::guarded(KeyApi {
             db: db.clone(),
-            feed: feed.clone(),
+            event_log: event_log.clone(),
             clock: clock.clone(),
             keys: Arc::clone(&keys),
             master: master_key,
             bits: settings.key_bits,
             max_age: settings.jwks_max_age,
         }))
-        .add(event_service::guarded(EventApi { db: db.clone(), clock: clock.clone(), feed: feed.clone() }))
+        .add(event_service::guarded(EventApi { db: db.clone(), clock: clock.clone(), event_log: event_log.clone() }))
         .merge_http(http::routes(endpoints))
         .with_openapi("Auth service", env!("CARGO_PKG_VERSION"), page.as_ref())?;
 
@@ -270,14 +270,14 @@ pub async fn serve(
     let shutdown = async {
         shutdown.await;
         // Whoever watches events goes to another replica at once.
-        feed.close();
+        event_log.close();
     };
     let outcome = tokio::select! {
         outcome = Box::pin(server.serve(listener, is_ready, shutdown)) => outcome,
-        never = feed.poll() => match never {},
-        never = feed.hear() => match never {},
+        never = event_log.poll() => match never {},
+        never = event_log.follow_revocations() => match never {},
         never = following => match never {},
-        never = keep_forgetting(&db, &clock, &feed, settings.event_retention) => match never {},
+        never = keep_forgetting(&db, &clock, &event_log, settings.event_retention) => match never {},
     };
     db.close().await;
     Ok(outcome?)
@@ -292,10 +292,10 @@ fn with_this_service(mut audience: Vec<String>) -> Vec<String> {
 }
 
 /// Forgets from time to time. It never returns.
-async fn keep_forgetting(db: &Db, clock: &Clock, feed: &Feed, retention: TimeDelta) -> Infallible {
+async fn keep_forgetting(db: &Db, clock: &Clock, event_log: &EventLog, retention: TimeDelta) -> Infallible {
     loop {
         tokio::time::sleep(FORGET_INTERVAL).await;
-        if let Err(error) = forget(db, clock, feed, retention).await {
+        if let Err(error) = forget(db, clock, event_log, retention).await {
             tracing::warn!(error = error::error_chain(&error), "what counts no more could not be deleted; it will be");
         }
     }
@@ -303,13 +303,13 @@ async fn keep_forgetting(db: &Db, clock: &Clock, feed: &Feed, retention: TimeDel
 
 /// Deletes what counts no more: attempts, assertions that are too old to be used again, tokens of Django that have expired, and the
 /// events that nobody is expected to read any more.
-async fn forget(db: &Db, clock: &Clock, feed: &Feed, retention: TimeDelta) -> Result<(), Error> {
+async fn forget(db: &Db, clock: &Clock, event_log: &EventLog, retention: TimeDelta) -> Result<(), Error> {
     let mut tx = db.begin().await?;
     attempts::forget(&mut tx, clock).await?;
     clients::forget(&mut tx, clock).await?;
     legacy::forget(&mut tx, clock).await?;
     tx.commit().await?;
-    feed.forget(retention).await
+    event_log.purge_expired(retention).await
 }
 
 /// Makes a client with these permissions and this secret, or gives the client that is there that secret where it has another.
@@ -321,7 +321,7 @@ pub async fn ensure_client(db: &Db, clock: &Clock, client_id: &str, permissions:
     let secret = clients::Secret::known(secret);
     let permissions = permissions.iter().map(ToString::to_string).collect();
     let profile = clients::Profile { permissions, ..clients::Profile::default() };
-    let mut change = Feed::new(db.clone(), clock.clone()).begin().await?;
+    let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
     let now = change.now(clock).await?;
     match clients::lock(&mut change, client_id).await? {
         Some(client) if clients::is_secret_of(Some(&client), &secret, now) => {}
@@ -348,7 +348,7 @@ pub async fn create_superuser(
     let username = usernames::Username::new("username", username, email.as_ref())?;
     let names = users::NewNames { username, email, first_name: String::new(), last_name: String::new() };
     let password_hash = Passwords::new(policy).hash_new("password", password, names.texts()).await?;
-    let mut change = Feed::new(db.clone(), clock.clone()).begin().await?;
+    let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
     users::create(&mut change, clock, &users::NewUser { names, password_hash, is_superuser: true }).await?;
     change.commit().await
 }

@@ -11,7 +11,7 @@ use store::{
 };
 use uuid::Uuid;
 
-use crate::events::Change;
+use crate::events::OutboxTransaction;
 
 /// How long the predecessor of a refresh token is answered again.
 const GRACE: TimeDelta = TimeDelta::seconds(10);
@@ -375,12 +375,12 @@ pub async fn count_replay(tx: &mut Tx, session_id: SessionId) -> Result<()> {
 /// # Errors
 ///
 /// Those of the database.
-pub async fn end(change: &mut Change, session_id: SessionId, reason: Reason) -> Result<()> {
+pub async fn end(change: &mut OutboxTransaction, session_id: SessionId, reason: Reason) -> Result<()> {
     let query = change.query(
         "UPDATE sessions SET status = 'ENDED', reason = $2 WHERE session_id = $1 AND status = 'ACTIVE' RETURNING session_id",
     );
     let ended = query.bind(session_id).bind(reason.name()).all().await?;
-    tell(change, ended);
+    record_ended(change, ended);
     Ok(())
 }
 
@@ -389,7 +389,7 @@ pub async fn end(change: &mut Change, session_id: SessionId, reason: Reason) -> 
 /// # Errors
 ///
 /// Those of the database.
-pub async fn end_others(change: &mut Change, user_id: UserId, kept: Option<SessionId>, reason: Reason) -> Result<()> {
+pub async fn end_others(change: &mut OutboxTransaction, user_id: UserId, kept: Option<SessionId>, reason: Reason) -> Result<()> {
     // From now on no refresh token that Django issued to this user opens a session.
     let query = change.query("UPDATE django_users SET is_signed_out = TRUE WHERE user_id = $1");
     query.bind(user_id).execute().await?;
@@ -398,7 +398,7 @@ pub async fn end_others(change: &mut Change, user_id: UserId, kept: Option<Sessi
          WHERE user_id = $1 AND session_id <> $2 AND status = 'ACTIVE' RETURNING session_id",
     );
     let ended = query.bind(user_id).bind(kept.unwrap_or(Uuid::nil().into())).bind(reason.name()).all().await?;
-    tell(change, ended);
+    record_ended(change, ended);
     Ok(())
 }
 
@@ -407,17 +407,17 @@ pub async fn end_others(change: &mut Change, user_id: UserId, kept: Option<Sessi
 /// # Errors
 ///
 /// Those of the database.
-pub async fn end_signed_by(change: &mut Change, kid: &str) -> Result<()> {
+pub async fn end_signed_by(change: &mut OutboxTransaction, kid: &str) -> Result<()> {
     let query = change
         .query("UPDATE sessions SET status = 'ENDED', reason = $2 WHERE kid = $1 AND status = 'ACTIVE' RETURNING session_id");
     let ended = query.bind(kid).bind(Reason::KeyWithdrawn.name()).all().await?;
-    tell(change, ended);
+    record_ended(change, ended);
     Ok(())
 }
 
-fn tell(change: &mut Change, ended: Vec<(SessionId,)>) {
+fn record_ended(change: &mut OutboxTransaction, ended: Vec<(SessionId,)>) {
     let session_ids: Vec<_> = ended.into_iter().map(|(session_id,)| session_id).collect();
-    change.tell_of_ended(&session_ids);
+    change.record_ended_sessions(&session_ids);
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use store::{self, Db, Executor, Query, Tx, batch};
 
 use crate::{
-    events::{Change, What},
+    events::{OutboxTransaction, What},
     groups::GroupId,
     usernames::{Email, Username},
 };
@@ -116,7 +116,7 @@ macro_rules! returning {
 /// # Errors
 ///
 /// ALREADY_EXISTS where the username or the e-mail address is taken.
-pub async fn create(change: &mut Change, clock: &Clock, new: &NewUser) -> Result<User> {
+pub async fn create(change: &mut OutboxTransaction, clock: &Clock, new: &NewUser) -> Result<User> {
     let now = change.now(clock).await?;
     let row = NewRow {
         user_id: UserId::new(clock),
@@ -139,7 +139,7 @@ pub async fn create(change: &mut Change, clock: &Clock, new: &NewUser) -> Result
 /// # Errors
 ///
 /// Those of the database.
-pub async fn insert(change: &mut Change, now: DateTime<Utc>, new: &NewRow<'_>) -> Result<Option<User>> {
+pub async fn insert(change: &mut OutboxTransaction, now: DateTime<Utc>, new: &NewRow<'_>) -> Result<Option<User>> {
     let query = change
         .query(returning!(
             "INSERT INTO users (user_id, username, username_key, email, email_key, first_name, last_name, password_hash,
@@ -153,9 +153,9 @@ pub async fn insert(change: &mut Change, now: DateTime<Utc>, new: &NewRow<'_>) -
     let query = new.names.bind(query).bind(new.password_hash).bind(new.is_active).bind(new.is_superuser);
     let user: Option<User> = query.bind(new.create_time).bind(now).bind(new.last_login_time).bind(version).optional().await?;
     if let Some(user) = &user {
-        change.tell(user.user_id, 1, What::UserCreated { username: user.username.clone() });
+        change.record(user.user_id, 1, What::UserCreated { username: user.username.clone() });
         if !user.is_active {
-            change.tell(user.user_id, user.version, What::UserDeactivated);
+            change.record(user.user_id, user.version, What::UserDeactivated);
         }
     }
     Ok(user)
@@ -227,7 +227,7 @@ pub async fn list(
 /// # Errors
 ///
 /// ALREADY_EXISTS where the username or the e-mail address is taken.
-pub async fn update(change: &mut Change, clock: &Clock, old: &User, new: &NewNames) -> Result<User> {
+pub async fn update(change: &mut OutboxTransaction, clock: &Clock, old: &User, new: &NewNames) -> Result<User> {
     let now = change.now(clock).await?;
     let renamed = old.username_key != new.username.key.as_bytes();
     if renamed && find_by_key(&mut **change, &new.username.key).await?.is_some() {
@@ -250,7 +250,7 @@ pub async fn update(change: &mut Change, clock: &Clock, old: &User, new: &NewNam
     })?;
     let username = || user.username.clone();
     let what = if user.username == old.username { What::UserUpdated } else { What::UserRenamed { username: username() } };
-    change.tell(user.user_id, user.version, what);
+    change.record(user.user_id, user.version, what);
     Ok(user)
 }
 
@@ -284,10 +284,10 @@ pub async fn find_many(db: &Db, user_ids: &[UserId]) -> Result<Vec<User>> {
 /// # Errors
 ///
 /// Those of the database.
-pub async fn rights_changed(change: &mut Change, user_id: UserId) -> Result<()> {
+pub async fn rights_changed(change: &mut OutboxTransaction, user_id: UserId) -> Result<()> {
     let query = change.query("UPDATE users SET version = version + 1 WHERE user_id = $1 RETURNING version").bind(user_id);
     let (version,) = query.one::<(i64,)>().await?;
-    change.tell(user_id, version, What::PermissionsChanged);
+    change.record(user_id, version, What::PermissionsChanged);
     Ok(())
 }
 
@@ -297,13 +297,13 @@ pub async fn rights_changed(change: &mut Change, user_id: UserId) -> Result<()> 
 /// # Errors
 ///
 /// Those of the database.
-pub async fn rights_of_members_changed(change: &mut Change, group_id: GroupId) -> Result<()> {
+pub async fn rights_of_members_changed(change: &mut OutboxTransaction, group_id: GroupId) -> Result<()> {
     let query = change.query(
         "UPDATE users SET version = version + 1 WHERE user_id IN (SELECT user_id FROM group_members WHERE group_id = $1)
          RETURNING user_id, version",
     );
     for (user_id, version) in query.bind(group_id).all::<(UserId, i64)>().await? {
-        change.tell(user_id, version, What::PermissionsChanged);
+        change.record(user_id, version, What::PermissionsChanged);
     }
     Ok(())
 }
@@ -313,12 +313,12 @@ pub async fn rights_of_members_changed(change: &mut Change, group_id: GroupId) -
 /// # Errors
 ///
 /// Those of the database.
-pub async fn delete(change: &mut Change, clock: &Clock, user: &User) -> Result<()> {
+pub async fn delete(change: &mut OutboxTransaction, clock: &Clock, user: &User) -> Result<()> {
     let now = change.now(clock).await?;
     change.query("DELETE FROM users WHERE user_id = $1").bind(user.user_id).execute().await?;
     let query = change.query("INSERT INTO deleted_users (user_id, delete_time) VALUES ($1, $2)");
     query.bind(user.user_id).bind(now).execute().await?;
-    change.tell(user.user_id, user.version + 1, What::UserDeleted);
+    change.record(user.user_id, user.version + 1, What::UserDeleted);
     Ok(())
 }
 
@@ -346,13 +346,13 @@ pub async fn has_superuser(on: impl Executor<'_>) -> Result<bool> {
 /// # Errors
 ///
 /// Those of the database.
-pub async fn set_password(change: &mut Change, clock: &Clock, user_id: UserId, password_hash: &str) -> Result<()> {
+pub async fn set_password(change: &mut OutboxTransaction, clock: &Clock, user_id: UserId, password_hash: &str) -> Result<()> {
     let now = change.now(clock).await?;
     let query = change.query(
         "UPDATE users SET password_hash = $2, update_time = $3, version = version + 1 WHERE user_id = $1 RETURNING version",
     );
     let (version,) = query.bind(user_id).bind(password_hash).bind(now).one::<(i64,)>().await?;
-    change.tell(user_id, version, What::UserUpdated);
+    change.record(user_id, version, What::UserUpdated);
     Ok(())
 }
 
@@ -361,7 +361,7 @@ pub async fn set_password(change: &mut Change, clock: &Clock, user_id: UserId, p
 /// # Errors
 ///
 /// Those of the database.
-pub async fn set_active(change: &mut Change, clock: &Clock, user: User, is_active: bool) -> Result<User> {
+pub async fn set_active(change: &mut OutboxTransaction, clock: &Clock, user: User, is_active: bool) -> Result<User> {
     if user.is_active == is_active {
         return Ok(user);
     }
@@ -369,7 +369,7 @@ pub async fn set_active(change: &mut Change, clock: &Clock, user: User, is_activ
     let query =
         change.query(returning!("UPDATE users SET is_active = $2, update_time = $3, version = version + 1 WHERE user_id = $1"));
     let user: User = query.bind(user.user_id).bind(is_active).bind(now).one().await?;
-    change.tell(user.user_id, user.version, if is_active { What::UserActivated } else { What::UserDeactivated });
+    change.record(user.user_id, user.version, if is_active { What::UserActivated } else { What::UserDeactivated });
     Ok(user)
 }
 

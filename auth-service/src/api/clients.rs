@@ -10,7 +10,7 @@ use store::{
 use super::{begin, timestamp};
 use crate::{
     clients::{self, Client, Profile, Secret},
-    events::Feed,
+    events::EventLog,
     permissions::Catalogue,
     proto::{
         self, ActivateClientRequest, CreateClientRequest, DeactivateClientRequest, DeleteClientRequest, GetClientRequest,
@@ -21,7 +21,7 @@ use crate::{
 
 pub(crate) struct ClientApi {
     pub(crate) db: Db,
-    pub(crate) feed: Feed,
+    pub(crate) event_log: EventLog,
     pub(crate) clock: Clock,
     pub(crate) catalogue: Catalogue,
 }
@@ -34,7 +34,7 @@ impl client_service::Handlers for ClientApi {
         self.check(&profile, &[])?;
         Rank::of(&self.db, &caller, &self.catalogue).await?.check_holds(&profile.permissions)?;
         let secret = if profile.keys.is_empty() { Some(Secret::generate()?) } else { None };
-        let mut change = begin(&self.feed, &caller, None).await?;
+        let mut change = begin(&self.event_log, &caller, None).await?;
         let client = clients::create(&mut change, &self.clock, &given.client_id, &profile, secret.as_ref()).await?;
         change.commit().await?;
         Ok(message(client, secret))
@@ -57,7 +57,7 @@ impl client_service::Handlers for ClientApi {
         let mask = UpdateMask::new(request.update_mask.as_ref(), &["display_name", "permissions", "keys"])?;
         let given = request.client.unwrap_or_default();
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
-        let mut change = begin(&self.feed, &caller, None).await?;
+        let mut change = begin(&self.event_log, &caller, None).await?;
         let client = clients::lock(&mut change, &given.client_id).await?.ok_or_else(|| Error::not_found("client.client_id"))?;
         rank.check_holds(&client.permissions())?;
         check_etag("client.etag", &given.etag, client.version)?;
@@ -89,7 +89,7 @@ impl client_service::Handlers for ClientApi {
     async fn rotate_secret(&self, caller: Caller, request: RotateSecretRequest) -> Result<proto::Client> {
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
         let secret = Secret::generate()?;
-        let mut change = begin(&self.feed, &caller, None).await?;
+        let mut change = begin(&self.event_log, &caller, None).await?;
         let client = clients::lock(&mut change, &request.client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
         rank.check_holds(&client.permissions())?;
         let client = clients::rotate_secret(&mut change, &self.clock, &client, &secret, request.withdraw).await?;
@@ -105,7 +105,7 @@ impl client_service::Handlers for ClientApi {
 
     async fn delete_client(&self, caller: Caller, request: DeleteClientRequest) -> Result<()> {
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
-        let mut change = begin(&self.feed, &caller, None).await?;
+        let mut change = begin(&self.event_log, &caller, None).await?;
         let client = clients::lock(&mut change, &request.client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
         rank.check_holds(&client.permissions())?;
         check_etag("etag", &request.etag, client.version)?;
@@ -117,7 +117,7 @@ impl client_service::Handlers for ClientApi {
 impl ClientApi {
     async fn set_active(&self, caller: &Caller, client_id: &str, is_active: bool) -> Result<proto::Client> {
         let rank = Rank::of(&self.db, caller, &self.catalogue).await?;
-        let mut change = begin(&self.feed, caller, None).await?;
+        let mut change = begin(&self.event_log, caller, None).await?;
         let client = clients::lock(&mut change, client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
         rank.check_holds(&client.permissions())?;
         let client = clients::set_active(&mut change, &self.clock, client, is_active).await?;

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::timestamp;
 use crate::{
-    events::{Feed, Position, Reader, Recorded, What},
+    events::{EventLog, Position, Reader, Recorded, What},
     proto::{
         self, ClientVersion, EventKind, KeyId, Nothing, SessionsEnded, SnapshotUsersRequest, SnapshotUsersResponse, UserState,
         Username, WatchEventsRequest, WatchEventsResponse, event::What as Told, event_service,
@@ -39,7 +39,7 @@ const USERS: i64 = 1000;
 pub(crate) struct EventApi {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
-    pub(crate) feed: Feed,
+    pub(crate) event_log: EventLog,
 }
 
 impl event_service::Handlers for EventApi {
@@ -55,18 +55,18 @@ impl event_service::Handlers for EventApi {
                 },
             }),
         };
-        let reader = self.feed.reader(after).await?;
+        let reader = self.event_log.reader(after).await?;
         let kinds = request.kinds().collect();
         let remaining = (caller.expires() - self.clock.now()).to_std().unwrap_or_default();
         let ends = Instant::now() + remaining;
         let (answers, stream) = mpsc::channel(WAITING);
-        let watch = Watch { caller, feed: self.feed.clone(), reader, kinds, answers, clock: self.clock.clone() };
+        let watch = Watch { caller, event_log: self.event_log.clone(), reader, kinds, answers, clock: self.clock.clone() };
         Ok(spawn(watch.run(ends), stream))
     }
 
     async fn snapshot_users(&self, _: Caller, _: SnapshotUsersRequest) -> Result<Streaming<SnapshotUsersResponse>> {
         // Before the first user is read: what changes from here on comes as an event again.
-        let position = self.feed.end().await?;
+        let position = self.event_log.end().await?;
         let (answers, stream) = mpsc::channel(WAITING);
         Ok(spawn(snapshot(self.db.clone(), position, answers), stream))
     }
@@ -74,7 +74,7 @@ impl event_service::Handlers for EventApi {
 
 struct Watch {
     caller: Caller,
-    feed: Feed,
+    event_log: EventLog,
     reader: Reader,
     kinds: HashSet<EventKind>,
     answers: mpsc::Sender<WatchEventsResponse>,
@@ -95,7 +95,7 @@ impl Watch {
                 checkpoint = Instant::now() + CHECKPOINT_INTERVAL;
             }
             // It may have been opened before this replica had heard of the revocation.
-            if is_over || self.feed.has_revoked(self.caller.claims()) {
+            if is_over || self.event_log.has_revoked(self.caller.claims()) {
                 return Ok(());
             }
             if !self.reader.is_at_end() {

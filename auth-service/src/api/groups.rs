@@ -9,7 +9,7 @@ use store::{
 
 use super::{begin, timestamp};
 use crate::{
-    events::Feed,
+    events::EventLog,
     groups::{self, Group, GroupId},
     permissions::{self, Catalogue, Holder},
     proto::{
@@ -22,7 +22,7 @@ use crate::{
 
 pub(crate) struct GroupApi {
     pub(crate) db: Db,
-    pub(crate) feed: Feed,
+    pub(crate) event_log: EventLog,
     pub(crate) clock: Clock,
     pub(crate) catalogue: Catalogue,
 }
@@ -31,7 +31,7 @@ impl group_service::Handlers for GroupApi {
     async fn create_group(&self, caller: Caller, request: CreateGroupRequest) -> Result<proto::Group> {
         let name = request.group.unwrap_or_default().name;
         groups::check_name("group.name", &name)?;
-        let mut change = begin(&self.feed, &caller, None).await?;
+        let mut change = begin(&self.event_log, &caller, None).await?;
         let group = groups::create(&mut change, &self.clock, &name).await?;
         change.commit().await?;
         Ok(message(group, Vec::new()))
@@ -61,7 +61,7 @@ impl group_service::Handlers for GroupApi {
         let mask = UpdateMask::new(request.update_mask.as_ref(), &["name"])?;
         let given = request.group.unwrap_or_default();
         let group_id = GroupId::parse("group.group_id", &given.group_id)?;
-        let mut change = begin(&self.feed, &caller, None).await?;
+        let mut change = begin(&self.event_log, &caller, None).await?;
         let mut group = groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group.group_id"))?;
         check_etag("group.etag", &given.etag, group.version)?;
         if mask.writes("name", !given.name.is_empty()) && group.name != given.name {
@@ -78,7 +78,7 @@ impl group_service::Handlers for GroupApi {
     async fn delete_group(&self, caller: Caller, request: DeleteGroupRequest) -> Result<()> {
         let group_id = GroupId::parse("group_id", &request.group_id)?;
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
-        let mut change = begin(&self.feed, &caller, None).await?;
+        let mut change = begin(&self.event_log, &caller, None).await?;
         let group = groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
         rank.check_holds(&permissions::given(&mut *change, Holder::Group(group_id)).await?)?;
         check_etag("etag", &request.etag, group.version)?;
@@ -113,7 +113,7 @@ impl GroupApi {
     async fn set_member(&self, caller: &Caller, group_id: &str, user_id: &str, is_member: bool) -> Result<()> {
         let (group_id, user_id) = (GroupId::parse("group_id", group_id)?, UserId::parse("user_id", user_id)?);
         let rank = Rank::of(&self.db, caller, &self.catalogue).await?;
-        let mut change = begin(&self.feed, caller, Some(user_id)).await?;
+        let mut change = begin(&self.event_log, caller, Some(user_id)).await?;
         groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
         let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         rank.check_superuser(&user)?;

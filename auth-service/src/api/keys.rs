@@ -8,7 +8,7 @@ use store::{Db, page::Page};
 
 use super::{begin, timestamp};
 use crate::{
-    events::Feed,
+    events::EventLog,
     keys::{self, Key, KeyBits, KeyRing, Made, MasterKey, State},
     proto::{
         self, ActivateKeyRequest, CreateKeyRequest, GetJwksRequest, GetJwksResponse, KeySize, KeyState, ListKeysRequest,
@@ -18,7 +18,7 @@ use crate::{
 
 pub(crate) struct KeyApi {
     pub(crate) db: Db,
-    pub(crate) feed: Feed,
+    pub(crate) event_log: EventLog,
     pub(crate) clock: Clock,
     pub(crate) keys: Arc<KeyRing>,
     pub(crate) master: MasterKey,
@@ -48,14 +48,14 @@ impl key_service::Handlers for KeyApi {
             KeySize::Rsa4096 => KeyBits::Rsa4096,
         });
         let made = made.await?;
-        let mut change = begin(&self.feed, &caller, None).await?;
+        let mut change = begin(&self.event_log, &caller, None).await?;
         let key = keys::create(&mut change, &self.clock, &self.master, &made).await?;
         change.commit().await?;
         self.changed(key).await
     }
 
     async fn activate_key(&self, caller: Caller, request: ActivateKeyRequest) -> Result<proto::Key> {
-        let mut change = begin(&self.feed, &caller, None).await?;
+        let mut change = begin(&self.event_log, &caller, None).await?;
         let key = keys::activate(&mut change, &self.clock, &request.key_id, self.max_age, request.force).await?;
         change.commit().await?;
         tracing::warn!(key_id = key.kid, force = request.force, caller = caller.subject(), "a key is activated");
@@ -63,7 +63,7 @@ impl key_service::Handlers for KeyApi {
     }
 
     async fn retire_key(&self, caller: Caller, request: RetireKeyRequest) -> Result<proto::Key> {
-        let mut change = begin(&self.feed, &caller, None).await?;
+        let mut change = begin(&self.event_log, &caller, None).await?;
         let key = keys::retire(&mut change, &self.clock, &request.key_id, request.withdraw).await?;
         change.commit().await?;
         tracing::warn!(key_id = key.kid, withdraw = request.withdraw, caller = caller.subject(), "a key is retired");

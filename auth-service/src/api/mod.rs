@@ -26,7 +26,7 @@ pub(crate) use sessions::SessionApi;
 pub(crate) use tokens::TokenApi;
 pub(crate) use users::UserApi;
 
-use crate::events::{Change, Feed};
+use crate::events::{EventLog, OutboxTransaction};
 
 /// Begins what the caller changes. They are still there, and active, when it is durable: what a token says that is not revoked here
 /// yet is not enough. A handler that locks the user who is changed names them: those who change themselves are locked at once.
@@ -34,8 +34,8 @@ use crate::events::{Change, Feed};
 /// # Errors
 ///
 /// UNAUTHENTICATED where the caller is gone or not active, and those of the database.
-async fn begin(feed: &Feed, caller: &Caller, changed: Option<UserId>) -> Result<Change> {
-    let mut change = feed.begin().await?;
+async fn begin(event_log: &EventLog, caller: &Caller, changed: Option<UserId>) -> Result<OutboxTransaction> {
+    let mut change = event_log.begin().await?;
     let is_there = match caller.actor() {
         Actor::User => {
             let user_id = caller.user_id()?;

@@ -5,7 +5,7 @@ use store::{Db, page::Page};
 
 use super::begin;
 use crate::{
-    events::Feed,
+    events::EventLog,
     groups::{self, GroupId},
     permissions::{self, Catalogue, Holder},
     proto::{
@@ -18,7 +18,7 @@ use crate::{
 
 pub(crate) struct PermissionApi {
     pub(crate) db: Db,
-    pub(crate) feed: Feed,
+    pub(crate) event_log: EventLog,
     pub(crate) clock: Clock,
     pub(crate) catalogue: Catalogue,
 }
@@ -84,7 +84,7 @@ impl PermissionApi {
             Holder::User(user_id) => Some(user_id),
             Holder::Group(_) => None,
         };
-        let mut change = begin(&self.feed, caller, user_id).await?;
+        let mut change = begin(&self.event_log, caller, user_id).await?;
         match holder {
             Holder::User(user_id) => {
                 let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;

@@ -5,7 +5,7 @@ use store::{Db, page::Page};
 
 use super::{begin, timestamp};
 use crate::{
-    events::Feed,
+    events::EventLog,
     proto::{self, ListSessionsRequest, ListSessionsResponse, RevokeAllSessionsRequest, RevokeSessionRequest, session_service},
     sessions::{self, Reason, Session},
     users,
@@ -13,7 +13,7 @@ use crate::{
 
 pub(crate) struct SessionApi {
     pub(crate) db: Db,
-    pub(crate) feed: Feed,
+    pub(crate) event_log: EventLog,
     pub(crate) clock: Clock,
 }
 
@@ -33,7 +33,7 @@ impl session_service::Handlers for SessionApi {
     async fn revoke_session(&self, caller: Caller, request: RevokeSessionRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let session_id = SessionId::parse("session_id", &request.session_id)?;
-        let mut change = begin(&self.feed, &caller, Some(user_id)).await?;
+        let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
         let found = sessions::find(&mut *change, session_id).await?.filter(|session| session.user_id == user_id);
         found.ok_or_else(|| Error::not_found("session_id"))?;
         sessions::end(&mut change, session_id, Reason::Revoked).await?;
@@ -43,7 +43,7 @@ impl session_service::Handlers for SessionApi {
     async fn revoke_all_sessions(&self, caller: Caller, request: RevokeAllSessionsRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let kept = caller.session_id().filter(|_| request.keep_current);
-        let mut change = begin(&self.feed, &caller, Some(user_id)).await?;
+        let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
         // A Login takes the same lock: its session is there to be ended, or begins afterwards.
         users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         sessions::end_others(&mut change, user_id, kept, Reason::Revoked).await?;

@@ -9,7 +9,7 @@ use super::{timestamp, users::user_message};
 use crate::{
     attempts::{self, Limits, Subject},
     clients::{self, Assertion, Client, Secret},
-    events::Feed,
+    events::EventLog,
     introspection::{Active, Introspection},
     legacy::{self, Trade},
     passwords::{Checked, Passwords},
@@ -28,7 +28,7 @@ const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
 
 pub(crate) struct TokenApi {
     pub(crate) db: Db,
-    pub(crate) feed: Feed,
+    pub(crate) event_log: EventLog,
     pub(crate) clock: Clock,
     pub(crate) passwords: Passwords,
     pub(crate) limits: Limits,
@@ -86,7 +86,7 @@ impl token_service::Handlers for TokenApi {
         let token = self.tokens.read_refresh_token(&request.refresh_token)?;
 
         let kid = self.tokens.kid()?;
-        let mut change = self.feed.begin().await?;
+        let mut change = self.event_log.begin().await?;
         let (user, session, generation) = match token {
             RefreshToken::Ours(claims) => {
                 let session = sessions::lock(&mut change, claims.sid).await?;
@@ -141,7 +141,7 @@ impl token_service::Handlers for TokenApi {
 
     async fn logout(&self, _: ClientInfo, request: LogoutRequest) -> Result<()> {
         let token = self.tokens.read_refresh_token(&request.refresh_token)?;
-        let mut change = self.feed.begin().await?;
+        let mut change = self.event_log.begin().await?;
         match token {
             RefreshToken::Ours(claims) => sessions::end(&mut change, claims.sid, sessions::Reason::Logout).await?,
             RefreshToken::Legacy(token) => legacy::logout(&mut change, &token).await?,

@@ -11,7 +11,7 @@ use store::{
 use super::{begin, timestamp};
 use crate::{
     attempts::{self, Limits, Subject},
-    events::{Change, Feed},
+    events::{EventLog, OutboxTransaction},
     passwords::{Checked, Passwords},
     permissions::Catalogue,
     proto::{
@@ -27,7 +27,7 @@ use crate::{
 
 pub(crate) struct UserApi {
     pub(crate) db: Db,
-    pub(crate) feed: Feed,
+    pub(crate) event_log: EventLog,
     pub(crate) clock: Clock,
     pub(crate) passwords: Passwords,
     pub(crate) limits: Limits,
@@ -44,7 +44,7 @@ impl user_service::Handlers for UserApi {
         let RegisterRequest { username, email, password, first_name, last_name } = request;
         let names = new_names(&username, &email, first_name, last_name)?;
         let password_hash = self.passwords.hash_new("password", &password, names.texts()).await?;
-        self.create(self.feed.begin().await?, NewUser { names, password_hash, is_superuser: false }).await
+        self.create(self.event_log.begin().await?, NewUser { names, password_hash, is_superuser: false }).await
     }
 
     async fn create_user(&self, caller: Caller, request: CreateUserRequest) -> Result<proto::User> {
@@ -54,7 +54,7 @@ impl user_service::Handlers for UserApi {
             "" => users::NO_PASSWORD.to_owned(),
             password => self.passwords.hash_new("password", password, names.texts()).await?,
         };
-        let change = begin(&self.feed, &caller, None).await?;
+        let change = begin(&self.event_log, &caller, None).await?;
         self.create(change, NewUser { names, password_hash, is_superuser: false }).await
     }
 
@@ -87,7 +87,7 @@ impl user_service::Handlers for UserApi {
         let given = request.user.unwrap_or_default();
         let user_id = UserId::parse("user.user_id", &given.user_id)?;
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
-        let mut change = begin(&self.feed, &caller, Some(user_id)).await?;
+        let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
         let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user.user_id"))?;
         rank.check_outranks(&mut *change, &user).await?;
         check_etag("user.etag", &given.etag, user.version)?;
@@ -106,7 +106,7 @@ impl user_service::Handlers for UserApi {
     async fn delete_user(&self, caller: Caller, request: DeleteUserRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
-        let mut change = begin(&self.feed, &caller, Some(user_id)).await?;
+        let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
         let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         rank.check_outranks(&mut *change, &user).await?;
         check_etag("etag", &request.etag, user.version)?;
@@ -117,7 +117,7 @@ impl user_service::Handlers for UserApi {
     async fn activate_user(&self, caller: Caller, request: ActivateUserRequest) -> Result<proto::User> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
-        let mut change = begin(&self.feed, &caller, Some(user_id)).await?;
+        let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
         let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         rank.check_outranks(&mut *change, &user).await?;
         let user = users::set_active(&mut change, &self.clock, user, true).await?;
@@ -128,7 +128,7 @@ impl user_service::Handlers for UserApi {
     async fn deactivate_user(&self, caller: Caller, request: DeactivateUserRequest) -> Result<proto::User> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
-        let mut change = begin(&self.feed, &caller, Some(user_id)).await?;
+        let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
         let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         rank.check_outranks(&mut *change, &user).await?;
         let user = users::set_active(&mut change, &self.clock, user, false).await?;
@@ -143,7 +143,7 @@ impl user_service::Handlers for UserApi {
         Rank::of(&self.db, &caller, &self.catalogue).await?.check_outranks(&self.db, &user).await?;
         let names = vec![user.username, user.email.unwrap_or_default(), user.first_name, user.last_name];
         let password_hash = self.passwords.hash_new("new_password", &request.new_password, names).await?;
-        let mut change = begin(&self.feed, &caller, Some(user_id)).await?;
+        let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
         users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         users::set_password(&mut change, &self.clock, user_id, &password_hash).await?;
         sessions::end_others(&mut change, user_id, None, sessions::Reason::PasswordChanged).await?;
@@ -163,7 +163,7 @@ impl user_service::Handlers for UserApi {
         }
         let names = vec![user.username, user.email.unwrap_or_default(), user.first_name, user.last_name];
         let password_hash = self.passwords.hash_new("new_password", &request.new_password, names).await?;
-        let mut change = self.feed.begin().await?;
+        let mut change = self.event_log.begin().await?;
         // Somebody may have changed it, or deactivated the user, while the old one was being checked.
         let unchanged = |now: &User| now.is_active && now.password_hash == user.password_hash;
         users::lock(&mut change, user_id).await?.filter(unchanged).ok_or_else(wrong)?;
@@ -175,7 +175,7 @@ impl user_service::Handlers for UserApi {
 }
 
 impl UserApi {
-    async fn create(&self, mut change: Change, new: NewUser) -> Result<proto::User> {
+    async fn create(&self, mut change: OutboxTransaction, new: NewUser) -> Result<proto::User> {
         let user = users::create(&mut change, &self.clock, &new).await?;
         change.commit().await?;
         Ok(user_message(user))

@@ -16,7 +16,7 @@ use super::CliError;
 use crate::{
     MIGRATIONS, SCHEMA,
     clients::{self, Client, Profile, Secret},
-    events::Feed,
+    events::EventLog,
     permissions::{self, CATALOGUE},
 };
 
@@ -100,7 +100,7 @@ pub(super) async fn run(command: Command) -> Result<(), CliError> {
         Command::List(_) => print(&clients::list(&db).await?),
         Command::RotateSecret(RotateSecret { client_id, withdraw, output, .. }) => {
             let secret = Secret::generate()?;
-            let mut change = Feed::new(db.clone(), clock.clone()).begin().await?;
+            let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
             let client = clients::lock(&mut change, &client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
             let client = clients::rotate_secret(&mut change, &clock, &client, &secret, withdraw).await?;
             output.show(secret)?;

@@ -11,7 +11,7 @@ use store::{DatabaseArgs, Db};
 use super::{CliError, MasterKeyArgs, NewKeyArgs};
 use crate::{
     MIGRATIONS, SCHEMA,
-    events::Feed,
+    events::EventLog,
     keys::{self, Key, KeyBits, KeyError, Made, MasterKey, State},
 };
 
@@ -119,7 +119,7 @@ pub(super) async fn run(command: Command) -> Result<(), CliError> {
             eprintln!("{key_id} is active");
         }
         Command::Retire(Retire { key_id, withdraw, .. }) => {
-            let mut change = Feed::new(db.clone(), clock.clone()).begin().await?;
+            let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
             let key = keys::retire(&mut change, &clock, &key_id, withdraw).await?;
             change.commit().await?;
             eprintln!("{key_id} is retired, and gone from {} on", moment(key.expire_time));
@@ -139,14 +139,14 @@ pub(super) async fn run(command: Command) -> Result<(), CliError> {
 
 async fn create(db: &Db, clock: &Clock, master: &MasterKey, bits: KeyBits) -> Result<Key, CliError> {
     let made = Made::of(bits).await?;
-    let mut change = Feed::new(db.clone(), clock.clone()).begin().await?;
+    let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
     let key = keys::create(&mut change, clock, master, &made).await.map_err(master_key_first)?;
     change.commit().await?;
     Ok(key)
 }
 
 async fn activate(db: &Db, clock: &Clock, kid: &str, max_age: TimeDelta, force: bool) -> Result<Key, Error> {
-    let mut change = Feed::new(db.clone(), clock.clone()).begin().await?;
+    let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
     let key = keys::activate(&mut change, clock, kid, max_age, force).await?;
     change.commit().await?;
     Ok(key)

@@ -19,7 +19,7 @@ use store::{Executor, Tx};
 
 pub use assertion::{Assertion, Refusal, forget};
 
-use crate::{events::Change, keys::shared_jwks, proto::Jwk, sessions::FIRST_PARTY};
+use crate::{events::OutboxTransaction, keys::shared_jwks, proto::Jwk, sessions::FIRST_PARTY};
 
 /// How long the secret before is good after a rotation.
 pub const OVERLAP: TimeDelta = TimeDelta::days(1);
@@ -224,7 +224,7 @@ pub async fn list(on: impl Executor<'_>) -> Result<Vec<Client>> {
 /// # Errors
 ///
 /// Those of the database.
-pub async fn update(change: &mut Change, clock: &Clock, client: &Client, profile: &Profile) -> Result<Client> {
+pub async fn update(change: &mut OutboxTransaction, clock: &Clock, client: &Client, profile: &Profile) -> Result<Client> {
     let now = change.now(clock).await?;
     let query = change.query(concat!(
         "UPDATE clients SET display_name = $2, scope = $3, keys = $4, update_time = $5, version = version + 1
@@ -237,7 +237,7 @@ pub async fn update(change: &mut Change, clock: &Clock, client: &Client, profile
     if !client.permissions().iter().all(|held| permissions.contains(held))
         || !client.jwks().iter().all(|held| keys.contains(held))
     {
-        change.tell_of_client(&updated.client_id, updated.version);
+        change.record_client(&updated.client_id, updated.version);
     }
     Ok(updated)
 }
@@ -247,7 +247,7 @@ pub async fn update(change: &mut Change, clock: &Clock, client: &Client, profile
 /// # Errors
 ///
 /// Those of the database.
-pub async fn set_active(change: &mut Change, clock: &Clock, client: Client, is_active: bool) -> Result<Client> {
+pub async fn set_active(change: &mut OutboxTransaction, clock: &Clock, client: Client, is_active: bool) -> Result<Client> {
     if client.is_active == is_active {
         return Ok(client);
     }
@@ -258,7 +258,7 @@ pub async fn set_active(change: &mut Change, clock: &Clock, client: Client, is_a
     ));
     let client: Client = query.bind(client.client_id).bind(is_active).bind(now).one().await?;
     if !is_active {
-        change.tell_of_client(&client.client_id, client.version);
+        change.record_client(&client.client_id, client.version);
     }
     Ok(client)
 }
@@ -270,7 +270,7 @@ pub async fn set_active(change: &mut Change, clock: &Clock, client: Client, is_a
 ///
 /// Those of the database.
 pub async fn rotate_secret(
-    change: &mut Change,
+    change: &mut OutboxTransaction,
     clock: &Clock,
     client: &Client,
     secret: &Secret,
@@ -287,7 +287,7 @@ pub async fn rotate_secret(
     let query = query.bind(&client.client_id).bind(secret.hash()).bind(now).bind(previous);
     let client: Client = query.bind(previous.map(|_| now + OVERLAP)).one().await?;
     if withdraw {
-        change.tell_of_client(&client.client_id, client.version);
+        change.record_client(&client.client_id, client.version);
     }
     Ok(client)
 }
@@ -297,9 +297,9 @@ pub async fn rotate_secret(
 /// # Errors
 ///
 /// Those of the database.
-pub async fn delete(change: &mut Change, client: &Client) -> Result<()> {
+pub async fn delete(change: &mut OutboxTransaction, client: &Client) -> Result<()> {
     change.query("DELETE FROM clients WHERE client_id = $1").bind(&client.client_id).execute().await?;
-    change.tell_of_client(&client.client_id, client.version + 1);
+    change.record_client(&client.client_id, client.version + 1);
     Ok(())
 }
 

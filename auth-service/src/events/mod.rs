@@ -1,10 +1,10 @@
 //! What others have to be told: the events, how they are added, and how they are read.
 //!
-//! A [`Change`] is a transaction that collects events. Its commit gives them the next positions as the very last thing, with
+//! A [`OutboxTransaction`] is a transaction that collects events. Its commit gives them the next positions as the very last thing, with
 //! the lock on the one row of `feed`: so the order of positions is the order of commits, without a gap.
 
-mod change;
-mod feed;
+mod log;
+mod outbox;
 
 use access::{Error, Id, Result, SessionId, UserId};
 use chrono::{DateTime, Utc};
@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-pub use change::Change;
-pub use feed::{Feed, Lost, Reader};
+pub use log::{CursorError, EventLog, Reader};
+pub use outbox::OutboxTransaction;
 
 /// How many sessions one event tells of. Whoever reads events keeps them in memory.
 const SESSIONS: usize = 500;

@@ -10,7 +10,7 @@ use tokio_stream::StreamExt;
 
 use super::{Import, PermissionSection};
 use crate::{
-    events::Change,
+    events::OutboxTransaction,
     groups::{self, GroupId},
     legacy,
     permissions::{self, Holder},
@@ -133,7 +133,7 @@ impl Groups {
     /// Gives a user what the user holds of groups and permissions, in the transaction that the user comes with.
     pub(super) async fn join(
         &mut self,
-        tx: &mut Change,
+        tx: &mut OutboxTransaction,
         report: &mut Report,
         origin: &str,
         (key, user_id): (&str, UserId),

@@ -16,7 +16,7 @@ use store::DatabaseArgs;
 use crate::{
     MIGRATIONS, SCHEMA,
     cli_error::CliError,
-    events::{Change, Feed},
+    events::{EventLog, OutboxTransaction},
 };
 
 /// From where something comes.
@@ -85,14 +85,14 @@ django_section!(OutstandingSection {
 
 django_section!(BlacklistedSection { table: "token_blacklist_blacklistedtoken", key: "id", token: "token_id" });
 
-impl ImportSink for Feed {
-    type Tx = Change;
+impl ImportSink for EventLog {
+    type Tx = OutboxTransaction;
 
-    async fn begin(&self) -> Result<Change> {
-        Feed::begin(self).await
+    async fn begin(&self) -> Result<OutboxTransaction> {
+        EventLog::begin(self).await
     }
 
-    async fn commit(change: Change) -> Result<()> {
+    async fn commit(change: OutboxTransaction) -> Result<()> {
         change.commit().await
     }
 }
@@ -103,7 +103,7 @@ struct Import<'a> {
     mapping: Mapping,
     origin: &'a str,
     clock: Clock,
-    batch: BatchWriter<Feed>,
+    batch: BatchWriter<EventLog>,
     report: Report,
 }
 
@@ -116,7 +116,7 @@ pub(crate) async fn run(command: Command) -> Result<(), CliError> {
         mapping: import.mapping()?,
         origin: &import.project,
         clock: Clock::system(),
-        batch: BatchWriter::begin(Feed::new(db.clone(), Clock::system()), import.dry_run),
+        batch: BatchWriter::begin(EventLog::new(db.clone(), Clock::system()), import.dry_run),
         report: Report::default(),
     };
     under_way.run().await?;

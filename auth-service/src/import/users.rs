@@ -11,7 +11,7 @@ use super::{
     groups::{Groups, UserOutcome},
 };
 use crate::{
-    events::Change,
+    events::OutboxTransaction,
     legacy,
     passwords::django as hashes,
     proto,
@@ -122,7 +122,7 @@ fn read(section: &UserSection, row: &Row) -> Result<Found, String> {
 
 /// Writes a user, or says why there can be none. Without the e-mail address, where that is somebody else's.
 async fn insert(
-    change: &mut Change,
+    change: &mut OutboxTransaction,
     now: chrono::DateTime<chrono::Utc>,
     user_id: UserId,
     section: &UserSection,

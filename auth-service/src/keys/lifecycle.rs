@@ -14,7 +14,7 @@ use store::{Executor, Tx};
 use super::{KeyBits, KeyError, MasterKey, signing::Made};
 use crate::{
     KEY_INTERVAL,
-    events::{Change, What},
+    events::{OutboxTransaction, What},
     sessions,
 };
 
@@ -94,7 +94,7 @@ pub async fn list(on: impl Executor<'_>) -> Result<Vec<Key>> {
 ///
 /// FAILED_PRECONDITION where enough are pending; INTERNAL where `master` is not what the other keys are sealed with, since
 /// the replicas that have the right one could not open this one.
-pub async fn create(change: &mut Change, clock: &Clock, master: &MasterKey, made: &Made) -> Result<Key> {
+pub async fn create(change: &mut OutboxTransaction, clock: &Clock, master: &MasterKey, made: &Made) -> Result<Key> {
     if sealed(&mut **change).await?.iter().filter(|row| row.state == State::Pending).count() >= PENDING_LIMIT {
         return Err(Error::Precondition(
             Reason::KeyState,
@@ -107,15 +107,15 @@ pub async fn create(change: &mut Change, clock: &Clock, master: &MasterKey, made
     }
     let key = insert(change, clock, master, made, State::Pending).await?;
     let key = key.ok_or_else(|| Error::internal("a key was made twice"))?;
-    change.tell_of_key(What::KeyCreated { kid: key.kid.clone() });
+    change.record_key(What::KeyCreated { kid: key.kid.clone() });
     Ok(key)
 }
 
 /// Stores a key that signs from now on, where none does, and tells.
-pub(super) async fn create_active(change: &mut Change, clock: &Clock, master: &MasterKey, made: &Made) -> Result<()> {
+pub(super) async fn create_active(change: &mut OutboxTransaction, clock: &Clock, master: &MasterKey, made: &Made) -> Result<()> {
     if let Some(key) = insert(change, clock, master, made, State::Active).await? {
-        change.tell_of_key(What::KeyCreated { kid: key.kid.clone() });
-        change.tell_of_key(What::KeyActivated { kid: key.kid });
+        change.record_key(What::KeyCreated { kid: key.kid.clone() });
+        change.record_key(What::KeyActivated { kid: key.kid });
     }
     Ok(())
 }
@@ -139,7 +139,7 @@ async fn insert(tx: &mut Tx, clock: &Clock, master: &MasterKey, made: &Made, sta
 /// # Errors
 ///
 /// NOT_FOUND, and FAILED_PRECONDITION for a key that is retired or that is too young.
-pub async fn activate(change: &mut Change, clock: &Clock, kid: &str, max_age: TimeDelta, force: bool) -> Result<Key> {
+pub async fn activate(change: &mut OutboxTransaction, clock: &Clock, kid: &str, max_age: TimeDelta, force: bool) -> Result<Key> {
     let keys = lock(change).await?;
     let key = keys.iter().find(|key| key.kid == kid).ok_or_else(|| Error::not_found("key_id"))?;
     let now = change.now(clock).await?;
@@ -159,11 +159,11 @@ pub async fn activate(change: &mut Change, clock: &Clock, kid: &str, max_age: Ti
     }
     for active in keys.iter().filter(|key| key.state == State::Active) {
         end(change, active, now, now + TimeDelta::seconds(active.token_life) + NOTICE).await?;
-        change.tell_of_key(What::KeyRetired { kid: active.kid.clone() });
+        change.record_key(What::KeyRetired { kid: active.kid.clone() });
     }
     let query = change.query(returning!("UPDATE signing_keys SET state = 'ACTIVE', activate_time = $2 WHERE kid = $1"));
     let key: Key = query.bind(kid).bind(now).one().await?;
-    change.tell_of_key(What::KeyActivated { kid: key.kid.clone() });
+    change.record_key(What::KeyActivated { kid: key.kid.clone() });
     Ok(key)
 }
 
@@ -172,7 +172,7 @@ pub async fn activate(change: &mut Change, clock: &Clock, kid: &str, max_age: Ti
 /// # Errors
 ///
 /// NOT_FOUND, and FAILED_PRECONDITION for the active key.
-pub async fn retire(change: &mut Change, clock: &Clock, kid: &str, withdraw: bool) -> Result<Key> {
+pub async fn retire(change: &mut OutboxTransaction, clock: &Clock, kid: &str, withdraw: bool) -> Result<Key> {
     let keys = lock(change).await?;
     let key = keys.iter().find(|key| key.kid == kid).ok_or_else(|| Error::not_found("key_id"))?;
     let now = change.now(clock).await?;
@@ -180,12 +180,12 @@ pub async fn retire(change: &mut Change, clock: &Clock, kid: &str, withdraw: boo
         State::Active => Err(wrong_state("the active key is retired by activating another")),
         _ if withdraw => {
             sessions::end_signed_by(change, kid).await?;
-            change.tell_of_key(What::KeyWithdrawn { kid: key.kid.clone() });
+            change.record_key(What::KeyWithdrawn { kid: key.kid.clone() });
             end(change, key, key.retire_time.unwrap_or(now), now).await
         }
         State::Retired => Ok(key.clone()),
         State::Pending => {
-            change.tell_of_key(What::KeyRetired { kid: key.kid.clone() });
+            change.record_key(What::KeyRetired { kid: key.kid.clone() });
             end(change, key, now, now + NOTICE).await
         }
     }

@@ -19,7 +19,7 @@ pub use lifecycle::{Key, State, activate, create, list, retire, rewrap};
 pub use master::MasterKey;
 pub use signing::{KeyBits, Made, SigningKey};
 
-use crate::{events::Feed, proto::Jwk};
+use crate::{events::EventLog, proto::Jwk};
 
 /// A replica that has not been able to load the keys for so long signs nothing: another may have retired the key that it has.
 const STALE: Duration = Duration::from_mins(1);
@@ -99,7 +99,7 @@ impl KeyRing {
         ring.reload().await?;
         if ring.keys().active.is_none() {
             let made = Made::of(bits).await?;
-            let mut change = Feed::new(ring.db.clone(), ring.clock.clone()).begin().await?;
+            let mut change = EventLog::new(ring.db.clone(), ring.clock.clone()).begin().await?;
             lifecycle::create_active(&mut change, &ring.clock, &ring.master, &made).await?;
             change.commit().await?;
             ring.reload().await?;

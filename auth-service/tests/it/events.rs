@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use access::{Actor, UserId};
 use auth_service::{
     Settings,
-    events::{Feed, What},
+    events::{EventLog, What},
     keys::{KeyBits, KeyRing, MasterKey},
     proto::{
         ActivateClientRequest, ActivateUserRequest, ChangePasswordRequest, Client, CreateClientRequest, CreateKeyRequest,
@@ -180,8 +180,8 @@ on_both_engines! {
         // What is older than a week is deleted, but for the last of it.
         app.clock.advance(TimeDelta::days(8));
         app.register("dave").await;
-        let feed = Feed::new(app.database.open(), app.clock.clock());
-        feed.forget(TimeDelta::days(7)).await.expect("less");
+        let event_log = EventLog::new(app.database.open(), app.clock.clock());
+        event_log.purge_expired(TimeDelta::days(7)).await.expect("less");
         let refused = Watcher::open(&app, app.server.channel(), Some(&at(&events[1])), &[]).await.map(drop);
         assert_refused(refused, Code::OutOfRange, "POSITION_GONE", &gone("POSITION_KEPT"));
         let mut kept = Watcher::open(&app, app.server.channel(), Some(&here), &[]).await.expect("a stream");
@@ -280,13 +280,13 @@ on_both_engines! {
     async fn a_watcher_that_reads_nothing_is_closed_and_holds_nobody_up(app: App) {
         let mut idle = Watcher::open(&app, app.server.channel(), None, &[]).await.expect("a stream");
         let mut quick = Watcher::open(&app, app.server.channel(), None, &[]).await.expect("a stream");
-        let feed = Feed::new(app.database.open(), app.clock.clock());
+        let event_log = EventLog::new(app.database.open(), app.clock.clock());
         let sessions: Vec<_> = (0..500).map(|number| Uuid::from_u128(number).into()).collect();
         // 32 MiB, in answers of 1 MiB: several times what is held for one that does not read.
         for _ in 0..40 {
-            let mut change = feed.begin().await.expect("a transaction");
+            let mut change = event_log.begin().await.expect("a transaction");
             for _ in 0..40 {
-                change.tell_of_ended(&sessions);
+                change.record_ended_sessions(&sessions);
             }
             change.commit().await.expect("a commit");
         }
@@ -309,18 +309,18 @@ on_both_engines! {
         let mut watcher = Watcher::open(&app, other.channel(), None, &[]).await.expect("a stream");
         let mut writers = JoinSet::new();
         for writer in 0..16_u128 {
-            let feed = Feed::new(app.database.open(), app.clock.clock());
+            let event_log = EventLog::new(app.database.open(), app.clock.clock());
             writers.spawn(async move {
                 let (mut kept, mut seed) = (0, u32::try_from(writer).expect("a number") + 1);
                 for version in 0..i64::try_from(rounds(20)).expect("a number") {
-                    let mut change = feed.begin().await.expect("a transaction");
+                    let mut change = event_log.begin().await.expect("a transaction");
                     change.query("SELECT 1").execute().await.expect("a query");
                     seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                     for _ in 0..seed >> 24 {
                         tokio::task::yield_now().await;
                     }
                     for _ in 0..=(seed >> 16) % 3 {
-                        change.tell(Uuid::from_u128(writer + 1).into(), version, What::UserUpdated);
+                        change.record(Uuid::from_u128(writer + 1).into(), version, What::UserUpdated);
                     }
                     if (seed >> 8).is_multiple_of(10) {
                         drop(change);

@@ -26,7 +26,7 @@ pub async fn note(user: &User, title: &str) -> Result<Note, tonic::Status> {
 /// What `DeleteUser` does to the database.
 pub async fn delete(app: &Pair, user_id: &str) {
     let user_id = access::UserId::parse("user_id", user_id).unwrap();
-    let mut change = app.feed().begin().await.unwrap();
+    let mut change = app.event_log().begin().await.unwrap();
     let user = auth_service::users::lock(&mut change, user_id).await.unwrap().unwrap();
     auth_service::users::delete(&mut change, &app.clock, &user).await.unwrap();
     change.commit().await.unwrap();

@@ -2,7 +2,7 @@
 //! the end.
 
 use access::Clock;
-use auth_service::{events::Feed, keys::MasterKey};
+use auth_service::{events::EventLog, keys::MasterKey};
 use store::Executor;
 use testing::on_both_engines;
 use testing::{Engine, TestDatabase, rounds};
@@ -28,7 +28,7 @@ impl Mortals {
             master_key: MasterKey::generate(),
         };
         // More than a page of a snapshot, so that a kill may come in the middle of the first.
-        let writer = Writer::new(Feed::new(auth_database.open(), Clock::system()), Clock::system(), 99);
+        let writer = Writer::new(EventLog::new(auth_database.open(), Clock::system()), Clock::system(), 99);
         writer.run(50).await.unwrap();
         Self { auth_database, profile_database, places }
     }

@@ -3,7 +3,7 @@
 
 use access::{Clock, Error, Id, UserId};
 use auth_service::{
-    events::Feed,
+    events::EventLog,
     proto::{
         ActivateUserRequest, CreateUserRequest, DeactivateUserRequest, DeleteUserRequest, UpdateUserRequest, User,
         user_service_client::UserServiceClient,
@@ -19,7 +19,7 @@ type Users = UserServiceClient<Authenticated>;
 
 /// One who writes.
 pub struct Writer {
-    feed: Feed,
+    event_log: EventLog,
     clock: Clock,
     seed: u64,
     users: Vec<UserId>,
@@ -28,8 +28,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    pub fn new(feed: Feed, clock: Clock, number: u64) -> Self {
-        Self { feed, clock, seed: number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1, users: Vec::new(), told: 0 }
+    pub fn new(event_log: EventLog, clock: Clock, number: u64) -> Self {
+        Self { event_log, clock, seed: number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1, users: Vec::new(), told: 0 }
     }
 
     /// Changes something so often, and ends early where the database is gone.
@@ -50,7 +50,7 @@ impl Writer {
 
     async fn write(&mut self) -> Result<(), Error> {
         let mut change = loop {
-            match self.feed.begin().await {
+            match self.event_log.begin().await {
                 // The queue was too long.
                 Err(error) if error.code() == tonic::Code::Unavailable => {}
                 begun => break begun?,

@@ -15,7 +15,7 @@ use access::{
 };
 use auth_service::{
     Settings,
-    events::Feed,
+    events::EventLog,
     keys::{KeyBits, KeyRing, MasterKey},
     passwords::Policy,
     proto::{
@@ -72,8 +72,8 @@ impl Pair {
         Self { clock, master_key, auth_database, profile_database, auth, profile }
     }
 
-    pub fn feed(&self) -> Feed {
-        Feed::new(self.auth_database.open(), self.clock.clock())
+    pub fn event_log(&self) -> EventLog {
+        EventLog::new(self.auth_database.open(), self.clock.clock())
     }
 
     pub async fn register(&self, username: &str) -> String {

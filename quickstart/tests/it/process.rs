@@ -8,7 +8,7 @@ use std::{
 };
 
 use access::Clock;
-use auth_service::{Settings, events::Feed, keys::MasterKey};
+use auth_service::{Settings, events::EventLog, keys::MasterKey};
 use store::Db;
 use testing::Engine;
 use tokio::{net::TcpListener, sync::oneshot};
@@ -102,9 +102,9 @@ async fn serve(role: &str) {
     println!("serving at {}", listener.local_addr().unwrap());
     if role == "auth" {
         let db = Db::new(&auth_database, None, 8).unwrap();
-        let feed = Feed::new(db.clone(), clock.clone());
+        let event_log = EventLog::new(db.clone(), clock.clone());
         for number in 0..4 {
-            let writer = Writer::new(feed.clone(), clock.clone(), u64::from(std::process::id()) * 8 + number);
+            let writer = Writer::new(event_log.clone(), clock.clone(), u64::from(std::process::id()) * 8 + number);
             tokio::spawn(writer.run(usize::MAX));
         }
         let master_key = MasterKey::from_base64(&master_key).unwrap();

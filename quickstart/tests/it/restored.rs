@@ -17,7 +17,7 @@ use crate::{
 
 /// Changes that both services have seen, or only one of them.
 async fn changes(app: &Pair, number: u64) {
-    Writer::new(app.feed(), app.clock.clock(), number).run(40).await.unwrap();
+    Writer::new(app.event_log(), app.clock.clock(), number).run(40).await.unwrap();
 }
 
 /// Both services, with a clock that stands.
@@ -91,9 +91,9 @@ on_both_engines! {
         let backup = app.auth_database.copy().await;
         changes(&app, 2).await;
         app.assert_equal().await;
-        let feed = auth_service::events::Feed::new(backup.open(), app.clock.clock());
+        let event_log = auth_service::events::EventLog::new(backup.open(), app.clock.clock());
         for number in 3..6 {
-            Writer::new(feed.clone(), app.clock.clock(), number).run(40).await.unwrap();
+            Writer::new(event_log.clone(), app.clock.clock(), number).run(40).await.unwrap();
         }
         let app = again!(app, Some(backup), None);
         app.assert_equal().await;

@@ -22,13 +22,13 @@ on_both_engines! {
         let bound = std::time::Duration::from_secs(15);
         let _other = pair::profile(app.profile_database.url(), app.clock.clock(), replica.channel(), Some(source), bound).await;
 
-        let feeds = [app.feed(), app.feed()];
+        let logs = [app.event_log(), app.event_log()];
         // What a service tells at its start is told.
         let root = app.superuser("root").await;
         let before = last(&app).await;
         let mut writers = JoinSet::new();
-        for (number, feed) in (1..=16).zip(feeds.iter().cycle()) {
-            let writer = Writer::new(feed.clone(), app.clock.clock(), number);
+        for (number, event_log) in (1..=16).zip(logs.iter().cycle()) {
+            let writer = Writer::new(event_log.clone(), app.clock.clock(), number);
             writers.spawn(writer.run(rounds(25)));
         }
         let call = |number, auth| load::call(root.at_auth(auth).users(), number, rounds(25) / 5);

@@ -12,7 +12,7 @@ use store::{Db, Executor, Tx};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{Change, Event, EventId, Position, Recorded, What};
+use super::{Event, EventId, OutboxTransaction, Position, Recorded, What};
 
 /// How often the events of other processes are looked for.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -21,13 +21,13 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 const PAGE: i64 = 500;
 const PAGE_WEIGHT: usize = 1 << 20;
 /// How often at least the verifier of this process is told.
-const HEAR_INTERVAL: Duration = Duration::from_secs(1);
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 /// How far the clocks of replicas may be apart.
 const SKEW: TimeDelta = TimeDelta::minutes(1);
 
-/// The feed of a database. Its clones are woken together.
+/// The event log of a database. Its clones are woken together.
 #[derive(Debug, Clone)]
-pub struct Feed {
+pub struct EventLog {
     db: Db,
     clock: Clock,
     state: Arc<watch::Sender<State>>,
@@ -35,7 +35,7 @@ pub struct Feed {
     verifier: Option<Arc<Verifier>>,
 }
 
-/// What a process knows of the feed.
+/// What a process knows of the event log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct State {
     epoch: Option<Uuid>,
@@ -55,21 +55,21 @@ struct Row {
 
 /// Why events can't be read from a position on: the reader takes a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lost {
+pub enum CursorError {
     /// Events after it were deleted.
     Gone,
     /// It is of another history.
     Unknown,
 }
 
-impl From<Lost> for Error {
-    fn from(lost: Lost) -> Self {
+impl From<CursorError> for Error {
+    fn from(lost: CursorError) -> Self {
         match lost {
-            Lost::Gone => Error::OutOfRange(
+            CursorError::Gone => Error::OutOfRange(
                 Reason::PositionGone,
                 Violation::new("after", "position.kept", "events after this position were deleted: take a snapshot"),
             ),
-            Lost::Unknown => Error::Precondition(
+            CursorError::Unknown => Error::Precondition(
                 Reason::PositionUnknown,
                 Violation::new("after", "position.known", "this position is of another history: take a snapshot"),
             ),
@@ -77,15 +77,15 @@ impl From<Lost> for Error {
     }
 }
 
-impl Feed {
-    /// The feed of a database.
+impl EventLog {
+    /// The event log of a database.
     pub fn new(db: Db, clock: Clock) -> Self {
         Self { db, clock, state: Arc::default(), verifier: None }
     }
 
-    /// The feed, which revokes at this verifier whatever it is told, before anybody is answered.
+    /// The event log, which revokes at this verifier whatever it is told, before anybody is answered.
     #[must_use]
-    pub fn revoking_at(self, verifier: Arc<Verifier>) -> Self {
+    pub fn with_verifier(self, verifier: Arc<Verifier>) -> Self {
         Self { verifier: Some(verifier), ..self }
     }
 
@@ -107,24 +107,25 @@ impl Feed {
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn begin(&self) -> Result<Change> {
-        Ok(Change::new(self.db.begin().await?, self.clone()))
+    pub async fn begin(&self) -> Result<OutboxTransaction> {
+        Ok(OutboxTransaction::new(self.db.begin().await?, self.clone()))
     }
 
     /// Reads the events after a position; those that matter to whoever verifies tokens where there is none.
     ///
     /// # Errors
     ///
-    /// OUT_OF_RANGE and FAILED_PRECONDITION, as [`Lost`] says, and those of the database.
+    /// OUT_OF_RANGE and FAILED_PRECONDITION, as [`CursorError`] says, and those of the database.
     pub async fn reader(&self, after: Option<Position>) -> Result<Reader> {
         let woken = self.state.subscribe();
         let row = self.row().await?;
         let at = match after {
-            Some(position) if position.epoch != row.epoch => return Err(Lost::Unknown.into()),
+            Some(position) if position.epoch != row.epoch => return Err(CursorError::Unknown.into()),
             Some(position) => position,
             None => self.recent(row).await?,
         };
-        let mut reader = Reader { feed: self.clone(), at, at_end: false, token_life: TimeDelta::seconds(row.token_life), woken };
+        let mut reader =
+            Reader { event_log: self.clone(), at, at_end: false, token_life: TimeDelta::seconds(row.token_life), woken };
         reader.check(row).await?;
         Ok(reader)
     }
@@ -144,22 +145,22 @@ impl Feed {
         loop {
             match self.row().await {
                 Ok(row) => self.set(|state| (state.epoch, state.last) = (Some(row.epoch), row.last)),
-                Err(error) => tracing::debug!(error = error::error_chain(&error), "the feed can't be read"),
+                Err(error) => tracing::debug!(error = error::error_chain(&error), "the event log can't be read"),
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
     /// Revokes at the verifier of this process what other processes have told. It never returns.
-    pub async fn hear(&self) -> Infallible {
+    pub async fn follow_revocations(&self) -> Infallible {
         loop {
-            let Err(error) = self.hear_until_it_fails().await;
+            let Err(error) = self.try_follow_revocations().await;
             tracing::debug!(error = error::error_chain(&error), "news of revocations can't be read");
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    async fn hear_until_it_fails(&self) -> Result<Infallible> {
+    async fn try_follow_revocations(&self) -> Result<Infallible> {
         let mut reader = self.reader(None).await?;
         loop {
             for recorded in reader.next().await? {
@@ -170,7 +171,7 @@ impl Feed {
                     verifier.revocations().mark_synced();
                 }
                 // Nothing new is news too.
-                let _ = tokio::time::timeout(HEAR_INTERVAL, reader.woken()).await;
+                let _ = tokio::time::timeout(SYNC_INTERVAL, reader.woken()).await;
             }
         }
     }
@@ -205,7 +206,7 @@ impl Feed {
     /// # Errors
     ///
     /// Those of the database.
-    pub async fn forget(&self, retention: TimeDelta) -> Result<()> {
+    pub async fn purge_expired(&self, retention: TimeDelta) -> Result<()> {
         let Row { token_life, .. } = self.row().await?;
         let before = self.clock.now() - retention.max(TimeDelta::seconds(token_life) + SKEW * 2);
         let query = self.db.query("SELECT MAX(pos) FROM outbox WHERE time < $1").bind(before);
@@ -213,7 +214,7 @@ impl Feed {
         let mut tx = self.db.begin().await?;
         tx.query("UPDATE feed SET floor = $1 WHERE floor < $1").bind(floor).execute().await?;
         tx.commit().await?;
-        // Apart, since nobody adds events while the row of the feed is locked.
+        // Apart, since nobody adds events while the row of the event log is locked.
         let mut tx = self.db.begin().await?;
         tx.query("DELETE FROM outbox WHERE pos < (SELECT floor FROM feed)").execute().await?;
         Ok(tx.commit().await?)
@@ -223,7 +224,7 @@ impl Feed {
         &self.clock
     }
 
-    /// Moves the feed on, and answers its new end. Nobody else does until the transaction ends.
+    /// Moves the event log on, and answers its new end. Nobody else does until the transaction ends.
     pub(super) async fn advance(&self, tx: &mut Tx, by: i64) -> Result<(i64, TimeDelta)> {
         const ADVANCE: &str = "UPDATE feed SET last = last + $1 RETURNING last, token_life";
         let advanced = if let Some(advanced) = tx.query(ADVANCE).bind(by).optional::<(i64, i64)>().await? {
@@ -236,7 +237,7 @@ impl Feed {
     }
 
     /// To be called when the events are durable, of which the last has this position.
-    pub(super) fn has_grown_to(&self, last: i64, token_life: TimeDelta, events: &[Event]) {
+    pub(super) fn notify_committed(&self, last: i64, token_life: TimeDelta, events: &[Event]) {
         let until = self.clock.now() + token_life + SKEW;
         for event in events {
             self.revoke(event, until);
@@ -290,7 +291,7 @@ async fn event_at(on: impl Executor<'_>, pos: i64) -> Result<Option<EventId>> {
 /// Reads events in the order of their positions.
 #[derive(Debug)]
 pub struct Reader {
-    feed: Feed,
+    event_log: EventLog,
     at: Position,
     at_end: bool,
     token_life: TimeDelta,
@@ -317,21 +318,21 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// OUT_OF_RANGE and FAILED_PRECONDITION, as [`Lost`] says, and those of the database.
+    /// OUT_OF_RANGE and FAILED_PRECONDITION, as [`CursorError`] says, and those of the database.
     pub async fn next(&mut self) -> Result<Vec<Recorded>> {
         let epoch = self.woken.borrow_and_update().epoch;
         if epoch.is_some_and(|epoch| epoch != self.at.epoch) {
-            return Err(Lost::Unknown.into());
+            return Err(CursorError::Unknown.into());
         }
         // The event that it stands at is read again: after a restore of the database another may be there.
-        let query = self.feed.db.query(
+        let query = self.event_log.db.query(
             "SELECT pos, event_id, user_id, user_version, kind, payload, time FROM outbox WHERE pos >= $1 ORDER BY pos LIMIT $2",
         );
         let rows: Vec<OutboxRow> = query.bind(self.at.pos).bind(PAGE + 1).all().await?;
         let mut rows = rows.into_iter().peekable();
         let here = rows.next_if(|row| row.pos == self.at.pos);
         if here.map(|row| row.event_id) != self.at.event_id || rows.peek().is_some_and(|row| row.pos != self.at.pos + 1) {
-            let row = self.feed.row().await?;
+            let row = self.event_log.row().await?;
             return Err(self.lost(row).into());
         }
         let (mut events, mut weight) = (Vec::new(), 0);
@@ -357,15 +358,15 @@ impl Reader {
 
     /// Fails where the position is none to go on from.
     async fn check(&mut self, row: Row) -> Result<()> {
-        let there = event_at(&self.feed.db, self.at.pos).await?;
+        let there = event_at(&self.event_log.db, self.at.pos).await?;
         if self.at.pos < row.floor || self.at.pos > row.last || there != self.at.event_id {
             return Err(self.lost(row).into());
         }
         Ok(())
     }
 
-    fn lost(&self, row: Row) -> Lost {
-        if self.at.epoch == row.epoch && self.at.pos < row.floor { Lost::Gone } else { Lost::Unknown }
+    fn lost(&self, row: Row) -> CursorError {
+        if self.at.epoch == row.epoch && self.at.pos < row.floor { CursorError::Gone } else { CursorError::Unknown }
     }
 }
 

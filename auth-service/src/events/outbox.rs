@@ -9,44 +9,44 @@ use access::{Result, SessionId, UserId};
 use chrono::TimeDelta;
 use store::{Executor, Tx};
 
-use super::{Event, EventId, Feed, SESSIONS, What};
+use super::{Event, EventId, EventLog, SESSIONS, What};
 
 /// How many events one statement writes.
 const ROWS: usize = 16;
 
 /// A transaction that tells what it changes. It queries as a [`Tx`] does. Dropped without a commit, it never happened.
 ///
-/// Whatever changes a user, the validity of a session, a permission, a key or a client takes a `Change` and tells it, so that no caller
+/// Whatever changes a user, the validity of a session, a permission, a key or a client takes a `OutboxTransaction` and tells it, so that no caller
 /// can forget to.
 #[must_use]
-pub struct Change {
+pub struct OutboxTransaction {
     tx: Tx,
-    feed: Feed,
+    event_log: EventLog,
     events: Vec<Event>,
 }
 
-impl Change {
-    pub(super) fn new(tx: Tx, feed: Feed) -> Self {
-        Self { tx, feed, events: Vec::new() }
+impl OutboxTransaction {
+    pub(super) fn new(tx: Tx, event_log: EventLog) -> Self {
+        Self { tx, event_log, events: Vec::new() }
     }
 
     /// Tells what happened to a user, whose version it has made this.
-    pub fn tell(&mut self, user_id: UserId, version: i64, what: What) {
+    pub fn record(&mut self, user_id: UserId, version: i64, what: What) {
         self.events.push(Event { user: Some((user_id, version)), what });
     }
 
     /// Tells what happened to a key.
-    pub fn tell_of_key(&mut self, what: What) {
+    pub fn record_key(&mut self, what: What) {
         self.events.push(Event { user: None, what });
     }
 
     /// Tells that a client has lost something, which has made its version this.
-    pub fn tell_of_client(&mut self, client_id: &str, version: i64) {
+    pub fn record_client(&mut self, client_id: &str, version: i64) {
         self.events.push(Event { user: None, what: What::ClientRestricted { client_id: client_id.to_owned(), version } });
     }
 
     /// Tells that sessions have ended.
-    pub fn tell_of_ended(&mut self, session_ids: &[SessionId]) {
+    pub fn record_ended_sessions(&mut self, session_ids: &[SessionId]) {
         for session_ids in session_ids.chunks(SESSIONS) {
             self.events.push(Event { user: None, what: What::SessionsEnded { session_ids: session_ids.to_vec() } });
         }
@@ -58,18 +58,18 @@ impl Change {
     ///
     /// Those of the database.
     pub async fn commit(self) -> Result<()> {
-        let Self { mut tx, feed, events } = self;
+        let Self { mut tx, event_log, events } = self;
         if events.is_empty() {
             return Ok(tx.commit().await?);
         }
-        let (last, token_life) = append(&mut tx, &feed, &events).await?;
+        let (last, token_life) = append(&mut tx, &event_log, &events).await?;
         tx.commit().await?;
-        feed.has_grown_to(last, token_life, &events);
+        event_log.notify_committed(last, token_life, &events);
         Ok(())
     }
 }
 
-impl Deref for Change {
+impl Deref for OutboxTransaction {
     type Target = Tx;
 
     fn deref(&self) -> &Tx {
@@ -77,7 +77,7 @@ impl Deref for Change {
     }
 }
 
-impl DerefMut for Change {
+impl DerefMut for OutboxTransaction {
     fn deref_mut(&mut self) -> &mut Tx {
         &mut self.tx
     }
@@ -85,12 +85,12 @@ impl DerefMut for Change {
 
 /// Writes the events at the next positions, and answers the last of them, and how long an access token lives. From its first
 /// statement on whoever else adds events waits for the end of this transaction, so nothing may come after it but the commit.
-async fn append(tx: &mut Tx, feed: &Feed, events: &[Event]) -> Result<(i64, TimeDelta)> {
+async fn append(tx: &mut Tx, event_log: &EventLog, events: &[Event]) -> Result<(i64, TimeDelta)> {
     static INSERTS: LazyLock<Vec<String>> = LazyLock::new(|| (1..=ROWS).map(insert).collect());
     let rows = events.iter().map(|event| event.what.columns()).collect::<Result<Vec<_>>>()?;
-    let now = tx.now(feed.clock()).await?;
+    let now = tx.now(event_log.clock()).await?;
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
-    let (last, token_life) = feed.advance(tx, count).await?;
+    let (last, token_life) = event_log.advance(tx, count).await?;
 
     let mut pos = last - count;
     for (events, rows) in events.chunks(ROWS).zip(rows.chunks(ROWS)) {
@@ -98,7 +98,7 @@ async fn append(tx: &mut Tx, feed: &Feed, events: &[Event]) -> Result<(i64, Time
         for (event, (kind, payload)) in events.iter().zip(rows) {
             pos += 1;
             let (user_id, version) = event.user.unzip();
-            query = query.bind(pos).bind(EventId::new(feed.clock())).bind(user_id).bind(version);
+            query = query.bind(pos).bind(EventId::new(event_log.clock())).bind(user_id).bind(version);
             query = query.bind(kind).bind(payload).bind(now);
         }
         query.execute().await?;
