@@ -1,4 +1,4 @@
-//! Sends and receives messages that are known by their descriptors alone.
+//! The codec of messages that are known by their descriptors only.
 
 use prost::Message;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
@@ -7,21 +7,22 @@ use tonic::{
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
-/// For a method whose answers are of this type.
+/// Encodes any message and decodes responses of this type.
 #[derive(Debug, Clone)]
-pub(super) struct Dynamic(pub(super) MessageDescriptor);
+pub(crate) struct DynamicCodec(pub(crate) MessageDescriptor);
 
+/// Encodes any message.
 #[derive(Debug)]
-pub(super) struct Encode;
+pub(crate) struct DynamicEncoder;
 
-impl Codec for Dynamic {
+impl Codec for DynamicCodec {
     type Encode = DynamicMessage;
     type Decode = DynamicMessage;
-    type Encoder = Encode;
+    type Encoder = DynamicEncoder;
     type Decoder = Self;
 
-    fn encoder(&mut self) -> Encode {
-        Encode
+    fn encoder(&mut self) -> DynamicEncoder {
+        DynamicEncoder
     }
 
     fn decoder(&mut self) -> Self {
@@ -29,7 +30,7 @@ impl Codec for Dynamic {
     }
 }
 
-impl Encoder for Encode {
+impl Encoder for DynamicEncoder {
     type Item = DynamicMessage;
     type Error = Status;
 
@@ -38,7 +39,7 @@ impl Encoder for Encode {
     }
 }
 
-impl Decoder for Dynamic {
+impl Decoder for DynamicCodec {
     type Item = DynamicMessage;
     type Error = Status;
 

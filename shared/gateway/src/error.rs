@@ -1,7 +1,12 @@
-//! What an HTTP call is refused with: the HTTP status that belongs to the gRPC code, and `google.rpc.Status` as the body.
+//! The errors of HTTP calls: the HTTP status that belongs to the gRPC code, with `google.rpc.Status` as the body.
 
 use std::sync::LazyLock;
 
+use access::{
+    Error,
+    error::{Reason, Violation, status},
+    limits::MESSAGE_LIMIT,
+};
 use axum::response::IntoResponse;
 use http::{HeaderValue, Response, StatusCode, header};
 use prost::Message;
@@ -9,21 +14,17 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use tonic::{Code, Status, body::Body};
 use tonic_types::{StatusExt, pb};
 
-use super::{format::Format, xml};
-use access::{
-    Error,
-    error::{Reason, Violation, status},
-    limits::MESSAGE_LIMIT,
-};
+use crate::{format::Format, xml};
 
-/// `google.rpc.Status`, and whatever its details are made of.
+/// The descriptor of `google.rpc.Status`. Its pool also has the messages of the details.
 static STATUS: LazyLock<MessageDescriptor> = LazyLock::new(|| {
-    let pool = DescriptorPool::decode(pb::FILE_DESCRIPTOR_SET).expect("the descriptors of google.rpc are descriptors");
-    pool.get_message_by_name("google.rpc.Status").expect("google.rpc.Status is one of google.rpc's")
+    let pool = DescriptorPool::decode(pb::FILE_DESCRIPTOR_SET).expect("tonic-types has valid descriptors");
+    pool.get_message_by_name("google.rpc.Status").expect("google.rpc declares Status")
 });
 
-/// Why an HTTP call is refused: a gRPC status, with the HTTP status that grpc-gateway gives it. As a response of axum it is
-/// JSON.
+/// The error of an HTTP call: a gRPC status with an HTTP status, by default the one that grpc-gateway maps the code to.
+///
+/// [`HttpError::response`] writes it in the format that the client wants. As an axum response it is JSON.
 #[derive(Debug, Clone)]
 pub struct HttpError {
     http: StatusCode,
@@ -37,7 +38,7 @@ impl From<Status> for HttpError {
     }
 }
 
-/// A part of the request that can't be read.
+/// The error of a request with an invalid part.
 impl From<Violation> for HttpError {
     fn from(violation: Violation) -> Self {
         let is_malformed = ["json.syntax", "xml.syntax", "xml.forbidden"].contains(&violation.rule);
@@ -53,40 +54,40 @@ impl IntoResponse for HttpError {
 }
 
 impl HttpError {
-    /// 404: no route has this path.
-    pub(super) fn no_route() -> Self {
+    /// Returns the 404 of a path that no route has.
+    pub(crate) fn no_route() -> Self {
         status(Code::NotFound, Reason::MethodUnknown, "there is nothing at this path").into()
     }
 
-    /// 405: the path is one, but not for this method. `allow` names those that it is for.
-    pub(super) fn wrong_method(allow: Option<&str>) -> Self {
+    /// Returns the 405 of a path that does not support the method. `allow` lists the methods that it supports.
+    pub(crate) fn wrong_method(allow: Option<&str>) -> Self {
         let status = status(Code::Unimplemented, Reason::MethodUnknown, "this path does not answer this method");
         let allow = allow.and_then(|allow| HeaderValue::from_str(allow).ok());
         Self { http: StatusCode::METHOD_NOT_ALLOWED, status, allow }
     }
 
-    /// 413: the body is larger than a message may be.
-    pub(super) fn too_large() -> Self {
+    /// Returns the 413 of a body that is larger than a message may be.
+    pub(crate) fn too_large() -> Self {
         let message = format!("the body is larger than {MESSAGE_LIMIT} bytes");
         let status = status(Code::ResourceExhausted, Reason::MessageTooLarge, &message);
         Self { http: StatusCode::PAYLOAD_TOO_LARGE, status, allow: None }
     }
 
-    /// 431: the headers are larger than they may be.
+    /// Returns the 431 of headers that are too large.
     pub fn header_too_large() -> Self {
         let status = status(Code::ResourceExhausted, Reason::MessageTooLarge, "the headers are too large");
         Self { http: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, status, allow: None }
     }
 
-    /// 415: the body is of a type that is not read.
-    pub(super) fn media_type() -> Self {
+    /// Returns the 415 of a body whose media type, character set or content encoding is not supported.
+    pub(crate) fn unsupported_media_type() -> Self {
         let message = "the body must be application/json or application/xml in UTF-8, packed with gzip or not at all";
         let status = status(Code::InvalidArgument, Reason::MessageMalformed, message);
         Self { http: StatusCode::UNSUPPORTED_MEDIA_TYPE, status, allow: None }
     }
 
-    /// 412 where a condition of the request itself does not hold.
-    pub(super) fn of_condition(status: Status) -> Self {
+    /// Returns the error of a call with `If-Match`: 412 if the etag is stale, otherwise the usual one.
+    pub(crate) fn from_conditional(status: Status) -> Self {
         let http = if status.code() == Code::Aborted { StatusCode::PRECONDITION_FAILED } else { http_status(status.code()) };
         Self { http, status, allow: None }
     }
@@ -98,7 +99,7 @@ impl HttpError {
             Format::Json => serde_json::to_string(&message).ok(),
             Format::Xml => xml::document(&message).ok(),
         };
-        // Details of a type that nobody knows have no text.
+        // A status with details of an unknown type cannot be written as JSON. Its body is empty.
         let mut response = Response::new(Body::new(http_body_util::Full::from(body.unwrap_or_default())));
         *response.status_mut() = self.http;
         let headers = response.headers_mut();
@@ -111,18 +112,19 @@ impl HttpError {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(delay) = self.status.get_details_retry_info().and_then(|info| info.retry_delay) {
-            // Whole seconds, and none too early.
+            // The header has whole seconds. Rounding down would make the client retry too early.
             headers.insert(header::RETRY_AFTER, delay.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).into());
         }
         response
     }
 }
 
-/// The status as a message. Its details are one already, encoded.
-pub(super) fn status_message(status: &Status) -> DynamicMessage {
+/// Returns the status as a `google.rpc.Status`. The details of a tonic status are that message, encoded.
+pub(crate) fn status_message(status: &Status) -> DynamicMessage {
     let plain = || {
         let plain = pb::Status { code: status.code().into(), message: status.message().to_owned(), details: Vec::new() };
-        DynamicMessage::decode(STATUS.clone(), plain.encode_to_vec().as_slice()).expect("it was a google.rpc.Status a moment ago")
+        DynamicMessage::decode(STATUS.clone(), plain.encode_to_vec().as_slice())
+            .expect("an encoded google.rpc.Status can be decoded")
     };
     if status.details().is_empty() {
         return plain();
@@ -130,7 +132,7 @@ pub(super) fn status_message(status: &Status) -> DynamicMessage {
     DynamicMessage::decode(STATUS.clone(), status.details()).unwrap_or_else(|_| plain())
 }
 
-/// As grpc-gateway maps them.
+/// Returns the HTTP status that grpc-gateway maps the code to.
 fn http_status(code: Code) -> StatusCode {
     match code {
         Code::Ok => StatusCode::OK,

@@ -1,27 +1,25 @@
-//! In which form an answer is wanted, and in which one a request comes: `accept` and `content-type` (RFC 9110 sections 12.5.1
-//! and 8.3).
+//! The formats of requests and responses: `Content-Type` and `Accept` (RFC 9110 sections 8.3 and 12.5.1).
 
 use http::{HeaderMap, HeaderValue, header};
 
-/// The form of one message.
+/// The format of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
-    #[default]
     /// JSON.
+    #[default]
     Json,
     /// XML.
     Xml,
 }
 
-/// The form of a stream of messages.
+/// The format of a stream of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Framing {
-    /// One JSON object a line.
+pub(crate) enum Framing {
+    /// One JSON object per line.
     Lines,
     /// Server-sent events.
     Events,
-    /// One XML document.
-    /// XML.
+    /// One XML document with an element per message.
     Xml,
 }
 
@@ -31,16 +29,15 @@ const LINES: [&str; 2] = ["application/x-ndjson", "application/jsonl"];
 const EVENTS: &str = "text/event-stream";
 
 impl Format {
-    /// What `accept` likes best. JSON where it likes nothing that there is, or both alike.
-    /// Returns the format that the `accept` header asks for.
-    pub fn wanted(headers: &HeaderMap) -> Self {
-        let accept = Accept::of(headers);
+    /// Returns the format that `Accept` prefers. It is JSON if the header prefers neither.
+    pub fn negotiate(headers: &HeaderMap) -> Self {
+        let accept = Accept::new(headers);
         let xml = accept.quality(XML[0]).max(accept.quality(XML[1]));
         if xml > accept.quality(JSON) { Self::Xml } else { Self::Json }
     }
 
-    /// What a body with this `content-type` is. `None` for a type, or a character set, that is not read.
-    pub(super) fn of_body(headers: &HeaderMap) -> Option<Self> {
+    /// Returns the format of a body with this `Content-Type`, or `None` if the media type or the character set is not supported.
+    pub(crate) fn from_content_type(headers: &HeaderMap) -> Option<Self> {
         let content_type = headers.get(header::CONTENT_TYPE)?.to_str().ok()?.to_ascii_lowercase();
         let (kind, parameters) = content_type.split_once(';').unwrap_or((&content_type, ""));
         let charset = parameters.split(';').find_map(|parameter| parameter.trim().strip_prefix("charset="));
@@ -63,9 +60,9 @@ impl Format {
 }
 
 impl Framing {
-    /// What `accept` likes best. Lines where it likes nothing that there is, or all alike.
-    pub(super) fn wanted(headers: &HeaderMap) -> Self {
-        let accept = Accept::of(headers);
+    /// Returns the format that `Accept` prefers. It is [`Framing::Lines`] if the header prefers none.
+    pub(crate) fn negotiate(headers: &HeaderMap) -> Self {
+        let accept = Accept::new(headers);
         let lines = accept.quality(LINES[0]).max(accept.quality(LINES[1])).max(accept.quality(JSON));
         let events = accept.quality(EVENTS);
         let xml = accept.quality(XML[0]).max(accept.quality(XML[1]));
@@ -78,7 +75,7 @@ impl Framing {
         }
     }
 
-    pub(super) fn content_type(self) -> HeaderValue {
+    pub(crate) fn content_type(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Lines => LINES[0],
             Self::Events => EVENTS,
@@ -91,7 +88,7 @@ impl Framing {
 struct Accept(Vec<(String, u16)>);
 
 impl Accept {
-    fn of(headers: &HeaderMap) -> Self {
+    fn new(headers: &HeaderMap) -> Self {
         let lines = headers.get_all(header::ACCEPT).iter().filter_map(|line| line.to_str().ok());
         let ranges = lines.flat_map(|line| line.split(',')).filter_map(|range| {
             let (range, parameters) = range.split_once(';').unwrap_or((range, ""));
@@ -102,18 +99,18 @@ impl Accept {
         Self(ranges.collect())
     }
 
-    /// What the most specific range says of a type. Without any range everything is liked alike.
+    /// Returns the quality that the most specific range gives a media type. Without any range it is 1000.
     fn quality(&self, kind: &str) -> u16 {
         if self.0.is_empty() {
             return 1000;
         }
         let family = kind.split_once('/').map_or(kind, |(family, _)| family);
-        let said = |wanted: &str| self.0.iter().find(|(range, _)| range == wanted).map(|(_, quality)| *quality);
-        said(kind).or_else(|| said(&format!("{family}/*"))).or_else(|| said("*/*")).unwrap_or(0)
+        let of_range = |wanted: &str| self.0.iter().find(|(range, _)| range == wanted).map(|(_, quality)| *quality);
+        of_range(kind).or_else(|| of_range(&format!("{family}/*"))).or_else(|| of_range("*/*")).unwrap_or(0)
     }
 }
 
-/// `0.8` is 800. What is no quality is none.
+/// Parses a quality: `0.8` is 800. An invalid quality is 0.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 1000")]
 fn thousandths(quality: &str) -> u16 {
     quality
@@ -133,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_the_form_that_is_liked_best() {
+    fn accept_chooses_the_format_of_the_response() {
         for (accept, format, framing) in [
             ("*/*", Format::Json, Framing::Lines),
             ("application/json", Format::Json, Framing::Lines),
@@ -149,9 +146,9 @@ mod tests {
             ("application/xml;q=x", Format::Json, Framing::Lines),
         ] {
             let headers = headers(header::ACCEPT, accept);
-            assert_eq!((Format::wanted(&headers), Framing::wanted(&headers)), (format, framing), "{accept}");
+            assert_eq!((Format::negotiate(&headers), Framing::negotiate(&headers)), (format, framing), "{accept}");
         }
-        assert_eq!(Format::wanted(&HeaderMap::new()), Format::Json);
+        assert_eq!(Format::negotiate(&HeaderMap::new()), Format::Json);
     }
 
     #[test]
@@ -166,8 +163,8 @@ mod tests {
             ("text/plain", None),
             ("application/x-www-form-urlencoded", None),
         ] {
-            assert_eq!(Format::of_body(&headers(header::CONTENT_TYPE, content_type)), expected, "{content_type}");
+            assert_eq!(Format::from_content_type(&headers(header::CONTENT_TYPE, content_type)), expected, "{content_type}");
         }
-        assert_eq!(Format::of_body(&HeaderMap::new()), None);
+        assert_eq!(Format::from_content_type(&HeaderMap::new()), None);
     }
 }

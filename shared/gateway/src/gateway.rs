@@ -1,32 +1,33 @@
 //! The gateway: one HTTP request becomes one gRPC call in process.
 //!
 //! The routes are the `google.api.http` bindings of the protos. The path, the query and the body of a request become one message,
-//! which passes authentication, guard and handler like every other call. The answer becomes JSON or XML.
+//! which passes authentication, guard and handler like every other call. The response message becomes JSON or XML.
 
 use std::{collections::HashMap, time::Duration};
 
+use access::limits::MESSAGE_LIMIT;
 use axum::{Router, extract::DefaultBodyLimit};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body as _;
 use tonic::{body::Body, client::Grpc, metadata::MetadataMap};
 use tower::ServiceExt;
 
-use access::limits::MESSAGE_LIMIT;
-
 use crate::{
-    InProcess, body,
-    codec::Dynamic,
+    body,
+    codec::DynamicCodec,
     conditions,
     error::HttpError,
     format::{Format, Framing},
-    gzip, metadata, parameters, response,
+    gzip,
+    in_process::InProcess,
+    metadata, parameters, response,
     routes::{Binding, Found, Routes},
 };
 
-/// For each method whose answers clients may cache: how long, by the path of the gRPC method.
+/// The methods whose responses clients may cache: the maximum age by the path of the gRPC method.
 pub type CachePolicy = HashMap<&'static str, Duration>;
 
-/// Answers the HTTP requests that are not gRPC: by the routes of the protos, or by those that a service adds.
+/// Answers HTTP requests other than gRPC: by the routes of the protos, or by the routes that a service adds.
 #[derive(Debug)]
 pub struct Gateway {
     routes: Routes,
@@ -35,22 +36,22 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Creates a gateway for these bindings. `mounted` answers the paths that no binding has.
+    /// Creates a gateway for these bindings. `mounted` answers the paths that match no binding.
     pub fn new(bindings: impl IntoIterator<Item = Binding>, mounted: Router, cache_policy: CachePolicy) -> Self {
         let mounted = mounted
-            .fallback(async |headers: HeaderMap| refuse(HttpError::no_route(), &headers))
-            .method_not_allowed_fallback(async |headers: HeaderMap| refuse(HttpError::wrong_method(None), &headers))
+            .fallback(async |headers: HeaderMap| error_response(HttpError::no_route(), &headers))
+            .method_not_allowed_fallback(async |headers: HeaderMap| error_response(HttpError::wrong_method(None), &headers))
             .layer(DefaultBodyLimit::max(MESSAGE_LIMIT));
         Self { routes: Routes::new(bindings.into_iter()), mounted, cache_policy }
     }
 
-    /// Answers a request with a call of the services behind `grpc`.
+    /// Answers a request with a call to the services behind `grpc`.
     pub async fn answer(&self, request: Request<Body>, grpc: InProcess) -> Response<Body> {
-        let is_packed = gzip::is_taken(request.headers());
+        let accepts_gzip = gzip::is_accepted(request.headers());
         let is_head = request.method() == Method::HEAD;
         let mut response = self.route(request, grpc).await;
-        if is_packed {
-            response = gzip::pack(response).await;
+        if accepts_gzip {
+            response = gzip::compress(response).await;
         }
         if is_head {
             let length = response.body().size_hint().exact();
@@ -63,14 +64,14 @@ impl Gateway {
     }
 
     async fn route(&self, request: Request<Body>, grpc: InProcess) -> Response<Body> {
-        let format = Format::wanted(request.headers());
+        let format = Format::negotiate(request.headers());
         let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
         let path = request.uri().path().to_owned();
         match self.routes.find(method, &path) {
             Found::Route(binding, segments) => {
                 let (parts, body) = request.into_parts();
                 let answer = self.call(binding, &segments, &parts, body, format, grpc).await;
-                answer.unwrap_or_else(|refusal| refusal.response(format))
+                answer.unwrap_or_else(|error| error.response(format))
             }
             Found::OtherMethods(allow) if request.method() == Method::OPTIONS => options(&allow),
             Found::OtherMethods(allow) => HttpError::wrong_method(Some(&allow)).response(format),
@@ -87,36 +88,36 @@ impl Gateway {
         format: Format,
         grpc: InProcess,
     ) -> Result<Response<Body>, HttpError> {
-        // Before the body is read, as for every other call.
+        // Authentication comes before the body is read, as for every other call.
         let (services, extensions) = grpc.authenticate(&binding.grpc, &parts.headers).await?;
-        let mut message = body::message(binding, &parts.headers, body).await?;
+        let mut message = body::read_message(binding, &parts.headers, body).await?;
         parameters::set_query(&mut message, binding, parts.uri.query().unwrap_or_default())?;
         parameters::set_path(&mut message, binding, segments)?;
-        let is_conditional = conditions::if_match(&mut message, binding, &parts.headers)?;
+        let is_conditional = conditions::apply_if_match(&mut message, binding, &parts.headers)?;
 
-        let metadata = MetadataMap::from_headers(metadata::of_request(&parts.headers));
+        let metadata = MetadataMap::from_headers(metadata::from_request_headers(&parts.headers));
         let call = tonic::Request::from_parts(metadata, extensions, message);
-        // Of what the services themselves answer nothing is too large.
+        // The request was checked against the limit, and a response of our own services may be larger.
         let mut client = Grpc::new(services).max_decoding_message_size(usize::MAX).max_encoding_message_size(usize::MAX);
         let Ok(()) = client.ready().await;
         let path = binding.grpc.path_and_query().cloned().expect("a method has a path");
-        let codec = Dynamic(binding.output.clone());
-        let refused = |status| if is_conditional { HttpError::of_condition(status) } else { HttpError::from(status) };
+        let codec = DynamicCodec(binding.output.clone());
+        let error = |status| if is_conditional { HttpError::from_conditional(status) } else { HttpError::from(status) };
         let (metadata, mut response) = if binding.is_stream {
-            let (metadata, messages, _) = client.server_streaming(call, path, codec).await.map_err(refused)?.into_parts();
-            (metadata, response::stream(messages, Framing::wanted(&parts.headers)))
+            let (metadata, messages, _) = client.server_streaming(call, path, codec).await.map_err(error)?.into_parts();
+            (metadata, response::stream(messages, Framing::negotiate(&parts.headers)))
         } else {
-            let (metadata, message, _) = client.unary(call, path, codec).await.map_err(refused)?.into_parts();
+            let (metadata, message, _) = client.unary(call, path, codec).await.map_err(error)?.into_parts();
             let max_age = self.cache_policy.get(binding.grpc.path()).map(Duration::as_secs);
-            (metadata, response::one(binding, &message, &parts.headers, format, max_age)?)
+            (metadata, response::unary(binding, &message, &parts.headers, format, max_age)?)
         };
-        response.headers_mut().extend(metadata::of_answer(metadata.as_ref()));
+        response.headers_mut().extend(metadata::to_response_headers(metadata.as_ref()));
         Ok(response)
     }
 
     async fn mounted(&self, mut request: Request<Body>, grpc: InProcess) -> Response<Body> {
         if request.body().size_hint().lower() > MESSAGE_LIMIT as u64 {
-            return HttpError::too_large().response(Format::wanted(request.headers()));
+            return HttpError::too_large().response(Format::negotiate(request.headers()));
         }
         request.extensions_mut().insert(grpc);
         let answer = self.mounted.clone().oneshot(request.map(axum::body::Body::new)).await;
@@ -124,10 +125,12 @@ impl Gateway {
     }
 }
 
-fn refuse(refusal: HttpError, headers: &HeaderMap) -> axum::response::Response {
-    refusal.response(Format::wanted(headers)).map(axum::body::Body::new)
+/// Returns the error in the format that the client wants, as an axum response.
+fn error_response(error: HttpError, headers: &HeaderMap) -> axum::response::Response {
+    error.response(Format::negotiate(headers)).map(axum::body::Body::new)
 }
 
+/// Returns the response to OPTIONS.
 fn options(allow: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;

@@ -1,4 +1,4 @@
-//! The server's own gRPC stack, for what answers plain HTTP: the same authentication, guards and handlers, without a socket.
+//! Calls the server's own gRPC services in process: the same authentication, guards and handlers, without a socket.
 
 use std::{
     convert::Infallible,
@@ -7,14 +7,13 @@ use std::{
     task::{Context, Poll},
 };
 
+use access::{ClientInfo, GuardedRoutes, NormalizeStatus};
 use axum::extract::FromRequestParts;
 use http::{Extensions, HeaderMap, Request, Response, StatusCode, Uri, header, request::Parts};
 use tonic::{Status, body::Body, service::Routes};
 use tower::Service;
 
-use access::{ClientInfo, GuardedRoutes, NormalizeStatus};
-
-/// The server's own services, called on behalf of one HTTP call. A generated client takes it for a channel:
+/// The server's own services, for calls on behalf of one HTTP request. A generated client accepts it as a channel:
 ///
 /// ```text
 /// async fn token(grpc: InProcess, Form(form): Form<TokenRequest>) -> Response {
@@ -23,9 +22,9 @@ use access::{ClientInfo, GuardedRoutes, NormalizeStatus};
 /// }
 /// ```
 ///
-/// A handler that a service adds with `Server::merge_http` takes it as an argument. The calls come from where the HTTP call comes
-/// from, and count as a part of it: they have its request id, its deadline, and no log line of their own. They carry no
-/// credentials but those that are put into their metadata.
+/// An axum handler that a service adds with `Server::merge_http` takes it as an argument. The calls have the client information of the
+/// HTTP request and are part of it: they share its request id and its deadline, and have no log line of their own. They carry only
+/// the credentials that the handler puts into their metadata.
 #[derive(Debug, Clone)]
 pub struct InProcess {
     stack: GuardedRoutes,
@@ -33,20 +32,18 @@ pub struct InProcess {
 }
 
 impl InProcess {
-    /// Creates the services for the HTTP call of one client.
+    /// Creates the services for one HTTP request of this client.
     pub fn new(stack: GuardedRoutes, client_info: ClientInfo) -> Self {
         Self { stack, client_info }
     }
 
-    /// Where the HTTP call comes from.
+    /// Returns the client of the HTTP request.
     pub fn client_info(&self) -> &ClientInfo {
         &self.client_info
     }
-}
 
-impl InProcess {
-    /// Authenticates a call of the method at `method` before anything of it is read: the services, and what a request to
-    /// them carries.
+    /// Authenticates a call of the gRPC method at the path `method` before its body is read. Returns the services, and the extensions
+    /// that the request to them must have.
     pub(crate) async fn authenticate(
         self,
         method: &Uri,
@@ -82,7 +79,7 @@ impl<S: Sync> FromRequestParts<S> for InProcess {
     type Rejection = StatusCode;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
-        // Only a router that no server serves has none.
+        // The extension is absent only if the router runs outside this gateway.
         parts.extensions.get::<Self>().cloned().ok_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }

@@ -1,5 +1,4 @@
-//! Reads JSON (RFC 8259) more strictly than `serde_json`, which keeps the last of two keys that are the same, and says where it
-//! stopped.
+//! Parses JSON (RFC 8259) more strictly than `serde_json`: a duplicate key is an error, and an error names its place in the value.
 
 use std::fmt::{self, Write};
 
@@ -8,37 +7,38 @@ use serde_json::{Map, Value};
 
 use access::error::Violation;
 
-/// How deep arrays and objects may stand in one another.
-pub(super) const DEPTH_LIMIT: usize = 64;
+/// The largest depth of nested arrays and objects.
+pub(crate) const DEPTH_LIMIT: usize = 64;
 
-/// Reads one JSON value.
+/// Parses one JSON value.
 ///
 /// # Errors
 ///
-/// The place in the value where it goes wrong, and the rule: `json.syntax`, `json.duplicate_key`, `json.depth`, or
-/// `json.number` for one that no number type holds.
-pub(super) fn parse(text: &[u8]) -> Result<Value, Violation> {
-    let mut trail = Trail::default();
+/// Returns a violation that names the place in the value and the rule: `json.syntax`, `json.duplicate_key`, `json.depth`, or
+/// `json.number` for a number that is out of range.
+pub(crate) fn parse(text: &[u8]) -> Result<Value, Violation> {
+    let mut path = JsonPath::default();
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let value = Tree { trail: &mut trail, depth: 0 }.deserialize(&mut deserializer);
+    let value = Tree { path: &mut path, depth: 0 }.deserialize(&mut deserializer);
     let value = value.and_then(|value| deserializer.end().map(|()| value));
     value.map_err(|error| {
         let message = error.to_string();
-        match trail.rule {
-            Some("json.duplicate_key") => Violation::new(trail.place(), "json.duplicate_key", "is there twice"),
-            Some(rule) => Violation::new(trail.place(), rule, format!("stands deeper than {DEPTH_LIMIT} levels")),
+        match path.rule {
+            Some("json.duplicate_key") => Violation::new(path.text(), "json.duplicate_key", "is there twice"),
+            Some(rule) => Violation::new(path.text(), rule, format!("stands deeper than {DEPTH_LIMIT} levels")),
             None if message.starts_with("number out of range") => {
-                Violation::new(trail.place(), "json.number", "is a number that is out of range")
+                Violation::new(path.text(), "json.number", "is a number that is out of range")
             }
-            None => Violation::new(trail.place(), "json.syntax", format!("is not JSON: {message}")),
+            None => Violation::new(path.text(), "json.syntax", format!("is not JSON: {message}")),
         }
     })
 }
 
-/// Where the reader is. After an error it stays there.
+/// The position of the parser in the value. After an error it is the position of the error.
 #[derive(Default)]
-struct Trail {
+struct JsonPath {
     steps: Vec<Step>,
+    /// The rule that the value breaks, if it is one that `serde_json` does not check.
     rule: Option<&'static str>,
 }
 
@@ -47,30 +47,33 @@ enum Step {
     Index(usize),
 }
 
-impl Trail {
-    fn place(&self) -> String {
-        let mut place = String::new();
+impl JsonPath {
+    /// Returns the path as text, such as `note.tags[3]`, or `body` for the value as a whole.
+    fn text(&self) -> String {
+        let mut text = String::new();
         for step in &self.steps {
             let _ = match step {
-                Step::Key(key) if place.is_empty() => write!(place, "{key}"),
-                Step::Key(key) => write!(place, ".{key}"),
-                Step::Index(index) => write!(place, "[{index}]"),
+                Step::Key(key) if text.is_empty() => write!(text, "{key}"),
+                Step::Key(key) => write!(text, ".{key}"),
+                Step::Index(index) => write!(text, "[{index}]"),
             };
         }
-        if place.is_empty() { "body".to_owned() } else { place }
+        if text.is_empty() { "body".to_owned() } else { text }
     }
 }
 
+/// Deserializes one value and tracks its position.
 struct Tree<'a> {
-    trail: &'a mut Trail,
+    path: &'a mut JsonPath,
     depth: usize,
 }
 
 impl Tree<'_> {
-    fn deeper(&mut self) -> Option<usize> {
+    /// Returns the depth of the values inside this one, or `None` if that is too deep.
+    fn inner_depth(&mut self) -> Option<usize> {
         let depth = self.depth + 1;
         if depth > DEPTH_LIMIT {
-            self.trail.rule = Some("json.depth");
+            self.path.rule = Some("json.depth");
             return None;
         }
         Some(depth)
@@ -121,30 +124,30 @@ impl<'de> Visitor<'de> for Tree<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Value, A::Error> {
-        let depth = self.deeper().ok_or_else(|| A::Error::custom(""))?;
+        let depth = self.inner_depth().ok_or_else(|| A::Error::custom(""))?;
         let mut values = Vec::new();
         loop {
-            self.trail.steps.push(Step::Index(values.len()));
-            let Some(value) = seq.next_element_seed(Tree { trail: self.trail, depth })? else { break };
-            self.trail.steps.pop();
+            self.path.steps.push(Step::Index(values.len()));
+            let Some(value) = seq.next_element_seed(Tree { path: self.path, depth })? else { break };
+            self.path.steps.pop();
             values.push(value);
         }
-        self.trail.steps.pop();
+        self.path.steps.pop();
         Ok(values.into())
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Value, A::Error> {
-        let depth = self.deeper().ok_or_else(|| A::Error::custom(""))?;
+        let depth = self.inner_depth().ok_or_else(|| A::Error::custom(""))?;
         let mut values = Map::new();
         while let Some(key) = map.next_key::<String>()? {
             let is_there = values.contains_key(&key);
-            self.trail.steps.push(Step::Key(key.clone()));
+            self.path.steps.push(Step::Key(key.clone()));
             if is_there {
-                self.trail.rule = Some("json.duplicate_key");
+                self.path.rule = Some("json.duplicate_key");
                 return Err(A::Error::custom(""));
             }
-            let value = map.next_value_seed(Tree { trail: self.trail, depth })?;
-            self.trail.steps.pop();
+            let value = map.next_value_seed(Tree { path: self.path, depth })?;
+            self.path.steps.pop();
             values.insert(key, value);
         }
         Ok(values.into())
@@ -156,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_is_named_with_its_place() {
+    fn an_error_names_its_place() {
         let deep = format!("{}{}", "[".repeat(DEPTH_LIMIT + 1), "]".repeat(DEPTH_LIMIT + 1));
         for (text, place, rule) in [
             ("", "body", "json.syntax"),
@@ -180,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_right_is_what_serde_json_reads() {
+    fn valid_json_has_the_value_that_serde_json_reads() {
         for text in [r#"{"a": [1, -2, 3.5, "x", null, true, {}], "b": {"c": {"d": []}}}"#, "1e3", "\"\\u00e9\"", " [ ] "] {
             assert_eq!(parse(text.as_bytes()).expect(text), serde_json::from_str::<Value>(text).expect(text));
         }

@@ -1,4 +1,4 @@
-//! A tree of JSON values to a message, as proto3 JSON has it, with a violation that names the field where it can't be.
+//! Converts a tree of JSON values to a message by the proto3 JSON mapping. An error names the field and the rule.
 
 use std::borrow::Cow;
 
@@ -12,13 +12,13 @@ use serde_json::{Map, Number, Value};
 
 use access::error::Violation;
 
-/// Padding or none.
+/// Base64 with or without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The messages that have a JSON form of their own.
+/// The messages of `google.protobuf` that have a JSON form of their own.
 const WELL_KNOWN: [&str; 17] = [
     "Any",
     "BoolValue",
@@ -39,26 +39,26 @@ const WELL_KNOWN: [&str; 17] = [
     "Value",
 ];
 
-/// The message that `value` is.
+/// Converts `value` to a message.
 ///
 /// # Errors
 ///
-/// The first field that it can't be, and the rule: `field.unknown`, `field.twice`, `field.oneof`, or the type, as in
-/// `type.int32`.
-pub(super) fn message(descriptor: &MessageDescriptor, value: Value) -> Result<DynamicMessage, Violation> {
+/// Returns a violation that names the first invalid field and the rule: `field.unknown`, `field.twice`, `field.oneof`, or the type
+/// that the field has, such as `type.int32`.
+pub(crate) fn parse_message(descriptor: &MessageDescriptor, value: Value) -> Result<DynamicMessage, Violation> {
     if let Some(name) = well_known_name(descriptor.full_name()) {
         return well_known(descriptor, name, value);
     }
-    let Value::Object(values) = value else { return Err(wrong("type.message", "must be an object")) };
+    let Value::Object(values) = value else { return Err(type_error("type.message", "must be an object")) };
     let mut message = DynamicMessage::new(descriptor.clone());
     let mut seen = Vec::with_capacity(values.len());
     for (key, value) in values {
         let field = descriptor.get_field_by_json_name(&key).or_else(|| descriptor.get_field_by_name(&key));
         let Some(field) = field else {
-            return Err(within(&key, wrong("field.unknown", format!("{} has no such field", descriptor.full_name()))));
+            return Err(prefix_path(&key, type_error("field.unknown", format!("{} has no such field", descriptor.full_name()))));
         };
         if seen.contains(&field.number()) {
-            return Err(within(field.name(), wrong("field.twice", "is there twice, under both of its names")));
+            return Err(prefix_path(field.name(), type_error("field.twice", "is there twice, under both of its names")));
         }
         seen.push(field.number());
         if value.is_null() && !takes_null(&field.kind()) {
@@ -66,43 +66,43 @@ pub(super) fn message(descriptor: &MessageDescriptor, value: Value) -> Result<Dy
         }
         let taken = field.containing_oneof().is_some_and(|oneof| oneof.fields().any(|other| message.has_field(&other)));
         if taken {
-            return Err(within(field.name(), wrong("field.oneof", "excludes another field that is there too")));
+            return Err(prefix_path(field.name(), type_error("field.oneof", "excludes another field that is there too")));
         }
-        let value = whole(&field, value).map_err(|violation| within(field.name(), violation))?;
+        let value = parse_field(&field, value).map_err(|violation| prefix_path(field.name(), violation))?;
         message.set_field(&field, value);
     }
     Ok(message)
 }
 
-/// The value of a field, be it a list, a map, or a single one.
-pub(super) fn whole(field: &FieldDescriptor, value: Value) -> Result<Field, Violation> {
+/// Converts `value` to the value of a field: a list, a map, or a single value.
+pub(crate) fn parse_field(field: &FieldDescriptor, value: Value) -> Result<Field, Violation> {
     if field.is_map() {
-        let Value::Object(values) = value else { return Err(wrong("type.map", "must be an object")) };
-        let Kind::Message(entry) = field.kind() else { unreachable!("the entries of a map are messages") };
+        let Value::Object(values) = value else { return Err(type_error("type.map", "must be an object")) };
+        let Kind::Message(entry) = field.kind() else { unreachable!("the entry of a map field is a message") };
         let (key_kind, value_kind) = (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind());
         let entries = values.into_iter().map(|(key, value)| {
-            let read = map_key(&key_kind, &key).and_then(|name| Ok((name, single(&value_kind, value)?)));
-            read.map_err(|violation| within(&format!("[{key:?}]"), violation))
+            let read = map_key(&key_kind, &key).and_then(|name| Ok((name, parse_value(&value_kind, value)?)));
+            read.map_err(|violation| prefix_path(&format!("[{key:?}]"), violation))
         });
         return Ok(Field::Map(entries.collect::<Result<_, _>>()?));
     }
     if field.is_list() {
-        let Value::Array(values) = value else { return Err(wrong("type.list", "must be an array")) };
+        let Value::Array(values) = value else { return Err(type_error("type.list", "must be an array")) };
         let kind = field.kind();
         let items = values.into_iter().enumerate();
-        let items =
-            items.map(|(index, value)| single(&kind, value).map_err(|violation| within(&format!("[{index}]"), violation)));
+        let items = items
+            .map(|(index, value)| parse_value(&kind, value).map_err(|violation| prefix_path(&format!("[{index}]"), violation)));
         return Ok(Field::List(items.collect::<Result<_, _>>()?));
     }
-    single(&field.kind(), value)
+    parse_value(&field.kind(), value)
 }
 
-/// One value of this kind.
-pub(super) fn single(kind: &Kind, value: Value) -> Result<Field, Violation> {
+/// Converts `value` to one value of this kind: a scalar, an enum or a message.
+pub(crate) fn parse_value(kind: &Kind, value: Value) -> Result<Field, Violation> {
     Ok(match kind {
-        Kind::Double => Field::F64(float(value).ok_or_else(|| wrong("type.double", "must be a number"))?),
+        Kind::Double => Field::F64(float(value).ok_or_else(|| type_error("type.double", "must be a number"))?),
         Kind::Float => {
-            Field::F32(float(value).and_then(narrow).ok_or_else(|| wrong("type.float", "must be a number of 32 bits"))?)
+            Field::F32(float(value).and_then(narrow).ok_or_else(|| type_error("type.float", "must be a number of 32 bits"))?)
         }
         Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => {
             Field::I32(integer(&value, "type.int32", "must be an integer of 32 bits")?)
@@ -112,22 +112,25 @@ pub(super) fn single(kind: &Kind, value: Value) -> Result<Field, Violation> {
         }
         Kind::Uint32 | Kind::Fixed32 => Field::U32(integer(&value, "type.uint32", "must be an integer from 0, of 32 bits")?),
         Kind::Uint64 | Kind::Fixed64 => Field::U64(integer(&value, "type.uint64", "must be an integer from 0, of 64 bits")?),
-        Kind::Bool => Field::Bool(value.as_bool().ok_or_else(|| wrong("type.bool", "must be true or false"))?),
+        Kind::Bool => Field::Bool(value.as_bool().ok_or_else(|| type_error("type.bool", "must be true or false"))?),
         Kind::String => match value {
             Value::String(text) => Field::String(text),
-            _ => return Err(wrong("type.string", "must be a string")),
+            _ => return Err(type_error("type.string", "must be a string")),
         },
-        Kind::Bytes => Field::Bytes(value.as_str().and_then(bytes).ok_or_else(|| wrong("type.bytes", "must be base64"))?.into()),
+        Kind::Bytes => {
+            Field::Bytes(value.as_str().and_then(bytes).ok_or_else(|| type_error("type.bytes", "must be base64"))?.into())
+        }
         Kind::Enum(descriptor) => Field::EnumNumber(enumeration(descriptor, &value)?),
-        Kind::Message(descriptor) => Field::Message(message(descriptor, value)?),
+        Kind::Message(descriptor) => Field::Message(parse_message(descriptor, value)?),
     })
 }
 
-/// The name of a message that has a JSON form of its own.
-pub(super) fn well_known_name(full_name: &str) -> Option<&str> {
+/// Returns the short name of a message of `google.protobuf` that has a JSON form of its own.
+pub(crate) fn well_known_name(full_name: &str) -> Option<&str> {
     full_name.strip_prefix("google.protobuf.").filter(|name| WELL_KNOWN.contains(name))
 }
 
+/// Returns true if null is a value of this kind, and does not mean an absent field.
 fn takes_null(kind: &Kind) -> bool {
     match kind {
         Kind::Message(message) => message.full_name() == "google.protobuf.Value",
@@ -142,12 +145,14 @@ fn well_known(descriptor: &MessageDescriptor, name: &str, value: Value) -> Resul
         | "StringValue" | "BytesValue" => {
             let mut message = DynamicMessage::new(descriptor.clone());
             let field = descriptor.get_field(1).expect("a wrapper has a value");
-            let value = single(&field.kind(), value)?;
+            let value = parse_value(&field.kind(), value)?;
             message.set_field(&field, value);
             return Ok(message);
         }
         "FieldMask" => {
-            let Value::String(text) = value else { return Err(wrong("type.field_mask", "must be paths, separated by commas")) };
+            let Value::String(text) = value else {
+                return Err(type_error("type.field_mask", "must be paths, separated by commas"));
+            };
             let mut message = DynamicMessage::new(descriptor.clone());
             let paths = text.split(',').filter(|path| !path.is_empty()).map(|path| Field::String(snake(path))).collect();
             message.set_field_by_name("paths", Field::List(paths));
@@ -161,10 +166,10 @@ fn well_known(descriptor: &MessageDescriptor, name: &str, value: Value) -> Resul
         "Any" => ("type.any", "must be an object with the type in `@type`"),
         _ => ("type.message", "must be what its type is in JSON"),
     };
-    descriptor.clone().deserialize(value).map_err(|_| wrong(rule, description))
+    descriptor.clone().deserialize(value).map_err(|_| type_error(rule, description))
 }
 
-/// `birthDate` is `birth_date`, and so is `birth_date`.
+/// Converts a path of a field mask to snake case: `birthDate` and `birth_date` both become `birth_date`.
 fn snake(path: &str) -> String {
     let mut snake = String::with_capacity(path.len() + 4);
     for letter in path.chars() {
@@ -183,7 +188,7 @@ fn float(value: Value) -> Option<f64> {
             "NaN" => Some(f64::NAN),
             "Infinity" => Some(f64::INFINITY),
             "-Infinity" => Some(f64::NEG_INFINITY),
-            // Rust reads words too, and takes what is too large for infinity.
+            // `f64::from_str` also accepts words such as `inf`, and returns infinity for a number that is out of range.
             text if text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b)) => {
                 text.parse().ok().filter(|v: &f64| v.is_finite())
             }
@@ -193,23 +198,27 @@ fn float(value: Value) -> Option<f64> {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "it is in range")]
+/// Converts to 32 bits. Returns `None` if the value is out of range.
+#[expect(clippy::cast_possible_truncation, reason = "a value out of range becomes infinite and is rejected")]
 fn narrow(value: f64) -> Option<f32> {
     let narrow = value as f32;
     (narrow.is_finite() || !value.is_finite()).then_some(narrow)
 }
 
-/// A number without a fraction, or a string of digits.
+/// Reads an integer from a number without a fraction or from a string of digits.
 fn integer<T: TryFrom<i128>>(value: &Value, rule: &'static str, description: &'static str) -> Result<T, Violation> {
     let read = match value {
         Value::Number(number) => whole_number(number),
         Value::String(text) if text.bytes().all(|b| b.is_ascii_digit() || b == b'-') => text.parse().ok(),
         _ => None,
     };
-    read.and_then(|integer: i128| T::try_from(integer).ok()).ok_or_else(|| wrong(rule, description))
+    read.and_then(|integer: i128| T::try_from(integer).ok()).ok_or_else(|| type_error(rule, description))
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "as `1e3` is 1000: a float without a fraction, far below 128 bits")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "`1e3` is 1000; the filter leaves only floats without a fraction that fit into 128 bits"
+)]
 fn whole_number(number: &Number) -> Option<i128> {
     let exact = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
     exact.or_else(|| number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 1e30).map(|float| float as i128))
@@ -225,30 +234,31 @@ fn enumeration(descriptor: &EnumDescriptor, value: &Value) -> Result<i32, Violat
         Value::Null => takes_null(&Kind::Enum(descriptor.clone())).then_some(0),
         value => integer(value, "", "").ok(),
     };
-    number.ok_or_else(|| wrong("type.enum", format!("must name a value of {}", descriptor.full_name())))
+    number.ok_or_else(|| type_error("type.enum", format!("must name a value of {}", descriptor.full_name())))
 }
 
 fn map_key(kind: &Kind, text: &str) -> Result<MapKey, Violation> {
     let number = || Value::String(text.to_owned());
     let value = match kind {
-        Kind::Bool => single(kind, text.parse().map_or(Value::Null, Value::Bool))?,
-        kind => single(kind, number())?,
+        Kind::Bool => parse_value(kind, text.parse().map_or(Value::Null, Value::Bool))?,
+        kind => parse_value(kind, number())?,
     };
-    value.into_map_key().ok_or_else(|| wrong("type.map_key", "is no key"))
+    value.into_map_key().ok_or_else(|| type_error("type.map_key", "is no key"))
 }
 
-pub(super) fn wrong(rule: &'static str, description: impl Into<Cow<'static, str>>) -> Violation {
+/// Returns a violation without a path. Each enclosing field adds its own part with [`prefix_path`].
+pub(crate) fn type_error(rule: &'static str, description: impl Into<Cow<'static, str>>) -> Violation {
     Violation::new("", rule, description)
 }
 
-/// The violation, seen from one level higher.
-pub(super) fn within(place: &str, mut violation: Violation) -> Violation {
+/// Returns the violation with `prefix` put before its path: the name of the enclosing field, or an index such as `[3]`.
+pub(crate) fn prefix_path(prefix: &str, mut violation: Violation) -> Violation {
     let dot = if violation.field.is_empty() || violation.field.starts_with('[') { "" } else { "." };
-    violation.field = format!("{place}{dot}{}", violation.field);
+    violation.field = format!("{prefix}{dot}{}", violation.field);
     violation
 }
 
-/// An empty message, as a tree.
-pub(super) fn nothing() -> Value {
+/// Returns an empty JSON object.
+pub(crate) fn empty_object() -> Value {
     Value::Object(Map::new())
 }

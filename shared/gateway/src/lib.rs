@@ -1,4 +1,4 @@
-//! HTTP with JSON or XML for the services of a gRPC server, in process; their `OpenAPI` document; and the page that shows it.
+//! Serves the gRPC services of a server over HTTP with JSON or XML, in process, and describes them with `OpenAPI` and an API page.
 //!
 //! ```
 //! // The routes come from the `google.api.http` options in the descriptors.

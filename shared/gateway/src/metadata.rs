@@ -1,11 +1,12 @@
-//! What crosses between HTTP headers and gRPC metadata: `grpc-metadata-…`, without what would be believed of somebody else.
+//! Converts HTTP headers to gRPC metadata and back. A header `grpc-metadata-NAME` is the metadata entry `NAME`.
 
 use http::{HeaderMap, HeaderName};
 
-/// What stands before the names, in both directions.
+/// The prefix of the headers that carry metadata, in both directions.
 const PREFIX: &str = "grpc-metadata-";
 
-/// Who is calling, from where, and how: a header that says so is the request's own, and never one that it carries along.
+/// The names that are never converted. They describe the caller and the request itself, so a client must not set them through
+/// the prefix.
 const RESERVED: [&str; 12] = [
     "authorization",
     "connection",
@@ -21,22 +22,22 @@ const RESERVED: [&str; 12] = [
     "date",
 ];
 
-/// The metadata of a call.
-pub(super) fn of_request(headers: &HeaderMap) -> HeaderMap {
-    let carried = headers.iter().filter_map(|(name, value)| {
+/// Returns the metadata of a call from the headers of a request.
+pub(crate) fn from_request_headers(headers: &HeaderMap) -> HeaderMap {
+    let converted = headers.iter().filter_map(|(name, value)| {
         let name = name.as_str().strip_prefix(PREFIX).filter(|name| !is_reserved(name))?;
         Some((HeaderName::from_bytes(name.as_bytes()).ok()?, value.clone()))
     });
-    carried.collect()
+    converted.collect()
 }
 
-/// The headers of an answer.
-pub(super) fn of_answer(metadata: &HeaderMap) -> HeaderMap {
-    let carried = metadata.iter().filter_map(|(name, value)| {
+/// Returns the headers of a response from the metadata of a call.
+pub(crate) fn to_response_headers(metadata: &HeaderMap) -> HeaderMap {
+    let converted = metadata.iter().filter_map(|(name, value)| {
         let name = Some(name.as_str()).filter(|name| !is_reserved(name))?;
         Some((HeaderName::from_bytes(format!("{PREFIX}{name}").as_bytes()).ok()?, value.clone()))
     });
-    carried.collect()
+    converted.collect()
 }
 
 fn is_reserved(name: &str) -> bool {
@@ -48,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metadata_is_carried_and_what_is_believed_is_not() {
+    fn metadata_is_converted_and_reserved_names_are_not() {
         let mut headers = HeaderMap::new();
         for name in [
             "grpc-metadata-tenant",
@@ -59,8 +60,8 @@ mod tests {
         ] {
             headers.append(name, "value".parse().expect("a value"));
         }
-        let metadata = of_request(&headers);
+        let metadata = from_request_headers(&headers);
         assert_eq!(metadata.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["tenant"]);
-        assert_eq!(of_answer(&metadata).keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["grpc-metadata-tenant"]);
+        assert_eq!(to_response_headers(&metadata).keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["grpc-metadata-tenant"]);
     }
 }

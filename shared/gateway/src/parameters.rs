@@ -1,4 +1,4 @@
-//! What stands in the path and in the query of a URL, to fields.
+//! Sets request fields from the path and the query of a URL.
 
 use std::borrow::Cow;
 
@@ -6,26 +6,28 @@ use percent_encoding::percent_decode_str;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage};
 use serde_json::{Value, json};
 
-use super::{
-    json_to_message::{single, within, wrong},
-    routes::{Binding, Body},
-};
 use access::error::Violation;
 use contract::Capture;
 
-/// Sets what the path of the URL says, over whatever the body says.
-pub(super) fn set_path(message: &mut DynamicMessage, binding: &Binding, segments: &[&str]) -> Result<(), Violation> {
+use crate::{
+    json_to_message::{parse_value, prefix_path, type_error},
+    routes::{Binding, Body},
+};
+
+/// Sets the fields that the path of the URL names. They replace the values from the body.
+pub(crate) fn set_path(message: &mut DynamicMessage, binding: &Binding, segments: &[&str]) -> Result<(), Violation> {
     for capture in &binding.captures {
-        let text = captured(capture, segments).map_err(|violation| within(&capture.field, violation))?;
+        let text = captured(capture, segments).map_err(|violation| prefix_path(&capture.field, violation))?;
         let steps: Vec<_> = capture.field.split('.').collect();
-        set(message, &steps, &text).map_err(|violation| within(&capture.field, violation))?;
+        set(message, &steps, &text).map_err(|violation| prefix_path(&capture.field, violation))?;
     }
     Ok(())
 }
 
+/// Returns the decoded value of one variable of the path.
 fn captured(capture: &Capture, segments: &[&str]) -> Result<String, Violation> {
-    let not_text = |_| wrong("type.string", "must be UTF-8");
-    // `**` takes whatever is left.
+    let not_text = |_| type_error("type.string", "must be UTF-8");
+    // `**` matches all remaining segments.
     let end = if capture.segments.end > segments.len() || capture.is_deep {
         segments.len().max(capture.segments.start)
     } else {
@@ -38,7 +40,7 @@ fn captured(capture: &Capture, segments: &[&str]) -> Result<String, Violation> {
             .map_err(not_text)?
             .into_owned());
     }
-    // An encoded slash stays one.
+    // An encoded slash stays encoded, so that it differs from a separator.
     let decode = |segment: &&str| {
         let kept = segment.replace("%2F", "%252F").replace("%2f", "%252F");
         percent_decode_str(&kept).decode_utf8().map(Cow::into_owned).map_err(not_text)
@@ -46,17 +48,17 @@ fn captured(capture: &Capture, segments: &[&str]) -> Result<String, Violation> {
     Ok(segments.iter().map(decode).collect::<Result<Vec<_>, _>>()?.join("/"))
 }
 
-/// Sets what the query of the URL says.
+/// Sets the fields that the query of the URL names.
 ///
 /// # Errors
 ///
-/// The parameter, and the rule: `query.unknown`, `query.bound` for what the path or the body says already, `query.twice`, or
-/// that of its type.
-pub(super) fn set_query(message: &mut DynamicMessage, binding: &Binding, query: &str) -> Result<(), Violation> {
+/// Returns a violation that names the parameter and the rule: `query.unknown`, `query.bound` for a field that belongs to the path or
+/// the body, `query.twice`, or the rule of the field's type.
+pub(crate) fn set_query(message: &mut DynamicMessage, binding: &Binding, query: &str) -> Result<(), Violation> {
     let mut seen: Vec<String> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, text) = pair.split_once('=').unwrap_or((pair, ""));
-        let (key, text) = (decode(key)?, decode(text).map_err(|violation| within(key, violation))?);
+        let (key, text) = (decode(key)?, decode(text).map_err(|violation| prefix_path(key, violation))?);
         let (path, found) = resolve(&binding.input, &key).ok_or_else(|| {
             Violation::new(key.clone(), "query.unknown", format!("{} has no such field", binding.input.full_name()))
         })?;
@@ -80,18 +82,18 @@ pub(super) fn set_query(message: &mut DynamicMessage, binding: &Binding, query: 
             seen.push(path.clone());
         }
         let steps: Vec<_> = path.split('.').collect();
-        set(message, &steps, &text).map_err(|violation| within(&path, violation))?;
+        set(message, &steps, &text).map_err(|violation| prefix_path(&path, violation))?;
     }
     Ok(())
 }
 
 fn decode(text: &str) -> Result<String, Violation> {
     let spaced = text.replace('+', " ");
-    let text = percent_decode_str(&spaced).decode_utf8().map_err(|_| wrong("type.string", "must be UTF-8"))?;
+    let text = percent_decode_str(&spaced).decode_utf8().map_err(|_| type_error("type.string", "must be UTF-8"))?;
     Ok(text.into_owned())
 }
 
-/// The path of a field by the names of the proto, which may have been given by those of JSON.
+/// Returns the field that `key` names, and its path by the names of the proto. Each part of `key` may be a proto or a JSON name.
 fn resolve(descriptor: &MessageDescriptor, key: &str) -> Option<(String, FieldDescriptor)> {
     let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
     let found = descriptor.get_field_by_name(first).or_else(|| descriptor.get_field_by_json_name(first))?;
@@ -105,6 +107,7 @@ fn resolve(descriptor: &MessageDescriptor, key: &str) -> Option<(String, FieldDe
     }
 }
 
+/// Sets the field at the end of `steps`. A repeated field gets one more item.
 fn set(message: &mut DynamicMessage, steps: &[&str], text: &str) -> Result<(), Violation> {
     let Some((first, rest)) = steps.split_first() else { return Ok(()) };
     let field = message.descriptor().get_field_by_name(first).expect("the path was resolved");
@@ -112,7 +115,7 @@ fn set(message: &mut DynamicMessage, steps: &[&str], text: &str) -> Result<(), V
         let inner = message.get_field_mut(&field).as_message_mut().expect("the path leads through messages");
         return set(inner, rest, text);
     }
-    let value = single(&field.kind(), leaf(&field.kind(), text)?)?;
+    let value = parse_value(&field.kind(), leaf(&field.kind(), text)?)?;
     if field.is_list() {
         message.get_field_mut(&field).as_list_mut().expect("a repeated field is a list").push(value);
     } else {
@@ -121,7 +124,7 @@ fn set(message: &mut DynamicMessage, steps: &[&str], text: &str) -> Result<(), V
     Ok(())
 }
 
-/// The JSON that a text stands for.
+/// Converts the text of a parameter to the JSON value of this kind.
 fn leaf(kind: &Kind, text: &str) -> Result<Value, Violation> {
     let string = || Value::String(text.to_owned());
     let boolean = || text.parse().map_or_else(|_| string(), Value::Bool);
@@ -130,7 +133,7 @@ fn leaf(kind: &Kind, text: &str) -> Result<Value, Violation> {
         Kind::Enum(_) => text.parse::<i32>().map_or_else(|_| string(), Value::from),
         Kind::Message(message) => match message.full_name() {
             "google.protobuf.BoolValue" => boolean(),
-            "google.type.Date" => date(text).ok_or_else(|| wrong("type.date", "must be a day such as 2001-02-03"))?,
+            "google.type.Date" => date(text).ok_or_else(|| type_error("type.date", "must be a day such as 2001-02-03"))?,
             "google.protobuf.Timestamp"
             | "google.protobuf.Duration"
             | "google.protobuf.FieldMask"
@@ -142,13 +145,13 @@ fn leaf(kind: &Kind, text: &str) -> Result<Value, Violation> {
             | "google.protobuf.UInt64Value"
             | "google.protobuf.Int32Value"
             | "google.protobuf.UInt32Value" => string(),
-            _ => return Err(wrong("query.message", "is a message: name a field of it")),
+            _ => return Err(type_error("query.message", "is a message: name a field of it")),
         },
         _ => string(),
     })
 }
 
-/// `2001-02-03`, where what is not known may be 0. Whether there is such a day is not decided here.
+/// Parses a `google.type.Date` such as `2001-02-03`. An unknown part may be 0. The calendar is not checked here.
 fn date(text: &str) -> Option<Value> {
     let is_plain = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
     let mut numbers = text.split('-').map(|number| number.parse::<u16>().ok());

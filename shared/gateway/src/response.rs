@@ -1,5 +1,6 @@
-//! Answers of the services, as HTTP has them: one message, or a stream of them.
+//! Converts the responses of methods to HTTP: one message, or a stream of messages.
 
+use access::Error;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -11,20 +12,19 @@ use serde_json::Value;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming, body::Body};
 
-use super::{
+use crate::{
     conditions,
     error::{HttpError, status_message},
     format::{Format, Framing},
     routes::Binding,
     xml,
 };
-use access::Error;
 
-/// What a stream is as an XML document.
+/// The root of an XML document that holds a stream.
 const STREAM: &str = "stream";
 
-/// One message.
-pub(super) fn one(
+/// Returns the response for one message.
+pub(crate) fn unary(
     binding: &Binding,
     message: &DynamicMessage,
     request: &HeaderMap,
@@ -38,9 +38,9 @@ pub(super) fn one(
     headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding"));
     headers.insert(header::CACHE_CONTROL, cache_control(max_age));
     if let Some(etag) = etag {
-        let is_known = conditions::is_known(request, &etag);
+        let is_cached = conditions::is_cached(request, &etag);
         headers.insert(header::ETAG, etag);
-        if is_known && binding.is_read() {
+        if is_cached && binding.is_read() {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             return Ok(response);
         }
@@ -50,13 +50,14 @@ pub(super) fn one(
     Ok(response)
 }
 
-pub(super) fn render(binding: &Binding, message: &DynamicMessage, format: Format) -> Result<String, serde_json::Error> {
+/// Returns the body of a response: the message, or the field of it that the binding names.
+pub(crate) fn render(binding: &Binding, message: &DynamicMessage, format: Format) -> Result<String, serde_json::Error> {
     match (&binding.response_body, format) {
         (None, Format::Json) => serde_json::to_string(message),
         (None, Format::Xml) => xml::document(message),
         (Some(field), Format::Xml) => xml::field_document(message, field),
         (Some(field), Format::Json) => {
-            // What is left out of a message is there where it is all of the body.
+            // A default value is omitted from a message, but not from a body that consists of this field alone.
             let options = SerializeOptions::new().skip_default_fields(message.has_field(field));
             let mut alone = DynamicMessage::new(message.descriptor());
             alone.set_field(field, message.get_field(field).into_owned());
@@ -66,20 +67,22 @@ pub(super) fn render(binding: &Binding, message: &DynamicMessage, format: Format
     }
 }
 
-/// What is not said to keep is somebody's own.
+/// Returns the value of `Cache-Control`. A response without a maximum age may be private, so nothing may store it.
 fn cache_control(max_age: Option<u64>) -> HeaderValue {
     let public = max_age.and_then(|seconds| HeaderValue::try_from(format!("public, max-age={seconds}")).ok());
     public.unwrap_or_else(|| HeaderValue::from_static("no-store"))
 }
 
+/// Returns the etag of a response whose message has none.
 fn digest_of(text: &str) -> HeaderValue {
     let digest = digest(&SHA256, text.as_bytes());
     let text = BASE64_URL_SAFE_NO_PAD.encode(&digest.as_ref()[..16]);
-    HeaderValue::try_from(format!("\"{text}\"")).expect("base64 can stand in a header")
+    HeaderValue::try_from(format!("\"{text}\"")).expect("base64 is a valid header value")
 }
 
-/// Messages as they come. The call ends when the client is gone: nobody asks for more then.
-pub(super) fn stream(messages: Streaming<DynamicMessage>, framing: Framing) -> Response<Body> {
+/// Returns the response for a stream, which sends each message as it arrives. The call ends when the client disconnects, because
+/// the server then drops the response body.
+pub(crate) fn stream(messages: Streaming<DynamicMessage>, framing: Framing) -> Response<Body> {
     let parts = messages.map(move |message| part(message, framing));
     let mut response = Response::new(match framing {
         Framing::Lines | Framing::Events => body(parts),
@@ -92,7 +95,7 @@ pub(super) fn stream(messages: Streaming<DynamicMessage>, framing: Framing) -> R
     headers.insert(header::CONTENT_TYPE, framing.content_type());
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::VARY, HeaderValue::from_static("accept"));
-    // Or a proxy would wait until it has enough of them.
+    // nginx would otherwise buffer the messages.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
@@ -101,7 +104,7 @@ fn body(parts: impl Stream<Item = String> + Send + 'static) -> Body {
     Body::new(StreamBody::new(parts.map(|part| Ok::<_, Status>(Frame::data(Bytes::from(part))))))
 }
 
-/// A message, or the error that the stream ends with. Lines have the envelope of grpc-gateway.
+/// Returns the text of a message, or of the error that ends the stream. Lines have the envelope of grpc-gateway.
 fn part(message: Result<DynamicMessage, Status>, framing: Framing) -> String {
     let text = message.and_then(|message| {
         let text = match framing {

@@ -1,57 +1,51 @@
-//! The routes: every `google.api.http` binding of the protos, read once, and found by walking a path.
+//! The routes: every `google.api.http` binding of the protos, read once into a tree.
 
 use std::collections::HashMap;
 
+use contract::{Capture, HttpRoute, PathTemplate, Segment, field_at};
 use http::{Method, Uri};
 use prost_reflect::{DescriptorPool, FieldDescriptor, MessageDescriptor, MethodDescriptor};
 
-use contract::{Capture, HttpRoute, PathTemplate, Segment, field_at};
-
-/// One way to call a method.
+/// One way to call a method over HTTP.
 #[derive(Debug)]
 pub struct Binding {
-    /// As in a gRPC request: `/package.Service/Method`.
-    pub(super) grpc: Uri,
-    pub(super) input: MessageDescriptor,
-    pub(super) output: MessageDescriptor,
-    pub(super) is_stream: bool,
-    /// What the body of a request is.
-    pub(super) body: Body,
-    /// The field of the answer that the body of a response is; all of the answer where there is none.
-    pub(super) response_body: Option<FieldDescriptor>,
-    pub(super) captures: Vec<Capture>,
-    /// The HTTP method, or any.
+    /// The path of the gRPC method: `/package.Service/Method`.
+    pub(crate) grpc: Uri,
+    pub(crate) input: MessageDescriptor,
+    pub(crate) output: MessageDescriptor,
+    pub(crate) is_stream: bool,
+    pub(crate) body: Body,
+    /// The field of the response message that is the body of the response, or `None` for the whole message.
+    pub(crate) response_body: Option<FieldDescriptor>,
+    pub(crate) captures: Vec<Capture>,
+    /// The HTTP method, or `None` for every method.
     method: Option<Method>,
     template: PathTemplate,
 }
 
-/// What of a message the body of a request is.
+/// The part of the request message that the body of a request holds.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Body {
+pub(crate) enum Body {
     Nothing,
     Everything,
     Field(FieldDescriptor),
 }
 
-/// Every binding of every method in the descriptors.
+/// Reads every binding of every method in the descriptors.
 ///
 /// # Errors
 ///
-/// A sentence, for descriptors that are none, and bindings that contradict the protos or one another.
+/// Returns a sentence if `descriptors` is not a valid `FileDescriptorSet`. It names the method if a binding contradicts the messages,
+/// or has the same route as another one.
 pub fn read(descriptors: &[u8]) -> Result<Vec<Binding>, String> {
     let pool = DescriptorPool::decode(descriptors).map_err(|error| error.to_string())?;
     let mut bindings: Vec<Binding> = Vec::new();
     for method in pool.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
-        for rule in HttpRoute::read_all(&method).map_err(|error| error.to_string())? {
-            let wrong = |why: String| format!("{}: {why}", method.full_name());
-            let binding = Binding::new(&method, &rule).map_err(wrong)?;
-            let clashes = |other: &Binding| {
-                (other.method == binding.method || other.method.is_none() || binding.method.is_none())
-                    && other.template.segments == binding.template.segments
-                    && other.template.verb == binding.template.verb
-            };
-            if let Some(other) = bindings.iter().find(|other| clashes(other)) {
-                return Err(wrong(format!("its route is that of {} too", other.grpc)));
+        for route in HttpRoute::read_all(&method).map_err(|error| error.to_string())? {
+            let error = |problem: String| format!("{}: {problem}", method.full_name());
+            let binding = Binding::new(&method, &route).map_err(error)?;
+            if let Some(other) = bindings.iter().find(|other| other.has_route_of(&binding)) {
+                return Err(error(format!("its route is already a route of {}", other.grpc)));
             }
             bindings.push(binding);
         }
@@ -60,46 +54,53 @@ pub fn read(descriptors: &[u8]) -> Result<Vec<Binding>, String> {
 }
 
 impl Binding {
-    /// True for a GET, whose answer a client may have already.
-    pub(super) fn is_read(&self) -> bool {
+    /// Returns true for a GET, whose response a client may have cached.
+    pub(crate) fn is_read(&self) -> bool {
         self.method == Some(Method::GET)
     }
 
-    /// The path of the method in gRPC.
+    /// Returns the path of the gRPC method: `/package.Service/Method`.
     pub fn grpc_path(&self) -> &str {
         self.grpc.path()
     }
 
-    fn new(method: &MethodDescriptor, rule: &HttpRoute) -> Result<Self, String> {
+    /// Returns true if a request could match both bindings, with neither of them more literal.
+    fn has_route_of(&self, other: &Self) -> bool {
+        (self.method == other.method || self.method.is_none() || other.method.is_none())
+            && self.template.segments == other.template.segments
+            && self.template.verb == other.template.verb
+    }
+
+    fn new(method: &MethodDescriptor, route: &HttpRoute) -> Result<Self, String> {
         if method.is_client_streaming() {
-            return Err("a stream of requests has no route".to_owned());
+            return Err("a method with a stream of requests cannot have an HTTP route".to_owned());
         }
-        let HttpRoute { verb, template, body, response_body } = rule;
+        let HttpRoute { verb, template, body, response_body } = route;
         let (input, output) = (method.input(), method.output());
         for capture in &template.captures {
             let field = field_at(&input, &capture.field);
             if field.is_none_or(|field| field.is_list() || field.is_map()) {
                 return Err(format!(
-                    "{} names the field `{}`, which there is not, or which is no single value",
+                    "the path {} names `{}`, which must be a field of {} and neither repeated nor a map",
                     template.with_variables(str::to_owned),
-                    capture.field
+                    capture.field,
+                    input.full_name()
                 ));
             }
         }
-        let named = |message: &MessageDescriptor, name: &str| {
+        let field = |message: &MessageDescriptor, name: &str| {
             message.get_field_by_name(name).ok_or_else(|| format!("{} has no field `{name}`", message.full_name()))
         };
         let body = match body.as_str() {
             "" => Body::Nothing,
             "*" => Body::Everything,
-            name => Body::Field(named(&input, name)?),
+            name => Body::Field(field(&input, name)?),
         };
         let response_body = Some(response_body).filter(|name| !name.is_empty());
+        let grpc = format!("/{}/{}", method.parent_service().full_name(), method.name());
         Ok(Self {
-            grpc: format!("/{}/{}", method.parent_service().full_name(), method.name())
-                .parse()
-                .map_err(|_| "a name that is none")?,
-            response_body: response_body.map(|name| named(&output, name)).transpose()?,
+            grpc: grpc.parse().map_err(|_| format!("{grpc} is not a valid path"))?,
+            response_body: response_body.map(|name| field(&output, name)).transpose()?,
             is_stream: method.is_server_streaming(),
             input,
             output,
@@ -107,16 +108,16 @@ impl Binding {
             captures: template.captures.clone(),
             method: match verb.as_str() {
                 "*" => None,
-                verb => Some(Method::from_bytes(verb.as_bytes()).map_err(|_| "a method that is none")?),
+                verb => Some(Method::from_bytes(verb.as_bytes()).map_err(|_| format!("{verb:?} is not a valid HTTP method"))?),
             },
             template: template.clone(),
         })
     }
 }
 
-/// A tree of segments, whose leaves are bindings.
+/// The bindings, in a tree of path segments.
 #[derive(Debug, Default)]
-pub(super) struct Routes {
+pub(crate) struct Routes {
     bindings: Vec<Binding>,
     root: Node,
 }
@@ -124,24 +125,26 @@ pub(super) struct Routes {
 #[derive(Debug, Default)]
 struct Node {
     literals: HashMap<String, Node>,
+    /// The subtree below `*`.
     one: Option<Box<Node>>,
-    /// Of the bindings whose path ends here, or goes on with `**`.
+    /// The indexes of the bindings whose path ends here.
     ends: Vec<usize>,
+    /// The indexes of the bindings whose path continues with `**`.
     rests: Vec<usize>,
 }
 
-/// What a request is for.
+/// The result of a search for a route.
 #[derive(Debug)]
-pub(super) enum Found<'a> {
+pub(crate) enum Found<'a> {
     /// The binding, and the segments of the path.
     Route(&'a Binding, Vec<&'a str>),
-    /// The path is one, but not for this method: it is for these.
+    /// The path has routes for other methods only. The text lists them as the header `Allow` does.
     OtherMethods(String),
     Nothing,
 }
 
 impl Routes {
-    pub(super) fn new(bindings: impl Iterator<Item = Binding>) -> Self {
+    pub(crate) fn new(bindings: impl Iterator<Item = Binding>) -> Self {
         let mut routes = Self::default();
         for binding in bindings {
             let index = routes.bindings.len();
@@ -164,17 +167,17 @@ impl Routes {
         routes
     }
 
-    /// The route of a path, which is not decoded. The more literal one wins.
-    pub(super) fn find<'a>(&'a self, method: &Method, path: &'a str) -> Found<'a> {
+    /// Returns the route of a path that is still percent-encoded. If several match, it is the one with the earliest literal segment.
+    pub(crate) fn find<'a>(&'a self, method: &Method, path: &'a str) -> Found<'a> {
         let Some(path) = path.strip_prefix('/') else { return Found::Nothing };
         let mut others = Vec::new();
-        // A colon may begin a verb, or belong to the last segment.
+        // A colon starts a verb, or is part of the last segment. The verb is tried first.
         let with_verb = path.rsplit_once(':').filter(|(_, verb)| !verb.is_empty() && !verb.contains('/'));
         let readings = with_verb.map(|(path, verb)| (path, Some(verb))).into_iter().chain([(path, None)]);
         for (path, verb) in readings {
             let segments: Vec<_> = path.split('/').collect();
             let mut matching = Vec::new();
-            self.root.walk(&segments, &mut matching);
+            self.root.collect_matches(&segments, &mut matching);
             for binding in matching.into_iter().map(|index| &self.bindings[index]) {
                 if binding.template.verb.as_deref() != verb {
                     continue;
@@ -189,7 +192,7 @@ impl Routes {
     }
 }
 
-/// The value of `allow`.
+/// Returns the value of the header `Allow`.
 fn allow(mut methods: Vec<Method>) -> String {
     if methods.contains(&Method::GET) {
         methods.push(Method::HEAD);
@@ -202,17 +205,17 @@ fn allow(mut methods: Vec<Method>) -> String {
 }
 
 impl Node {
-    /// Collects what matches, the most literal first.
-    fn walk(&self, segments: &[&str], matching: &mut Vec<usize>) {
+    /// Collects the indexes of the bindings that match, the most literal first.
+    fn collect_matches(&self, segments: &[&str], matching: &mut Vec<usize>) {
         match segments.split_first() {
             None => matching.extend(&self.ends),
             Some((first, rest)) => {
                 if let Some(node) = self.literals.get(*first) {
-                    node.walk(rest, matching);
+                    node.collect_matches(rest, matching);
                 }
-                // An empty segment is no value.
+                // A variable does not match an empty segment.
                 if let Some(node) = self.one.as_ref().filter(|_| !first.is_empty()) {
-                    node.walk(rest, matching);
+                    node.collect_matches(rest, matching);
                 }
             }
         }

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use access::rate_limit_key;
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -20,28 +21,27 @@ use tokio::{
 use tokio_stream::Stream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
-use access::rate_limit_key;
-
-/// How many connections one place may have.
+/// The largest number of open connections per client address, as [`rate_limit_key`] groups addresses.
 const CONNECTION_LIMIT: usize = 256;
-/// How long a connection has for the HTTP/2 preface (RFC 9113 section 3.4), and how long that is in bytes. No request of HTTP/1.1 is
-/// shorter.
+/// The time that a new connection has to send as many bytes as the HTTP/2 preface has.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The length of the HTTP/2 preface (RFC 9113 section 3.4), in bytes. Every HTTP/1.1 request is at least as long.
 const PREFACE_LENGTH: usize = 24;
-/// The pause after an error that is not one connection's, such as running out of file descriptors.
+/// The pause after an error that concerns the listener and not one connection, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The number of open connections of each client.
 type Counts = Arc<Mutex<HashMap<IpAddr, usize>>>;
 
-/// The connections of a listener.
-pub(super) struct Incoming {
+/// The stream of the connections that a listener accepts.
+pub(crate) struct Incoming {
     listener: TcpListener,
     counts: Counts,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl Incoming {
-    pub(super) fn new(listener: TcpListener) -> Self {
+    pub(crate) fn new(listener: TcpListener) -> Self {
         Self { listener, counts: Counts::default(), pause: None }
     }
 }
@@ -61,7 +61,7 @@ impl Stream for Incoming {
                         tracing::warn!(address = %address.ip(), "a connection is refused: too many from there");
                         continue;
                     };
-                    // Without it the last packet of an answer waits for the client's acknowledgement.
+                    // Nagle's algorithm would delay the last packet of a response until the client acknowledges the one before.
                     let _ = stream.set_nodelay(true);
                     let preface = Some((Box::pin(tokio::time::sleep(PREFACE_TIMEOUT)), 0));
                     return Poll::Ready(Some(Ok(Connection { stream, preface, _permit: permit })));
@@ -76,13 +76,14 @@ impl Stream for Incoming {
     }
 }
 
-/// One of the connections that a place may have, given back when it is dropped.
+/// The permit for one connection of a client. Dropping it returns the permit.
 struct ConnectionPermit {
     counts: Counts,
     address: IpAddr,
 }
 
 impl ConnectionPermit {
+    /// Takes a permit, or returns `None` if the client has as many connections as it may have.
     fn take(counts: &Counts, address: IpAddr) -> Option<Self> {
         let address = rate_limit_key(address);
         let mut open = counts.lock();
@@ -107,10 +108,10 @@ impl Drop for ConnectionPermit {
     }
 }
 
-/// A connection, which has to begin in time.
-pub(super) struct Connection {
+/// A connection. Reading fails if the first bytes do not arrive in time.
+pub(crate) struct Connection {
     stream: TcpStream,
-    /// Until the preface is read: the time that is left, and the bytes that are there.
+    /// The timer, and the number of bytes that were read. It is `None` once the preface is complete.
     preface: Option<(Pin<Box<Sleep>>, usize)>,
     _permit: ConnectionPermit,
 }

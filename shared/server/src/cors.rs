@@ -1,4 +1,4 @@
-//! Which pages of other origins a browser lets call (the Fetch standard, section 3.2), and nobody where none is named.
+//! Cross-origin resource sharing (the Fetch standard, section 3.2). Without a configured origin no page of another origin may call.
 
 use std::sync::Arc;
 
@@ -7,44 +7,45 @@ use tonic::body::Body;
 
 use crate::cors_origin::CorsOrigin;
 
-/// What a page may call with.
+/// The HTTP methods that a page may use.
 const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
-/// What of an answer a page may see, beside what it always may.
+/// The response headers that a page may read, in addition to the safelisted ones.
 const EXPOSED: &str =
     "allow, etag, grpc-message, grpc-status, grpc-status-details-bin, retry-after, www-authenticate, x-request-id";
-/// How long a browser may remember what it was allowed, in seconds.
+/// The time for which a browser may cache the response to a preflight request, in seconds.
 const MAX_AGE: &str = "600";
 
-/// The origins that are allowed.
+/// The allowed origins.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Cors(Arc<[CorsOrigin]>);
+pub(crate) struct Cors(Arc<[CorsOrigin]>);
 
-/// What one request is told.
-pub(super) struct Allowed(HeaderValue);
+/// The permission for the origin of one request. It holds the value of `Access-Control-Allow-Origin`.
+pub(crate) struct AllowedOrigin(HeaderValue);
 
 impl Cors {
-    pub(super) fn new(origins: &[CorsOrigin]) -> Self {
+    pub(crate) fn new(origins: &[CorsOrigin]) -> Self {
         Self(origins.into())
     }
 
-    /// Whether the page that sends the request may.
-    pub(super) fn allows(&self, headers: &HeaderMap) -> Option<Allowed> {
+    /// Returns the permission for the origin of a request, or `None` if the request has no origin or one that is not allowed.
+    pub(crate) fn allows(&self, headers: &HeaderMap) -> Option<AllowedOrigin> {
         let origin = headers.get(header::ORIGIN)?;
         let allowed = self.0.iter().find(|CorsOrigin(allowed)| allowed == "*" || allowed == origin)?;
-        Some(Allowed(allowed.0.clone()))
+        Some(AllowedOrigin(allowed.0.clone()))
     }
 }
 
-/// True for a request by which a browser asks whether it may send another.
-pub(super) fn is_preflight<B>(request: &Request<B>) -> bool {
+/// Returns true for a preflight request.
+pub(crate) fn is_preflight<B>(request: &Request<B>) -> bool {
     request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ORIGIN)
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-impl Allowed {
-    /// The answer to a preflight: everything, since what a call may do its token decides.
-    pub(super) fn preflight(self, request: &HeaderMap) -> Response<Body> {
+impl AllowedOrigin {
+    /// Returns the response to a preflight request. It allows every method and header, because the access token of a call decides what
+    /// the call may do.
+    pub(crate) fn preflight(self, request: &HeaderMap) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         let headers = response.headers_mut();
@@ -53,17 +54,18 @@ impl Allowed {
             headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
         }
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE));
-        self.mark(headers);
+        self.add_origin(headers);
         response
     }
 
-    /// Lets the page see the answer.
-    pub(super) fn expose(self, headers: &mut HeaderMap) {
+    /// Adds the headers that let the page read the response.
+    pub(crate) fn expose(self, headers: &mut HeaderMap) {
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
-        self.mark(headers);
+        self.add_origin(headers);
     }
 
-    fn mark(self, headers: &mut HeaderMap) {
+    /// Adds the allowed origin, and tells caches that the response depends on the origin.
+    fn add_origin(self, headers: &mut HeaderMap) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, self.0);
         headers.append(header::VARY, HeaderValue::from_static("origin"));
     }

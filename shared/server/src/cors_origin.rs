@@ -1,13 +1,13 @@
-//! An origin in the sense of the Fetch standard.
+//! The origins that the CORS settings allow.
 
 use std::str::FromStr;
 
 use http::HeaderValue;
 use url::Url;
 
-/// An origin whose pages may call: `https://app.example.com`, or `*` for those of all.
+/// An origin whose web pages may call: a scheme, a host and a port as in `https://app.example.com`, or `*` for every origin.
 ///
-/// A call carries its credentials in a header that a page sets itself, never in a cookie: no origin is given any by the browser.
+/// Allowing every origin exposes no credentials. They are in a header that a page sets itself, never in a cookie that the browser adds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CorsOrigin(pub(crate) HeaderValue);
 

@@ -1,32 +1,32 @@
-//! Asks a service whether it is ready, as a container's health check does.
+//! The client side of a container's health check.
 
 use std::{net::SocketAddr, time::Duration};
 
 use tonic::{Status, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
-/// How long an answer is waited for.
+/// The time limit for the connection and for the response.
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Why a service does not count as healthy.
+/// The reason why a service is not healthy.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
-    /// Nobody answers.
+    /// The connection failed.
     #[error("{0} can't be reached: {1}")]
     Unreachable(SocketAddr, tonic::transport::Error),
-    /// The answer is an error.
+    /// The health check returned an error.
     #[error("the health check failed: {:?}", .0.code())]
     Failed(Status),
-    /// It serves, but it is not ready.
+    /// The service answers, but it is not ready.
     #[error("the service is not ready")]
     NotReady,
 }
 
-/// Asks the service that listens at `address` (`grpc.health.v1`).
+/// Checks the health of the service that listens at `address` (`grpc.health.v1`).
 ///
 /// # Errors
 ///
-/// Everything but SERVING.
+/// Returns an error unless the service answers SERVING.
 pub async fn check(address: SocketAddr) -> Result<(), HealthError> {
     let unreachable = |error| HealthError::Unreachable(address, error);
     let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(unreachable)?;

@@ -1,4 +1,4 @@
-//! The server that every service starts: one port for gRPC, gRPC-Web and HTTP, with health, reflection, logs and shutdown.
+//! Starts the server of a service: one port for gRPC, gRPC-Web and HTTP, with health, reflection, logs, configuration and shutdown.
 //!
 //! ```no_run
 //! use std::sync::Arc;

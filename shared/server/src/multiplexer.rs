@@ -1,4 +1,4 @@
-//! One port for everything: gRPC and gRPC-Web go to the services, and all other HTTP to the gateway and to what is mounted.
+//! Serves every protocol on one port: gRPC and gRPC-Web requests go to the services, all other HTTP requests to the gateway.
 
 use std::{
     convert::Infallible,
@@ -8,25 +8,25 @@ use std::{
     task::{Context, Poll},
 };
 
+use access::{ClientInfo, GuardedRoutes};
+use gateway::{Format, Gateway, HttpError, InProcess};
 use http::{Request, Response, Version};
 use ipnet::IpNet;
 use tonic::body::Body;
 use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::{Layer, Service};
 
-use access::{ClientInfo, GuardedRoutes};
-use gateway::{Format, Gateway, HttpError, InProcess};
-
 use crate::{
     cors::{self, Cors},
     protocol::Protocol,
 };
 
-/// The largest header list, in bytes.
+/// The largest header list of a request, in bytes.
 pub(crate) const HEADER_LIMIT: u32 = 8 << 10;
 
+/// The service that sends each request to the services or to the gateway, by its protocol.
 #[derive(Clone)]
-pub(super) struct ProtocolMultiplexer {
+pub(crate) struct ProtocolMultiplexer {
     stack: GuardedRoutes,
     web: GrpcWebService<GuardedRoutes>,
     gateway: Arc<Gateway>,
@@ -35,7 +35,7 @@ pub(super) struct ProtocolMultiplexer {
 }
 
 impl ProtocolMultiplexer {
-    pub(super) fn new(stack: GuardedRoutes, gateway: Gateway, trusted_proxies: Arc<[IpNet]>, cors: Cors) -> Self {
+    pub(crate) fn new(stack: GuardedRoutes, gateway: Gateway, trusted_proxies: Arc<[IpNet]>, cors: Cors) -> Self {
         Self { web: GrpcWebLayer::new().layer(stack.clone()), stack, gateway: Arc::new(gateway), trusted_proxies, cors }
     }
 
@@ -61,7 +61,7 @@ impl ProtocolMultiplexer {
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-/// HTTP/2 counts its header lists by itself.
+/// Returns true if an HTTP/1.1 request has too many headers. For HTTP/2 the transport enforces the limit.
 fn has_too_many_headers(request: &Request<Body>) -> bool {
     let length = |(name, value): (&http::HeaderName, &http::HeaderValue)| name.as_str().len() + value.len() + 32;
     request.version() < Version::HTTP_2 && request.headers().iter().map(length).sum::<usize>() > HEADER_LIMIT as usize
@@ -77,12 +77,12 @@ impl Service<Request<Body>> for ProtocolMultiplexer {
     }
 
     fn call(&mut self, request: Request<Body>) -> Answer {
-        let protocol = Protocol::of(request.headers());
+        let protocol = Protocol::from_headers(request.headers());
         if protocol == Protocol::Grpc {
             return self.answer(request, protocol);
         }
         if has_too_many_headers(&request) {
-            let format = Format::wanted(request.headers());
+            let format = Format::negotiate(request.headers());
             return Box::pin(async move { Ok(HttpError::header_too_large().response(format)) });
         }
         let Some(allowed) = self.cors.allows(request.headers()) else { return self.answer(request, protocol) };

@@ -1,4 +1,4 @@
-//! One call as the log sees it, whatever it speaks: its request id, its deadline, and its one line.
+//! Gives every call, in every protocol, a request id and a deadline, and writes one log line about it.
 
 use std::{
     future::Future,
@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use access::error::{Reason, status};
+use gateway::{Format, HttpError};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
@@ -14,18 +16,17 @@ use tracing::{Instrument, field::Empty};
 use uuid::Uuid;
 
 use crate::protocol::Protocol;
-use access::error::{Reason, status};
-use gateway::{Format, HttpError};
 
-/// The id of a call, taken from the request or made, and sent back.
+/// The header with the id of a call. The response repeats the id of the request, or has a new one.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The longest id that is taken from a request.
+/// The length of the longest id that is accepted from a request.
 const REQUEST_ID_LIMIT: usize = 64;
-/// The longest that the answer to a call may be waited for. A client's own deadline may be shorter.
+/// The longest time until the response to a call begins. The deadline of the client can be shorter.
 const LONGEST_CALL: Duration = Duration::from_mins(1);
 
+/// The layer of [`RequestLog`].
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RequestLogLayer;
+pub(crate) struct RequestLogLayer;
 
 impl<S> Layer<S> for RequestLogLayer {
     type Service = RequestLog<S>;
@@ -35,8 +36,9 @@ impl<S> Layer<S> for RequestLogLayer {
     }
 }
 
+/// Adds the request id, the deadline and the log line to the calls of a service.
 #[derive(Debug, Clone)]
-pub(super) struct RequestLog<S>(S);
+pub(crate) struct RequestLog<S>(S);
 
 impl<S> Service<Request<Body>> for RequestLog<S>
 where
@@ -51,14 +53,14 @@ where
         self.0.poll_ready(context)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "how long a call took is told to the log and decides nothing")]
+    #[expect(clippy::disallowed_methods, reason = "the duration of a call is only logged")]
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let began = Instant::now();
         let id = request_id(request.headers());
         let deadline = deadline(request.headers_mut());
-        let protocol = Protocol::of(request.headers());
-        let format = Format::wanted(request.headers());
-        // Of the highest level, so that a line of any level carries the request id.
+        let protocol = Protocol::from_headers(request.headers());
+        let format = Format::negotiate(request.headers());
+        // The span has the highest level, so that log lines of every level carry the request id.
         let span = tracing::error_span!(
             "call",
             method = request.uri().path(),
@@ -72,7 +74,7 @@ where
         let call = async move {
             let mut response = match tokio::time::timeout(deadline, answer).await {
                 Ok(answer) => answer?,
-                Err(_) => too_late(protocol, format),
+                Err(_) => deadline_exceeded(protocol, format),
             };
             let ms = began.elapsed().as_secs_f64() * 1e3;
             if protocol == Protocol::Http {
@@ -88,7 +90,8 @@ where
     }
 }
 
-fn too_late(protocol: Protocol, format: Format) -> Response<Body> {
+/// Returns the response to a call that missed its deadline.
+fn deadline_exceeded(protocol: Protocol, format: Format) -> Response<Body> {
     let status = status(Code::DeadlineExceeded, Reason::DeadlineExceeded, "the call took longer than it is allowed to");
     match protocol {
         Protocol::Http => HttpError::from(status).response(format),
@@ -96,7 +99,8 @@ fn too_late(protocol: Protocol, format: Format) -> Response<Body> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a request id is for the log and decides nothing")]
+/// Returns the request id: the one in the headers if it is short and plain, otherwise a new one.
+#[expect(clippy::disallowed_methods, reason = "a request id is only logged")]
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let is_plain = |id: &&HeaderValue| {
         (1..=REQUEST_ID_LIMIT).contains(&id.len())
@@ -109,13 +113,14 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     })
 }
 
-/// Takes the client's deadline out of the headers: tonic would answer CANCELLED when it passes.
+/// Returns the deadline of a call, and removes the client's deadline from the headers: tonic would otherwise enforce it with the status
+/// CANCELLED.
 fn deadline(headers: &mut HeaderMap) -> Duration {
     let given = headers.remove("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
     given.map_or(LONGEST_CALL, |given| given.min(LONGEST_CALL))
 }
 
-/// `grpc-timeout` as gRPC over HTTP/2 has it: up to eight digits and a unit.
+/// Parses `grpc-timeout`: up to eight digits and a unit (the specification of gRPC over HTTP/2).
 fn parse_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let is_number = (1..=8).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
@@ -133,12 +138,9 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        convert::Infallible,
-        io,
-        sync::{Arc, Mutex},
-    };
+    use std::{convert::Infallible, io, sync::Arc};
 
+    use parking_lot::Mutex;
     use tower::{ServiceExt, service_fn};
     use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
 
@@ -149,7 +151,7 @@ mod tests {
 
     impl io::Write for Log {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("a lock").write(bytes)
+            self.0.lock().write(bytes)
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -169,12 +171,12 @@ mod tests {
         }));
         let request = Request::builder().header(REQUEST_ID, "order-17").body(Body::empty()).expect("a request");
         service.oneshot(request).await.expect("an answer");
-        let lines = String::from_utf8(log.0.lock().expect("a lock").clone()).expect("text");
+        let lines = String::from_utf8(log.0.lock().clone()).expect("text");
         assert!(lines.contains("order-17") && lines.contains("something failed"), "{lines}");
     }
 
     #[test]
-    fn a_timeout_is_read_as_the_specification_writes_it() {
+    fn a_timeout_has_the_syntax_of_the_specification() {
         for (text, expected) in [
             ("1H", Some(Duration::from_hours(1))),
             ("2M", Some(Duration::from_mins(2))),

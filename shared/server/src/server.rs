@@ -1,4 +1,4 @@
-//! The server: health, reflection, the gateway and the guarded services on one port.
+//! The server: guarded services, health, reflection and the gateway on one port.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -22,21 +22,23 @@ use crate::{
     request_log::RequestLogLayer,
 };
 
-/// The name that health checks ask whether news of revocations are fresh: SERVING where they are. The service itself is ready
-/// without them, since most of its methods are.
+/// The health service name that reports the revocation feed: SERVING while it is fresh. The service itself stays ready with a stale feed,
+/// because only methods with STRICT revocation need it.
 pub const REVOCATIONS: &str = "revocations";
-/// How many calls one connection may have under way.
+/// The largest number of concurrent calls on one connection.
 const STREAM_LIMIT: u32 = 100;
-/// How long a connection may be silent before it is asked whether it is still there, and how long it has to answer.
+/// The interval of HTTP/2 keepalive pings.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// The time within which a client must answer a keepalive ping.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long calls in flight have when the server stops.
+/// The time that calls in flight have to complete after the shutdown begins.
 const GRACE: Duration = Duration::from_secs(20);
-/// How often readiness is looked at: while the service is ready, and while it is not.
+/// The interval between readiness checks while the service is ready.
 const READINESS_INTERVAL: Duration = Duration::from_secs(1);
+/// The interval between readiness checks while the service is not ready.
 const UNREADINESS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A server of guarded services, with health (`grpc.health.v1`) and reflection (v1 and v1alpha) beside them.
+/// A server of guarded services. It also serves health (`grpc.health.v1`) and reflection (v1 and v1alpha).
 pub struct Server {
     routes: Routes,
     trusted_proxies: Arc<[IpNet]>,
@@ -48,14 +50,14 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server that verifies access tokens with `verifier`, and whose reflection knows the protos in `descriptors`: what
-    /// `shared-build` wrote to `descriptors.bin`.
+    /// Creates a server that verifies access tokens with `verifier`. `descriptors` is the encoded `FileDescriptorSet` of its protos: the
+    /// file `descriptors.bin` that `access-build` writes.
     ///
     /// # Errors
     ///
-    /// Descriptors that are none, or whose HTTP routes are none.
+    /// Returns an error if `descriptors` is not a valid `FileDescriptorSet`, and one that names the method if an HTTP route is invalid.
     pub fn new(verifier: Arc<Verifier>, descriptors: &'static [u8]) -> Result<Self, ReflectionError> {
-        // Also the details of errors, so that a client that knows nothing but reflection can print them.
+        // The messages of error details are included, so that a client that relies on reflection can print them.
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(descriptors)
@@ -75,15 +77,15 @@ impl Server {
         })
     }
 
-    /// Serves this service too.
+    /// Adds a guarded service.
     #[must_use]
-    #[expect(clippy::should_implement_trait, reason = "a server plus a service is no arithmetic")]
+    #[expect(clippy::should_implement_trait, reason = "adding a service to a server is not arithmetic")]
     pub fn add(mut self, service: Guarded) -> Self {
         self.routes = self.routes.add(service);
         self
     }
 
-    /// Runs `work` for every authenticated call, before its guard. The call fails where `work` does.
+    /// Runs `work` for every authenticated call, before its guard. The call fails if `work` does.
     #[must_use]
     pub fn on_authenticated<F: Future<Output = Result<()>> + Send + 'static>(
         mut self,
@@ -93,55 +95,52 @@ impl Server {
         self
     }
 
-    /// Believes these proxies what their `x-forwarded-for` says of where a call comes from. Nobody else is believed.
+    /// Trusts `X-Forwarded-For` from these networks only.
     #[must_use]
     pub fn trusted_proxies(mut self, networks: &[IpNet]) -> Self {
         self.trusted_proxies = networks.into();
         self
     }
 
-    /// Answers plain HTTP at these routes too, where no route of the protos has the path. Nothing is authenticated before
-    /// their handlers: they call the services with [`InProcess`], which they take as an argument.
+    /// Adds HTTP routes for paths that match no route of the protos. Their handlers run without authentication. They call the services
+    /// through [`InProcess`](gateway::InProcess), which they take as an argument.
     #[must_use]
     pub fn merge_http(mut self, routes: Router) -> Self {
         self.mounted = self.mounted.merge(routes);
         self
     }
 
-    /// Describes the services that were added so far at `/openapi.json` and `/openapi.yaml`, and answers a page at `/` where there
-    /// is one.
+    /// Serves the `OpenAPI` document of the services that were added so far at `/openapi.json` and `/openapi.yaml`, and the API page at `/`
+    /// if there is one.
     ///
     /// # Errors
     ///
-    /// Descriptors that are none.
+    /// Returns an error that names the method or the field if an option in the protos is invalid.
     pub fn with_openapi(self, title: &str, version: &str, api_docs: Option<&ApiDocs>) -> Result<Self, DocumentError> {
         let about = About { title, version, services: self.routes.names() };
         let document = openapi::document(self.descriptors, &about)?;
         Ok(self.merge_http(gateway::api_docs_routes(&document, api_docs)))
     }
 
-    /// Lets pages of these origins call, over HTTP and gRPC-Web. Without it a browser lets none.
+    /// Allows web pages of these origins to call over HTTP and gRPC-Web. By default no other origin is allowed.
     #[must_use]
     pub fn cors(mut self, origins: &[CorsOrigin]) -> Self {
         self.cors = Cors::new(origins);
         self
     }
 
-    /// Lets whoever asks over HTTP keep what the method at `path`, such as `/package.Service/Method`, answers: for so long, in
-    /// whole seconds, and then asks for another. Of everything else nothing may be kept.
+    /// Allows HTTP clients and caches to store the responses of the method at `path`, such as `/package.Service/Method`, for `max_age` in
+    /// whole seconds. The responses of all other methods have `Cache-Control: no-store`.
     #[must_use]
     pub fn cache_response(mut self, path: &'static str, max_age: Duration) -> Self {
         self.cache_policy.insert(path, max_age);
         self
     }
 
-    /// Serves on `listener` until `shutdown`. Then no call begins any more, and those in flight come to their end.
+    /// Serves on `listener` until `shutdown` completes. Then the server accepts no more calls, and those in flight have 20 seconds to
+    /// complete.
     ///
-    /// `is_ready` is asked every second, and more often while it is not; health checks answer what it answered last.
-    ///
-    /// # Errors
-    ///
-    /// Those of the transport.
+    /// The server calls `is_ready` every second, and every 100 milliseconds while it is false. Health checks report the last result.
     pub async fn serve<R: Future<Output = bool>>(
         self,
         listener: TcpListener,
@@ -155,7 +154,7 @@ impl Server {
         let routes = self.routes.add_standard(health_service);
         let names: Vec<_> = std::iter::once("").chain(routes.names().iter().copied()).collect();
         let verifier = Arc::clone(routes.verifier());
-        // The descriptors also hold the services of imported files.
+        // The descriptors also contain the services of imported files, which this server does not serve.
         let bindings: Vec<_> =
             self.bindings.into_iter().filter(|binding| routes.rules().get(binding.grpc_path()).is_some()).collect();
         let gateway = Gateway::new(bindings, self.mounted, self.cache_policy);
@@ -168,8 +167,8 @@ impl Server {
                     (ServingStatus::NotServing, UNREADINESS_INTERVAL)
                 };
                 report(&health, &names, status).await;
-                let hears = verifier.revocations().are_fresh();
-                report(&health, &[REVOCATIONS], if hears { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
+                let is_fresh = verifier.revocations().are_fresh();
+                report(&health, &[REVOCATIONS], if is_fresh { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
                 tokio::time::sleep(interval).await;
             }
         };
@@ -183,23 +182,23 @@ impl Server {
         };
         let serving = transport::Server::builder()
             .accept_http1(true)
-            // Outermost, so that whatever is refused below still gets a request id and a line in the log.
+            // The outermost layer, so that every rejected call still gets a request id and a log line.
             .layer(RequestLogLayer)
-            // Silence is the only sign of a peer that is gone.
+            // A ping without an answer is the only sign of a client that disappeared without closing the connection.
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-            // What one connection can make the server hold is bounded.
+            // These limits bound the memory that one connection can occupy.
             .max_concurrent_streams(STREAM_LIMIT)
             .http2_max_header_list_size(HEADER_LIMIT)
             .serve_with_incoming_shutdown(multiplexer, accept::Incoming::new(listener), shutdown);
-        let patience = async {
+        let grace_period = async {
             let _ = stopped.await;
             tokio::time::sleep(GRACE).await;
         };
         tokio::select! {
             served = serving => served,
-            // A stream without an end would keep the process alive for ever.
-            () = patience => {
+            // A stream without an end would otherwise keep the process alive.
+            () = grace_period => {
                 tracing::warn!("calls that did not come to their end in time are cut off");
                 Ok(())
             }
@@ -207,6 +206,7 @@ impl Server {
     }
 }
 
+/// Sets the status of these names in the health service.
 async fn report(health: &HealthReporter, names: &[&'static str], status: ServingStatus) {
     for name in names {
         health.set_service_status(*name, status).await;

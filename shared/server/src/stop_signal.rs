@@ -4,14 +4,14 @@ use std::future::Future;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Ends when the process is asked to stop: by SIGTERM, or by Ctrl-C.
+/// Returns a future that completes when the process receives SIGTERM or SIGINT (Ctrl-C). Signals count from the call of this function.
 ///
 /// # Panics
 ///
-/// Outside a tokio runtime.
+/// Panics outside a tokio runtime.
 pub fn stop_signal() -> impl Future<Output = ()> {
-    // Before the first await, so that no signal is missed from now on.
-    let on = |kind| signal(kind).expect("signals can be listened for in a runtime");
+    // The handlers are installed before the first await, so that no signal after the call is missed.
+    let on = |kind| signal(kind).expect("a tokio runtime can handle signals");
     let (mut terminate, mut interrupt) = (on(SignalKind::terminate()), on(SignalKind::interrupt()));
     async move {
         tokio::select! {

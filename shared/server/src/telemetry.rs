@@ -1,20 +1,20 @@
-//! Logs: one line a call, and a line for what should not have happened.
+//! The log: its format and its filter.
 
 use std::io;
 
 use tracing_subscriber::EnvFilter;
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// A filter of log lines that is none.
+/// The error of an invalid log filter.
 #[derive(Debug, thiserror::Error)]
 #[error("the log filter {filter:?} can't be read: {source}")]
 pub struct FilterError {
@@ -22,11 +22,12 @@ pub struct FilterError {
     source: tracing_subscriber::filter::ParseError,
 }
 
-/// Writes log lines to standard error from now on. `filter` is what `RUST_LOG` usually holds, such as `info,sqlx=warn`.
+/// Starts to write log lines to standard error. `filter` has the syntax of `RUST_LOG`, for example `info,sqlx=warn`. A process that
+/// already logs keeps its settings.
 ///
 /// # Errors
 ///
-/// A filter that can't be read. A process that logs already goes on as before.
+/// Returns an error that quotes the filter if it is invalid.
 pub fn log(format: LogFormat, filter: &str) -> Result<(), FilterError> {
     let filter = EnvFilter::builder().parse(filter).map_err(|source| FilterError { filter: filter.to_owned(), source })?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);

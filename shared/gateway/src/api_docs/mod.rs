@@ -1,4 +1,4 @@
-//! `/openapi.json`, `/openapi.yaml`, and a page at `/` that lists the API, signs in and calls it: Swagger UI, from this binary.
+//! `/openapi.json`, `/openapi.yaml`, and the API page at `/`: a Swagger UI in this binary that shows the API, signs in and calls it.
 
 use std::{io::Read, sync::Arc};
 
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{gzip, openapi};
 
-/// The version of Swagger UI, which stands in the paths of its files, so that they never change.
+/// The version of Swagger UI. It is part of the paths of its files, so that clients can cache them forever.
 const VERSION: &str = "5.35.0";
 const BUNDLE: &[u8] = include_bytes!("../../third_party/swagger-ui/swagger-ui-bundle.js.gz");
 const STYLES: &[u8] = include_bytes!("../../third_party/swagger-ui/swagger-ui.css.gz");
@@ -23,30 +23,30 @@ const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; chars
 const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// RFC 9512.
+/// The media type of YAML (RFC 9512).
 const YAML: HeaderValue = HeaderValue::from_static("application/yaml");
 
-/// The page at `/`.
+/// The settings of the API page at `/`.
 #[derive(Debug, Clone)]
 pub struct ApiDocs {
-    /// The URL of the auth service, where the page signs in: as a browser reaches it. Empty where it is this service.
+    /// The URL at which a browser reaches the auth service, where the page signs in. It is empty if that is this service.
     pub auth_url: String,
 }
 
-/// The routes of the document, and of the page where there is one.
-pub fn routes(document: &Value, page: Option<&ApiDocs>) -> Router {
+/// Returns the routes of the `OpenAPI` document, and of the API page if there is one.
+pub fn routes(document: &Value, api_docs: Option<&ApiDocs>) -> Router {
     let json = Bytes::from(document.to_string());
     let yaml = Bytes::from(openapi::to_yaml(document));
     let routes = Router::new()
         .route("/openapi.json", get(async move || file(JSON, json)))
         .route("/openapi.yaml", get(async move || file(YAML, yaml)));
-    let Some(page) = page else { return routes };
+    let Some(api_docs) = api_docs else { return routes };
     let title = document["info"]["title"].as_str().unwrap_or_default();
     let html = include_str!("index.html")
-        .replace("{auth_url}", &escaped(page.auth_url.trim_end_matches('/')))
+        .replace("{auth_url}", &escaped(api_docs.auth_url.trim_end_matches('/')))
         .replace("{title}", &escaped(title))
         .replace("{version}", VERSION);
-    let policy: Arc<str> = policy(&page.auth_url).into();
+    let policy: Arc<str> = policy(&api_docs.auth_url).into();
     let html = Bytes::from(html);
     routes
         .route("/", get(async move || (policy_headers(&policy), file(HTML, html))))
@@ -65,15 +65,15 @@ fn file(kind: HeaderValue, bytes: Bytes) -> Response {
     (headers, bytes).into_response()
 }
 
-/// A file that is compressed already.
+/// Returns a file of Swagger UI, which is stored compressed.
 fn asset(request: &HeaderMap, kind: HeaderValue, compressed: &'static [u8]) -> Response {
-    let mut response = if gzip::is_taken(request) {
+    let mut response = if gzip::is_accepted(request) {
         let mut response = file(kind, Bytes::from_static(compressed));
         response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         response
     } else {
         let mut bytes = Vec::new();
-        GzDecoder::new(compressed).read_to_end(&mut bytes).expect("what was compressed for this binary can be read");
+        GzDecoder::new(compressed).read_to_end(&mut bytes).expect("the embedded file is valid gzip");
         file(kind, bytes.into())
     };
     let headers = response.headers_mut();
@@ -82,7 +82,7 @@ fn asset(request: &HeaderMap, kind: HeaderValue, compressed: &'static [u8]) -> R
     response
 }
 
-/// What the page may load and call: itself, and the auth service.
+/// Returns the content security policy of the page: it may load from this service, and call this service and the auth service.
 fn policy(auth_url: &str) -> String {
     let auth = url::Url::parse(auth_url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
     format!(
@@ -92,7 +92,7 @@ fn policy(auth_url: &str) -> String {
 }
 
 fn policy_headers(policy: &str) -> HeaderMap {
-    let policy = HeaderValue::from_str(policy).expect("a policy of an origin in ASCII");
+    let policy = HeaderValue::from_str(policy).expect("an origin in ASCII is a valid header value");
     HeaderMap::from_iter([
         (header::CONTENT_SECURITY_POLICY, policy),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
@@ -100,6 +100,7 @@ fn policy_headers(policy: &str) -> HeaderMap {
     ])
 }
 
+/// Escapes text for HTML.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

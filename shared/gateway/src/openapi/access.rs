@@ -4,11 +4,13 @@ use contract::{AccessPolicy, Actor, ContractError, DeclaredRule};
 use prost_reflect::MethodDescriptor;
 use serde_json::{Map, Value as Json};
 
-/// Who may call: `access.v1.Rule`, as the proto has it.
+/// Who may call a method: its `access.v1.Rule`.
 pub(super) struct Access {
     pub(super) is_public: bool,
-    pub(super) is_for_anyone_with_a_token: bool,
+    /// A valid access token is enough.
+    pub(super) is_authenticated: bool,
     permission: Option<String>,
+    /// The path of the field that names the owner.
     pub(super) owner: Option<String>,
     pub(super) actors: Vec<&'static str>,
 }
@@ -18,18 +20,19 @@ impl Access {
         let declared = DeclaredRule::read(method)?;
         Ok(Self {
             is_public: declared.rule.policy == AccessPolicy::Anyone,
-            is_for_anyone_with_a_token: declared.rule.policy == AccessPolicy::Authenticated,
+            is_authenticated: declared.rule.policy == AccessPolicy::Authenticated,
             permission: declared.rule.policy.permission().map(ToString::to_string),
             owner: declared.owner_path(),
             actors: declared.rule.actors.iter().copied().map(Actor::as_str).collect(),
         })
     }
 
+    /// Returns the rule as a sentence for the description.
     pub(super) fn sentence(&self) -> String {
         let owner = self.owner.as_deref().map(|owner| format!("the user whom `{owner}` names")).unwrap_or_default();
-        let who = match (&self.permission, self.owner.is_some()) {
+        let policy = match (&self.permission, self.owner.is_some()) {
             _ if self.is_public => "anyone, without a token".to_owned(),
-            _ if self.is_for_anyone_with_a_token => "anyone with a valid access token".to_owned(),
+            _ if self.is_authenticated => "anyone with a valid access token".to_owned(),
             (Some(permission), true) => format!("{owner}, and anyone whose token holds `{permission}`"),
             (Some(permission), false) => format!("anyone whose token holds `{permission}`"),
             (None, _) => format!("{owner}, and nobody else"),
@@ -38,16 +41,17 @@ impl Access {
             [] => String::new(),
             actors => format!(" ({}s only)", actors.join("s and ")),
         };
-        format!("**Who may call:** {who}{actors}.")
+        format!("**Who may call:** {policy}{actors}.")
     }
 
+    /// Returns the rule as the value of `x-access`.
     pub(super) fn to_json(&self) -> Json {
         let mut rule = Map::new();
         let mut put = |name: &str, value: Json| drop(rule.insert(name.to_owned(), value));
         if self.is_public {
             put("public", true.into());
         }
-        if self.is_for_anyone_with_a_token {
+        if self.is_authenticated {
             put("authenticated", true.into());
         }
         if let Some(permission) = &self.permission {

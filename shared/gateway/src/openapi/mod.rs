@@ -1,12 +1,12 @@
-//! The HTTP face of a service as an `OpenAPI` 3.1 document, made from its descriptors: routes, messages, validation rules, access
-//! rules, and how a call can fail.
+//! Describes the HTTP API of a service as an `OpenAPI` 3.1 document.
 //!
-//! Nothing in it is written twice. A route stands in `google.api.http`, a keyword in `buf.validate`, who may call in
-//! `access.v1.rule`, and a description is the comment in the proto.
+//! Everything comes from the descriptors: the routes from `google.api.http`, the schemas from the messages, their keywords from
+//! `buf.validate`, the access rules from `access.v1.rule`, and the descriptions from the comments in the protos.
 
 mod access;
+mod description;
+mod error_responses;
 mod operation;
-mod refusals;
 mod route;
 mod rules;
 mod schema;
@@ -16,24 +16,22 @@ use contract::{ContractError, comment};
 use prost_reflect::{DescriptorError, DescriptorPool, ServiceDescriptor};
 use serde_json::{Map, Value, json};
 
-pub use yaml::to_yaml;
+pub(crate) use yaml::to_yaml;
 
-use operation::Operation;
-use route::Route;
-use schema::Schemas;
+use self::{description::with_description, operation::Operation, route::Route, schema::Schemas};
 
-/// What the descriptors don't say.
+/// The parts of a document that are not in the descriptors.
 #[derive(Debug, Clone, Copy)]
 pub struct About<'a> {
     /// The name of the API.
     pub title: &'a str,
     /// Its version.
     pub version: &'a str,
-    /// The services that are served, by their full names.
+    /// The full names of the services that are served.
     pub services: &'a [&'a str],
 }
 
-/// The reason why no document can be written.
+/// The reason why a document cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
     /// The bytes are not a valid `FileDescriptorSet`.
@@ -44,15 +42,16 @@ pub enum DocumentError {
     Contract(#[from] ContractError),
 }
 
-/// The document of the services that `about` names, whose protos are in `descriptors`: what `shared-build` wrote to
-/// `descriptors.bin`.
+/// Creates the document of the services that `about` names. `descriptors` is the encoded `FileDescriptorSet` of their protos, with the
+/// comments: the file `descriptors.bin` that `access-build` writes.
 ///
 /// # Errors
 ///
-/// Descriptors that are none.
+/// Returns an error if `descriptors` is not a valid `FileDescriptorSet`. It names the method or the field if an option in the protos is
+/// invalid or, like the access rule, absent.
 pub fn document(descriptors: &[u8], about: &About<'_>) -> Result<Value, DocumentError> {
     let mut pool = DescriptorPool::decode(descriptors)?;
-    // `google.rpc.Status` and the details that it carries.
+    // The messages of the details of `google.rpc.Status`.
     pool.decode_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)?;
     let mut schemas = Schemas::default();
     let mut paths: Map<String, Value> = Map::new();
@@ -72,10 +71,10 @@ pub fn document(descriptors: &[u8], about: &About<'_>) -> Result<Value, Document
         }
         if is_tagged {
             let comment = comment(&service.parent_file(), service.path());
-            tags.push(described(json!({ "name": service.name() }), comment));
+            tags.push(with_description(json!({ "name": service.name() }), comment));
         }
     }
-    let responses = refusals::responses(&pool, &mut schemas);
+    let responses = error_responses::components(&pool, &mut schemas)?;
     Ok(json!({
         "openapi": "3.1.0",
         "info": {
@@ -88,7 +87,7 @@ pub fn document(descriptors: &[u8], about: &About<'_>) -> Result<Value, Document
         "tags": tags,
         "paths": paths,
         "components": {
-            "schemas": schemas.into_components()?,
+            "schemas": schemas.into_components(),
             "responses": responses,
             "securitySchemes": {
                 "bearer": {
@@ -107,21 +106,13 @@ const DESCRIPTION: &str = "Every method is a gRPC method too, on the same port. 
     `google.rpc.Status` whose details name a reason of `access.v1.Reason`, and each field that breaks a rule. Everything is \
     also there in XML, for those who ask with `Accept: application/xml`.";
 
-/// With a description, where there is one.
-fn described(mut value: Value, description: String) -> Value {
-    if let Some(object) = value.as_object_mut().filter(|_| !description.is_empty()) {
-        object.insert("description".to_owned(), description.into());
-    }
-    value
-}
-
 #[cfg(test)]
 mod tests {
     use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
 
     use super::*;
 
-    /// A service with a rule that has no meaning here.
+    /// A service whose request has a field rule that cannot be described.
     const UNSUPPORTED: &str = r#"
 syntax = "proto3";
 package test.v1;
@@ -149,16 +140,16 @@ message GetResponse {}
     }
 
     #[test]
-    fn a_rule_that_is_not_supported_is_an_error_and_not_left_out() {
+    fn an_unsupported_field_rule_is_an_error() {
         let mut resolver = ChainFileResolver::new();
         resolver.add(InMemory);
         resolver.add(IncludeFileResolver::new(protos::DIR.into()));
         resolver.add(IncludeFileResolver::new(protos::THIRD_PARTY_DIR.into()));
         resolver.add(GoogleFileResolver::new());
         let mut compiler = protox::Compiler::with_file_resolver(resolver);
-        compiler.include_imports(true).open_files(["test.proto"]).expect("a proto that compiles");
+        compiler.include_imports(true).open_files(["test.proto"]).expect("the proto compiles");
         let about = About { title: "Test", version: "1", services: &["test.v1.TestService"] };
-        let error = document(&compiler.encode_file_descriptor_set(), &about).expect_err("an error");
+        let error = document(&compiler.encode_file_descriptor_set(), &about).expect_err("the rule is unsupported");
         assert!(error.to_string().starts_with("test.v1.GetRequest.name: this `ignore` of buf.validate"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! One route of one method.
+//! The operation of one route of one method.
 
 use contract::{ContractError, comment, field_at};
 use prost_reflect::{Kind, MessageDescriptor, MethodDescriptor};
@@ -6,7 +6,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{
     access::Access,
-    described, refusals,
+    description::with_description,
+    error_responses,
     route::{Route, parameter_name},
     rules,
     schema::Schemas,
@@ -14,17 +15,19 @@ use super::{
 
 const STATUS: &str = "#/components/schemas/google.rpc.Status";
 
-/// How deep the messages in a query may lie.
+/// The largest depth of a message whose fields are query parameters.
 const DEPTH: usize = 8;
 
+/// One route of one method.
 pub(super) struct Operation<'a> {
     pub(super) method: &'a MethodDescriptor,
     pub(super) route: &'a Route,
-    /// Which of the method's routes it is.
+    /// The index of the route among the routes of the method.
     pub(super) index: usize,
 }
 
 impl Operation<'_> {
+    /// Returns the operation object. Adds the schemas that it refers to.
     pub(super) fn describe(&self, schemas: &mut Schemas) -> Result<Json, ContractError> {
         let method = self.method;
         let access = Access::read(method)?;
@@ -33,17 +36,17 @@ impl Operation<'_> {
             description += "\n\n";
         }
         description += &access.sentence();
-        let (body, in_body) = self.body(schemas);
+        let (body, body_field) = self.body(schemas)?;
         let mut responses = Map::new();
-        responses.insert("200".to_owned(), self.answer(schemas));
-        responses.extend(refusals::of(method, &access, body.is_some()));
-        let mut parameters = self.path_parameters(schemas, &access);
+        responses.insert("200".to_owned(), self.success(schemas)?);
+        responses.extend(error_responses::of_method(method, &access, body.is_some()));
+        let mut parameters = self.path_parameters(schemas, &access)?;
         if self.route.body != "*" {
-            query_parameters(&method.input(), "", "", schemas, &mut parameters, &|path| {
-                in_body.as_deref() == Some(path) || self.route.bound.iter().any(|bound| bound == path)
-            });
+            let is_elsewhere =
+                |path: &str| body_field.as_deref() == Some(path) || self.route.bound.iter().any(|bound| bound == path);
+            query_parameters(&method.input(), "", "", schemas, &mut parameters, &is_elsewhere)?;
         }
-        if refusals::has_etag(&method.input()) {
+        if error_responses::has_etag(&method.input()) {
             parameters.push(header("If-Match", "The etag that was read: 412 where the resource has changed since."));
         }
         if self.route.verb == "GET" && method.output().get_field_by_name("etag").is_some() {
@@ -71,50 +74,51 @@ impl Operation<'_> {
         Ok(operation)
     }
 
-    fn path_parameters(&self, schemas: &mut Schemas, access: &Access) -> Vec<Json> {
+    fn path_parameters(&self, schemas: &mut Schemas, access: &Access) -> Result<Vec<Json>, ContractError> {
         let mut parameters = Vec::new();
         for bound in &self.route.bound {
             let Some(field) = field_at(&self.method.input(), bound) else { continue };
-            let (schema, _) = schemas.field(&field);
+            let (schema, _) = schemas.field(&field)?;
             let is_owner = access.owner.as_deref() == Some(bound) && matches!(field.kind(), Kind::String);
-            let schema = if is_owner { described(rules::owner(), "An id, or `me`.".to_owned()) } else { schema };
+            let schema = if is_owner { with_description(rules::owner(), "An id, or `me`.".to_owned()) } else { schema };
             parameters.push(parameter(&parameter_name(bound), "path", true, schema));
         }
-        parameters
+        Ok(parameters)
     }
 
-    /// The body, and the field that it is, where it is one.
-    fn body(&self, schemas: &mut Schemas) -> (Option<Json>, Option<String>) {
+    /// Returns the request body, and the name of the field that it holds if it is not the whole message.
+    fn body(&self, schemas: &mut Schemas) -> Result<(Option<Json>, Option<String>), ContractError> {
         let input = self.method.input();
         let (message, prefix, is_required) = match self.route.body.as_str() {
-            "" => return (None, None),
+            "" => return Ok((None, None)),
             "*" => (input, String::new(), false),
             name => match input.get_field_by_name(name) {
                 Some(field) => {
-                    let (schema, is_required) = schemas.field(&field);
+                    let (schema, is_required) = schemas.field(&field)?;
                     match field.kind() {
                         Kind::Message(message) if !field.is_list() && !field.is_map() => {
                             (message, format!("{name}."), is_required)
                         }
-                        _ => return (Some(body(&schema, is_required)), Some(name.to_owned())),
+                        _ => return Ok((Some(body(&schema, is_required)), Some(name.to_owned()))),
                     }
                 }
-                None => return (None, None),
+                None => return Ok((None, None)),
             },
         };
         let bound: Vec<_> = self.route.bound.iter().filter_map(|bound| bound.strip_prefix(&prefix)).collect();
-        let object = schemas.object(&message, &bound);
+        let object = schemas.object(&message, &bound)?;
         let is_required = is_required || object.get("required").is_some();
-        let schema = if bound.is_empty() { schemas.message(&message) } else { object };
-        (Some(body(&schema, is_required)), prefix.strip_suffix('.').map(str::to_owned))
+        let schema = if bound.is_empty() { schemas.message(&message)? } else { object };
+        Ok((Some(body(&schema, is_required)), prefix.strip_suffix('.').map(str::to_owned)))
     }
 
-    fn answer(&self, schemas: &mut Schemas) -> Json {
+    /// Returns the response with status 200.
+    fn success(&self, schemas: &mut Schemas) -> Result<Json, ContractError> {
         let output = self.method.output();
         let field = output.get_field_by_name(&self.route.response_body);
         let schema = match field {
-            Some(field) => schemas.field(&field).0,
-            None => schemas.message(&output),
+            Some(field) => schemas.field(&field)?.0,
+            None => schemas.message(&output)?,
         };
         if self.method.is_server_streaming() {
             let line = json!({
@@ -123,16 +127,16 @@ impl Operation<'_> {
                     { "type": "object", "properties": { "error": { "$ref": STATUS } }, "required": ["error"] },
                 ],
             });
-            return json!({
+            return Ok(json!({
                 "description": "A stream: one JSON value a line, or one message an event. An error ends it.",
                 "content": { "application/x-ndjson": { "schema": line }, "text/event-stream": { "schema": { "type": "string" } } },
-            });
+            }));
         }
-        json!({ "description": "The answer.", "content": { "application/json": { "schema": schema } } })
+        Ok(json!({ "description": "The answer.", "content": { "application/json": { "schema": schema } } }))
     }
 }
 
-/// The parameters of a query for the fields of a message, but for those that stand elsewhere.
+/// Adds the query parameters for the fields of a message, except the fields that are in the path or in the body.
 fn query_parameters(
     message: &MessageDescriptor,
     path: &str,
@@ -140,36 +144,37 @@ fn query_parameters(
     schemas: &mut Schemas,
     parameters: &mut Vec<Json>,
     is_elsewhere: &dyn Fn(&str) -> bool,
-) {
+) -> Result<(), ContractError> {
     for field in message.fields() {
         let path = format!("{path}{}", field.name());
         let name = format!("{name}{}", field.json_name());
         if is_elsewhere(&path) || field.is_map() {
             continue;
         }
-        let (schema, is_required) = schemas.field(&field);
+        let (schema, is_required) = schemas.field(&field)?;
         match field.kind() {
             Kind::Message(inner) if inner.full_name() == "google.type.Date" => {
                 let day = json!({ "type": "string", "format": "date" });
-                let schema = described(day, comment(&field.parent_file(), field.path()));
+                let schema = with_description(day, comment(&field.parent_file(), field.path()));
                 parameters.push(parameter(&name, "query", is_required, schema));
             }
             Kind::Message(inner) if schema.get("$ref").is_some() || field.is_list() => {
-                // A list of messages has no form in a query.
+                // A query cannot hold a list of messages.
                 if !field.is_list() && path.matches('.').count() < DEPTH {
-                    query_parameters(&inner, &format!("{path}."), &format!("{name}."), schemas, parameters, is_elsewhere);
+                    query_parameters(&inner, &format!("{path}."), &format!("{name}."), schemas, parameters, is_elsewhere)?;
                 }
             }
             _ => parameters.push(parameter(&name, "query", is_required, schema)),
         }
     }
+    Ok(())
 }
 
 fn header(name: &str, description: &str) -> Json {
     parameter(name, "header", false, json!({ "type": "string", "description": description }))
 }
 
-/// A parameter, which is described where a reader looks for it: not in its schema.
+/// Returns a parameter. The description moves from the schema to the parameter, where `OpenAPI` tools show it.
 fn parameter(name: &str, place: &str, is_required: bool, mut schema: Json) -> Json {
     let description = schema.as_object_mut().and_then(|schema| schema.shift_remove("description"));
     let mut parameter = json!({ "name": name, "in": place, "required": is_required });
@@ -184,7 +189,7 @@ fn body(schema: &Json, is_required: bool) -> Json {
     json!({ "required": is_required, "content": { "application/json": { "schema": schema } } })
 }
 
-/// `ListFavoritedBy` as `List favorited by`.
+/// Splits a name into words: `ListFavoritedBy` becomes `List favorited by`.
 fn words(name: &str) -> String {
     let mut words = String::new();
     for (index, letter) in name.char_indices() {

@@ -1,19 +1,20 @@
-//! The routes of a method, as `OpenAPI` writes them.
+//! The routes of a method, in the notation of `OpenAPI`.
 
 use contract::{ContractError, HttpRoute};
 use prost_reflect::MethodDescriptor;
 
-/// One way to a method.
+/// One route of a method.
 #[derive(Debug)]
 pub(super) struct Route {
+    /// The HTTP method in capital letters.
     pub(super) verb: String,
-    /// As `OpenAPI` writes it: `{name=users/*}` is `{name}`, and `{note.note_id}` is `{note_note_id}`.
+    /// The path with bare variables: `{name=users/*}` is `{name}`, and `{note.note_id}` is `{note_note_id}`.
     pub(super) path: String,
-    /// The paths of the fields that the path names.
+    /// The paths of the request fields that the URL path sets.
     pub(super) bound: Vec<String>,
-    /// The field that is the body, `*` for all that the path does not name, or nothing.
+    /// The request field that is the body, `*` for every field that the path does not set, or empty for no body.
     pub(super) body: String,
-    /// The field that is the answer, or nothing for all of it.
+    /// The response field that is the body of the response, or empty for the whole message.
     pub(super) response_body: String,
 }
 
@@ -29,7 +30,7 @@ impl Route {
     }
 }
 
-/// The name of a variable of a path. Many a generator of clients can't take a dot.
+/// Returns the name of a path variable. It has no dots, because some client generators do not accept them.
 pub(super) fn parameter_name(bound: &str) -> String {
     bound.replace('.', "_")
 }

@@ -1,28 +1,29 @@
-//! The rules of `buf.validate` as keywords of JSON Schema.
+//! Converts the rules of `buf.validate` to keywords of JSON Schema.
 
 use contract::{ContractError, FieldRules, ValueRule};
 use prost_reflect::{FieldDescriptor, Kind, Value};
 use serde_json::{Map, Value as Json, json};
 
-/// A UUID as RFC 9562 writes it, in either case.
+/// The pattern of a UUID (RFC 9562), in either case.
 const UUID: &str = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}";
 
-/// What the rules of one field say of its schema.
+/// The keywords that the rules of one field add to its schema.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
-    /// It can't be left out: it is said to be required, or the value that it would have breaks a rule.
+    /// The field must be present: it is declared as required, or its default value breaks a rule.
     pub(super) required: bool,
-    /// Keywords of the value itself, or of the list.
+    /// The keywords of the value itself, or of the list.
     pub(super) value: Map<String, Json>,
-    /// Keywords of the items of a list.
+    /// The keywords of the items of a list.
     pub(super) items: Map<String, Json>,
-    /// Whether none of it holds for the value that a field has by default.
+    /// No rule applies to the default value.
     ignores_default: bool,
 }
 
 impl Rules {
     pub(super) fn read(field: &FieldDescriptor) -> Result<Self, ContractError> {
         let declared = FieldRules::read(field)?;
+        // The schema of an enum already lists its values.
         let is_enum = matches!(field.kind(), Kind::Enum(_));
         let mut rules = Self { ignores_default: declared.ignore_zero, ..Self::default() };
         for rule in &declared.value {
@@ -52,7 +53,7 @@ impl Rules {
         Json::Object(schema)
     }
 
-    /// True where an empty string, a zero or an empty list breaks a rule.
+    /// Returns true if an empty string, zero or an empty list breaks a rule.
     fn forbids_default(&self) -> bool {
         let positive = |keyword: &str| self.value.get(keyword).and_then(Json::as_f64).is_some_and(|limit| limit > 0.0);
         let zero_is_too_small = self.value.get("exclusiveMinimum").and_then(Json::as_f64).is_some_and(|limit| limit >= 0.0);
@@ -67,12 +68,12 @@ impl Rules {
     }
 }
 
-/// The schema of the id of an owner, who may call themselves `me`.
+/// Returns the schema of the id of an owner: a UUID, or `me` for the caller.
 pub(super) fn owner() -> Json {
     json!({ "type": "string", "pattern": format!("^(me|{UUID})$") })
 }
 
-/// Returns the keyword that a rule becomes. A rule without one is shown as it is.
+/// Returns the keyword of a rule. A rule without an equivalent in JSON Schema becomes an extension keyword `x-…`.
 fn keyword(rule: &ValueRule) -> Option<(String, Json)> {
     let value = &rule.argument;
     let is_set = value.as_bool() == Some(true);
@@ -104,6 +105,7 @@ fn keyword(rule: &ValueRule) -> Option<(String, Json)> {
     Some((keyword.to_owned(), value))
 }
 
+/// Converts the argument of a rule to JSON.
 fn number(value: &Value) -> Json {
     match value {
         Value::I32(number) => (*number).into(),

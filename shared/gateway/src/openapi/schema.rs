@@ -1,72 +1,58 @@
-//! Messages, enums and fields as JSON Schema (2020-12), in the form that canonical proto3 JSON gives them.
+//! Converts messages, enums and fields to JSON Schema (2020-12), for their proto3 JSON form.
 
 use std::collections::BTreeMap;
 
+use contract::{ContractError, comment, oneof_is_required};
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, OneofDescriptor};
 use serde_json::{Map, Value, json};
 
-use contract::{ContractError, comment, oneof_is_required};
+use super::{description::with_description, rules::Rules};
 
-use super::{described, rules::Rules};
-
-/// The schemas that others refer to, by the full name of the message or the enum.
+/// The schemas of messages and enums, by their full names. Other schemas refer to them.
 #[derive(Debug, Default)]
-pub(super) struct Schemas {
-    components: BTreeMap<String, Value>,
-    /// The first declaration that cannot be understood.
-    error: Option<ContractError>,
-}
+pub(super) struct Schemas(BTreeMap<String, Value>);
 
 impl Schemas {
-    pub(super) fn into_components(self) -> Result<BTreeMap<String, Value>, ContractError> {
-        self.error.map_or(Ok(self.components), Err)
+    pub(super) fn into_components(self) -> BTreeMap<String, Value> {
+        self.0
     }
 
-    /// Returns what a proto declares. A declaration that cannot be understood ends the document with its error.
-    fn declared<T: Default>(&mut self, read: Result<T, ContractError>) -> T {
-        read.unwrap_or_else(|error| {
-            self.error.get_or_insert(error);
-            T::default()
-        })
-    }
-
-    /// A message, by reference where it has a schema of its own.
-    pub(super) fn message(&mut self, message: &MessageDescriptor) -> Value {
+    /// Returns the schema of a message: a reference, or for a well-known type the schema itself.
+    pub(super) fn message(&mut self, message: &MessageDescriptor) -> Result<Value, ContractError> {
         if let Some(well_known) = well_known(message) {
-            return well_known;
+            return Ok(well_known);
         }
         let name = message.full_name();
-        if !self.components.contains_key(name) {
-            // A message may hold others of its kind.
-            self.components.insert(name.to_owned(), Value::Null);
-            let schema = self.object(message, &[]);
-            self.components.insert(name.to_owned(), schema);
+        if !self.0.contains_key(name) {
+            // The name is inserted first, because a message may contain itself.
+            self.0.insert(name.to_owned(), Value::Null);
+            let schema = self.object(message, &[])?;
+            self.0.insert(name.to_owned(), schema);
         }
-        reference(name)
+        Ok(reference(name))
     }
 
-    /// Adds a schema that no message has by itself.
-    pub(super) fn add(&mut self, name: &str, schema: impl FnOnce(&mut Self) -> Value) {
-        let schema = schema(self);
-        self.components.insert(name.to_owned(), schema);
+    /// Adds a schema that does not follow from a message.
+    pub(super) fn add(&mut self, name: &str, schema: Value) {
+        self.0.insert(name.to_owned(), schema);
     }
 
-    /// A message as it stands in a `google.protobuf.Any`.
-    pub(super) fn detail(&mut self, message: &MessageDescriptor) -> Value {
-        let mut schema = self.object(message, &[]);
+    /// Adds the schema of a message inside a `google.protobuf.Any`, and returns a reference to it.
+    pub(super) fn detail(&mut self, message: &MessageDescriptor) -> Result<Value, ContractError> {
+        let mut schema = self.object(message, &[])?;
         schema["properties"]["@type"] = json!({ "const": format!("type.googleapis.com/{}", message.full_name()) });
         schema["required"] = json!(["@type"]);
-        self.add(message.full_name(), |_| schema);
-        reference(message.full_name())
+        self.add(message.full_name(), schema);
+        Ok(reference(message.full_name()))
     }
 
-    /// A message without these fields.
-    pub(super) fn object(&mut self, message: &MessageDescriptor, without: &[&str]) -> Value {
+    /// Returns the schema of a message without these fields.
+    pub(super) fn object(&mut self, message: &MessageDescriptor, without: &[&str]) -> Result<Value, ContractError> {
         let mut properties = Map::new();
         let mut required = Vec::new();
         let fields: Vec<_> = message.fields().filter(|field| !without.contains(&field.name())).collect();
         for field in &fields {
-            let (schema, is_required) = self.field(field);
+            let (schema, is_required) = self.field(field)?;
             properties.insert(field.json_name().to_owned(), schema);
             if is_required {
                 required.push(field.json_name().to_owned());
@@ -81,44 +67,45 @@ impl Schemas {
         if !alternatives.is_empty() {
             schema["not"] = json!({ "anyOf": alternatives });
         }
-        let mut needed = Vec::new();
+        let mut required_oneofs = Vec::new();
         for oneof in message.oneofs() {
-            if self.declared(oneof_is_required(&oneof)) {
-                needed.push(one_of(&oneof));
+            if oneof_is_required(&oneof)? {
+                required_oneofs.push(any_field_of(&oneof));
             }
         }
-        if !needed.is_empty() {
-            schema["allOf"] = needed.into();
+        if !required_oneofs.is_empty() {
+            schema["allOf"] = required_oneofs.into();
         }
-        described(schema, comment(&message.parent_file(), message.path()))
+        Ok(with_description(schema, comment(&message.parent_file(), message.path())))
     }
 
-    /// A field, and whether it can't be left out.
-    pub(super) fn field(&mut self, field: &FieldDescriptor) -> (Value, bool) {
-        let rules = self.declared(Rules::read(field));
+    /// Returns the schema of a field, and true if the field must be present.
+    pub(super) fn field(&mut self, field: &FieldDescriptor) -> Result<(Value, bool), ContractError> {
+        let rules = Rules::read(field)?;
         let required = rules.required;
         let schema = if field.is_map() {
             let value = match field.kind() {
-                Kind::Message(entry) => self.value(&entry.map_entry_value_field().kind()),
+                Kind::Message(entry) => self.value(&entry.map_entry_value_field().kind())?,
                 _ => json!({}),
             };
             json!({ "type": "object", "additionalProperties": value })
         } else if field.is_list() {
-            json!({ "type": "array", "items": self.value(&field.kind()) })
+            json!({ "type": "array", "items": self.value(&field.kind())? })
         } else {
-            self.value(&field.kind())
+            self.value(&field.kind())?
         };
         let comment = comment(&field.parent_file(), field.path());
         let mut schema = rules.apply(schema);
-        // As AIP-203 means it: it is not read where it is sent.
+        // The service ignores such a field in a request (AIP-203).
         if comment.starts_with("Output only.") {
             schema["readOnly"] = true.into();
         }
-        (described(schema, comment), required)
+        Ok((with_description(schema, comment), required))
     }
 
-    fn value(&mut self, kind: &Kind) -> Value {
-        match kind {
+    /// Returns the schema of one value of this kind.
+    fn value(&mut self, kind: &Kind) -> Result<Value, ContractError> {
+        Ok(match kind {
             Kind::Bool => json!({ "type": "boolean" }),
             Kind::String => json!({ "type": "string" }),
             Kind::Bytes => json!({ "type": "string", "contentEncoding": "base64" }),
@@ -135,13 +122,14 @@ impl Schemas {
             }
             Kind::Enum(enumeration) if enumeration.full_name() == "google.protobuf.NullValue" => json!({ "type": "null" }),
             Kind::Enum(enumeration) => self.enumeration(enumeration),
-            Kind::Message(message) => self.message(message),
-        }
+            Kind::Message(message) => self.message(message)?,
+        })
     }
 
+    /// Returns a reference to the schema of an enum. Its description lists the values with their comments.
     fn enumeration(&mut self, enumeration: &EnumDescriptor) -> Value {
         let name = enumeration.full_name();
-        if !self.components.contains_key(name) {
+        if !self.0.contains_key(name) {
             let file = enumeration.parent_file();
             let names: Vec<_> = enumeration.values().map(|value| value.name().to_owned()).collect();
             let mut description = vec![comment(&file, enumeration.path())];
@@ -149,8 +137,8 @@ impl Schemas {
                 let comment = comment(&file, value.path()).replace('\n', " ");
                 description.push(format!("- `{}`{}{comment}", value.name(), if comment.is_empty() { "" } else { ": " }));
             }
-            let schema = described(json!({ "type": "string", "enum": names }), description.join("\n").trim().to_owned());
-            self.components.insert(name.to_owned(), schema);
+            let schema = with_description(json!({ "type": "string", "enum": names }), description.join("\n").trim().to_owned());
+            self.0.insert(name.to_owned(), schema);
         }
         reference(name)
     }
@@ -160,19 +148,20 @@ fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
-/// The pairs of fields of which only one may be there.
+/// Returns a schema for each pair of fields of a oneof. A message that matches one of them is invalid.
 fn exclusive(oneof: &OneofDescriptor) -> Vec<Value> {
     let names: Vec<_> = oneof.fields().map(|field| field.json_name().to_owned()).collect();
     let pairs = names.iter().enumerate().flat_map(|(index, first)| names[index + 1..].iter().map(move |second| (first, second)));
     pairs.map(|(first, second)| json!({ "required": [first, second] })).collect()
 }
 
-fn one_of(oneof: &OneofDescriptor) -> Value {
+/// Returns the schema of a message that has a field of the oneof.
+fn any_field_of(oneof: &OneofDescriptor) -> Value {
     let fields: Vec<_> = oneof.fields().map(|field| json!({ "required": [field.json_name()] })).collect();
     json!({ "anyOf": fields })
 }
 
-/// The messages that proto3 JSON writes in a form of their own.
+/// Returns the schema of a well-known type, which has a proto3 JSON form of its own.
 fn well_known(message: &MessageDescriptor) -> Option<Value> {
     let name = message.full_name().strip_prefix("google.protobuf.")?;
     Some(match name {

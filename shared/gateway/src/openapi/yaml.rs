@@ -1,11 +1,11 @@
-//! A JSON value as YAML 1.2.
+//! Writes a JSON value as YAML 1.2.
 
 use std::fmt::Write;
 
 use serde_json::Value;
 
-/// The value as YAML: blocks for what has something in it, and JSON, which is YAML too, for everything else.
-pub fn to_yaml(value: &Value) -> String {
+/// Returns the value as YAML. Objects and arrays with content are blocks; everything else is JSON, which is valid YAML.
+pub(crate) fn to_yaml(value: &Value) -> String {
     let mut text = String::new();
     write(value, 0, &mut text);
     text
@@ -44,7 +44,7 @@ fn write(value: &Value, depth: usize, text: &mut String) {
     }
 }
 
-/// What stands after `key:` or `-`.
+/// Writes the value after `key:` or `-`.
 fn nested(value: &Value, depth: usize, text: &mut String) {
     let is_block =
         value.as_object().is_some_and(|members| !members.is_empty()) || value.as_array().is_some_and(|items| !items.is_empty());
@@ -56,7 +56,7 @@ fn indent(depth: usize, text: &mut String) {
     text.extend(std::iter::repeat_n("  ", depth));
 }
 
-/// True where a key needs no quotes: it can't be taken for a number, a truth value or anything else.
+/// Returns true if a key needs no quotes, because YAML reads it as a string.
 fn is_plain(key: &str) -> bool {
     let is_word = key.starts_with(|c: char| c.is_ascii_alphabetic())
         && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_empty_stays_on_its_line_and_what_could_be_misread_is_quoted() {
+    fn an_empty_value_stays_on_its_line_and_an_ambiguous_key_is_quoted() {
         let value = json!({
             "a": { "200": "x: y", "no": [], "ref": {} },
             "b": [{ "one": 1, "two": [true, null] }, "line\nline", [[1]]],

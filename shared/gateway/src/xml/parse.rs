@@ -1,31 +1,33 @@
-//! Parses a document into elements: XML 1.0 without a document type, without processing instructions, and with no entities but
-//! the five that XML has by itself.
+//! Parses a document into elements: XML 1.0 without document types and processing instructions, and with the five predefined
+//! entities only.
 
+use access::error::Violation;
 use quick_xml::{
     Reader,
     events::{BytesStart, Event, attributes::Attribute},
 };
 
-use super::{ESCAPE, ESCAPE_JSON, KEY, TYPE, is_char};
+use super::names::{ESCAPE, ESCAPE_JSON, KEY, TYPE, is_char, is_space};
 use crate::json::DEPTH_LIMIT;
-use access::error::Violation;
 
-/// An element, with everything in it.
+/// An element with its content.
 #[derive(Debug, Default)]
 pub(super) struct Element {
     pub(super) name: String,
+    /// The `key` attribute.
     pub(super) key: Option<String>,
+    /// The `type` attribute.
     pub(super) kind: Option<String>,
     is_escaped: bool,
     pub(super) text: String,
     pub(super) children: Vec<Element>,
 }
 
-/// The root of a document.
+/// Parses a document and returns its root.
 ///
 /// # Errors
 ///
-/// `xml.syntax`, `xml.depth`, or `xml.forbidden` for what is XML and is not taken.
+/// Returns a violation of `xml.syntax`, of `xml.depth`, or of `xml.forbidden` for valid XML that is not accepted.
 pub(super) fn parse(bytes: &[u8]) -> Result<Element, Violation> {
     let text = std::str::from_utf8(bytes).map_err(|_| syntax("it is not UTF-8"))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -70,10 +72,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Element, Violation> {
                 if text.contains("]]>") {
                     return Err(syntax("`]]>` stands in a text"));
                 }
-                put(&mut open, &line_ends(&text))?;
+                append_text(&mut open, &line_ends(&text))?;
             }
-            Event::CData(data) => put(&mut open, &line_ends(&data))?,
-            Event::GeneralRef(reference) => put(&mut open, resolve(&reference)?.encode_utf8(&mut [0; 4]))?,
+            Event::CData(data) => append_text(&mut open, &line_ends(&data))?,
+            Event::GeneralRef(reference) => append_text(&mut open, resolve(&reference)?.encode_utf8(&mut [0; 4]))?,
             Event::Comment(_) => {}
             Event::DocType(_) => return Err(forbidden("a document type")),
             Event::PI(_) => return Err(forbidden("a processing instruction")),
@@ -124,12 +126,8 @@ impl Element {
     }
 }
 
-/// White space, as XML has it.
-pub(super) fn is_space(c: char) -> bool {
-    matches!(c, ' ' | '\t' | '\r' | '\n')
-}
-
-fn put(open: &mut [Element], text: &str) -> Result<(), Violation> {
+/// Appends text to the innermost open element.
+fn append_text(open: &mut [Element], text: &str) -> Result<(), Violation> {
     match open.last_mut() {
         Some(element) => element.text.push_str(text),
         None if text.trim_matches(is_space).is_empty() => {}
@@ -138,7 +136,7 @@ fn put(open: &mut [Element], text: &str) -> Result<(), Violation> {
     Ok(())
 }
 
-/// The names that protos have, and nothing else: no namespaces.
+/// Returns true for a name in ASCII. Field and message names have no other characters.
 fn is_name(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.:".contains(&b))
         && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
@@ -161,7 +159,7 @@ fn attribute_value(attribute: &Attribute<'_>) -> Result<String, Violation> {
     Ok(value)
 }
 
-/// The character that a reference stands for.
+/// Returns the character of an entity or character reference.
 fn resolve(name: &str) -> Result<char, Violation> {
     let number = match name.strip_prefix('#') {
         None => {
@@ -183,14 +181,15 @@ fn resolve(name: &str) -> Result<char, Violation> {
     number.and_then(char::from_u32).filter(|c| is_char(*c)).ok_or_else(|| syntax("a reference stands for no character of XML"))
 }
 
-/// As every reader of XML has to see them (section 2.11).
+/// Normalizes line ends (XML 1.0 section 2.11).
 fn line_ends(text: &str) -> String {
     text.replace("\r\n", "\n").replace('\r', "\n")
 }
 
+/// Removes the escapes of a JSON string.
 fn unescape(text: &str, name: &str) -> Result<String, Violation> {
-    let wrong = |_| Violation::new(name, "xml.escape", "does not hold what stands between the quotes of a JSON string");
-    serde_json::from_str(&format!("\"{text}\"")).map_err(wrong)
+    let error = |_| Violation::new(name, "xml.escape", "does not hold what stands between the quotes of a JSON string");
+    serde_json::from_str(&format!("\"{text}\"")).map_err(error)
 }
 
 fn syntax(why: &str) -> Violation {

@@ -1,112 +1,118 @@
-//! Reads a message from XML: to the tree that JSON would have been, which is checked in one place for both.
+//! Converts XML to the JSON tree of the same message, so that both formats are checked in one place.
 
+use access::error::Violation;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value as Field};
 use serde_json::{Map, Number, Value};
 
 use super::{
-    ITEM,
-    parse::{Element, is_space, parse},
+    names::{ITEM, is_space},
+    parse::{Element, parse},
 };
-use crate::json_to_message::{self, within, wrong};
-use access::error::Violation;
+use crate::json_to_message::{self, empty_object, prefix_path, type_error, well_known_name};
 
-/// The message that a document holds. Its root is named as the message's type.
+/// Parses a document that holds a message. The root has the name of the message's type.
 ///
 /// # Errors
 ///
-/// What [`json_to_message::message`] refuses, and `xml.syntax`, `xml.forbidden`, `xml.depth`, `xml.root`, `xml.attribute`, `xml.mixed`,
-/// `xml.escape` and `xml.key` for what JSON does not have.
-pub(crate) fn message(descriptor: &MessageDescriptor, bytes: &[u8]) -> Result<DynamicMessage, Violation> {
+/// Returns the violations of [`json_to_message::parse_message`], and `xml.syntax`, `xml.forbidden`, `xml.depth`, `xml.root`,
+/// `xml.attribute`, `xml.mixed`, `xml.escape` and `xml.key` for errors that only XML can have.
+pub(crate) fn parse_message(descriptor: &MessageDescriptor, bytes: &[u8]) -> Result<DynamicMessage, Violation> {
     let root = parse(bytes)?;
-    named(&root, descriptor.name())?;
-    json_to_message::message(descriptor, whole_message(descriptor, &root)?)
+    check_name(&root, descriptor.name())?;
+    json_to_message::parse_message(descriptor, message_to_json(descriptor, &root)?)
 }
 
-/// The value of one field that a document holds.
-pub(crate) fn body(field: &FieldDescriptor, bytes: &[u8]) -> Result<Field, Violation> {
+/// Parses a document that holds the value of one field.
+pub(crate) fn parse_field(field: &FieldDescriptor, bytes: &[u8]) -> Result<Field, Violation> {
     let root = parse(bytes)?;
     let kind = field.kind();
     if field.is_map() {
-        named(&root, field.json_name())?;
+        check_name(&root, field.json_name())?;
         let entries = root.children.iter().map(|entry| map_entry(field, entry));
-        return json_to_message::whole(field, Value::Object(entries.collect::<Result<_, _>>()?));
+        return json_to_message::parse_field(field, Value::Object(entries.collect::<Result<_, _>>()?));
     }
     if field.is_list() {
-        named(&root, field.json_name())?;
-        let items = root.children.iter().map(|item| named(item, ITEM).and_then(|()| one(&kind, item)));
-        return json_to_message::whole(field, Value::Array(items.collect::<Result<_, _>>()?));
+        check_name(&root, field.json_name())?;
+        let items = root.children.iter().map(|item| check_name(item, ITEM).and_then(|()| value_to_json(&kind, item)));
+        return json_to_message::parse_field(field, Value::Array(items.collect::<Result<_, _>>()?));
     }
-    named(&root, kind.as_message().map_or(field.json_name(), MessageDescriptor::name))?;
-    json_to_message::whole(field, one(&kind, &root)?)
+    check_name(&root, kind.as_message().map_or(field.json_name(), MessageDescriptor::name))?;
+    json_to_message::parse_field(field, value_to_json(&kind, &root)?)
 }
 
-fn named(element: &Element, name: &str) -> Result<(), Violation> {
+/// Checks the name of an element.
+fn check_name(element: &Element, name: &str) -> Result<(), Violation> {
     if element.name == name { Ok(()) } else { Err(Violation::new("body", "xml.root", format!("must be the element {name}"))) }
 }
 
-fn whole_message(descriptor: &MessageDescriptor, element: &Element) -> Result<Value, Violation> {
-    if let Some(name) = json_to_message::well_known_name(descriptor.full_name()) {
+/// Converts an element to the JSON form of a message.
+fn message_to_json(descriptor: &MessageDescriptor, element: &Element) -> Result<Value, Violation> {
+    if let Some(name) = well_known_name(descriptor.full_name()) {
         return well_known(descriptor, name, element);
     }
     if !element.text.trim_matches(is_space).is_empty() {
-        return Err(wrong("type.message", "must be made of elements"));
+        return Err(type_error("type.message", "must be made of elements"));
     }
     let mut values = Map::new();
     for child in &element.children {
         let field = descriptor.get_field_by_json_name(&child.name).or_else(|| descriptor.get_field_by_name(&child.name));
         let Some(field) = field else {
-            return Err(within(&child.name, wrong("field.unknown", format!("{} has no such field", descriptor.full_name()))));
+            return Err(prefix_path(
+                &child.name,
+                type_error("field.unknown", format!("{} has no such field", descriptor.full_name())),
+            ));
         };
-        put(&mut values, &field, child).map_err(|violation| within(field.name(), violation))?;
+        insert_field(&mut values, &field, child).map_err(|violation| prefix_path(field.name(), violation))?;
     }
     Ok(Value::Object(values))
 }
 
-fn put(values: &mut Map<String, Value>, field: &FieldDescriptor, element: &Element) -> Result<(), Violation> {
+/// Adds the value of one child element to the JSON form of its message.
+fn insert_field(values: &mut Map<String, Value>, field: &FieldDescriptor, element: &Element) -> Result<(), Violation> {
     let name = field.json_name();
     if field.is_map() {
         let (key, value) = map_entry(field, element)?;
-        let entries =
-            values.entry(name).or_insert_with(json_to_message::nothing).as_object_mut().expect("it was made as an object");
+        let entries = values.entry(name).or_insert_with(empty_object).as_object_mut().expect("it was made as an object");
         return match entries.insert(key, value) {
             None => Ok(()),
-            Some(_) => Err(wrong("field.twice", "has one key twice")),
+            Some(_) => Err(type_error("field.twice", "has one key twice")),
         };
     }
     if element.key.is_some() {
-        return Err(wrong("xml.attribute", "is no map, and has no key"));
+        return Err(type_error("xml.attribute", "is no map, and has no key"));
     }
     if field.is_list() {
         let items =
             values.entry(name).or_insert_with(|| Value::Array(Vec::new())).as_array_mut().expect("it was made as an array");
         let place = format!("[{}]", items.len());
-        items.push(one(&field.kind(), element).map_err(|violation| within(&place, violation))?);
+        items.push(value_to_json(&field.kind(), element).map_err(|violation| prefix_path(&place, violation))?);
         return Ok(());
     }
-    match values.insert(name.to_owned(), one(&field.kind(), element)?) {
+    match values.insert(name.to_owned(), value_to_json(&field.kind(), element)?) {
         None => Ok(()),
-        Some(_) => Err(wrong("field.twice", "is there twice")),
+        Some(_) => Err(type_error("field.twice", "is there twice")),
     }
 }
 
 fn map_entry(field: &FieldDescriptor, element: &Element) -> Result<(String, Value), Violation> {
     let kind = field.kind();
     let value = kind.as_message().expect("the entries of a map are messages").map_entry_value_field();
-    let key = element.key.clone().ok_or_else(|| wrong("xml.key", "must have a key"))?;
-    let value = one(&value.kind(), element).map_err(|violation| within(&format!("[{key:?}]"), violation))?;
+    let key = element.key.clone().ok_or_else(|| type_error("xml.key", "must have a key"))?;
+    let value = value_to_json(&value.kind(), element).map_err(|violation| prefix_path(&format!("[{key:?}]"), violation))?;
     Ok((key, value))
 }
 
-fn one(kind: &Kind, element: &Element) -> Result<Value, Violation> {
+/// Converts an element to the JSON form of one value.
+fn value_to_json(kind: &Kind, element: &Element) -> Result<Value, Violation> {
     if let Kind::Message(descriptor) = kind {
-        let is_ordinary = json_to_message::well_known_name(descriptor.full_name()).is_none();
+        let is_ordinary = well_known_name(descriptor.full_name()).is_none();
         if is_ordinary && element.kind.is_some() {
-            return Err(wrong("xml.attribute", "has the type of its field, and no other"));
+            return Err(type_error("xml.attribute", "has the type of its field, and no other"));
         }
-        return whole_message(descriptor, element);
+        return message_to_json(descriptor, element);
     }
     if !element.children.is_empty() || element.kind.is_some() {
-        return Err(wrong("type.text", "must be a text"));
+        return Err(type_error("type.text", "must be a text"));
     }
     let bare = element.text.trim_matches(is_space);
     Ok(match kind {
@@ -118,6 +124,7 @@ fn one(kind: &Kind, element: &Element) -> Result<Value, Violation> {
     })
 }
 
+/// Returns a boolean if the text is one. Other text stays a string, which is then rejected as the wrong type.
 fn boolean(text: &str) -> Value {
     text.parse().map_or_else(|_| text.into(), Value::Bool)
 }
@@ -126,32 +133,32 @@ fn well_known(descriptor: &MessageDescriptor, name: &str, element: &Element) -> 
     let bare = element.text.trim_matches(is_space);
     match name {
         "Any" => return any(descriptor, element),
-        "Struct" => return json(element, Some("object")),
-        "ListValue" => return json(element, Some("array")),
-        "Value" => return json(element, None),
+        "Struct" => return dynamic_to_json(element, Some("object")),
+        "ListValue" => return dynamic_to_json(element, Some("array")),
+        "Value" => return dynamic_to_json(element, None),
         _ => {}
     }
     if !element.children.is_empty() || element.kind.is_some() {
-        return Err(wrong("type.text", "must be a text"));
+        return Err(type_error("type.text", "must be a text"));
     }
     Ok(match name {
         "StringValue" => Value::String(element.text.clone()),
         "BoolValue" => boolean(bare),
-        "Empty" if bare.is_empty() => json_to_message::nothing(),
+        "Empty" if bare.is_empty() => empty_object(),
         _ => bare.into(),
     })
 }
 
 fn any(descriptor: &MessageDescriptor, element: &Element) -> Result<Value, Violation> {
-    let url = element.kind.as_ref().ok_or_else(|| wrong("type.any", "must have the type of what it holds"))?;
+    let url = element.kind.as_ref().ok_or_else(|| type_error("type.any", "must have the type of what it holds"))?;
     let inner = descriptor.parent_pool().get_message_by_name(url.rsplit('/').next().unwrap_or_default());
-    let inner = inner.ok_or_else(|| wrong("type.any", "has a type that is not known"))?;
-    let mut values = if json_to_message::well_known_name(inner.full_name()).is_some() {
-        let [value] = element.children.as_slice() else { return Err(wrong("type.any", "must have one element `value`")) };
-        named(value, "value")?;
-        Map::from_iter([("value".to_owned(), whole_message(&inner, value)?)])
+    let inner = inner.ok_or_else(|| type_error("type.any", "has a type that is not known"))?;
+    let mut values = if well_known_name(inner.full_name()).is_some() {
+        let [value] = element.children.as_slice() else { return Err(type_error("type.any", "must have one element `value`")) };
+        check_name(value, "value")?;
+        Map::from_iter([("value".to_owned(), message_to_json(&inner, value)?)])
     } else {
-        match whole_message(&inner, element)? {
+        match message_to_json(&inner, element)? {
             Value::Object(values) => values,
             _ => Map::new(),
         }
@@ -160,35 +167,35 @@ fn any(descriptor: &MessageDescriptor, element: &Element) -> Result<Value, Viola
     Ok(Value::Object(values))
 }
 
-/// A JSON value, of the type that its attribute says: a string where it says none.
-fn json(element: &Element, kind: Option<&str>) -> Result<Value, Violation> {
+/// Converts an element to a JSON value of the type in its attribute, or else of type `kind`, or else to a string.
+fn dynamic_to_json(element: &Element, kind: Option<&str>) -> Result<Value, Violation> {
     let kind = element.kind.as_deref().or(kind).unwrap_or("string");
     let bare = element.text.trim_matches(is_space);
     if !matches!(kind, "array" | "object") && !element.children.is_empty() {
-        return Err(wrong("type.text", "must be a text"));
+        return Err(type_error("type.text", "must be a text"));
     }
     Ok(match kind {
         "string" => Value::String(element.text.clone()),
         "null" if bare.is_empty() => Value::Null,
-        "boolean" => Value::Bool(bare.parse().map_err(|_| wrong("type.bool", "must be true or false"))?),
+        "boolean" => Value::Bool(bare.parse().map_err(|_| type_error("type.bool", "must be true or false"))?),
         "number" => {
             let number = bare.parse::<f64>().ok().and_then(Number::from_f64);
-            Value::Number(number.ok_or_else(|| wrong("type.double", "must be a number"))?)
+            Value::Number(number.ok_or_else(|| type_error("type.double", "must be a number"))?)
         }
         "array" if bare.is_empty() => {
-            let items = element.children.iter().map(|item| named(item, ITEM).and_then(|()| json(item, None)));
+            let items = element.children.iter().map(|item| check_name(item, ITEM).and_then(|()| dynamic_to_json(item, None)));
             Value::Array(items.collect::<Result<_, _>>()?)
         }
         "object" if bare.is_empty() => {
             let mut values = Map::new();
             for entry in &element.children {
-                let key = entry.key.clone().ok_or_else(|| wrong("xml.key", "must have a key"))?;
-                if values.insert(key, json(entry, None)?).is_some() {
-                    return Err(wrong("field.twice", "has one key twice"));
+                let key = entry.key.clone().ok_or_else(|| type_error("xml.key", "must have a key"))?;
+                if values.insert(key, dynamic_to_json(entry, None)?).is_some() {
+                    return Err(type_error("field.twice", "has one key twice"));
                 }
             }
             Value::Object(values)
         }
-        _ => return Err(wrong("xml.attribute", "has a type that is none")),
+        _ => return Err(type_error("xml.attribute", "has a type that is none")),
     })
 }

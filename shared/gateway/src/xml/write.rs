@@ -6,33 +6,33 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, ReflectMessage, Value as Field};
 use serde_json::Value;
 
-use super::{ESCAPE, ESCAPE_JSON, ITEM, KEY, TYPE, is_char};
+use super::names::{ESCAPE, ESCAPE_JSON, ITEM, KEY, TYPE, is_char};
 use crate::json_to_message::well_known_name;
 
-/// What a document begins with.
+/// Returns the XML declaration that every document begins with.
 pub(crate) const fn declaration() -> &'static str {
     "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
 }
 
-/// The message as a document, whose root is named as its type.
+/// Returns the message as a document. The root has the name of the message's type.
 ///
 /// # Errors
 ///
-/// A message that has no JSON form either, such as an `Any` of an unknown type.
+/// Returns an error if the message has no JSON form either, such as an `Any` of an unknown type.
 pub(crate) fn document(message: &DynamicMessage) -> Result<String, serde_json::Error> {
     let mut out = declaration().to_owned();
     out.push_str(&message_element(message)?);
     Ok(out)
 }
 
-/// The message as an element, which is named as its type.
+/// Returns the message as an element. The element has the name of the message's type.
 pub(crate) fn message_element(message: &DynamicMessage) -> Result<String, serde_json::Error> {
     let mut out = String::with_capacity(256);
     write_message(&mut out, message.descriptor().name(), None, message)?;
     Ok(out)
 }
 
-/// One field of a message as a document.
+/// Returns one field of a message as a document.
 pub(crate) fn field_document(message: &DynamicMessage, field: &FieldDescriptor) -> Result<String, serde_json::Error> {
     let mut out = declaration().to_owned();
     let value = message.get_field(field);
@@ -88,7 +88,7 @@ fn write_field(out: &mut String, name: &str, field: &FieldDescriptor, value: &Fi
         Field::List(items) => items.iter().try_for_each(|item| write_one(out, name, None, &field.kind(), item)),
         Field::Map(entries) => {
             let kind = field.kind();
-            let entry = kind.as_message().expect("the entries of a map are messages").map_entry_value_field();
+            let entry = kind.as_message().expect("the entry of a map field is a message").map_entry_value_field();
             let mut entries: Vec<_> = entries.iter().map(|(key, value)| (map_key(key), value)).collect();
             entries.sort_by(|one, other| one.0.cmp(&other.0));
             entries.into_iter().try_for_each(|(key, value)| write_one(out, name, Some(&key), &entry.kind(), value))
@@ -122,7 +122,7 @@ fn write_one(out: &mut String, name: &str, key: Option<&str>, kind: &Kind, value
     Ok(())
 }
 
-/// The names that JSON has for what is no number.
+/// Returns a number as text. NaN and the infinities have the names that proto3 JSON gives them.
 fn float(value: f64, digits: impl FnOnce() -> String) -> String {
     if value.is_nan() {
         "NaN".to_owned()
@@ -144,9 +144,9 @@ fn map_key(key: &MapKey) -> String {
     }
 }
 
-/// The fields of the message inside, and its type as an attribute.
+/// Writes the fields of the packed message, with its type as an attribute.
 fn write_any(out: &mut String, name: &str, key: Option<&str>, any: &DynamicMessage) -> Result<(), serde_json::Error> {
-    // Its JSON form decodes it, or fails where it is of an unknown type.
+    // The conversion to JSON decodes the packed message, and fails if its type is unknown.
     let json = serde_json::to_value(any)?;
     let url = json.get("@type").and_then(Value::as_str).unwrap_or_default();
     let mut attributes = Attribute::key(key);
@@ -165,7 +165,7 @@ fn write_any(out: &mut String, name: &str, key: Option<&str>, any: &DynamicMessa
     })
 }
 
-/// A JSON value, with its type where the text does not say it.
+/// Writes a JSON value. Every type but string is named in an attribute.
 fn write_json(out: &mut String, name: &str, key: Option<&str>, value: &Value) {
     let mut attributes = Attribute::key(key);
     let mut open = |kind| {
@@ -193,12 +193,14 @@ fn write_json(out: &mut String, name: &str, key: Option<&str>, value: &Value) {
     written.expect("writing JSON values can't fail");
 }
 
+/// An attribute of an element.
 struct Attribute<'a> {
     name: &'static str,
     value: &'a str,
 }
 
 impl<'a> Attribute<'a> {
+    /// Returns the attributes for the key of a map entry, if there is one.
     fn key(key: Option<&'a str>) -> Vec<Self> {
         let Some(value) = key else { return Vec::new() };
         let escape = (!value.chars().all(is_char)).then_some(Attribute { name: ESCAPE, value: ESCAPE_JSON });
@@ -206,6 +208,7 @@ impl<'a> Attribute<'a> {
     }
 }
 
+/// Writes an element that holds text.
 fn write_text(out: &mut String, name: &str, key: Option<&str>, text: &str) {
     let mut attributes = Attribute::key(key);
     let is_escaped = attributes.iter().any(|attribute| attribute.name == ESCAPE);
@@ -224,6 +227,7 @@ fn write_text(out: &mut String, name: &str, key: Option<&str>, text: &str) {
     written.expect("writing a text can't fail");
 }
 
+/// Writes an element with the content that `content` writes.
 fn element(
     out: &mut String,
     name: &str,
@@ -254,13 +258,13 @@ fn element(
     Ok(())
 }
 
-/// What a JSON string literal has between its quotes, with no character that XML forbids.
+/// Returns the text with the escapes of a JSON string, so that no character is left that XML forbids.
 fn json_escaped(text: &str) -> String {
     let quoted = Value::from(text).to_string();
     quoted[1..quoted.len() - 1].replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff")
 }
 
-/// For texts and attributes alike. A reader would make one space or line feed of the white space that is escaped here.
+/// Writes text with the escapes of XML, for elements and attributes. White space is escaped because an XML parser normalizes it.
 fn escape(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {
