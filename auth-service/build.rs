@@ -2,7 +2,7 @@
 
 use std::{env, fs, path::Path};
 
-const AUTH: [&str; 9] = [
+const AUTH: [&str; 10] = [
     "auth/v1/token.proto",
     "auth/v1/identity.proto",
     "auth/v1/session.proto",
@@ -12,9 +12,15 @@ const AUTH: [&str; 9] = [
     "auth/v1/client.proto",
     "auth/v1/key.proto",
     "auth/v1/event.proto",
+    "auth/v1/reason.proto",
 ];
-const PROFILE: [&str; 4] =
-    ["profiles/v1/profile.proto", "profiles/v1/friend.proto", "profiles/v1/note.proto", "profiles/v1/sync.proto"];
+const PROFILE: [&str; 5] = [
+    "profiles/v1/profile.proto",
+    "profiles/v1/friend.proto",
+    "profiles/v1/note.proto",
+    "profiles/v1/sync.proto",
+    "profiles/v1/reason.proto",
+];
 
 fn main() -> Result<(), access_build::Error> {
     println!("cargo:rerun-if-changed=migrations");

@@ -3,14 +3,14 @@
 //! An attempt is counted before its password is looked at, and taken back where the password is right: of any number at once,
 //! on any number of replicas, no more than the limit get through. Nobody is signed out by it.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use access::{Clock, Error, Result, UserId};
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, TimeDelta, Utc};
 use store::{Executor, Tx};
 
-use crate::usernames;
+use crate::{proto::Reason, usernames};
 
 /// How long a failed attempt counts, in seconds.
 const WINDOW: u32 = 3600;
@@ -156,7 +156,9 @@ impl Times {
         if let Some(index) = self.0.len().checked_sub(limit) {
             // When so many have passed that one is free.
             let wait = counts_until(self.0[index]) - now;
-            return Err(Error::TooManyAttempts { retry_after: std::time::Duration::from_secs(wait.into()) });
+            let retry_after = Duration::from_secs(wait.into());
+            let message = format!("too many attempts have failed; try again in {wait} s");
+            return Err(Error::Exhausted { reason: Reason::TooManyAttempts.into(), message, retry_after });
         }
         // Another replica's clock may be a little ahead.
         let place = self.0.partition_point(|&time| time <= now);
@@ -201,7 +203,7 @@ mod tests {
             times.add(second, 3).expect("one more");
         }
         let waits = |times: &Times, now| match times.clone().add(now, 3) {
-            Err(Error::TooManyAttempts { retry_after }) => Some(retry_after.as_secs()),
+            Err(Error::Exhausted { retry_after, .. }) => Some(retry_after.as_secs()),
             _ => None,
         };
         assert_eq!((waits(&times, 30), waits(&times, 3610)), (Some(3581), Some(1)));
@@ -218,7 +220,7 @@ mod tests {
     fn a_lower_limit_waits_for_more_than_one() {
         let mut times = Times(vec![10, 20, 30]);
         let refused = times.add(40, 1);
-        assert!(matches!(refused, Err(Error::TooManyAttempts { retry_after }) if retry_after.as_secs() == 3591), "{refused:?}");
+        assert!(matches!(refused, Err(Error::Exhausted { retry_after, .. }) if retry_after.as_secs() == 3591), "{refused:?}");
     }
 
     #[test]

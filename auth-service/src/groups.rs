@@ -2,12 +2,11 @@
 
 use std::{collections::HashMap, sync::LazyLock};
 
-use access::{
-    Clock, Error, Id, Result, UserId,
-    error::{Reason, Violation},
-};
+use access::{Clock, Error, Id, Result, UserId, error::Violation};
 use chrono::{DateTime, Utc};
 use store::{self, Db, Executor, Tx, batch};
+
+use crate::proto::Reason;
 
 /// The id of a group.
 pub type GroupId = Id<Group>;
@@ -194,5 +193,5 @@ pub async fn permissions(db: &Db, group_ids: &[GroupId]) -> Result<HashMap<Group
 }
 
 fn name_taken() -> Error {
-    Error::AlreadyExists(Reason::AlreadyExists, Violation::new("group.name", "group.name_unique", "another group has this name"))
+    Error::already_exists(Reason::AlreadyExists, Violation::new("group.name", "group.name_unique", "another group has this name"))
 }

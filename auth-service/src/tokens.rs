@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use access::{
     Actor, Clock, Error, Result, SessionId, UserId,
-    error::Reason,
     token::{self, ACCESS_TOKEN_TYPE, Claims},
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -12,7 +11,7 @@ use django::tokens::{DjangoToken, TokenKeys, TokenKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{clients::Client, keys::KeyRing, permissions::Rights, sessions::Session, users::User};
+use crate::{clients::Client, keys::KeyRing, permissions::Rights, proto::Reason, sessions::Session, users::User};
 
 const REFRESH_TOKEN_TYPE: &str = "rt+jwt";
 
@@ -105,7 +104,7 @@ impl Tokens {
     pub async fn issue(&self, user: &User, rights: &Rights, session: &Session, now: DateTime<Utc>) -> Result<Issued> {
         let keys = self.keys.keys();
         let active = Arc::clone(keys.active()?);
-        let named = keys.find(&session.kid).ok_or(Error::Unauthenticated(Reason::RefreshTokenInvalid))?;
+        let named = keys.find(&session.kid).ok_or_else(refresh_token_invalid)?;
         let (named, refresh) = (Arc::clone(named), self.refresh_claims(session));
         let access = self.access_claims(user, rights, session, now);
         let (access_token, refresh_token) =
@@ -157,7 +156,7 @@ impl Tokens {
     pub fn read_refresh_token(&self, token: &str) -> Result<RefreshToken> {
         let refused = |why: &dyn std::fmt::Display| {
             tracing::info!(refusal = %why, "a refresh token is refused");
-            Error::Unauthenticated(Reason::RefreshTokenInvalid)
+            refresh_token_invalid()
         };
         if let Some(legacy) = self.legacy.decode_and_verify(token, TokenKind::Refresh, self.clock.now()) {
             return legacy.map(RefreshToken::Legacy).map_err(|refusal| refused(&refusal));
@@ -216,6 +215,11 @@ impl Tokens {
             ver: 0,
         }
     }
+}
+
+/// The error for a refresh token that is not valid, or not valid any more.
+pub fn refresh_token_invalid() -> Error {
+    Error::unauthenticated(Reason::RefreshTokenInvalid, "the refresh token is not valid")
 }
 
 /// The groups that a token has room for. None is asked for by an access rule.

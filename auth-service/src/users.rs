@@ -2,16 +2,14 @@
 
 use std::sync::LazyLock;
 
-use access::{
-    Clock, Error, Result, UserId,
-    error::{Reason, Violation},
-};
+use access::{Clock, Error, Result, UserId, error::Violation};
 use chrono::{DateTime, Utc};
 use store::{self, Db, Executor, Query, Tx, batch};
 
 use crate::{
     events::{OutboxTransaction, What},
     groups::GroupId,
+    proto::Reason,
     usernames::{Email, Username},
 };
 
@@ -399,12 +397,15 @@ pub(crate) async fn find_by_key(on: impl Executor<'_>, username_key: &str) -> Re
 }
 
 fn username_taken(field: &str) -> Error {
-    Error::AlreadyExists(
+    Error::already_exists(
         Reason::UsernameTaken,
         Violation::new(field, "username.unique", "this username is taken, in this or in another spelling"),
     )
 }
 
 fn email_taken(field: &str) -> Error {
-    Error::AlreadyExists(Reason::EmailTaken, Violation::new(field, "email.unique", "this e-mail address belongs to another user"))
+    Error::already_exists(
+        Reason::EmailTaken,
+        Violation::new(field, "email.unique", "this e-mail address belongs to another user"),
+    )
 }

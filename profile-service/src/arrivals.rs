@@ -1,7 +1,7 @@
 //! A profile exists while its user does, which the events of the auth service tell. A user may call before they have: then the
 //! access token tells, until they do. It never brings back a user who was deleted.
 
-use access::{Caller, Clock, Error, Result, UserId, error::Reason};
+use access::{Caller, Clock, Error, Result, UserId};
 use quick_cache::sync::Cache;
 use store::Db;
 use tracing::Instrument;
@@ -51,7 +51,7 @@ impl Arrivals {
             let mut tx = db.begin().await?;
             let known = Known { user_id, username: &username, version, is_active: true, generation: 0 };
             if !profiles::welcome(&mut tx, &known, now).await? {
-                return Err(Error::Unauthenticated(Reason::AccessTokenInvalid));
+                return Err(Error::access_token_invalid());
             }
             Ok(tx.commit().await?)
         };

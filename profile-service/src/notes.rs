@@ -2,15 +2,14 @@
 
 use std::sync::LazyLock;
 
-use access::{
-    Error, Id, Result, UserId,
-    error::{Reason, Violation},
-};
+use access::{Error, Id, Result, UserId, error::Violation};
 use chrono::{DateTime, Utc};
 use store::{
     self, Db, Executor, Tx, batch,
     page::{TimeCursor, before},
 };
+
+use crate::proto::Reason;
 
 /// The id of a note, unique among those of its owner.
 pub(crate) type NoteId = Id<Note>;
@@ -165,7 +164,7 @@ pub(crate) async fn create(tx: &mut Tx, note: &Note) -> Result<Note> {
         return Ok(stored);
     }
     let description = "is the id of a note with another title, body or visibility";
-    Err(Error::AlreadyExists(Reason::AlreadyExists, Violation::new("note_id", "note_id.same_content", description)))
+    Err(Error::already_exists(Reason::AlreadyExists, Violation::new("note_id", "note_id.same_content", description)))
 }
 
 /// The note, if it is there, which nobody else changes until the transaction ends.

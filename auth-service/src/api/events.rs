@@ -156,7 +156,7 @@ async fn send<T>(answers: &mpsc::Sender<T>, answer: T) -> Result<()> {
     match tokio::time::timeout(PATIENCE, answers.send(answer)).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(Error::Unavailable("nobody reads any more".into())),
-        Err(_) => Err(Error::Overloaded { retry_after: Duration::ZERO }),
+        Err(_) => Err(Error::overloaded(Duration::ZERO)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `auth.v1.IdentityService`.
 
-use access::{Caller, Error, Result, error::Reason};
+use access::{Caller, Error, Result};
 use store::Db;
 
 use super::{sessions::session_message, users::user_message};
@@ -18,7 +18,7 @@ pub(crate) struct IdentityApi {
 impl identity_service::Handlers for IdentityApi {
     async fn who_am_i(&self, caller: Caller, _: WhoAmIRequest) -> Result<WhoAmIResponse> {
         // A token outlives its user by minutes.
-        let user = users::find(&self.db, caller.user_id()?).await?.ok_or(Error::Unauthenticated(Reason::AccessTokenInvalid))?;
+        let user = users::find(&self.db, caller.user_id()?).await?.ok_or_else(Error::access_token_invalid)?;
         let session = match caller.session_id() {
             Some(session_id) => sessions::find(&self.db, session_id).await?.filter(sessions::Session::is_active),
             None => None,

@@ -12,7 +12,7 @@ mod users;
 
 use std::time::SystemTime;
 
-use access::{Actor, Caller, Error, Result, UserId, error::Reason};
+use access::{Actor, Caller, Error, Result, UserId};
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
 
@@ -47,7 +47,7 @@ async fn begin(event_log: &EventLog, caller: &Caller, changed: Option<UserId>) -
         }
         Actor::Service => crate::clients::hold(&mut change, caller.subject()).await?,
     };
-    if is_there { Ok(change) } else { Err(Error::Unauthenticated(Reason::AccessTokenInvalid)) }
+    if is_there { Ok(change) } else { Err(Error::access_token_invalid()) }
 }
 
 fn timestamp(time: DateTime<Utc>) -> Timestamp {

@@ -1,6 +1,6 @@
 //! `auth.v1.TokenService`.
 
-use access::{Caller, ClientInfo, Clock, Error, Result, error::Reason, proto::access::v1::Actor};
+use access::{Caller, ClientInfo, Clock, Error, Result, proto::access::v1::Actor};
 use chrono::{DateTime, TimeDelta, Utc};
 use store::Db;
 use uuid::Uuid;
@@ -16,10 +16,10 @@ use crate::{
     permissions::{self, Catalogue, Rights},
     proto::{
         IntrospectRequest, IntrospectResponse, IssueServiceTokenRequest, IssueServiceTokenResponse, LoginRequest, LoginResponse,
-        LogoutRequest, RefreshRequest, RefreshResponse, issue_service_token_request::Credential, token_service,
+        LogoutRequest, Reason, RefreshRequest, RefreshResponse, issue_service_token_request::Credential, token_service,
     },
     sessions::{self, Lifetime, Presented, Session, Verdict},
-    tokens::{RefreshToken, Tokens},
+    tokens::{self, RefreshToken, Tokens},
     users,
 };
 
@@ -41,7 +41,7 @@ pub(crate) struct TokenApi {
 
 impl token_service::Handlers for TokenApi {
     async fn login(&self, origin: ClientInfo, request: LoginRequest) -> Result<LoginResponse> {
-        let refused = || Error::Unauthenticated(Reason::CredentialsInvalid);
+        let refused = || Error::unauthenticated(Reason::CredentialsInvalid, "no active user has this username and password");
         // In the queue first: a flood that finds it full costs the database nothing.
         let turn = self.passwords.turn()?;
         let mut tx = self.db.begin().await?;
@@ -81,7 +81,7 @@ impl token_service::Handlers for TokenApi {
     }
 
     async fn refresh(&self, origin: ClientInfo, request: RefreshRequest) -> Result<RefreshResponse> {
-        let refused = || Error::Unauthenticated(Reason::RefreshTokenInvalid);
+        let refused = tokens::refresh_token_invalid;
         let request_id = Uuid::try_parse(&request.request_id).ok();
         let token = self.tokens.read_refresh_token(&request.refresh_token)?;
 
@@ -116,7 +116,7 @@ impl token_service::Handlers for TokenApi {
                 sessions::count_replay(&mut change, session.session_id).await?;
                 Ok(session)
             }
-            Verdict::TooManyReplays => Err(Error::Overloaded { retry_after: RETRY_AFTER }),
+            Verdict::TooManyReplays => Err(Error::overloaded(RETRY_AFTER)),
             Verdict::LateDuplicate | Verdict::Ended => Err(refused()),
             Verdict::Ends(reason) => {
                 sessions::end(&mut change, session.session_id, reason).await?;
@@ -158,7 +158,8 @@ impl token_service::Handlers for TokenApi {
         origin: ClientInfo,
         request: IssueServiceTokenRequest,
     ) -> Result<IssueServiceTokenResponse> {
-        let refused = || Error::Unauthenticated(Reason::ClientCredentialsInvalid);
+        let refused =
+            || Error::unauthenticated(Reason::ClientCredentialsInvalid, "no active client has this id and this credential");
         let (client_id, credential) = (request.client_id, request.credential.ok_or_else(refused)?);
         let mut tx = self.db.begin().await?;
         let source = Subject::source(origin.address(), self.limits);

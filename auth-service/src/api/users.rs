@@ -1,6 +1,6 @@
 //! `auth.v1.UserService`.
 
-use access::{Caller, ClientInfo, Clock, Error, Result, UserId, error::Reason};
+use access::{Caller, ClientInfo, Clock, Error, Result, UserId};
 use store::{
     Db,
     batch::order_by_keys,
@@ -16,7 +16,7 @@ use crate::{
     permissions::Catalogue,
     proto::{
         self, ActivateUserRequest, BatchGetUsersRequest, BatchGetUsersResponse, ChangePasswordRequest, CreateUserRequest,
-        DeactivateUserRequest, DeleteUserRequest, GetUserRequest, ListUsersRequest, ListUsersResponse, RegisterRequest,
+        DeactivateUserRequest, DeleteUserRequest, GetUserRequest, ListUsersRequest, ListUsersResponse, Reason, RegisterRequest,
         SetPasswordRequest, UpdateUserRequest, user_service,
     },
     rank::Rank,
@@ -39,7 +39,7 @@ pub(crate) struct UserApi {
 impl user_service::Handlers for UserApi {
     async fn register(&self, _: ClientInfo, request: RegisterRequest) -> Result<proto::User> {
         if !self.registration {
-            return Err(Error::Closed(Reason::RegistrationClosed, "registration is closed: ask an administrator for an account"));
+            return Err(Error::denied(Reason::RegistrationClosed, "registration is closed: ask an administrator for an account"));
         }
         let RegisterRequest { username, email, password, first_name, last_name } = request;
         let names = new_names(&username, &email, first_name, last_name)?;

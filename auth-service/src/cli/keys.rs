@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use access::{Clock, Error, error::Reason, read_secret_file};
+use access::{Clock, Error, read_secret_file};
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use clap::{Args, Subcommand};
 use store::{DatabaseArgs, Db};
@@ -13,6 +13,7 @@ use crate::{
     MIGRATIONS, SCHEMA,
     events::EventLog,
     keys::{self, Key, KeyBits, KeyError, Made, MasterKey, State},
+    proto::Reason,
 };
 
 #[derive(Debug, Subcommand)]
@@ -171,7 +172,7 @@ async fn rotate(db: &Db, clock: &Clock, arguments: &Rotate) -> Result<(), CliErr
                 return Ok(());
             }
             // The clock of the database decides, and it may be behind this one.
-            Err(Error::Precondition(Reason::KeyTooYoung, _)) => {
+            Err(Error::Precondition(reason, _)) if reason == Reason::KeyTooYoung.into() => {
                 let wait = (from - clock.now()).max(TimeDelta::seconds(1));
                 tokio::time::sleep(wait.to_std().unwrap_or_default()).await;
             }

@@ -2,11 +2,7 @@
 
 mod assertion;
 
-use access::{
-    Clock, Error, Result,
-    error::{Reason, Violation},
-    token::KeySet,
-};
+use access::{Clock, Error, Result, error::Violation, token::KeySet};
 use aws_lc_rs::{
     constant_time::verify_slices_are_equal,
     digest::{SHA256, digest},
@@ -19,7 +15,12 @@ use store::{Executor, Tx};
 
 pub use assertion::{Assertion, Refusal, forget};
 
-use crate::{events::OutboxTransaction, keys::shared_jwks, proto::Jwk, sessions::FIRST_PARTY};
+use crate::{
+    events::OutboxTransaction,
+    keys::shared_jwks,
+    proto::{Jwk, Reason},
+    sessions::FIRST_PARTY,
+};
 
 /// How long the secret before is good after a rotation.
 pub const OVERLAP: TimeDelta = TimeDelta::days(1);
@@ -173,7 +174,7 @@ pub async fn create(tx: &mut Tx, clock: &Clock, client_id: &str, profile: &Profi
         query.bind(secret.map(Secret::hash)).bind(secret.map(|_| now)).bind(now).bind(now.timestamp_micros()).optional().await?;
     made.ok_or_else(|| {
         let taken = Violation::new("client.client_id", "client.id_unique", "another client has this id");
-        Error::AlreadyExists(Reason::AlreadyExists, taken)
+        Error::already_exists(Reason::AlreadyExists, taken)
     })
 }
 

@@ -4,7 +4,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use access::{
     Clock, Error, Result, UserId,
-    error::{self, Reason, Violation},
+    error::{self, Violation},
     token::{Claims, Revocation, Verifier},
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{Event, EventId, OutboxTransaction, Position, Recorded, What};
+use crate::proto::Reason;
 
 /// How often the events of other processes are looked for.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -65,11 +66,11 @@ pub enum CursorError {
 impl From<CursorError> for Error {
     fn from(lost: CursorError) -> Self {
         match lost {
-            CursorError::Gone => Error::OutOfRange(
+            CursorError::Gone => Error::out_of_range(
                 Reason::PositionGone,
                 Violation::new("after", "position.kept", "events after this position were deleted: take a snapshot"),
             ),
-            CursorError::Unknown => Error::Precondition(
+            CursorError::Unknown => Error::precondition(
                 Reason::PositionUnknown,
                 Violation::new("after", "position.known", "this position is of another history: take a snapshot"),
             ),

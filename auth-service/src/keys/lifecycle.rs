@@ -3,10 +3,7 @@
 //! A key is published as soon as it is made, and signs only when every verifier knows it. Once retired it verifies until the
 //! last token that it signed has expired. That is why a rotation refuses nobody.
 
-use access::{
-    Clock, Error, Result,
-    error::{Reason, Violation},
-};
+use access::{Clock, Error, Result, error::Violation};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
 use store::{Executor, Tx};
@@ -15,6 +12,7 @@ use super::{KeyBits, KeyError, MasterKey, signing::Made};
 use crate::{
     KEY_INTERVAL,
     events::{OutboxTransaction, What},
+    proto::Reason,
     sessions,
 };
 
@@ -96,7 +94,7 @@ pub async fn list(on: impl Executor<'_>) -> Result<Vec<Key>> {
 /// the replicas that have the right one could not open this one.
 pub async fn create(change: &mut OutboxTransaction, clock: &Clock, master: &MasterKey, made: &Made) -> Result<Key> {
     if sealed(&mut **change).await?.iter().filter(|row| row.state == State::Pending).count() >= PENDING_LIMIT {
-        return Err(Error::Precondition(
+        return Err(Error::precondition(
             Reason::KeyState,
             Violation::new(
                 "size",
@@ -150,7 +148,7 @@ pub async fn activate(change: &mut OutboxTransaction, clock: &Clock, kid: &str, 
         State::Pending if now < from && !force => {
             let description =
                 format!("the key may be activated from {} on: until then a verifier may not know it", from.format("%FT%TZ"));
-            return Err(Error::Precondition(
+            return Err(Error::precondition(
                 Reason::KeyTooYoung,
                 Violation::new("key_id", "key.published_long_enough", description),
             ));
@@ -255,5 +253,5 @@ async fn end(tx: &mut Tx, key: &Key, retire_time: DateTime<Utc>, expire_time: Da
 }
 
 fn wrong_state(why: &'static str) -> Error {
-    Error::Precondition(Reason::KeyState, Violation::new("key_id", "key.state", why))
+    Error::precondition(Reason::KeyState, Violation::new("key_id", "key.state", why))
 }

@@ -318,7 +318,7 @@ mod tests {
         let mut turns: Vec<_> = std::iter::from_fn(|| passwords.turn().ok()).collect();
         assert_eq!(turns.len(), pool::QUEUE + pool::threads());
         let refused = passwords.turn();
-        assert!(matches!(refused, Err(Error::Overloaded { .. })), "{refused:?}");
+        assert!(matches!(refused, Err(Error::Exhausted { .. })), "{refused:?}");
         let turn = turns.pop().expect("a turn");
         assert_eq!(turn.verify("anything", None).await.expect("an answer"), Checked::Wrong);
         assert!(passwords.turn().is_ok(), "the place is given back");

@@ -47,9 +47,7 @@ impl Pool {
     /// A place in the queue.
     pub(super) fn place(&self) -> Result<Place> {
         let permit = Arc::clone(&self.places).try_acquire_owned();
-        permit
-            .map(|permit| Place { permit, work: self.work.clone() })
-            .map_err(|_| Error::Overloaded { retry_after: retry_after() })
+        permit.map(|permit| Place { permit, work: self.work.clone() }).map_err(|_| Error::overloaded(retry_after()))
     }
 }
 

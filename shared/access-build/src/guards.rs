@@ -64,12 +64,12 @@ pub mod {module} {{
 
 fn contract_entry(service: &ServiceDescriptor, method: &MethodDescriptor, declared: &DeclaredRule) -> String {
     let rule = &declared.rule;
-    let permission = |name: &str| format!("::std::borrow::Cow::Borrowed({name:?})");
+    let text = |name: &str| format!("::std::borrow::Cow::Borrowed({name:?})");
     let policy = match &rule.policy {
         AccessPolicy::Anyone => "Anyone".to_owned(),
         AccessPolicy::Authenticated => "Authenticated".to_owned(),
-        AccessPolicy::PermissionHolder(name) => format!("PermissionHolder({})", permission(name)),
-        AccessPolicy::OwnerOrPermissionHolder(name) => format!("OwnerOrPermissionHolder({})", permission(name)),
+        AccessPolicy::PermissionHolder(name) => format!("PermissionHolder({})", text(name)),
+        AccessPolicy::OwnerOrPermissionHolder(name) => format!("OwnerOrPermissionHolder({})", text(name)),
         AccessPolicy::Owner => "Owner".to_owned(),
     };
     let actors: Vec<_> = rule
@@ -93,10 +93,12 @@ fn contract_entry(service: &ServiceDescriptor, method: &MethodDescriptor, declar
                 actors: ::std::borrow::Cow::Borrowed(&[{}]),
                 revocation: RevocationMode::{revocation},
             }},
+            reasons: ::std::borrow::Cow::Borrowed(&[{}]),
         }},",
         service.full_name(),
         method.name(),
         actors.join(", "),
+        declared.reasons.iter().map(|name| text(name)).collect::<Vec<_>>().join(", "),
     )
 }
 
@@ -161,7 +163,7 @@ impl Call {
         async fn {name}(&self, request: ::tonic::Request<{input}>) -> ::std::result::Result<::tonic::Response<{item}>, ::tonic::Status> {{
             let (from, request) = {admit};
             let handlers = ::std::sync::Arc::clone(&self.0);
-            {ACCESS}::guard::{run}(move || {{
+            {ACCESS}::guard::{run}(&METHODS[{index}], move || {{
                 {again}
                 async move {{ handlers.{name}(from, request).await }}
             }}).await{answer}

@@ -13,6 +13,9 @@
 //! * `Handlers`, the trait to implement: one function per method, which receives the caller and a valid request;
 //! * `guarded(handlers)`, the only way to add the handlers to `access::Routes` or `server::Server`.
 //!
+//! An enum `Reason` of the package holds the reasons that the service publishes. It becomes an `access::error::ErrorReason` whose
+//! domain is the name of the service, and the access rule of a method declares which of them the method can return.
+//!
 //! The build fails for a method without an access rule, for a rule that contradicts itself, and for a validation rule that is not
 //! supported. The error names the method or the field.
 //!
@@ -23,6 +26,7 @@
 
 mod guards;
 mod names;
+mod reasons;
 mod validation;
 
 use std::{
@@ -38,6 +42,8 @@ use prost_reflect::{DescriptorPool, FileDescriptor};
 const ACCESS: &str = "::access";
 /// The name of that import.
 const ACCESS_ALIAS: &str = "__access";
+/// A rule may declare a reason of this file without importing it.
+const ACCESS_REASONS: &str = "access/v1/reason.proto";
 
 /// The reason why a build failed: a sentence that names the element of the protos.
 pub type Error = Box<dyn std::error::Error>;
@@ -49,6 +55,8 @@ pub struct Protos {
     includes: Vec<PathBuf>,
     /// Whether servers, and the guards before them, are generated.
     servers: bool,
+    /// The domain of the reasons that these protos publish.
+    domain: String,
 }
 
 impl Protos {
@@ -62,7 +70,16 @@ impl Protos {
     /// Creates a compiler for the protos that come with this crate: `access/v1`, and those of the auth service and the profile
     /// service, `auth/v1` and `profiles/v1`.
     pub fn built_in() -> Self {
-        Self { includes: vec![protos::DIR.into(), protos::THIRD_PARTY_DIR.into()], servers: true }
+        #[expect(clippy::disallowed_methods, reason = "how cargo speaks to a build script")]
+        let domain = env::var("CARGO_PKG_NAME").unwrap_or_default();
+        Self { includes: vec![protos::DIR.into(), protos::THIRD_PARTY_DIR.into()], servers: true, domain }
+    }
+
+    /// Sets the domain of the reasons that these protos publish in an enum `Reason`: the name of the service. The default is the name
+    /// of the package that is built.
+    #[must_use]
+    pub fn domain(self, domain: impl Into<String>) -> Self {
+        Self { domain: domain.into(), ..self }
     }
 
     /// Generates messages, clients and validation, but no servers and no guards.
@@ -128,6 +145,10 @@ impl Protos {
             for service in file.services().filter(|_| self.servers) {
                 guards::generate(&service, code)?;
             }
+            let reasons = file.enums().find(|found| found.name() == "Reason");
+            if let Some(reasons) = reasons.filter(|_| self.servers) {
+                reasons::generate(&reasons, &self.domain, code)?;
+            }
         }
         for (package, code) in generated {
             let path = out.join(names::file(&package));
@@ -141,7 +162,7 @@ impl Protos {
 
     fn parse(&self, files: &[&str]) -> Result<protox::Compiler, Error> {
         let mut compiler = protox::Compiler::new(&self.includes)?;
-        compiler.include_imports(true).include_source_info(true).open_files(files)?;
+        compiler.include_imports(true).include_source_info(true).open_file(ACCESS_REASONS)?.open_files(files)?;
         Ok(compiler)
     }
 }

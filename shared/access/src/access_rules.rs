@@ -72,7 +72,7 @@ impl AccessRules {
                 if !declared.owner.is_empty() {
                     return Err(AccessRulesError::Owner(method.full_name().to_owned()));
                 }
-                rules.extend(&[MethodRule { path: path.into(), rule: declared.rule }]);
+                rules.extend(&[MethodRule { path: path.into(), rule: declared.rule, reasons: Cow::Borrowed(&[]) }]);
             }
         }
         Ok(rules)

@@ -130,7 +130,7 @@ impl AuthenticationLayer {
             }
             None => Err(()),
         };
-        let token = token.map_err(|()| Error::Unauthenticated(Reason::AccessTokenInvalid))?;
+        let token = token.map_err(|()| Error::access_token_invalid())?;
         let caller = Caller::new(token, self.verifier.revocations().are_fresh(), client_info);
         tracing::Span::current().record("caller", caller.subject());
         if let Some(on_authenticated) = &self.on_authenticated {

@@ -1,7 +1,8 @@
 //! The errors of a call, and the one place that turns them into a gRPC status.
 //!
-//! Every status carries `google.rpc.ErrorInfo` with a reason from `access.v1.Reason` and the domain `access.v1`. A refused
-//! field also gets a violation in `google.rpc.BadRequest`, and a call that may come back later `google.rpc.RetryInfo`.
+//! Every status carries `google.rpc.ErrorInfo`. Its reason is one of `access.v1.Reason`, with the domain `access.v1`, or one that the
+//! service publishes in an enum of its own, with the service's name as the domain. An invalid field also gets a violation in
+//! `google.rpc.BadRequest`, and a call that may succeed later gets `google.rpc.RetryInfo`.
 
 use std::{borrow::Cow, collections::HashMap, error::Error as StdError, time::Duration};
 
@@ -10,30 +11,67 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 pub use crate::proto::access::v1::Reason;
 
-/// The domain of every reason: the proto package that publishes them.
+/// The domain of the reasons in `access.v1.Reason`. They mean the same in every service.
 pub const DOMAIN: &str = "access.v1";
 
-/// What a handler, and whatever it calls, answers.
+/// A published reason: the `reason` and the `domain` of `google.rpc.ErrorInfo` (AIP-193).
+///
+/// `access-build` generates the conversion for an enum `Reason` in a service's own package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ErrorReason {
+    domain: &'static str,
+    name: &'static str,
+}
+
+impl ErrorReason {
+    /// Creates a reason such as `KEY_TOO_YOUNG`. `domain` is the name of the service that publishes it.
+    pub const fn new(domain: &'static str, name: &'static str) -> Self {
+        Self { domain, name }
+    }
+
+    /// Returns the publisher of the reason: the name of a service, or `access.v1`.
+    pub fn domain(self) -> &'static str {
+        self.domain
+    }
+
+    /// Returns the name, without the prefix that it has in its enum.
+    pub fn name(self) -> &'static str {
+        self.name
+    }
+
+    /// Returns true if an access rule has to declare the reason, because it does not follow from the rule or the request.
+    pub fn needs_declaration(self) -> bool {
+        self.domain != DOMAIN || self == Reason::Overloaded.into()
+    }
+}
+
+impl From<Reason> for ErrorReason {
+    fn from(reason: Reason) -> Self {
+        Self::new(DOMAIN, reason.as_str_name().trim_start_matches("REASON_"))
+    }
+}
+
+/// The result of a handler and of the functions that it calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a call fails.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// UNAUTHENTICATED. The reason says which credential is not valid; why it is not stays in the log.
-    #[error("{}", unauthenticated_message(*.0))]
-    Unauthenticated(Reason),
+    /// UNAUTHENTICATED. The reason says which credential is not valid. Only the log says why.
+    #[error("{1}")]
+    Unauthenticated(ErrorReason, &'static str),
     /// PERMISSION_DENIED for lack of the permission named, where one would help.
     #[error("this caller may not do that")]
     PermissionMissing(Option<Cow<'static, str>>),
     /// PERMISSION_DENIED for everybody.
     #[error("{1}")]
-    Closed(Reason, &'static str),
+    Denied(ErrorReason, &'static str),
     /// NOT_FOUND: the named field leads to nothing that this caller can see.
     #[error("{}", .0.description)]
     NotFound(Violation),
     /// ALREADY_EXISTS.
     #[error("{}", .1.description)]
-    AlreadyExists(Reason, Violation),
+    AlreadyExists(ErrorReason, Violation),
     /// INVALID_ARGUMENT.
     #[error("{}", invalid_message(.1))]
     Invalid(Reason, Vec<Violation>),
@@ -42,20 +80,18 @@ pub enum Error {
     Stale(Violation),
     /// FAILED_PRECONDITION: what the named field leads to is not in the state that the call needs.
     #[error("{}", .1.description)]
-    Precondition(Reason, Violation),
+    Precondition(ErrorReason, Violation),
     /// OUT_OF_RANGE: what the named field asks for is not kept any more.
     #[error("{}", .1.description)]
-    OutOfRange(Reason, Violation),
+    OutOfRange(ErrorReason, Violation),
     /// RESOURCE_EXHAUSTED.
-    #[error("too much work of this kind is waiting; try again in {} ms", .retry_after.as_millis())]
-    Overloaded {
-        /// When to come back.
-        retry_after: Duration,
-    },
-    /// RESOURCE_EXHAUSTED: somebody has guessed too often.
-    #[error("too many attempts have failed; try again in {} s", .retry_after.as_secs())]
-    TooManyAttempts {
-        /// When to come back.
+    #[error("{message}")]
+    Exhausted {
+        /// The published reason.
+        reason: ErrorReason,
+        /// A sentence for people.
+        message: String,
+        /// The time after which the caller should try again.
         retry_after: Duration,
     },
     /// UNAVAILABLE: something else can't be reached. What it is, is logged and not said.
@@ -104,6 +140,42 @@ impl Error {
         Self::NotFound(Violation::new(field, "exists", description))
     }
 
+    /// UNAUTHENTICATED: the credential that `reason` names is not valid.
+    pub fn unauthenticated(reason: impl Into<ErrorReason>, message: &'static str) -> Self {
+        Self::Unauthenticated(reason.into(), message)
+    }
+
+    /// UNAUTHENTICATED: the call has no access token, or one that is not valid.
+    pub fn access_token_invalid() -> Self {
+        Self::unauthenticated(Reason::AccessTokenInvalid, "a valid access token is required")
+    }
+
+    /// PERMISSION_DENIED for everybody, for example because the operator disabled something.
+    pub fn denied(reason: impl Into<ErrorReason>, message: &'static str) -> Self {
+        Self::Denied(reason.into(), message)
+    }
+
+    /// ALREADY_EXISTS.
+    pub fn already_exists(reason: impl Into<ErrorReason>, violation: Violation) -> Self {
+        Self::AlreadyExists(reason.into(), violation)
+    }
+
+    /// FAILED_PRECONDITION: the resource that the field names is not in the state that the call needs.
+    pub fn precondition(reason: impl Into<ErrorReason>, violation: Violation) -> Self {
+        Self::Precondition(reason.into(), violation)
+    }
+
+    /// OUT_OF_RANGE: the data that the field asks for is not kept any more.
+    pub fn out_of_range(reason: impl Into<ErrorReason>, violation: Violation) -> Self {
+        Self::OutOfRange(reason.into(), violation)
+    }
+
+    /// RESOURCE_EXHAUSTED: too much work of the same kind is waiting.
+    pub fn overloaded(retry_after: Duration) -> Self {
+        let message = format!("too much work of this kind is waiting; try again in {} ms", retry_after.as_millis());
+        Self::Exhausted { reason: Reason::Overloaded.into(), message, retry_after }
+    }
+
     /// INTERNAL, for a fault that has no type of its own.
     pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Internal(source.into())
@@ -117,37 +189,36 @@ impl Error {
     /// Returns the gRPC code.
     pub fn code(&self) -> Code {
         match self {
-            Self::Unauthenticated(_) => Code::Unauthenticated,
-            Self::PermissionMissing(_) | Self::Closed(..) => Code::PermissionDenied,
+            Self::Unauthenticated(..) => Code::Unauthenticated,
+            Self::PermissionMissing(_) | Self::Denied(..) => Code::PermissionDenied,
             Self::NotFound(_) => Code::NotFound,
             Self::AlreadyExists(..) => Code::AlreadyExists,
             Self::Invalid(..) => Code::InvalidArgument,
             Self::Stale(_) => Code::Aborted,
             Self::Precondition(..) => Code::FailedPrecondition,
             Self::OutOfRange(..) => Code::OutOfRange,
-            Self::Overloaded { .. } | Self::TooManyAttempts { .. } => Code::ResourceExhausted,
+            Self::Exhausted { .. } => Code::ResourceExhausted,
             Self::Unavailable(_) | Self::Conflict(_) | Self::RevocationsStale => Code::Unavailable,
             Self::Internal(_) => Code::Internal,
         }
     }
 
     /// Returns the published reason.
-    pub fn reason(&self) -> Reason {
+    pub fn reason(&self) -> ErrorReason {
         match self {
-            Self::Unauthenticated(reason)
-            | Self::Closed(reason, _)
+            Self::Unauthenticated(reason, _)
+            | Self::Denied(reason, _)
             | Self::AlreadyExists(reason, _)
             | Self::Precondition(reason, _)
             | Self::OutOfRange(reason, _)
-            | Self::Invalid(reason, _) => *reason,
-            Self::PermissionMissing(_) => Reason::PermissionMissing,
-            Self::NotFound(_) => Reason::NotFound,
-            Self::Stale(_) => Reason::EtagStale,
-            Self::Overloaded { .. } => Reason::Overloaded,
-            Self::RevocationsStale => Reason::RevocationsStale,
-            Self::TooManyAttempts { .. } => Reason::TooManyAttempts,
-            Self::Unavailable(_) | Self::Conflict(_) => Reason::Unavailable,
-            Self::Internal(_) => Reason::Internal,
+            | Self::Exhausted { reason, .. } => *reason,
+            Self::Invalid(reason, _) => (*reason).into(),
+            Self::PermissionMissing(_) => Reason::PermissionMissing.into(),
+            Self::NotFound(_) => Reason::NotFound.into(),
+            Self::Stale(_) => Reason::EtagStale.into(),
+            Self::RevocationsStale => Reason::RevocationsStale.into(),
+            Self::Unavailable(_) | Self::Conflict(_) => Reason::Unavailable.into(),
+            Self::Internal(_) => Reason::Internal.into(),
         }
     }
 
@@ -184,15 +255,6 @@ pub fn error_chain(error: &(dyn StdError + 'static)) -> String {
     })
 }
 
-fn unauthenticated_message(reason: Reason) -> &'static str {
-    match reason {
-        Reason::CredentialsInvalid => "no active user has this username and password",
-        Reason::ClientCredentialsInvalid => "no active client has this id and this credential",
-        Reason::RefreshTokenInvalid => "the refresh token is not valid",
-        _ => "a valid access token is required",
-    }
-}
-
 fn invalid_message(violations: &[Violation]) -> String {
     let sentences: Vec<_> =
         violations.iter().map(|violation| format!("{}: {}", violation.field, violation.description)).collect();
@@ -216,7 +278,7 @@ impl From<Error> for Status {
         if !violations.is_empty() {
             details.set_bad_request(violations);
         }
-        if let Error::Overloaded { retry_after } | Error::TooManyAttempts { retry_after } = &error {
+        if let Error::Exhausted { retry_after, .. } = &error {
             details.set_retry_info(Some(*retry_after));
         }
         let metadata = match &error {
@@ -225,16 +287,13 @@ impl From<Error> for Status {
             }
             _ => HashMap::new(),
         };
-        details.set_error_info(name(error.reason()), DOMAIN, metadata);
+        details.set_error_info(error.reason().name, error.reason().domain, metadata);
         Status::with_error_details(error.code(), error.to_string(), details)
     }
 }
 
 /// Returns a status with `ErrorInfo`, for layers that reject a call before a handler sees it.
 pub fn status(code: Code, reason: Reason, message: &str) -> Status {
-    Status::with_error_details(code, message, ErrorDetails::with_error_info(name(reason), DOMAIN, HashMap::new()))
-}
-
-fn name(reason: Reason) -> &'static str {
-    reason.as_str_name().trim_start_matches("REASON_")
+    let ErrorReason { domain, name } = reason.into();
+    Status::with_error_details(code, message, ErrorDetails::with_error_info(name, domain, HashMap::new()))
 }

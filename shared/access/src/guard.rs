@@ -10,14 +10,14 @@ use std::{
     time::Duration,
 };
 
-use contract::{AccessPolicy, AccessRule, Actor, RevocationMode};
+use contract::{AccessPolicy, AccessRule, Actor, MethodRule, RevocationMode};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
 
 use crate::{
     Caller, ClientInfo, Error, Result,
-    error::{Reason, error_chain},
+    error::error_chain,
     validate::{self, Validate},
 };
 
@@ -42,7 +42,7 @@ pub fn admit<T: Validate>(
     rule: &AccessRule,
     owner: impl FnOnce(&mut T) -> Option<&mut String>,
 ) -> Result<(Caller, T)> {
-    let caller = request.extensions_mut().remove::<Caller>().ok_or(Error::Unauthenticated(Reason::AccessTokenInvalid))?;
+    let caller = request.extensions_mut().remove::<Caller>().ok_or_else(Error::access_token_invalid)?;
     let mut message = request.into_inner();
     let is_named = match owner(&mut message) {
         Some(owner) if owner == ME => {
@@ -103,7 +103,10 @@ pub fn admit_anyone<T: Validate>(mut request: Request<T>) -> Result<(ClientInfo,
 /// # Errors
 ///
 /// The handler's, and INTERNAL where it panics.
-pub async fn run_to_completion<T, F>(work: impl Fn() -> F + Send + 'static) -> Result<Response<T>, Status>
+pub async fn run_to_completion<T, F>(
+    method: &'static MethodRule,
+    work: impl Fn() -> F + Send + 'static,
+) -> Result<Response<T>, Status>
 where
     T: Send + 'static,
     F: Future<Output = Result<T>> + Send + 'static,
@@ -122,7 +125,7 @@ where
         }
     };
     match tokio::spawn(attempts.in_current_span()).await {
-        Ok(answer) => Ok(Response::new(answer?)),
+        Ok(answer) => Ok(Response::new(answer.inspect_err(|error| check_reason(method, error))?)),
         Err(stopped) => match stopped.try_into_panic() {
             Ok(panic) => Err(panicked(panic.as_ref()).into()),
             Err(cancelled) => Err(Error::Unavailable(cancelled.into()).into()),
@@ -135,13 +138,27 @@ where
 /// # Errors
 ///
 /// The handler's, and INTERNAL where it panics.
-pub async fn run_cancellable<T, F: Future<Output = Result<T>> + Send>(work: impl FnOnce() -> F) -> Result<Response<T>, Status> {
+pub async fn run_cancellable<T, F: Future<Output = Result<T>> + Send>(
+    method: &'static MethodRule,
+    work: impl FnOnce() -> F,
+) -> Result<Response<T>, Status> {
     let mut work = pin!(work());
     let answer = poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context))) {
         Ok(poll) => poll,
         Err(panic) => Poll::Ready(Err(panicked(panic.as_ref()))),
     });
-    Ok(Response::new(answer.await?))
+    Ok(Response::new(answer.await.inspect_err(|error| check_reason(method, error))?))
+}
+
+/// In tests, ends a call whose handler returns a reason that the method does not declare: the API document would not list it.
+fn check_reason(method: &MethodRule, error: &Error) {
+    let reason = error.reason();
+    debug_assert!(
+        !reason.needs_declaration() || method.reasons.iter().any(|name| name == reason.name()),
+        "{} does not declare the reason {} in its access rule",
+        method.path,
+        reason.name()
+    );
 }
 
 /// Maps the errors of a stream.
@@ -173,14 +190,38 @@ mod tests {
     use tonic::Code;
 
     use super::*;
+    use crate::error::ErrorReason;
     use testing::ErrorLines;
+
+    static METHOD: MethodRule = MethodRule {
+        path: std::borrow::Cow::Borrowed("/test.v1.Test/Call"),
+        rule: AccessRule {
+            policy: AccessPolicy::Anyone,
+            actors: std::borrow::Cow::Borrowed(&[]),
+            revocation: RevocationMode::Local,
+        },
+        reasons: std::borrow::Cow::Borrowed(&[std::borrow::Cow::Borrowed("OVERLOADED")]),
+    };
+
+    #[tokio::test]
+    async fn a_handler_returns_only_reasons_that_its_method_declares() {
+        let overloaded = || async { Err::<(), _>(Error::overloaded(Duration::ZERO)) };
+        assert_eq!(run_to_completion(&METHOD, overloaded).await.expect_err("a status").code(), Code::ResourceExhausted);
+        assert_eq!(run_cancellable(&METHOD, overloaded).await.expect_err("a status").code(), Code::ResourceExhausted);
+        let undeclared = || async {
+            let reason = ErrorReason::new("test-service", "TOO_HIGH");
+            Err::<(), _>(Error::precondition(reason, crate::error::Violation::new("height", "height.max", "is too high")))
+        };
+        let stopped = tokio::spawn(run_to_completion(&METHOD, undeclared)).await.expect_err("a panic");
+        assert!(stopped.is_panic());
+    }
 
     #[tokio::test]
     async fn a_handler_that_panics_is_an_internal_error_and_says_so_in_the_log() {
         let log = ErrorLines::watch();
-        let status = run_cancellable(|| async { panic!("in a reader") as Result<()> }).await.expect_err("a status");
+        let status = run_cancellable(&METHOD, || async { panic!("in a reader") as Result<()> }).await.expect_err("a status");
         assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
-        let status = run_to_completion(|| async { panic!("in a writer") as Result<()> }).await.expect_err("a status");
+        let status = run_to_completion(&METHOD, || async { panic!("in a writer") as Result<()> }).await.expect_err("a status");
         assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
         let lines = log.take();
         assert!(lines[0].contains("in a reader") && lines[1].contains("in a writer"), "{lines:?}");
@@ -191,7 +232,7 @@ mod tests {
         let (start, started) = tokio::sync::oneshot::channel::<()>();
         let (finish, finished) = tokio::sync::oneshot::channel();
         let channels = Arc::new(std::sync::Mutex::new(Some((started, finish))));
-        let call = tokio::spawn(run_to_completion(move || {
+        let call = tokio::spawn(run_to_completion(&METHOD, move || {
             let (started, finish) = channels.lock().expect("a lock").take().expect("one run");
             async move {
                 started.await.expect("a beginning");
@@ -210,7 +251,7 @@ mod tests {
     async fn a_transaction_that_the_engine_gave_up_on_is_tried_again_so_often_and_no_more() {
         let runs = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&runs);
-        let outcome = run_to_completion(move || {
+        let outcome = run_to_completion(&METHOD, move || {
             counted.fetch_add(1, Ordering::Relaxed);
             async { Err::<(), _>(Error::Conflict("deadlock detected".into())) }
         });

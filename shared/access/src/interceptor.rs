@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use tonic::{Request, Status, metadata::MetadataMap};
 
-use crate::{Caller, ClientInfo, Error, authentication::bearer_token, error::Reason, token::Verifier};
+use crate::{Caller, ClientInfo, Error, authentication::bearer_token, token::Verifier};
 
 /// Verifies the bearer token of every call and puts a [`Caller`] into the request's extensions:
 /// `GreeterServer::with_interceptor(greeter, Interceptor::new(verifier))`.
@@ -30,7 +30,7 @@ impl tonic::service::Interceptor for Interceptor {
         let peer = request.remote_addr().map(|address| address.ip());
         let metadata = std::mem::take(request.metadata_mut());
         let headers = metadata.into_headers();
-        let unauthenticated = || Status::from(Error::Unauthenticated(Reason::AccessTokenInvalid));
+        let unauthenticated = || Status::from(Error::access_token_invalid());
         let token = bearer_token(&headers).ok_or_else(unauthenticated)?;
         let token = self.verifier.verify(token).map_err(|reason| {
             tracing::info!(%reason, "an access token is rejected");

@@ -9,6 +9,8 @@ pub struct MethodRule {
     pub path: Cow<'static, str>,
     /// Who may call it.
     pub rule: AccessRule,
+    /// The reasons with which it fails, besides those that follow from its rule and its request.
+    pub reasons: Cow<'static, [Cow<'static, str>]>,
 }
 
 /// `access.v1.Rule`, checked for consistency.

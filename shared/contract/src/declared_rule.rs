@@ -17,6 +17,8 @@ pub struct DeclaredRule {
     pub rule: AccessRule,
     /// The fields that lead to the owner's id in the request, the outermost first. Empty where the rule names no owner.
     pub owner: Vec<FieldDescriptor>,
+    /// The reasons that the rule declares, such as `KEY_TOO_YOUNG`.
+    pub reasons: Vec<String>,
 }
 
 impl DeclaredRule {
@@ -69,8 +71,29 @@ impl DeclaredRule {
         }
         let owner = owner.map(|path| owner_fields(method, &path)).transpose()?.unwrap_or_default();
         let revocation = if is_strict { RevocationMode::Strict } else { RevocationMode::Local };
-        Ok(Self { rule: AccessRule { policy, actors: actors.into(), revocation }, owner })
+        let reasons = reasons(method, rule)?;
+        Ok(Self { rule: AccessRule { policy, actors: actors.into(), revocation }, owner, reasons })
     }
+}
+
+/// Reads the declared reasons. Each is a value of the enum `Reason` of the method's package, or of `access.v1.Reason`.
+fn reasons(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<Vec<String>, String> {
+    let value = rule.get_field_by_name("reasons");
+    let names = value.iter().flat_map(|value| value.as_list().unwrap_or_default()).filter_map(Value::as_str);
+    let own = format!("{}.Reason", method.parent_file().package_name());
+    let enums: Vec<_> =
+        [own.as_str(), "access.v1.Reason"].into_iter().filter_map(|name| method.parent_pool().get_enum_by_name(name)).collect();
+    let is_published =
+        |name: &str| enums.iter().any(|reasons| reasons.values().any(|value| value.name().strip_prefix("REASON_") == Some(name)));
+    names
+        .map(|name| {
+            if is_published(name) {
+                Ok(name.to_owned())
+            } else {
+                Err(format!("(access.v1.rule) declares the reason {name:?}, which neither {own} nor access.v1.Reason has"))
+            }
+        })
+        .collect()
 }
 
 fn is_permission(text: &str) -> bool {
