@@ -1,6 +1,12 @@
 //! Generates the clients of both services.
 
 fn main() -> Result<(), access_build::Error> {
-    let protos = access_build::Protos::built_in();
-    protos.compile(&["auth/v1/session.proto", "auth/v1/token.proto", "auth/v1/user.proto", "profiles/v1/note.proto"])
+    access_build::Protos::built_in().compile(&[
+        "auth/v1/reason.proto",
+        "auth/v1/session.proto",
+        "auth/v1/token.proto",
+        "auth/v1/user.proto",
+        "profiles/v1/note.proto",
+        "profiles/v1/reason.proto",
+    ])
 }

@@ -182,7 +182,7 @@ mod tests {
         assert!(page(1, &token, "a").is_ok());
         for (token, list) in [(token.as_str(), "b"), ("!", "a"), ("AAAA", "a"), (&token[..token.len() - 1], "a")] {
             let error = page(1, token, list).expect_err("a refusal");
-            assert_eq!(error.reason(), Reason::PageTokenInvalid);
+            assert_eq!(error.reason(), Reason::PageTokenInvalid.into());
         }
     }
 }

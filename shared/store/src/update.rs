@@ -81,7 +81,7 @@ mod tests {
     fn an_unknown_path_is_refused() {
         for wrong in [&["boi"][..], &["bio", "boi"], &["*", "bio"], &["bio.length"], &[""]] {
             let wrong = mask(wrong);
-            assert_eq!(UpdateMask::new(Some(&wrong), &["bio"]).expect_err("a refusal").reason(), Reason::MaskPathInvalid);
+            assert_eq!(UpdateMask::new(Some(&wrong), &["bio"]).expect_err("a refusal").reason(), Reason::MaskPathInvalid.into());
         }
     }
 
@@ -89,6 +89,6 @@ mod tests {
     fn an_etag_is_given_back_as_it_was() {
         assert!(check_etag("etag", "", 3).is_ok());
         assert!(check_etag("etag", &etag(3), 3).is_ok());
-        assert_eq!(check_etag("etag", &etag(2), 3).expect_err("a refusal").reason(), Reason::EtagStale);
+        assert_eq!(check_etag("etag", &etag(2), 3).expect_err("a refusal").reason(), Reason::EtagStale.into());
     }
 }
