@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
+use access::error::Reason;
 use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value as Field};
 use serde_json::Value;
 
@@ -33,6 +34,7 @@ pub async fn assert_described(address: SocketAddr, descriptors: &[u8], package: 
             let security = operation["security"].as_array().expect("a list");
             assert_eq!(security.is_empty(), is_public == Some(true), "{verb} {path}: who may call");
             assert!(operation["responses"]["200"]["content"].is_object(), "{verb} {path}: an answer");
+            assert_reasons(&pool, &method, operation);
             let named = template.matches('{').count();
             let in_path = |parameter: &&Value| parameter["in"] == "path";
             let parameters = operation["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -47,6 +49,22 @@ pub async fn assert_described(address: SocketAddr, descriptors: &[u8], package: 
         .flat_map(|(path, item)| item.as_object().into_iter().flatten().map(move |(verb, _)| (path.clone(), verb.clone())));
     assert_eq!(found.collect::<BTreeSet<_>>(), expected);
     assert_references(&document, &document);
+}
+
+/// Asserts that an operation lists a reason of the service exactly if its method declares it, and ACCESS_TOKEN_INVALID exactly if the
+/// method needs a token.
+fn assert_reasons(pool: &DescriptorPool, method: &MethodDescriptor, operation: &Value) {
+    let responses = operation["responses"].as_object().expect("an object");
+    let lines = responses.values().filter_map(|response| response["description"].as_str()).flat_map(str::lines);
+    let listed: BTreeSet<_> = lines.filter_map(|line| Some(line.strip_prefix("- `")?.split_once('`')?.0.to_owned())).collect();
+    let rule = option(pool, method, "access.v1.rule");
+    let declared = rule.get_field_by_name("reasons").expect("a field");
+    let declared = declared.as_list().expect("a list").iter().filter_map(Field::as_str).map(str::to_owned);
+    let general = |name: &String| Reason::from_str_name(&format!("REASON_{name}")).is_some() && name != "OVERLOADED";
+    let own: BTreeSet<_> = listed.iter().filter(|name| !general(name)).cloned().collect();
+    assert_eq!(own, declared.collect(), "{}", method.full_name());
+    let is_public = rule.get_field_by_name("public").expect("a field").as_bool() == Some(true);
+    assert_eq!(listed.contains("ACCESS_TOKEN_INVALID"), !is_public, "{}", method.full_name());
 }
 
 /// Every route: the verb, the template and the body.

@@ -1,6 +1,6 @@
 //! The access rule of a method, as the document shows it.
 
-use contract::{AccessPolicy, Actor, ContractError, DeclaredRule};
+use contract::{AccessPolicy, Actor, ContractError, DeclaredRule, RevocationMode};
 use prost_reflect::MethodDescriptor;
 use serde_json::{Map, Value as Json};
 
@@ -13,6 +13,10 @@ pub(super) struct Access {
     /// The path of the field that names the owner.
     pub(super) owner: Option<String>,
     pub(super) actors: Vec<&'static str>,
+    /// The call fails while the list of revocations is stale.
+    pub(super) is_strict: bool,
+    /// The reasons that the rule declares.
+    pub(super) reasons: Vec<String>,
 }
 
 impl Access {
@@ -24,6 +28,8 @@ impl Access {
             permission: declared.rule.policy.permission().map(ToString::to_string),
             owner: declared.owner_path(),
             actors: declared.rule.actors.iter().copied().map(Actor::as_str).collect(),
+            is_strict: declared.rule.revocation == RevocationMode::Strict,
+            reasons: declared.reasons,
         })
     }
 

@@ -1,56 +1,65 @@
 //! The error responses: the HTTP statuses, and the reasons that each can carry.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use contract::{ContractError, comment};
-use prost_reflect::{DescriptorPool, Kind, MessageDescriptor, MethodDescriptor};
+use prost_reflect::{DescriptorPool, EnumDescriptor, EnumValueDescriptor, Kind, MessageDescriptor, MethodDescriptor};
 use serde_json::{Map, Value, json};
 
 use super::{access::Access, schema::Schemas};
 
-/// The values of `access.v1.Reason` with their comments. Each comment begins with the gRPC code of the reason.
-static REASONS: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
+/// The reasons of `access.v1.Reason` with their comments.
+static ACCESS_REASONS: LazyLock<Vec<Reason>> = LazyLock::new(|| {
     let pool = DescriptorPool::decode(access::proto::DESCRIPTORS).expect("the descriptors of access are valid");
-    let reasons = pool.get_enum_by_name("access.v1.Reason").expect("access.v1 declares Reason");
-    let file = reasons.parent_file();
-    reasons.values().map(|value| (value.name().to_owned(), comment(&file, value.path()).replace('\n', " "))).collect()
+    reasons(&pool.get_enum_by_name("access.v1.Reason").expect("access.v1 declares Reason"))
 });
 
 /// The messages that a status can carry as details.
 const DETAILS: [&str; 3] = ["google.rpc.ErrorInfo", "google.rpc.BadRequest", "google.rpc.RetryInfo"];
 
-/// An error response: its HTTP status, its name in the document, and the gRPC codes that map to it.
-struct ErrorResponse(&'static str, &'static str, &'static [&'static str]);
+/// A published reason.
+struct Reason {
+    /// The name without its prefix, such as `ETAG_STALE`.
+    name: String,
+    /// The gRPC code, which is the first word of the comment.
+    code: String,
+    /// The rest of the comment.
+    description: String,
+}
 
-const INVALID: ErrorResponse = ErrorResponse("400", "Invalid", &["INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE"]);
-const UNAUTHENTICATED: ErrorResponse = ErrorResponse("401", "Unauthenticated", &["UNAUTHENTICATED"]);
-const DENIED: ErrorResponse = ErrorResponse("403", "Denied", &["PERMISSION_DENIED"]);
-const NOT_FOUND: ErrorResponse = ErrorResponse("404", "NotFound", &["NOT_FOUND"]);
-const CONFLICT: ErrorResponse = ErrorResponse("409", "Conflict", &["ALREADY_EXISTS", "ABORTED"]);
-const CONDITION: ErrorResponse = ErrorResponse("412", "ConditionFailed", &["ABORTED"]);
-const TOO_LARGE: ErrorResponse = ErrorResponse("413", "TooLarge", &["RESOURCE_EXHAUSTED"]);
-const MEDIA_TYPE: ErrorResponse = ErrorResponse("415", "MediaType", &["INVALID_ARGUMENT"]);
-const EXHAUSTED: ErrorResponse = ErrorResponse("429", "Exhausted", &["RESOURCE_EXHAUSTED"]);
-const INTERNAL: ErrorResponse = ErrorResponse("500", "Internal", &["INTERNAL"]);
-const UNAVAILABLE: ErrorResponse = ErrorResponse("503", "Unavailable", &["UNAVAILABLE"]);
-const TOO_LATE: ErrorResponse = ErrorResponse("504", "DeadlineExceeded", &["DEADLINE_EXCEEDED"]);
-const ALL: [&ErrorResponse; 12] = [
-    &INVALID,
-    &UNAUTHENTICATED,
-    &DENIED,
-    &NOT_FOUND,
-    &CONFLICT,
-    &CONDITION,
-    &TOO_LARGE,
-    &MEDIA_TYPE,
-    &EXHAUSTED,
-    &INTERNAL,
-    &UNAVAILABLE,
-    &TOO_LATE,
-];
+fn reasons(published: &EnumDescriptor) -> Vec<Reason> {
+    let file = published.parent_file();
+    let read = |value: EnumValueDescriptor| {
+        let comment = comment(&file, value.path()).replace('\n', " ");
+        let (code, description) = comment.split_once(':')?;
+        let name = value.name().trim_start_matches("REASON_").to_owned();
+        Some(Reason { name, code: code.to_owned(), description: description.trim().to_owned() })
+    };
+    published.values().filter_map(read).collect()
+}
 
-/// Returns the value of `components/responses`. Adds the schemas of `google.rpc.Status` and of its details.
-pub(super) fn components(pool: &DescriptorPool, schemas: &mut Schemas) -> Result<Map<String, Value>, ContractError> {
+/// Returns the HTTP statuses with which the gateway sends a reason (google/rpc/code.proto).
+fn http_statuses(reason: &Reason) -> &'static [&'static str] {
+    match (reason.name.as_str(), reason.code.as_str()) {
+        // A stale `If-Match` is 412; a stale etag in the body is 409.
+        ("ETAG_STALE", _) => &["409", "412"],
+        ("MESSAGE_TOO_LARGE", _) => &["413"],
+        ("MESSAGE_MALFORMED", _) => &["400", "415"],
+        (_, "INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "OUT_OF_RANGE") => &["400"],
+        (_, "UNAUTHENTICATED") => &["401"],
+        (_, "PERMISSION_DENIED") => &["403"],
+        (_, "NOT_FOUND") => &["404"],
+        (_, "ALREADY_EXISTS" | "ABORTED") => &["409"],
+        (_, "RESOURCE_EXHAUSTED") => &["429"],
+        (_, "UNIMPLEMENTED") => &["501"],
+        (_, "UNAVAILABLE") => &["503"],
+        (_, "DEADLINE_EXCEEDED") => &["504"],
+        _ => &["500"],
+    }
+}
+
+/// Adds the schemas of `google.rpc.Status` and of its details.
+pub(super) fn add_schemas(pool: &DescriptorPool, schemas: &mut Schemas) -> Result<(), ContractError> {
     let details = DETAILS.iter().filter_map(|name| pool.get_message_by_name(name));
     let details = details.map(|detail| schemas.detail(&detail)).collect::<Result<Vec<_>, _>>()?;
     let status = json!({
@@ -67,52 +76,54 @@ pub(super) fn components(pool: &DescriptorPool, schemas: &mut Schemas) -> Result
         "required": ["code", "message"],
     });
     schemas.add("google.rpc.Status", status);
-    let responses = ALL.iter().map(|ErrorResponse(_, name, codes)| {
-        let reasons = codes.iter().flat_map(|code| {
-            let of_code = REASONS.iter().filter_map(move |(reason, comment)| Some((reason, comment.strip_prefix(code)?)));
-            of_code.map(move |(reason, comment)| format!("- `{}` ({code}){comment}", reason.trim_start_matches("REASON_")))
-        });
-        let response = json!({
-            "description": reasons.collect::<Vec<_>>().join("\n"),
-            "content": { "application/json": { "schema": { "$ref": "#/components/schemas/google.rpc.Status" } } },
-        });
-        ((*name).to_owned(), response)
-    });
-    Ok(responses.collect())
+    Ok(())
 }
 
-/// Returns the error responses of one method, by status. They follow from its access rule and from its request, by the conventions of
-/// every method here: a method that creates something can find that it exists, an etag can be stale, an id can name nothing, and a
-/// password or a token can be wrong or be tried too often.
+/// Returns the error responses of one method, by status, each with the reasons that it can carry: those that the access rule
+/// declares, and those that follow from the rule and the request.
 pub(super) fn of_method(method: &MethodDescriptor, access: &Access, has_body: bool) -> Map<String, Value> {
+    let own = method.parent_pool().get_enum_by_name(&format!("{}.Reason", method.parent_file().package_name()));
+    let own = own.map(|published| reasons(&published)).unwrap_or_default();
+    let derived = derived_reasons(method, access, has_body);
+    let is_possible = |reason: &&Reason| derived.contains(&reason.name.as_str()) || access.reasons.contains(&reason.name);
+    let mut responses: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for reason in ACCESS_REASONS.iter().chain(&own).filter(is_possible) {
+        for status in http_statuses(reason).iter().filter(|status| has_body || **status != "415") {
+            let line = format!("- `{}` ({}): {}", reason.name, reason.code, reason.description);
+            responses.entry(status).or_default().push(line);
+        }
+    }
+    let response = |lines: Vec<String>| {
+        json!({
+            "description": lines.join("\n"),
+            "content": { "application/json": { "schema": { "$ref": "#/components/schemas/google.rpc.Status" } } },
+        })
+    };
+    responses.into_iter().map(|(status, lines)| (status.to_owned(), response(lines))).collect()
+}
+
+/// Returns the reasons of `access.v1.Reason` that follow from the access rule and the request of a method.
+fn derived_reasons(method: &MethodDescriptor, access: &Access, has_body: bool) -> Vec<&'static str> {
     let input = method.input();
-    let creates = ["Create", "Register", "Add"].iter().any(|verb| method.name().starts_with(verb));
+    let has_field = |name: &str| input.get_field_by_name(name).is_some();
     let names_something = any_field(&input, &|name| (name.ends_with("_id") && name != "request_id") || name.ends_with("_ids"));
-    let has_a_password = any_field(&input, &|name| name.contains("password"));
-    let has_a_credential =
-        has_a_password || any_field(&input, &|name| ["refresh_token", "client_secret", "assertion"].contains(&name));
-    let has_etag = has_etag(&input);
     let is_narrow = !access.is_public && (!access.is_authenticated || !access.actors.is_empty());
     let found = [
-        (&INVALID, true),
-        (&UNAUTHENTICATED, !access.is_public || (has_a_credential && !creates)),
-        (&DENIED, is_narrow || (access.is_public && creates)),
-        (&NOT_FOUND, names_something),
-        (&CONFLICT, creates || has_etag || method.name().starts_with("Update")),
-        (&CONDITION, has_etag),
-        (&TOO_LARGE, has_body),
-        (&MEDIA_TYPE, has_body),
-        (&EXHAUSTED, has_a_credential || (access.is_public && has_body)),
-        (&INTERNAL, true),
-        (&UNAVAILABLE, true),
-        (&TOO_LATE, true),
+        ("ACCESS_TOKEN_INVALID", !access.is_public),
+        ("PERMISSION_MISSING", is_narrow),
+        ("REVOCATIONS_STALE", access.is_strict),
+        ("NOT_FOUND", names_something),
+        ("FIELD_INVALID", true),
+        ("MESSAGE_MALFORMED", true),
+        ("PAGE_TOKEN_INVALID", has_field("page_token")),
+        ("MASK_PATH_INVALID", has_field("update_mask")),
+        ("ETAG_STALE", has_etag(&input)),
+        ("MESSAGE_TOO_LARGE", has_body),
+        ("UNAVAILABLE", true),
+        ("DEADLINE_EXCEEDED", true),
+        ("INTERNAL", true),
     ];
-    let found = found.into_iter().filter(|(_, applies)| *applies);
-    found
-        .map(|(ErrorResponse(status, name, _), _)| {
-            ((*status).to_owned(), json!({ "$ref": format!("#/components/responses/{name}") }))
-        })
-        .collect()
+    found.into_iter().filter_map(|(name, applies)| applies.then_some(name)).collect()
 }
 
 /// Returns true if the request or the resource in it has an etag, which `If-Match` can set.

@@ -74,7 +74,7 @@ pub fn document(descriptors: &[u8], about: &About<'_>) -> Result<Value, Document
             tags.push(with_description(json!({ "name": service.name() }), comment));
         }
     }
-    let responses = error_responses::components(&pool, &mut schemas)?;
+    error_responses::add_schemas(&pool, &mut schemas)?;
     Ok(json!({
         "openapi": "3.1.0",
         "info": {
@@ -88,7 +88,6 @@ pub fn document(descriptors: &[u8], about: &About<'_>) -> Result<Value, Document
         "paths": paths,
         "components": {
             "schemas": schemas.into_components(),
-            "responses": responses,
             "securitySchemes": {
                 "bearer": {
                     "type": "http",
