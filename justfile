@@ -52,10 +52,11 @@ deny:
 test:
     cargo test --workspace
 
-# Calls the quickstart with grpcurl, buf curl, curl and Python.
+# Calls the quickstart with grpcurl, buf curl, curl and Python, and runs the commands of the documents.
 clients:
-    cargo build --locked --package quickstart
+    cargo build --locked --package quickstart --package greeter
     python3 .ci/clients.py
+    python3 .ci/readme.py
 
 # Checks the HTTP API against its OpenAPI document and third-party libraries, and runs the example clients.
 endpoints:

@@ -1,4 +1,4 @@
-//! Messages in XML, by the mapping in docs/XML.md: one element per field, with the names and the text of the proto3 JSON form.
+//! Messages in XML, by the mapping in docs/reference/xml.md: one element per field, with the names and the text of the JSON form.
 
 mod names;
 mod parse;
