@@ -1,217 +1,206 @@
-//! Groups with their permissions, and what users hold of both. A permission is `app.codename`, and is kept whether or not an
-//! access rule asks for it.
+//! Imports groups with their permissions, and the groups and permissions of users. A permission is `app.codename`, and is kept
+//! whether or not an access rule uses it.
 
 use std::collections::{HashMap, HashSet};
 
-use access::{Clock, Result, UserId};
-use django::{ImportError, Report, RowOutcome, Table};
+use access::UserId;
+use chrono::{DateTime, Utc};
+use django::{ImportError, Importer, Report, Row, RowImport, RowOutcome, Table};
 use store::Tx;
-use tokio_stream::StreamExt;
 
-use super::{Import, PermissionSection};
+use super::{Import, Mapping};
 use crate::{
-    events::OutboxTransaction,
+    events::{EventLog, OutboxTransaction},
     groups::{self, GroupId},
     legacy,
     permissions::{self, Holder},
     users,
 };
 
-/// The longest name of a group, in characters.
-const LONGEST_NAME: usize = 150;
+/// The maximum length of a group's name, in characters.
+const MAX_NAME: usize = 150;
 
-/// When a user has come over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum UserOutcome {
-    Now,
-    Before,
-    Not,
-}
-
-/// What users are to hold of groups and permissions, by the users' keys.
+/// The groups and permissions that users are to get, by the keys of the users.
 #[derive(Default)]
 pub(super) struct Groups {
-    /// The ids of the groups that are there, by their keys.
-    there: HashMap<String, GroupId>,
+    /// The ids of the imported groups, by their keys.
+    imported: HashMap<String, GroupId>,
     permissions: HashMap<String, String>,
     members: HashMap<String, Vec<String>>,
     holders: HashMap<String, Vec<String>>,
 }
 
-impl Import<'_> {
-    /// Brings the groups over, and reads who is in them.
+impl Import {
+    /// Imports the groups with their permissions, and reads the memberships.
     pub(super) async fn import_groups(&mut self) -> Result<Groups, ImportError> {
-        let users = self.mapping.users.table.clone();
-        let mut groups = Groups { permissions: self.read_permissions().await?, ..Groups::default() };
-        let join = self.mapping.user_groups.resolve(&users, "groups", "user_id", "group_id");
-        groups.members = by_first(self.source.pairs(join.join()).await?);
-        let join = self.mapping.user_permissions.resolve(&users, "user_permissions", "user_id", "permission_id");
-        groups.holders = by_first(self.source.pairs(join.join()).await?);
+        let (mapping, importer) = (&self.mapping, &mut self.importer);
+        let users = &mapping.users.table;
+        let mut groups = Groups { permissions: read_permissions(mapping, importer).await?, ..Groups::default() };
+        let join = mapping.user_groups.resolve(users, "groups", "user_id", "group_id");
+        groups.members = by_first(importer.pairs(join.join()).await?);
+        let join = mapping.user_permissions.resolve(users, "user_permissions", "user_id", "permission_id");
+        groups.holders = by_first(importer.pairs(join.join()).await?);
 
-        let section = self.mapping.groups.clone();
-        let join = self.mapping.group_permissions.resolve(&section.table, "permissions", "group_id", "permission_id");
-        let mut of_group = by_first(self.source.pairs(join.join()).await?);
-        if !self.source.has(&section.table).await? {
+        let section = &mapping.groups;
+        let join = mapping.group_permissions.resolve(&section.table, "permissions", "group_id", "permission_id");
+        let mut of_group = by_first(importer.pairs(join.join()).await?);
+        if !importer.has_table(&section.table).await? {
             return Ok(groups);
         }
-        self.batch.start_table("groups", self.source.count(&section.table).await?).await?;
         let columns = [&*section.name];
-        let mut rows = self.source.rows(Table::new(&section.table, &section.key, &columns)).await?;
-        while let Some(row) = rows.next().await {
-            let row = row?;
-            let key = row.key(&section.key)?.unwrap_or_default();
-            let group_id = GroupId::from(django::row_id(self.origin, "group", &key));
-            let tx = self.batch.tx().await?;
-            let outcome = if django::mark_imported(tx, group_id.into()).await? {
-                insert(tx, &self.clock, group_id, &row.text(&section.name)?).await?
-            } else {
-                RowOutcome::AlreadyImported
-            };
-            let (is_new, is_skipped) = (outcome == RowOutcome::Imported, matches!(outcome, RowOutcome::Skipped(_)));
-            if is_skipped {
-                django::unmark(tx, group_id.into()).await?;
-            } else {
-                groups.there.insert(key.clone(), group_id);
+        let table = Table::new(&section.table, &section.key, &columns);
+        let import = async |row: &Row, group: &mut RowImport<'_, EventLog>| {
+            let key = group.key;
+            let group_id = GroupId::from(group.row_id("group", key));
+            let now = group.now().await?;
+            let insert = async |tx: &mut OutboxTransaction| insert(tx, now, group_id, &row.text(&section.name)?).await;
+            let outcome = group.import_once(group_id.into(), insert).await?;
+            if !outcome.is_skipped() {
+                groups.imported.insert(key.to_owned(), group_id);
             }
-            self.report.entry("groups").count(&*key, outcome);
-            for permission in of_group.remove(&key).unwrap_or_default() {
-                let pair = format!("{key}/{permission}");
-                let row_id = django::row_id(self.origin, "group_permission", &pair);
-                let outcome = match groups.permissions.get(&permission) {
-                    _ if is_skipped => skipped("the group was skipped"),
-                    None => skipped("there is no such permission"),
-                    Some(_) if !django::mark_imported(tx, row_id).await? => RowOutcome::AlreadyImported,
-                    Some(_) if !is_new && groups::find(&mut **tx, group_id).await?.is_none() => {
-                        django::unmark(tx, row_id).await?;
-                        skipped("the group was deleted here")
-                    }
-                    Some(name) => {
-                        permissions::give(tx, Holder::Group(group_id), name).await?;
-                        if !is_new {
-                            users::rights_of_members_changed(tx, group_id).await?;
-                        }
-                        RowOutcome::Imported
-                    }
-                };
-                self.report.entry("group_permissions").count(pair, outcome);
+            for permission in of_group.remove(key).unwrap_or_default() {
+                let name = groups.permissions.get(&permission);
+                give_to_group(group, (group_id, &outcome), &permission, name).await?;
             }
-        }
-        count_rest(&mut self.report, "group_permissions", of_group, "there is no such group");
+            Ok(outcome)
+        };
+        importer.import_table("groups", table, import).await?;
+        count_rest(importer.report(), "group_permissions", of_group, "the group does not exist");
         Ok(groups)
-    }
-
-    /// The permissions as `app.codename`, by their keys.
-    async fn read_permissions(&mut self) -> Result<HashMap<String, String>, ImportError> {
-        let (types, section) = (self.mapping.content_types.clone(), self.mapping.permissions.clone());
-        let mut permissions = HashMap::new();
-        if !self.source.has(&section.table).await? || !self.source.has(&types.table).await? {
-            return Ok(permissions);
-        }
-        let mut labels = HashMap::new();
-        let columns = [&*types.app_label];
-        let mut rows = self.source.rows(Table::new(&types.table, &types.key, &columns)).await?;
-        while let Some(row) = rows.next().await {
-            let row = row?;
-            labels.insert(row.key(&types.key)?.unwrap_or_default(), row.text(&types.app_label)?);
-        }
-        drop(rows);
-        let PermissionSection { table, key, content_type, codename } = &section;
-        let columns = [&**content_type, &**codename];
-        let mut rows = self.source.rows(Table::new(table, key, &columns)).await?;
-        while let Some(row) = rows.next().await {
-            let row = row?;
-            let label = row.key(content_type)?.and_then(|content_type| labels.get(&content_type));
-            if let Some(label) = label {
-                permissions.insert(row.key(key)?.unwrap_or_default(), format!("{label}.{}", row.text(codename)?));
-            }
-        }
-        Ok(permissions)
     }
 }
 
+/// Gives a group one of its permissions.
+async fn give_to_group(
+    group: &mut RowImport<'_, EventLog>,
+    (group_id, outcome): (GroupId, &RowOutcome),
+    permission: &str,
+    name: Option<&String>,
+) -> Result<(), ImportError> {
+    let pair = format!("{}/{permission}", group.key);
+    let is_new = *outcome == RowOutcome::Imported;
+    let outcome = match name {
+        _ if outcome.is_skipped() => RowOutcome::skipped("the group was skipped"),
+        None => RowOutcome::skipped("the permission does not exist"),
+        Some(name) => {
+            let give = async |tx: &mut OutboxTransaction| {
+                if !is_new && groups::find(&mut **tx, group_id).await?.is_none() {
+                    return Ok(RowOutcome::skipped("the group was deleted here"));
+                }
+                permissions::give(tx, Holder::Group(group_id), name).await?;
+                if !is_new {
+                    users::rights_of_members_changed(tx, group_id).await?;
+                }
+                Ok(RowOutcome::Imported)
+            };
+            group.import_once(group.row_id("group_permission", &pair), give).await?
+        }
+    };
+    group.count("group_permissions", pair, outcome);
+    Ok(())
+}
+
+/// Reads the permissions as `app.codename`, by their keys.
+async fn read_permissions(mapping: &Mapping, importer: &mut Importer<EventLog>) -> Result<HashMap<String, String>, ImportError> {
+    let (types, section) = (&mapping.content_types, &mapping.permissions);
+    let (mut labels, mut permissions) = (HashMap::new(), HashMap::new());
+    if !importer.has_table(&section.table).await? || !importer.has_table(&types.table).await? {
+        return Ok(permissions);
+    }
+    let columns = [&*types.app_label];
+    let read_label = |key, row: &Row| {
+        labels.insert(key, row.text(&types.app_label)?);
+        Ok(())
+    };
+    importer.read_table(Table::new(&types.table, &types.key, &columns), read_label).await?;
+    let columns = [&*section.content_type, &*section.codename];
+    let read_permission = |key, row: &Row| {
+        if let Some(label) = row.key(&section.content_type)?.and_then(|content_type| labels.get(&content_type)) {
+            permissions.insert(key, format!("{label}.{}", row.text(&section.codename)?));
+        }
+        Ok(())
+    };
+    importer.read_table(Table::new(&section.table, &section.key, &columns), read_permission).await?;
+    Ok(permissions)
+}
+
 impl Groups {
-    /// Gives a user what the user holds of groups and permissions, in the transaction that the user comes with.
+    /// Gives a user the groups and permissions of the user, in the transaction that imports the user with `outcome`.
     pub(super) async fn join(
         &mut self,
-        tx: &mut OutboxTransaction,
-        report: &mut Report,
-        origin: &str,
-        (key, user_id): (&str, UserId),
-        came: UserOutcome,
-    ) -> Result<()> {
+        user: &mut RowImport<'_, EventLog>,
+        user_id: UserId,
+        outcome: &RowOutcome,
+    ) -> Result<(), ImportError> {
+        let is_new = *outcome == RowOutcome::Imported;
         let mut has_changed = false;
-        for group in self.members.remove(key).unwrap_or_default() {
-            let pair = format!("{key}/{group}");
-            let row_id = django::row_id(origin, "user_group", &pair);
-            let outcome = match self.there.get(&group) {
-                _ if came == UserOutcome::Not => skipped("the user was skipped"),
-                None => skipped("the group was skipped, or there is none"),
-                Some(_) if !django::mark_imported(tx, row_id).await? => RowOutcome::AlreadyImported,
-                Some(group_id) if !is_here(tx, user_id, came).await? || groups::find(&mut **tx, *group_id).await?.is_none() => {
-                    django::unmark(tx, row_id).await?;
-                    skipped("the user, or the group, was deleted here")
-                }
+        for group in self.members.remove(user.key).unwrap_or_default() {
+            let pair = format!("{}/{group}", user.key);
+            let outcome = match self.imported.get(&group) {
+                _ if outcome.is_skipped() => RowOutcome::skipped("the user was skipped"),
+                None => RowOutcome::skipped("the group was skipped or does not exist"),
                 Some(group_id) => {
-                    has_changed |= groups::add_member(tx, *group_id, user_id).await?;
-                    RowOutcome::Imported
+                    let join = async |tx: &mut OutboxTransaction| {
+                        if !exists(tx, user_id, is_new).await? || groups::find(&mut **tx, *group_id).await?.is_none() {
+                            return Ok(RowOutcome::skipped("the user or the group was deleted here"));
+                        }
+                        has_changed |= groups::add_member(tx, *group_id, user_id).await?;
+                        Ok(RowOutcome::Imported)
+                    };
+                    user.import_once(user.row_id("user_group", &pair), join).await?
                 }
             };
-            report.entry("user_groups").count(pair, outcome);
+            user.count("user_groups", pair, outcome);
         }
-        for permission in self.holders.remove(key).unwrap_or_default() {
-            let pair = format!("{key}/{permission}");
-            let row_id = django::row_id(origin, "user_permission", &pair);
+        for permission in self.holders.remove(user.key).unwrap_or_default() {
+            let pair = format!("{}/{permission}", user.key);
             let outcome = match self.permissions.get(&permission) {
-                _ if came == UserOutcome::Not => skipped("the user was skipped"),
-                None => skipped("there is no such permission"),
-                Some(_) if !django::mark_imported(tx, row_id).await? => RowOutcome::AlreadyImported,
-                Some(_) if !is_here(tx, user_id, came).await? => {
-                    django::unmark(tx, row_id).await?;
-                    skipped("the user was deleted here")
-                }
+                _ if outcome.is_skipped() => RowOutcome::skipped("the user was skipped"),
+                None => RowOutcome::skipped("the permission does not exist"),
                 Some(name) => {
-                    has_changed |= permissions::give(tx, Holder::User(user_id), name).await?;
-                    RowOutcome::Imported
+                    let give = async |tx: &mut OutboxTransaction| {
+                        if !exists(tx, user_id, is_new).await? {
+                            return Ok(RowOutcome::skipped("the user was deleted here"));
+                        }
+                        has_changed |= permissions::give(tx, Holder::User(user_id), name).await?;
+                        Ok(RowOutcome::Imported)
+                    };
+                    user.import_once(user.row_id("user_permission", &pair), give).await?
                 }
             };
-            report.entry("user_permissions").count(pair, outcome);
+            user.count("user_permissions", pair, outcome);
         }
-        if has_changed && came == UserOutcome::Before {
-            users::rights_changed(tx, user_id).await?;
+        if has_changed && !is_new {
+            users::rights_changed(user.tx, user_id).await?;
         }
         Ok(())
     }
 
-    /// Accounts for what belongs to users who are not there.
-    pub(super) fn count_the_rest(self, report: &mut Report) {
-        count_rest(report, "user_groups", self.members, "there is no such user");
-        count_rest(report, "user_permissions", self.holders, "there is no such user");
+    /// Counts the rows that refer to users who are not in the source.
+    pub(super) fn count_rest(self, report: &mut Report) {
+        count_rest(report, "user_groups", self.members, "the user does not exist");
+        count_rest(report, "user_permissions", self.holders, "the user does not exist");
     }
 }
 
-/// Makes a group. One of the same name that is there already may allow more: nobody becomes a member of that.
-async fn insert(tx: &mut Tx, clock: &Clock, group_id: GroupId, name: &str) -> Result<RowOutcome> {
+/// Creates a group. A group of the same name may have other permissions, so the members do not join that one.
+async fn insert(tx: &mut Tx, now: DateTime<Utc>, group_id: GroupId, name: &str) -> Result<RowOutcome, ImportError> {
     if let Err(error) = groups::check_name("name", name) {
-        return Ok(RowOutcome::Skipped(error.to_string()));
+        return Ok(RowOutcome::skipped(error.to_string()));
     }
-    if name.chars().count() > LONGEST_NAME {
-        return Ok(RowOutcome::Skipped(format!("the name has more than {LONGEST_NAME} characters")));
+    if name.chars().count() > MAX_NAME {
+        return Ok(RowOutcome::skipped(format!("the name has more than {MAX_NAME} characters")));
     }
-    let now = tx.now(clock).await?;
-    let made = groups::insert(tx, now, group_id, name).await?;
-    Ok(made.map_or_else(|| skipped("another group has the name"), |_| RowOutcome::Imported))
+    let group = groups::insert(tx, now, group_id, name).await?;
+    Ok(group.map_or_else(|| RowOutcome::skipped("another group has the name"), |_| RowOutcome::Imported))
 }
 
-/// False for a user who has come over before and was deleted since.
-async fn is_here(tx: &mut Tx, user_id: UserId, came: UserOutcome) -> Result<bool> {
-    Ok(came == UserOutcome::Now || legacy::has_user(tx, user_id).await?)
+/// Returns false for a user of an earlier import who was deleted since.
+async fn exists(tx: &mut Tx, user_id: UserId, is_new: bool) -> Result<bool, ImportError> {
+    Ok(is_new || legacy::has_user(tx, user_id).await?)
 }
 
-fn skipped(reason: &str) -> RowOutcome {
-    RowOutcome::Skipped(reason.to_owned())
-}
-
-/// The second of each pair by the first, each once.
+/// Collects the second keys of the pairs by the first, without duplicates.
 fn by_first(pairs: Vec<(String, String)>) -> HashMap<String, Vec<String>> {
     let mut seen = HashSet::new();
     let mut by_first: HashMap<String, Vec<String>> = HashMap::new();
@@ -226,7 +215,7 @@ fn by_first(pairs: Vec<(String, String)>) -> HashMap<String, Vec<String>> {
 fn count_rest(report: &mut Report, name: &'static str, rest: HashMap<String, Vec<String>>, reason: &str) {
     for (first, seconds) in rest {
         for second in seconds {
-            report.entry(name).count(format!("{first}/{second}"), RowOutcome::Skipped(reason.to_owned()));
+            report.entry(name).count(format!("{first}/{second}"), RowOutcome::skipped(reason));
         }
     }
 }

@@ -1,28 +1,28 @@
 //! `import django`: users, groups, permissions, and the refresh tokens of simplejwt.
 //!
-//! A user comes over whole, with memberships and permissions, in one transaction.
+//! A user is imported in one transaction with the memberships and permissions of the user.
 
 mod groups;
+mod mapping;
 mod tokens;
 mod users;
 
 use access::{Clock, Result};
 use clap::{Args, Subcommand};
-use django::django_section;
-use django::{BatchWriter, ImportArgs, ImportError, ImportSink, JoinSection, Report, Source};
-use serde::{Deserialize, de::IgnoredAny};
-use store::DatabaseArgs;
+use django::{ImportArgs, ImportSink, Importer};
+use store::{DatabaseArgs, Tx};
 
+use self::mapping::{Mapping, UserSection};
 use crate::{
     MIGRATIONS, SCHEMA,
     cli_error::CliError,
     events::{EventLog, OutboxTransaction},
 };
 
-/// From where something comes.
+/// The systems that data can be imported from.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// From Django: users with the hashes of their passwords, groups, permissions, and simplejwt's refresh tokens.
+    /// Imports users with their password hashes, groups, permissions and simplejwt's refresh tokens from Django.
     Django(Django),
 }
 
@@ -34,57 +34,6 @@ pub(crate) struct Django {
     import: ImportArgs,
 }
 
-/// Where Django's tables and columns are.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Mapping {
-    users: UserSection,
-    groups: GroupSection,
-    permissions: PermissionSection,
-    content_types: ContentTypeSection,
-    user_groups: JoinSection,
-    user_permissions: JoinSection,
-    group_permissions: JoinSection,
-    outstanding_tokens: OutstandingSection,
-    blacklisted_tokens: BlacklistedSection,
-    #[serde(rename = "profiles")]
-    _profiles: Option<IgnoredAny>,
-    #[serde(rename = "friends")]
-    _friends: Option<IgnoredAny>,
-    #[serde(rename = "notes")]
-    _notes: Option<IgnoredAny>,
-}
-
-django_section!(UserSection {
-    table: "auth_user",
-    key: "id",
-    username: "username",
-    password: "password",
-    email: "email",
-    first_name: "first_name",
-    last_name: "last_name",
-    is_active: "is_active",
-    is_superuser: "is_superuser",
-    last_login: "last_login",
-    date_joined: "date_joined",
-});
-
-django_section!(GroupSection { table: "auth_group", key: "id", name: "name" });
-
-django_section!(PermissionSection { table: "auth_permission", key: "id", content_type: "content_type_id", codename: "codename" });
-
-django_section!(ContentTypeSection { table: "django_content_type", key: "id", app_label: "app_label" });
-
-django_section!(OutstandingSection {
-    table: "token_blacklist_outstandingtoken",
-    key: "id",
-    user: "user_id",
-    jti: "jti",
-    expires_at: "expires_at",
-});
-
-django_section!(BlacklistedSection { table: "token_blacklist_blacklistedtoken", key: "id", token: "token_id" });
-
 impl ImportSink for EventLog {
     type Tx = OutboxTransaction;
 
@@ -92,43 +41,32 @@ impl ImportSink for EventLog {
         EventLog::begin(self).await
     }
 
-    async fn commit(change: OutboxTransaction) -> Result<()> {
-        change.commit().await
+    fn tx(tx: &mut OutboxTransaction) -> &mut Tx {
+        tx
+    }
+
+    async fn commit(tx: OutboxTransaction) -> Result<()> {
+        tx.commit().await
     }
 }
 
-/// One import that is under way.
-struct Import<'a> {
-    source: Source,
+/// An import in progress.
+struct Import {
     mapping: Mapping,
-    origin: &'a str,
-    clock: Clock,
-    batch: BatchWriter<EventLog>,
-    report: Report,
+    importer: Importer<EventLog>,
 }
 
 pub(crate) async fn run(command: Command) -> Result<(), CliError> {
-    let Command::Django(Django { database, import }) = command;
+    let Command::Django(Django { database, import: args }) = command;
     let db = database.open()?;
     migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
-    let mut under_way = Import {
-        source: import.source().await?,
-        mapping: import.mapping()?,
-        origin: &import.project,
-        clock: Clock::system(),
-        batch: BatchWriter::begin(EventLog::new(db.clone(), Clock::system()), import.dry_run),
-        report: Report::default(),
-    };
-    under_way.run().await?;
-    under_way.batch.end().await.map_err(ImportError::from)?;
+    let events = EventLog::new(db.clone(), Clock::system());
+    let importer = Importer::open(&args, events, Clock::system()).await?;
+    let mut import = Import { mapping: args.mapping()?, importer };
+    let groups = import.import_groups().await?;
+    import.import_users(groups).await?;
+    import.import_tokens().await?;
+    let report = import.importer.finish().await?;
     db.close().await;
-    Ok(import.finish(&under_way.report)?)
-}
-
-impl Import<'_> {
-    async fn run(&mut self) -> Result<(), ImportError> {
-        let groups = self.import_groups().await?;
-        self.import_users(groups).await?;
-        self.import_tokens().await
-    }
+    Ok(args.finish(&report)?)
 }

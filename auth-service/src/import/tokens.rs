@@ -1,84 +1,91 @@
-//! The refresh tokens of simplejwt's `token_blacklist`: those that have not expired.
+//! Imports the refresh tokens of simplejwt's `token_blacklist` that have not expired.
 
 use std::collections::HashMap;
 
-use django::{ImportError, RowOutcome, Table};
-use tokio_stream::StreamExt;
+use access::UserId;
+use chrono::{DateTime, Utc};
+use django::{ImportError, Row, RowImport, RowOutcome, Table};
 
 use super::Import;
-use crate::legacy;
+use crate::{
+    events::{EventLog, OutboxTransaction},
+    legacy,
+};
 
-impl Import<'_> {
+impl Import {
     pub(super) async fn import_tokens(&mut self) -> Result<(), ImportError> {
-        let mut blacklisted = self.blacklisted().await?;
-        let section = self.mapping.outstanding_tokens.clone();
-        if self.source.has(&section.table).await? {
-            self.batch.start_table("tokens", self.source.count(&section.table).await?).await?;
+        let mut blacklisted = self.read_blacklist().await?;
+        let section = &self.mapping.outstanding_tokens;
+        if self.importer.has_table(&section.table).await? {
             let columns = [&*section.user, &*section.jti, &*section.expires_at];
-            let mut rows = self.source.rows(Table::new(&section.table, &section.key, &columns)).await?;
-            while let Some(row) = rows.next().await {
-                let row = row?;
-                let key = row.key(&section.key)?.unwrap_or_default();
-                let (user, jti, expires) = (row.key(&section.user)?, row.text(&section.jti)?, row.time(&section.expires_at)?);
-                let tx = self.batch.tx().await?;
-                let now = tx.now(&self.clock).await?;
-                let user_id = user.map(|user| django::user_id(self.origin, &user));
-                let reason = match (expires, user_id) {
-                    (None, _) => Some("it never expires"),
-                    (Some(expires), _) if expires <= now => Some("it has expired"),
-                    (_, None) => Some("it belongs to nobody"),
-                    (_, Some(user_id)) if !legacy::has_user(tx, user_id).await? => Some("its user has not come over"),
-                    _ => None,
-                };
-                let listed = blacklisted.remove(&key);
-                let (Some(expires), Some(user_id), None) = (expires, user_id, reason) else {
-                    let skipped = || RowOutcome::Skipped(reason.unwrap_or("it can't be read").to_owned());
-                    self.report.entry("outstanding_tokens").count(&*key, skipped());
-                    if let Some(listed) = listed {
-                        self.report.entry("blacklisted_tokens").count(listed, skipped());
+            let table = Table::new(&section.table, &section.key, &columns);
+            let import = async |row: &Row, token: &mut RowImport<'_, EventLog>| {
+                let user_id = row.key(&section.user)?.map(|user| token.user_id(&user));
+                let (jti, expires) = (row.text(&section.jti)?, row.time(&section.expires_at)?);
+                let listed = blacklisted.remove(token.key);
+                let (user_id, expires) = match usable(token, user_id, expires).await? {
+                    Ok(usable) => usable,
+                    Err(reason) => {
+                        if let Some(listed) = listed {
+                            token.count("blacklisted_tokens", listed, RowOutcome::skipped(reason));
+                        }
+                        return Ok(RowOutcome::skipped(reason));
                     }
-                    continue;
                 };
-                let outcome = if django::mark_imported(tx, django::row_id(self.origin, "outstanding_token", &key)).await? {
-                    legacy::add_token(tx, self.origin, &jti, user_id, expires).await?;
-                    RowOutcome::Imported
-                } else {
-                    RowOutcome::AlreadyImported
+                let project = token.project().to_owned();
+                let add = async |tx: &mut OutboxTransaction| {
+                    legacy::add_token(tx, &project, &jti, user_id, expires).await?;
+                    Ok(RowOutcome::Imported)
                 };
-                self.report.entry("outstanding_tokens").count(&*key, outcome);
+                let outcome = token.import_once(token.row_id("outstanding_token", token.key), add).await?;
                 if let Some(listed) = listed {
-                    let row_id = django::row_id(self.origin, "blacklisted_token", &listed);
-                    let outcome = if !django::mark_imported(tx, row_id).await? {
-                        RowOutcome::AlreadyImported
-                    } else if legacy::blacklist(tx, self.origin, &jti).await? {
-                        RowOutcome::Imported
-                    } else {
-                        django::unmark(tx, row_id).await?;
-                        RowOutcome::Skipped("it was traded here for a session".to_owned())
+                    let blacklist = async |tx: &mut OutboxTransaction| {
+                        Ok(match legacy::blacklist(tx, &project, &jti).await? {
+                            true => RowOutcome::Imported,
+                            false => RowOutcome::skipped("the token was exchanged for a session here"),
+                        })
                     };
-                    self.report.entry("blacklisted_tokens").count(listed, outcome);
+                    let outcome = token.import_once(token.row_id("blacklisted_token", &listed), blacklist).await?;
+                    token.count("blacklisted_tokens", listed, outcome);
                 }
-            }
+                Ok(outcome)
+            };
+            self.importer.import_table("outstanding_tokens", table, import).await?;
         }
         for key in blacklisted.into_values() {
-            self.report.entry("blacklisted_tokens").count(key, RowOutcome::Skipped("there is no such token".to_owned()));
+            self.importer.report().entry("blacklisted_tokens").count(key, RowOutcome::skipped("the token does not exist"));
         }
         Ok(())
     }
 
-    /// The keys of the blacklist's rows, by the tokens that they name.
-    async fn blacklisted(&mut self) -> Result<HashMap<String, String>, ImportError> {
+    /// Reads the keys of the blacklist's rows, by the keys of their tokens.
+    async fn read_blacklist(&mut self) -> Result<HashMap<String, String>, ImportError> {
         let section = &self.mapping.blacklisted_tokens;
         let mut blacklisted = HashMap::new();
-        if self.source.has(&section.table).await? {
+        if self.importer.has_table(&section.table).await? {
             let columns = [&*section.token];
-            let mut rows = self.source.rows(Table::new(&section.table, &section.key, &columns)).await?;
-            while let Some(row) = rows.next().await {
-                let row = row?;
-                let token = row.key(&section.token)?.unwrap_or_default();
-                blacklisted.insert(token, row.key(&section.key)?.unwrap_or_default());
-            }
+            let read = |key, row: &Row| {
+                blacklisted.insert(row.key(&section.token)?.unwrap_or_default(), key);
+                Ok(())
+            };
+            self.importer.read_table(Table::new(&section.table, &section.key, &columns), read).await?;
         }
         Ok(blacklisted)
     }
+}
+
+/// Returns the owner and the expiry of a token, or the reason why the token is skipped.
+async fn usable(
+    token: &mut RowImport<'_, EventLog>,
+    user_id: Option<UserId>,
+    expires: Option<DateTime<Utc>>,
+) -> Result<Result<(UserId, DateTime<Utc>), &'static str>, ImportError> {
+    let now = token.now().await?;
+    Ok(match (expires, user_id) {
+        (None, _) => Err("the token has no expiry"),
+        (Some(expires), _) if expires <= now => Err("the token has expired"),
+        (_, None) => Err("the token has no user"),
+        (_, Some(user_id)) if !legacy::has_user(token.tx, user_id).await? => Err("the user was not imported"),
+        (Some(expires), Some(user_id)) => Ok((user_id, expires)),
+    })
 }

@@ -1,17 +1,13 @@
-//! Users: with the hashes of their passwords as Django wrote them.
+//! Imports users, with the password hashes as Django wrote them.
 //!
-//! A user whose e-mail address or hash can't be taken comes over without it, and the report says so.
+//! A user whose e-mail address or hash is not accepted is imported without it, and the report says so.
 
-use access::{Error, UserId, validate};
-use django::{ImportError, Row, RowOutcome, Table};
-use tokio_stream::StreamExt;
+use access::{UserId, validate};
+use django::{ImportError, Row, RowImport, RowOutcome, Table};
 
-use super::{
-    Import, UserSection,
-    groups::{Groups, UserOutcome},
-};
+use super::{Import, UserSection, groups::Groups};
 use crate::{
-    events::OutboxTransaction,
+    events::{EventLog, OutboxTransaction},
     legacy,
     passwords::django as hashes,
     proto,
@@ -19,83 +15,64 @@ use crate::{
     users::{self, NewNames, NewRow},
 };
 
-/// A user who comes over, and what does not come with the user.
-struct Found {
+/// The parts of a new user, and the reasons why parts are left out.
+struct UserRow {
     names: NewNames,
-    email: Option<RowOutcome>,
+    email: Result<(), String>,
     hash: String,
-    password: Option<RowOutcome>,
+    password: Result<(), String>,
 }
 
-impl Import<'_> {
+impl Import {
     pub(super) async fn import_users(&mut self, mut groups: Groups) -> Result<(), ImportError> {
-        let section = self.mapping.users.clone();
-        let UserSection { username, password, email, first_name, last_name, .. } = &section;
-        let UserSection { is_active, is_superuser, last_login, date_joined, .. } = &section;
+        let section = &self.mapping.users;
+        let UserSection { username, password, email, first_name, last_name, .. } = section;
+        let UserSection { is_active, is_superuser, last_login, date_joined, .. } = section;
         let columns = [username, password, email, first_name, last_name, is_active, is_superuser, last_login, date_joined]
             .map(String::as_str);
-        self.batch.start_table("users", self.source.count(&section.table).await?).await?;
-        let mut rows = self.source.rows(Table::new(&section.table, &section.key, &columns)).await?;
-        while let Some(row) = rows.next().await {
-            let row = row?;
-            let key = row.key(&section.key)?.unwrap_or_default();
-            let user_id = django::user_id(self.origin, &key);
-            let tx = self.batch.tx().await?;
-            let now = tx.now(&self.clock).await?;
-            let has = |column: &str| row.text(column).is_ok_and(|text| !text.is_empty());
-            // A user who was deleted here stays deleted, even if the record of the import is lost.
-            let is_new = django::mark_imported(tx, user_id.into()).await? && !users::was_deleted(&mut **tx, user_id).await?;
-            let outcome = if is_new {
-                match read(&section, &row) {
+        let import = async |row: &Row, user: &mut RowImport<'_, EventLog>| {
+            let (key, user_id) = (user.key, user.user_id(user.key));
+            let (now, project) = (user.now().await?, user.project().to_owned());
+            let (mut email, mut password) = (RowOutcome::Imported, RowOutcome::Imported);
+            let import = async |tx: &mut OutboxTransaction| {
+                // A user who was deleted here stays deleted, even if the record of the import is lost.
+                if users::was_deleted(&mut **tx, user_id).await? {
+                    return Ok(RowOutcome::AlreadyImported);
+                }
+                let user = match read(section, row) {
+                    Ok(user) => insert(tx, now, user_id, section, row, user).await?,
                     Err(reason) => Err(reason),
-                    Ok(mut found) => match insert(tx, now, user_id, &section, &row, &mut found).await? {
-                        Ok(()) => Ok(Some(found)),
-                        Err(reason) => Err(reason),
-                    },
-                }
-            } else {
-                Ok(None)
+                };
+                let user = match user {
+                    Ok(user) => user,
+                    Err(reason) => return Ok(RowOutcome::Skipped(reason)),
+                };
+                legacy::add_user(tx, user_id, &project, key).await?;
+                email = user.email.map_or_else(RowOutcome::Skipped, |()| RowOutcome::Imported);
+                password = user.password.map_or_else(RowOutcome::Skipped, |()| RowOutcome::Imported);
+                Ok(RowOutcome::Imported)
             };
-            let (outcome, email_outcome, password_outcome) = match outcome {
-                Ok(Some(found)) => {
-                    legacy::add_user(tx, user_id, self.origin, &key).await?;
-                    (
-                        RowOutcome::Imported,
-                        found.email.unwrap_or(RowOutcome::Imported),
-                        found.password.unwrap_or(RowOutcome::Imported),
-                    )
+            let outcome = user.import_once(user_id.into(), import).await?;
+            for (name, column, part) in [("users.email", &section.email, email), ("users.password", &section.password, password)]
+            {
+                if row.text(column).is_ok_and(|text| !text.is_empty()) {
+                    user.count(name, key, outcome.of_part(part, "the user was skipped"));
                 }
-                Ok(None) => (RowOutcome::AlreadyImported, RowOutcome::AlreadyImported, RowOutcome::AlreadyImported),
-                Err(reason) => {
-                    django::unmark(tx, user_id.into()).await?;
-                    let left = || RowOutcome::Skipped("the user was skipped".to_owned());
-                    (RowOutcome::Skipped(reason), left(), left())
-                }
-            };
-            let came = match outcome {
-                RowOutcome::Imported => UserOutcome::Now,
-                RowOutcome::AlreadyImported => UserOutcome::Before,
-                RowOutcome::Skipped(_) => UserOutcome::Not,
-            };
-            self.report.entry("users").count(&*key, outcome);
-            if has(&section.email) {
-                self.report.entry("users.email").count(&*key, email_outcome);
             }
-            if has(&section.password) {
-                self.report.entry("users.password").count(&*key, password_outcome);
-            }
-            groups.join(tx, &mut self.report, self.origin, (&key, user_id), came).await?;
-        }
-        groups.count_the_rest(&mut self.report);
+            groups.join(user, user_id, &outcome).await?;
+            Ok(outcome)
+        };
+        self.importer.import_table("users", Table::new(&section.table, &section.key, &columns), import).await?;
+        groups.count_rest(self.importer.report());
         Ok(())
     }
 }
 
-/// Reads a user, or says why there can be none.
-fn read(section: &UserSection, row: &Row) -> Result<Found, String> {
+/// Reads a user, or returns the reason why the user is skipped.
+fn read(section: &UserSection, row: &Row) -> Result<UserRow, String> {
     let text = |column: &str| row.text(column).map_err(|error| error.to_string());
     let (first_name, last_name, username) = (text(&section.first_name)?, text(&section.last_name)?, text(&section.username)?);
-    let given = |username: &str, email: &str| proto::User {
+    let user = |username: &str, email: &str| proto::User {
         user_id: uuid::Uuid::nil().to_string(),
         username: username.to_owned(),
         email: email.to_owned(),
@@ -103,32 +80,31 @@ fn read(section: &UserSection, row: &Row) -> Result<Found, String> {
         last_name: last_name.clone(),
         ..proto::User::default()
     };
-    rules(given(&username, ""))?;
+    validate(&user(&username, ""))?;
     let address = text(&section.email)?;
-    let (email, refusal) = match rules(given(&username, &address)) {
-        Ok(()) => (Email::new(&address), None),
-        Err(reason) => (None, Some(RowOutcome::Skipped(reason))),
-    };
+    let email = validate(&user(&username, &address));
+    let address = email.as_ref().ok().and_then(|()| Email::new(&address));
     let hash = text(&section.password)?;
     let (hash, password) = match hashes::check(&hash) {
-        Ok(()) if hash.is_empty() => (users::NO_PASSWORD.to_owned(), None),
-        Ok(()) => (hash, None),
-        Err(refusal) => (users::NO_PASSWORD.to_owned(), Some(RowOutcome::Skipped(refusal.to_string()))),
+        Ok(()) if hash.is_empty() => (users::NO_PASSWORD.to_owned(), Ok(())),
+        Ok(()) => (hash, Ok(())),
+        Err(error) => (users::NO_PASSWORD.to_owned(), Err(error.to_string())),
     };
-    let username = Username::new("username", &username, email.as_ref()).map_err(|error| reason(&error))?;
-    let names = NewNames { username, email, first_name, last_name };
-    Ok(Found { names, email: refusal, hash, password })
+    let username = Username::new("username", &username, address.as_ref()).map_err(|error| error.to_string())?;
+    let names = NewNames { username, email: address, first_name, last_name };
+    Ok(UserRow { names, email, hash, password })
 }
 
-/// Writes a user, or says why there can be none. Without the e-mail address, where that is somebody else's.
+/// Writes a user, without the e-mail address if it belongs to another user. Returns the user as written, or the reason why the user
+/// is skipped.
 async fn insert(
-    change: &mut OutboxTransaction,
+    tx: &mut OutboxTransaction,
     now: chrono::DateTime<chrono::Utc>,
     user_id: UserId,
     section: &UserSection,
     row: &Row,
-    found: &mut Found,
-) -> Result<Result<(), String>, ImportError> {
+    mut user: UserRow,
+) -> Result<Result<UserRow, String>, ImportError> {
     let read = || -> Result<_, django::RowError> {
         let flags = (row.flag(&section.is_active, true)?, row.flag(&section.is_superuser, false)?);
         Ok((flags, row.time(&section.date_joined)?, row.time(&section.last_login)?))
@@ -139,30 +115,25 @@ async fn insert(
     };
     let create_time = joined.unwrap_or(now);
     loop {
-        let Found { names, hash, .. } = &*found;
+        let UserRow { names, hash, .. } = &user;
         let new = NewRow { user_id, names, password_hash: hash, is_active, is_superuser, create_time, last_login_time };
-        if users::insert(change, now, &new).await?.is_some() {
-            return Ok(Ok(()));
+        if users::insert(tx, now, &new).await?.is_some() {
+            return Ok(Ok(user));
         }
-        if users::find_by_key(&mut **change, &found.names.username.key).await?.is_some() {
+        if users::find_by_key(&mut **tx, &user.names.username.key).await?.is_some() {
             return Ok(Err("the username is taken, in this or in another spelling (RFC 8265)".to_owned()));
         }
-        if found.names.email.take().is_none() {
+        if user.names.email.take().is_none() {
             return Ok(Err("the user's id is taken".to_owned()));
         }
-        if let Err(error) = Username::new("username", &found.names.username.shown, None) {
-            return Ok(Err(reason(&error)));
+        if let Err(error) = Username::new("username", &user.names.username.shown, None) {
+            return Ok(Err(error.to_string()));
         }
-        found.email = Some(RowOutcome::Skipped("the e-mail address belongs to another user".to_owned()));
+        user.email = Err("the e-mail address belongs to another user".to_owned());
     }
 }
 
-/// The rules of the contract.
-fn rules(user: proto::User) -> Result<(), String> {
-    let request = proto::UpdateUserRequest { user: Some(user), update_mask: None };
-    validate::check(&request).map_err(|error| reason(&error))
-}
-
-fn reason(error: &Error) -> String {
-    error.to_string().replace("user.", "")
+/// Checks the rules of the contract. The message of an error begins with the name of the field.
+fn validate(user: &proto::User) -> Result<(), String> {
+    validate::check(user).map_err(|error| error.to_string())
 }

@@ -1,4 +1,4 @@
-//! The move from Django: a real project, from each of its engines and from its dump, to each of ours.
+//! The import of a real Django project, from a database of each engine and from a dump, into each engine.
 
 use std::{
     collections::BTreeMap,
@@ -19,20 +19,20 @@ use crate::{
 };
 
 /// A Django project on one of its engines.
-pub(crate) struct ClientInfo(pub(crate) DjangoProject);
+pub(crate) struct Project(pub(crate) DjangoProject);
 
-impl ClientInfo {
+impl Project {
     pub(crate) async fn start(engine: Engine) -> Self {
         Self(DjangoProject::new(engine).await)
     }
 }
 
-/// What became of the rows of one table.
+/// A line of the report: the outcomes of the rows of one table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Line {
     pub(crate) read: u64,
     pub(crate) imported: u64,
-    pub(crate) there: u64,
+    pub(crate) unchanged: u64,
     pub(crate) skipped: u64,
 }
 
@@ -48,13 +48,13 @@ pub(crate) fn imported(database: &Fresh, from: &str, flags: &[&str]) -> (String,
     let text = String::from_utf8(output.stdout).expect("a report in UTF-8");
     let line = |line: &str| {
         let parts: Vec<_> = line.split_whitespace().collect();
-        let [name, read, imported, there, skipped] = parts.try_into().ok()?;
-        let [read, imported, there, skipped] = [read, imported, there, skipped].map(|number: &str| number.parse().ok());
-        Some((name.to_owned(), Line { read: read?, imported: imported?, there: there?, skipped: skipped? }))
+        let [name, read, imported, unchanged, skipped] = parts.try_into().ok()?;
+        let [read, imported, unchanged, skipped] = [read, imported, unchanged, skipped].map(|number: &str| number.parse().ok());
+        Some((name.to_owned(), Line { read: read?, imported: imported?, unchanged: unchanged?, skipped: skipped? }))
     };
     let lines: BTreeMap<_, _> = text.lines().filter_map(line).collect();
-    for (name, Line { read, imported, there, skipped }) in &lines {
-        assert_eq!(*read, imported + there + skipped, "{name}: {text}");
+    for (name, Line { read, imported, unchanged, skipped }) in &lines {
+        assert_eq!(*read, imported + unchanged + skipped, "{name}: {text}");
     }
     (text, lines)
 }
@@ -65,8 +65,8 @@ async fn empty(engine: Engine) -> Fresh {
     database
 }
 
-/// How many events of a kind there are for others.
-async fn told(database: &Fresh, kind: &str) -> u64 {
+/// Returns the number of events of a kind in the outbox.
+async fn count_events(database: &Fresh, kind: &str) -> u64 {
     let db = database.0.open();
     db.query("SELECT COUNT(*) FROM outbox WHERE kind = $1").bind(kind).one::<(i64,)>().await.expect("a count").0.unsigned_abs()
 }
@@ -77,7 +77,7 @@ async fn hashes(database: &Fresh) -> BTreeMap<String, String> {
     rows.into_iter().collect()
 }
 
-/// An app on a database that has been imported into. Its time is the time of the project's tokens.
+/// Starts an app on a database with imported users, at the time of the project's tokens.
 pub(crate) async fn app_on(database: Fresh, settings: Settings) -> App {
     let clock = TestClock::new(Clock::system().now());
     let master_key = MasterKey::generate();
@@ -86,8 +86,8 @@ pub(crate) async fn app_on(database: Fresh, settings: Settings) -> App {
 }
 
 on_both_engines! {
-    async fn everybody_comes_over_and_signs_in_with_the_old_password(origin: ClientInfo) {
-        let project = origin.0;
+    async fn all_users_are_imported_and_log_in_with_their_old_passwords(project: Project) {
+        let project = project.0;
         for (from, engine) in [
             (project.url().to_owned(), Engine::Sqlite),
             (project.url().to_owned(), Engine::Postgres),
@@ -96,7 +96,7 @@ on_both_engines! {
         ] {
             let database = empty(engine).await;
             let (text, dry) = imported(&database, &from, &["--dry-run"]);
-            assert!(text.contains("a dry run: nothing was changed"), "{text}");
+            assert!(text.contains("Dry run: no changes were made."), "{text}");
             assert!(hashes(&database).await.is_empty());
 
             let (text, lines) = imported(&database, &from, &[]);
@@ -109,7 +109,7 @@ on_both_engines! {
             let skipped = |name: &str| lines[name].skipped;
             assert_eq!((skipped("users"), skipped("groups"), skipped("group_permissions")), (3, 0, 0), "{text}");
             assert_eq!((skipped("user_groups"), skipped("user_permissions"), skipped("blacklisted_tokens")), (1, 1, 0), "{text}");
-            // Somebody's who was skipped, twice, one that has expired, and nobody's.
+            // Two of users who were skipped, one that has expired, and one without a user.
             assert_eq!(skipped("outstanding_tokens"), 4, "{text}");
             for reason in [
                 "skipped users: the username is taken, in this or in another spelling (RFC 8265): 1",
@@ -119,9 +119,9 @@ on_both_engines! {
                 "skipped users.email: email: ",
                 "skipped users.password: a hash of a kind that is not known: `md5`: 1",
                 "skipped users.password: a hash of `pbkdf2_sha256` that costs too much: 1",
-                "skipped outstanding_tokens: it has expired: 1",
-                "skipped outstanding_tokens: it belongs to nobody: 1",
-                "skipped outstanding_tokens: its user has not come over: 2",
+                "skipped outstanding_tokens: the token has expired: 1",
+                "skipped outstanding_tokens: the token has no user: 1",
+                "skipped outstanding_tokens: the user was not imported: 2",
                 "skipped user_groups: the user was skipped: 1",
             ] {
                 assert!(text.contains(reason), "{reason}: {text}");
@@ -134,33 +134,33 @@ on_both_engines! {
             }
 
             let (text, again) = imported(&database, &from, &[]);
-            assert!(text.contains("\nnothing was changed\n"), "{text}");
+            assert!(text.contains("\nNo rows to import.\n"), "{text}");
             for (name, line) in &again {
                 let before = lines[name];
                 if name.contains('.') {
-                    // A part of a row that is there is there, too, or was left out with reason before.
+                    // The parts of a row are unchanged if the row is, also those that the first import skipped.
                     assert_eq!((line.imported, line.read), (0, before.read), "{name}: {text}");
                     continue;
                 }
-                assert_eq!((line.imported, line.there, line.skipped), (0, before.imported, before.skipped), "{name}: {text}");
+                assert_eq!((line.imported, line.unchanged, line.skipped), (0, before.imported, before.skipped), "{name}: {text}");
             }
             let strict = import(&database, &from, &["--strict"]);
-            assert_fails(&strict, "row(s) were skipped: see above");
+            assert_fails(&strict, "which --strict does not allow: see the report above");
 
-            assert_eq!(told(&database, "USER_CREATED").await, lines["users"].imported);
-            assert_eq!(told(&database, "USER_DEACTIVATED").await, 1, "heidi");
-            everybody_signs_in(&project, database).await;
+            assert_eq!(count_events(&database, "USER_CREATED").await, lines["users"].imported);
+            assert_eq!(count_events(&database, "USER_DEACTIVATED").await, 1, "heidi");
+            assert_logins(&project, database).await;
         }
     }
 }
 
-async fn everybody_signs_in(project: &DjangoProject, database: Fresh) {
+async fn assert_logins(project: &DjangoProject, database: Fresh) {
     let app = app_on(database, Settings::default()).await;
     for (username, password) in &project.facts.passwords {
         let request = || auth_service::proto::LoginRequest { username: username.clone(), password: password.clone() };
         let outcome = app.tokens().login(request()).await;
         if ["Alice", "heidi", "judy", "kim"].contains(&username.as_str()) {
-            // Who stayed behind, is not active, or has come over without a password.
+            // Users who were skipped, who are not active, or who were imported without a password.
             assert_refused(outcome, Code::Unauthenticated, "CREDENTIALS_INVALID", &[]);
             continue;
         }
@@ -209,7 +209,7 @@ impl Target {
     }
 }
 
-/// What `dumpdata` would have written of a project whose users are a model of its own.
+/// Returns a dump of a project that has a user model of its own.
 fn dump(users: u32) -> tempfile::NamedTempFile {
     let user = |number: u32| {
         json!({ "model": "accounts.person", "pk": format!("{:08x}-0000-4000-8000-000000000000", number), "fields": {
@@ -233,7 +233,7 @@ const MAPPING: &[&str] = &[
 ];
 
 on_both_engines! {
-    async fn an_import_that_is_killed_goes_on_and_brings_nobody_twice(target: Target) {
+    async fn an_import_that_is_killed_continues_and_imports_each_user_once(target: Target) {
         const USERS: u32 = 4000;
         let (database, dump) = (target.0, dump(USERS));
         let from = dump.path().to_str().expect("a path").to_owned();
@@ -254,19 +254,19 @@ on_both_engines! {
         }
         let before = count().await;
         let (_, lines) = imported(&database, &from, MAPPING);
-        let expected = Line { read: USERS.into(), imported: u64::from(USERS) - before, there: before, skipped: 0 };
+        let expected = Line { read: USERS.into(), imported: u64::from(USERS) - before, unchanged: before, skipped: 0 };
         assert_eq!((lines["users"], lines["users.email"], count().await), (expected, expected, USERS.into()));
         assert!(before > 0);
-        assert_eq!(told(&database, "USER_CREATED").await, u64::from(USERS));
+        assert_eq!(count_events(&database, "USER_CREATED").await, u64::from(USERS));
     }
 
-    async fn what_was_deleted_here_does_not_come_back(target: Target) {
+    async fn a_deleted_user_is_not_imported_again(target: Target) {
         let (database, dump) = (target.0, dump(3));
         let from = dump.path().to_str().expect("a path").to_owned();
         imported(&database, &from, MAPPING);
         database.execute("DELETE FROM users WHERE username = 'person1'").await;
         let (text, lines) = imported(&database, &from, MAPPING);
-        assert_eq!(lines["users"], Line { read: 3, imported: 0, there: 3, skipped: 0 }, "{text}");
+        assert_eq!(lines["users"], Line { read: 3, imported: 0, unchanged: 3, skipped: 0 }, "{text}");
         assert_eq!(hashes(&database).await.len(), 2);
 
         // Without the record of the import, the record of the deletion keeps the id free.
@@ -275,11 +275,11 @@ on_both_engines! {
             database.execute(statement).await;
         }
         let (text, lines) = imported(&database, &from, MAPPING);
-        assert_eq!((lines["users"].imported, lines["users"].there), (1, 2), "{text}");
+        assert_eq!((lines["users"].imported, lines["users"].unchanged), (1, 2), "{text}");
         assert_eq!(hashes(&database).await.len(), 1);
     }
 
-    async fn what_can_t_be_read_is_said(target: Target) {
+    async fn an_unreadable_source_is_reported(target: Target) {
         let database = target.0;
         let file = |text: &str| {
             let file = tempfile::NamedTempFile::new().expect("a file");
@@ -289,11 +289,11 @@ on_both_engines! {
         let natural = r#"[{"model": "auth.user", "fields": {"username": "a"}}]"#;
         let fields = r#"[{"model": "auth.user", "pk": 1, "fields": {"username": "a"}}]"#;
         for (dump, flags, sentence) in [
-            ("no JSON", &[][..], "this is not what `dumpdata --format json` writes"),
-            ("[]", &[], "there is no table `auth_user`: a mapping says where its rows are"),
-            (natural, &[], "names rows by their natural keys"),
-            (fields, &[], "the table `auth_user` has no column `password`"),
-            (fields, &["--map=users"], "`users` is no entry of a mapping"),
+            ("no JSON", &[][..], "not the output of `dumpdata --format json`"),
+            ("[]", &[], "table `auth_user` does not exist: name it with --map or --mapping"),
+            (natural, &[], "has natural keys"),
+            (fields, &[], "table `auth_user` has no column `password`"),
+            (fields, &["--map=users"], "invalid mapping entry `users`: expected TABLE.ENTRY=NAME"),
             (fields, &["--map=users.name=login"], "unknown field `name`"),
             (fields, &["--map=people.table=person"], "unknown field `people`"),
         ] {
@@ -301,6 +301,6 @@ on_both_engines! {
             assert_fails(&import(&database, file.path().to_str().expect("a path"), flags), sentence);
         }
         assert_fails(&import(&database, "no-such-file.json", &[]), "no-such-file.json: No such file or directory");
-        assert_fails(&import(&database, "sqlite:/no/such/file", &[]), "Django's database can't be read");
+        assert_fails(&import(&database, "sqlite:/no/such/file", &[]), "cannot read Django's database");
     }
 }

@@ -1,4 +1,4 @@
-//! Tokens that Django has issued: they work until they expire, and each refresh token once.
+//! Tokens that Django has issued. They are accepted until they expire, and each refresh token once.
 
 use std::process::Output;
 
@@ -20,24 +20,24 @@ use uuid::Uuid;
 
 use crate::{
     app::App,
-    django::{ClientInfo, app_on, imported},
+    django::{Project, app_on, imported},
     starting::{Fresh, assert_fails, process},
 };
 
-/// A service that people have moved to from a Django project.
+/// A service with the users of a Django project.
 struct Moved {
     app: App,
-    origin: ClientInfo,
+    project: Project,
 }
 
 impl Moved {
     async fn start(engine: Engine) -> Self {
-        let origin = ClientInfo::start(Engine::Sqlite).await;
+        let project = Project::start(Engine::Sqlite).await;
         let database = Fresh::start(engine).await;
         database.migrated().await;
-        imported(&database, origin.0.url(), &[]);
-        let app = app_on(database, with_key(&origin)).await;
-        Self { app, origin }
+        imported(&database, project.0.url(), &[]);
+        let app = app_on(database, with_key(&project)).await;
+        Self { app, project }
     }
 
     async fn refresh(&self, token: &str, request_id: &str) -> Result<RefreshResponse, Status> {
@@ -50,31 +50,31 @@ impl Moved {
     }
 
     fn token(&self, username: &str) -> &str {
-        &self.origin.0.facts.refresh[username]
+        &self.project.0.facts.refresh[username]
     }
 }
 
-fn with_key(origin: &ClientInfo) -> Settings {
+fn with_key(project: &Project) -> Settings {
     let mut legacy_keys = TokenKeys::default();
-    legacy_keys.add("django", &origin.0.facts.verifying_key).expect("a public key");
+    legacy_keys.add("django", &project.0.facts.verifying_key).expect("a public key");
     Settings { legacy_keys, ..Settings::default() }
 }
 
 on_both_engines! {
     async fn a_refresh_token_of_django_opens_one_session(moved: Moved) {
-        let facts = &moved.origin.0.facts;
-        // Once, and within the grace the same again.
+        let facts = &moved.project.0.facts;
+        // A repeated request within the grace period gets the same session.
         let first = moved.refresh(moved.token("alice"), "").await.expect("a session");
-        let lost = moved.refresh(moved.token("alice"), "").await.expect("the lost answer");
+        let lost = moved.refresh(moved.token("alice"), "").await.expect("the same answer");
         assert_eq!(first.refresh_token, lost.refresh_token);
         let second = moved.refresh(&first.refresh_token, "").await.expect("a refresh");
         moved.app.clock.advance(TimeDelta::seconds(11));
-        // A thief, or the user: one of the two has it from the other, and the session ends.
+        // A reuse after the grace period means that the token was stolen, so the session ends.
         moved.is_refused(moved.token("alice")).await;
         moved.is_refused(&second.refresh_token).await;
         moved.is_refused(moved.token("alice")).await;
 
-        // All at once: one session.
+        // Parallel requests get one session.
         let mut together = JoinSet::new();
         for _ in 0..16 {
             let (mut tokens, token) = (moved.app.tokens(), moved.token("bob").to_owned());
@@ -85,13 +85,13 @@ on_both_engines! {
         tokens.dedup();
         assert_eq!(tokens.len(), 1);
 
-        // The same request, however late.
+        // The same request id gets the same session at any later time.
         let id = Uuid::from_u128(7).to_string();
         let first = moved.refresh(moved.token("frank"), &id).await.expect("a session");
         moved.app.clock.advance(TimeDelta::hours(1));
-        assert_eq!(moved.refresh(moved.token("frank"), &id).await.expect("the lost answer").refresh_token, first.refresh_token);
+        assert_eq!(moved.refresh(moved.token("frank"), &id).await.expect("the same answer").refresh_token, first.refresh_token);
 
-        // Blacklisted; not active; stayed behind; no refresh token; HS256.
+        // Blacklisted; not active; not imported; not a refresh token; HS256.
         for refused in [&*facts.blacklisted, moved.token("heidi"), moved.token("Alice"), &facts.access["alice"], &facts.hs256] {
             moved.is_refused(refused).await;
         }
@@ -101,18 +101,18 @@ on_both_engines! {
         moved.is_refused(moved.token("dave")).await;
     }
 
-    async fn whoever_signs_out_everywhere_signs_out_of_django_too(moved: Moved) {
+    async fn a_logout_everywhere_revokes_django_s_tokens_too(moved: Moved) {
         let carol = moved.refresh(moved.token("carol"), "").await.expect("a session");
         moved.refresh(moved.token("dave"), "").await.expect("a session");
-        // Signed out with Django's token, before and after it is traded.
+        // Logout with Django's token, before and after it is exchanged.
         for username in ["frank", "dave"] {
             let request = LogoutRequest { refresh_token: moved.token(username).to_owned() };
             moved.app.tokens().logout(request).await.expect("an answer");
             moved.is_refused(moved.token(username)).await;
         }
-        let alice = django::user_id("django", &moved.origin.0.facts.keys["alice"]).to_string();
+        let alice = django::user_id("django", &moved.project.0.facts.keys["alice"]).to_string();
         let user = Some(auth_service::proto::User { user_id: alice.clone(), ..auth_service::proto::User::default() });
-        let token = moved.origin.0.facts.access["alice"].clone();
+        let token = moved.project.0.facts.access["alice"].clone();
         let login = LoginResponse { access_token: token, user, ..LoginResponse::default() };
         let request = RevokeAllSessionsRequest { user_id: alice, ..RevokeAllSessionsRequest::default() };
         moved.app.actor(login).sessions().revoke_all_sessions(request).await.expect("an answer");
@@ -121,7 +121,7 @@ on_both_engines! {
     }
 
     async fn an_access_token_of_django_is_a_user_without_permissions(moved: Moved) {
-        let facts = &moved.origin.0.facts;
+        let facts = &moved.project.0.facts;
         let mut identity = IdentityServiceClient::new(moved.app.server.channel());
         let me = identity.who_am_i(with_token(&facts.access["alice"], WhoAmIRequest {})).await.expect("an answer").into_inner();
         assert_eq!(me.user.expect("a user").username, "alice");
@@ -137,7 +137,7 @@ on_both_engines! {
         assert_refused(outcome, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
     }
 
-    async fn without_the_key_or_in_strict_they_are_worth_less(moved: Moved) {
+    async fn tokens_need_the_key_and_are_exchanged_once_in_strict_mode(moved: Moved) {
         let App { database, clock, master_key, .. } = &moved.app;
         let request = |token: &str| RefreshRequest { refresh_token: token.to_owned(), request_id: String::new() };
         let without = App::replica(database, clock, master_key, Settings::default()).await;
@@ -145,10 +145,10 @@ on_both_engines! {
         let outcome = tokens.refresh(request(moved.token("alice"))).await;
         assert_refused(outcome, Code::Unauthenticated, "REFRESH_TOKEN_INVALID", &[]);
         let mut identity = IdentityServiceClient::new(without.channel());
-        let outcome = identity.who_am_i(with_token(&moved.origin.0.facts.access["alice"], WhoAmIRequest {})).await;
+        let outcome = identity.who_am_i(with_token(&moved.project.0.facts.access["alice"], WhoAmIRequest {})).await;
         assert_refused(outcome, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
 
-        let strict = Settings { strict_refresh: true, ..with_key(&moved.origin) };
+        let strict = Settings { strict_refresh: true, ..with_key(&moved.project) };
         let strict = App::replica(database, clock, master_key, strict).await;
         let mut together = JoinSet::new();
         for _ in 0..16 {
@@ -157,15 +157,16 @@ on_both_engines! {
             together.spawn(async move { tokens.refresh(request).await.is_ok() });
         }
         let won = together.join_all().await.into_iter().filter(|won| *won).count();
-        assert_eq!(won, 1, "one wins");
+        assert_eq!(won, 1, "one request gets a session");
     }
 }
 
 #[tokio::test]
-async fn a_key_that_can_t_be_taken_is_refused_at_the_start_with_the_reason() {
-    let origin = ClientInfo::start(Engine::Sqlite).await;
-    let file = |name, text: &str| origin.0.file(name, text).to_str().expect("a path").to_owned();
-    let (public, private) = (file("public.pem", &origin.0.facts.verifying_key), file("private.pem", &origin.0.facts.signing_key));
+async fn an_invalid_key_is_refused_at_the_start_with_the_reason() {
+    let project = Project::start(Engine::Sqlite).await;
+    let file = |name, text: &str| project.0.file(name, text).to_str().expect("a path").to_owned();
+    let (public, private) =
+        (file("public.pem", &project.0.facts.verifying_key), file("private.pem", &project.0.facts.signing_key));
     let secret = file("secret", "a secret that can issue as well as it can verify");
     let database = Fresh::start(Engine::Sqlite).await;
     let serve = |flags: &[String]| -> Output {
@@ -173,13 +174,13 @@ async fn a_key_that_can_t_be_taken_is_refused_at_the_start_with_the_reason() {
         process.args(flags).env("MASTER_KEY", MasterKey::generate()).output().expect("a process")
     };
     for (flags, sentence) in [
-        (vec![format!("--legacy-key=django={secret}")], "If it is the secret of HS256, it can't be taken"),
-        (vec![format!("--legacy-key=django={private}")], "the legacy key of `django` is a private key"),
-        (vec![format!("--legacy-key=a={public},b={public}")], "there are two legacy keys for `b`, or one for two names"),
-        (vec![format!("--legacy-key=a={public}"), "--legacy-issuer=b=x".to_owned()], "there is no legacy key for `b`"),
+        (vec![format!("--legacy-key=django={secret}")], "An HS256 secret is not accepted"),
+        (vec![format!("--legacy-key=django={private}")], "legacy key `django` is a private key"),
+        (vec![format!("--legacy-key=a={public},b={public}")], "duplicate legacy key `b`"),
+        (vec![format!("--legacy-key=a={public}"), "--legacy-issuer=b=x".to_owned()], "no --legacy-key for `b`"),
     ] {
         assert_fails(&serve(&flags), sentence);
     }
     let malformed = serve(&["--legacy-key=django".to_owned()]);
-    assert!(String::from_utf8_lossy(&malformed.stderr).contains("has to be like NAME=VALUE"));
+    assert!(String::from_utf8_lossy(&malformed.stderr).contains("expected NAME=VALUE"));
 }

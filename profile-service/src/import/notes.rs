@@ -1,88 +1,68 @@
-//! Notes. Django's have no visibility: all of them get the one that the mapping says.
+//! Imports notes. All of them get the visibility that the mapping names, because Django's notes have none.
 
 use access::{Error, UserId, validate};
 use chrono::{DateTime, Utc};
-use django::{ImportError, Row, RowOutcome, Table};
-use tokio_stream::StreamExt;
+use django::{ImportError, Row, RowImport, RowOutcome, Table};
+use store::Tx;
 
 use super::{Import, NoteSection};
 use crate::{
-    notes::{self, Note, Visibility},
+    notes::{self, Note},
     profiles, proto,
 };
 
-impl Import<'_> {
+impl Import {
     pub(super) async fn import_notes(&mut self) -> Result<(), ImportError> {
-        let visibility = self.visibility()?;
-        let section = self.mapping.notes.clone();
-        if !self.source.has(&section.table).await? {
+        let section = &self.mapping.notes;
+        if !self.importer.has_table(&section.table).await? {
             return Ok(());
         }
-        self.batch.start_table("notes", self.source.count(&section.table).await?).await?;
-        let NoteSection { table, key, owner, title, body, created, updated, .. } = &section;
+        let NoteSection { table, key, owner, title, body, created, updated, .. } = section;
         let columns = [owner, title, body, created, updated].map(String::as_str);
-        let mut rows = self.source.rows(Table::new(table, key, &columns)).await?;
-        while let Some(row) = rows.next().await {
-            let row = row?;
-            let key = row.key(key)?.unwrap_or_default();
-            let owner_key = row.key(owner)?;
-            let tx = self.batch.tx().await?;
-            let now = tx.now(&self.clock).await?;
-            let note_id = django::row_id(self.origin, "note", &key);
-            let user_id = owner_key.as_ref().and_then(|owner| self.users.get(owner)).map(|owner| owner.id);
-            let note = match (owner_key, user_id) {
-                (None, _) => Err("it has no owner".to_owned()),
-                (_, None) => Err("its owner was skipped, or is not there".to_owned()),
-                (Some(_), Some(user_id)) => read(&section, &row, (user_id, note_id), visibility, now),
+        let import = async |row: &Row, note: &mut RowImport<'_>| {
+            let now = note.now().await?;
+            let note_id = note.row_id("note", note.key);
+            let Some(owner) = row.key(owner)? else {
+                return Ok(RowOutcome::skipped("the note has no owner"));
             };
-            let outcome = match note {
-                Err(reason) => RowOutcome::Skipped(reason),
-                Ok(note) if profiles::user_version(&mut *tx, note.user_id).await?.is_none() => {
-                    RowOutcome::Skipped("its owner has no profile".to_owned())
-                }
-                Ok(note) => {
-                    let outcome = if django::mark_imported(tx, note_id).await? {
-                        match notes::create(tx, &note).await {
-                            Ok(_) => RowOutcome::Imported,
-                            // Whoever knows Django's key can work out the id, and choose it for another note.
-                            Err(Error::AlreadyExists(..)) => {
-                                django::unmark(tx, note_id).await?;
-                                RowOutcome::Skipped("another note has its id".to_owned())
-                            }
-                            Err(error) => return Err(error.into()),
-                        }
-                    } else {
-                        RowOutcome::AlreadyImported
-                    };
-                    if !matches!(outcome, RowOutcome::Skipped(_)) {
-                        self.notes.insert(key.clone(), note.user_id);
-                    }
-                    outcome
-                }
+            let Some(owner) = self.users.get(&owner) else {
+                return Ok(RowOutcome::skipped("the owner was skipped or does not exist"));
             };
-            self.report.entry("notes").count(key, outcome);
-        }
-        Ok(())
+            let new = match read(section, row, owner.id, note_id, now) {
+                Ok(new) => new,
+                Err(reason) => return Ok(RowOutcome::Skipped(reason)),
+            };
+            if profiles::user_version(&mut *note.tx, owner.id).await?.is_none() {
+                return Ok(RowOutcome::skipped("the owner has no profile"));
+            }
+            let create = async |tx: &mut Tx| match notes::create(tx, &new).await {
+                Ok(_) => Ok(RowOutcome::Imported),
+                // A user who knows the key in Django can compute the id, and choose it for another note.
+                Err(Error::AlreadyExists(..)) => Ok(RowOutcome::skipped("another note has the id")),
+                Err(error) => Err(error.into()),
+            };
+            let outcome = note.import_once(note_id, create).await?;
+            if !outcome.is_skipped() {
+                self.notes.insert(note.key.to_owned(), owner.id);
+            }
+            Ok(outcome)
+        };
+        self.importer.import_table("notes", Table::new(table, key, &columns), import).await
     }
 }
 
-fn read(
-    section: &NoteSection,
-    row: &Row,
-    (user_id, note_id): (UserId, uuid::Uuid),
-    visibility: Visibility,
-    now: DateTime<Utc>,
-) -> Result<Note, String> {
-    let said = |error: django::RowError| error.to_string();
-    let (title, body) = (row.text(&section.title).map_err(said)?, row.text(&section.body).map_err(said)?);
-    let create_time = row.time(&section.created).map_err(said)?.unwrap_or(now);
-    let update_time = row.time(&section.updated).map_err(said)?.unwrap_or(create_time);
-    let given = proto::Note { title: title.clone(), body: body.clone(), ..proto::Note::default() };
-    let request =
-        proto::CreateNoteRequest { user_id: user_id.to_string(), note: Some(given), ..proto::CreateNoteRequest::default() };
-    validate::check(&request).map_err(|error| error.to_string().replace("note.", ""))?;
-    if let Some(violation) = notes::title("title", &title) {
+/// Reads a note, or returns the reason why the note is skipped.
+fn read(section: &NoteSection, row: &Row, user_id: UserId, note_id: uuid::Uuid, now: DateTime<Utc>) -> Result<Note, String> {
+    let text = |error: django::RowError| error.to_string();
+    let (title, body) = (row.text(&section.title).map_err(text)?, row.text(&section.body).map_err(text)?);
+    let create_time = row.time(&section.created).map_err(text)?.unwrap_or(now);
+    let update_time = row.time(&section.updated).map_err(text)?.unwrap_or(create_time);
+    let note = proto::Note { title, body, ..proto::Note::default() };
+    validate::check(&note).map_err(|error| error.to_string())?;
+    if let Some(violation) = notes::title("title", &note.title) {
         return Err(format!("title: {}", violation.description));
     }
+    let proto::Note { title, body, .. } = note;
+    let visibility = section.visibility.into();
     Ok(Note { user_id, note_id: note_id.into(), title, body, visibility, create_time, update_time, version: 1 })
 }

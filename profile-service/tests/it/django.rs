@@ -1,4 +1,4 @@
-//! The move from Django: a real project, from each of its engines and from its dump, to each of ours.
+//! The import of a real Django project, from a database of each engine and from a dump, into each engine.
 
 use std::{collections::BTreeMap, process::Output, sync::Arc};
 
@@ -21,15 +21,15 @@ use crate::{
     starting::{assert_fails_with, command},
 };
 
-struct ClientInfo(DjangoProject);
+struct Project(DjangoProject);
 
-impl ClientInfo {
+impl Project {
     async fn start(engine: Engine) -> Self {
         Self(DjangoProject::new(engine).await)
     }
 }
 
-/// How many rows of a table were read, imported, there already, and skipped.
+/// The numbers of rows of a table that were read, imported, unchanged and skipped.
 type Line = [u64; 4];
 
 fn import(database: &TestDatabase, from: &str, flags: &[&str]) -> Output {
@@ -48,8 +48,8 @@ fn imported(database: &TestDatabase, from: &str, flags: &[&str]) -> (String, BTr
         Some((name.to_owned(), numbers.try_into().ok()?))
     };
     let lines: BTreeMap<String, Line> = text.lines().filter_map(line).collect();
-    for (name, [read, imported, there, skipped]) in &lines {
-        assert_eq!(*read, imported + there + skipped, "{name}: {text}");
+    for (name, [read, imported, unchanged, skipped]) in &lines {
+        assert_eq!(*read, imported + unchanged + skipped, "{name}: {text}");
     }
     (text, lines)
 }
@@ -60,23 +60,23 @@ async fn empty(engine: Engine) -> TestDatabase {
     database
 }
 
-/// Somebody who has come over, with a token of the auth service.
+/// Returns an imported user with a token of auth-service.
 fn user(app: &App, key: &str, username: &str) -> User {
     app.caller(app.issuer.claims(django::user_id("django", key), username))
 }
 
-/// What came over: the parts that a test looks at.
+/// Returns the imported parts of a profile.
 fn parts(profile: &Profile) -> (&str, &str, Option<i32>, bool, bool) {
     let year = profile.birth_date.as_ref().map(|date| date.year);
     (&profile.bio, &profile.website, year, profile.is_active, profile.favorite_note.is_some())
 }
 
 testing::on_both_engines! {
-    async fn profiles_notes_friends_and_favourites_come_over(origin: ClientInfo) {
-        let project = origin.0;
-        let twin = &project.facts.keys["Alice"];
-        // What the auth service's import has left.
-        let report = project.file("auth-report", &format!("users\t{twin}\tthe username is taken\nusers.email\t1\tno\n"));
+    async fn profiles_notes_friends_and_favorites_are_imported(project: Project) {
+        let project = project.0;
+        let duplicate = &project.facts.keys["Alice"];
+        // The report of auth-service's import.
+        let report = project.file("auth-report", &format!("users\t{duplicate}\tthe username is taken\nusers.email\t1\tno\n"));
         let report = format!("--auth-report={}", report.display());
         for (from, engine) in [
             (project.url().to_owned(), Engine::Sqlite),
@@ -95,36 +95,36 @@ testing::on_both_engines! {
             let of_profiles = ["profiles", "profiles.website", "profiles.birth_date", "profiles.bio", "profiles.favorite_note"].map(skipped);
             assert_eq!((of_profiles, skipped("notes"), skipped("friends")), ([1, 1, 1, 1, 1], 4, 2), "{text}");
             for reason in [
-                "skipped profiles: its user was skipped, or there is none: 1",
+                "skipped profiles: the user was skipped or does not exist: 1",
                 "skipped profiles.website: must be an http or https URL",
                 "skipped profiles.birth_date: must not be in the future: 1",
-                "skipped notes: it has no owner: 1",
-                "skipped notes: its owner was skipped, or is not there: 1",
+                "skipped notes: the note has no owner: 1",
+                "skipped notes: the owner was skipped or does not exist: 1",
                 "skipped notes: title: must not be blank: 1",
                 "skipped notes: body: ",
-                "skipped friends: nobody is a friend of oneself: 1",
-                "skipped friends: the friend was skipped, or is not there: 1",
-                "skipped profiles.favorite_note: the note was skipped, or there is none: 1",
+                "skipped friends: a user cannot be their own friend: 1",
+                "skipped friends: the friend was skipped or does not exist: 1",
+                "skipped profiles.favorite_note: the note was skipped or does not exist: 1",
             ] {
                 assert!(text.contains(reason), "{reason}: {text}");
             }
             let (text, again) = imported(&database, &from, &[&report]);
-            assert!(text.contains("\nnothing was changed\n"), "{text}");
-            for (name, [read, imported, there, skipped]) in again {
+            assert!(text.contains("\nNo rows to import.\n"), "{text}");
+            for (name, [read, imported, unchanged, skipped]) in again {
                 if ["profiles.website", "profiles.birth_date", "profiles.bio"].contains(&&*name) {
-                    // A part of a row that is there is there, too, or was left out with reason before.
+                    // The parts of a row are unchanged if the row is, also those that the first import skipped.
                     assert_eq!((read, imported), (lines[&name][0], 0), "{name}: {text}");
                     continue;
                 }
-                assert_eq!((imported, there, skipped), (0, lines[&name][1], lines[&name][3]), "{name}: {text}");
+                assert_eq!((imported, unchanged, skipped), (0, lines[&name][1], lines[&name][3]), "{name}: {text}");
             }
-            assert_fails_with(&import(&database, &from, &[&report, "--strict"]), "row(s) were skipped: see above");
-            is_what_it_was(&project, database).await;
+            assert_fails_with(&import(&database, &from, &[&report, "--strict"]), "which --strict does not allow: see the report above");
+            assert_imported(&project, database).await;
         }
     }
 }
 
-async fn is_what_it_was(project: &DjangoProject, database: TestDatabase) {
+async fn assert_imported(project: &DjangoProject, database: TestDatabase) {
     let db = database.open();
     let app = App::on(database, db).await;
     let keys = &project.facts.keys;
@@ -182,7 +182,7 @@ impl Moved {
 }
 
 testing::on_both_engines! {
-    async fn an_access_token_of_django_reads_and_writes_what_is_one_s_own(moved: Moved) {
+    async fn an_access_token_of_django_reads_and_writes_the_user_s_own_data(moved: Moved) {
         let facts = &moved.project.facts;
         let mut profiles = ProfileServiceClient::new(moved.running.channel());
         let me = GetProfileRequest { user_id: "me".to_owned() };
@@ -261,7 +261,7 @@ impl Renamed {
 }
 
 testing::on_both_engines! {
-    async fn a_mapping_finds_what_has_other_names(renamed: Renamed) {
+    async fn a_mapping_renames_tables_and_columns(renamed: Renamed) {
         let (text, lines) = renamed.import();
         assert_eq!((lines["profiles"], lines["notes"]), ([3, 2, 0, 1], [1, 1, 0, 0]), "{text}");
         assert_eq!((lines["friends"], lines["profiles.favorite_note"]), ([2, 1, 0, 1], [2, 1, 0, 1]), "{text}");
@@ -271,12 +271,12 @@ testing::on_both_engines! {
         assert_eq!(mine.favorite_note.unwrap().note_id, django::row_id("old-site", "note", "5").to_string());
     }
 
-    async fn a_profile_that_somebody_has_changed_here_stays(renamed: Renamed) {
+    async fn a_profile_that_was_changed_here_is_kept(renamed: Renamed) {
         let app = &renamed.app;
         let [alice, bob] = [("1", "alice"), ("2", "bob")].map(|(key, name)| {
             app.caller(app.issuer.claims(django::user_id("old-site", key), name))
         });
-        // The first call makes the profile.
+        // The first call creates the profile.
         let mut profile = alice.profile("me").await.unwrap();
         "Older".clone_into(&mut profile.bio);
         bob.profile("me").await.unwrap();
@@ -284,11 +284,11 @@ testing::on_both_engines! {
         alice.profiles().update_profile(request).await.unwrap();
         let (text, lines) = renamed.import();
         assert_eq!(lines["profiles"], [3, 1, 0, 2], "{text}");
-        assert!(text.contains("skipped profiles: the profile has been changed here: 1"), "{text}");
+        assert!(text.contains("skipped profiles: the profile was changed here: 1"), "{text}");
         assert_eq!(alice.profile("me").await.unwrap().bio, "Older");
     }
 
-    async fn a_note_that_has_the_id_already_stays(renamed: Renamed) {
+    async fn a_note_with_the_same_id_is_kept(renamed: Renamed) {
         let app = &renamed.app;
         let bob = app.caller(app.issuer.claims(django::user_id("old-site", "2"), "bob"));
         bob.profile("me").await.unwrap();
@@ -297,6 +297,6 @@ testing::on_both_engines! {
         bob.notes().create_note(request).await.unwrap();
         let (text, lines) = renamed.import();
         assert_eq!(lines["notes"], [1, 0, 0, 1], "{text}");
-        assert!(text.contains("skipped notes: another note has its id: 1"), "{text}");
+        assert!(text.contains("skipped notes: another note has the id: 1"), "{text}");
     }
 }

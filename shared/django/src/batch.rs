@@ -1,7 +1,7 @@
-//! Brings rows over: each once, and in batches, of which a process that is killed leaves whole ones only.
+//! Writes imported rows in batches. A process that is killed leaves only whole batches.
 //!
-//! The table `django_rows` of a service's own schema remembers each row that has come over, in the transaction that it came with.
-//! So a run that was interrupted goes on where it was, a second one changes nothing, and what was deleted here since stays so.
+//! The table `django_rows` of a service's schema records each imported row, in the transaction that writes the row. So an import that
+//! was interrupted continues where it stopped, a second import changes nothing, and a row that was deleted since stays deleted.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use uuid::Uuid;
@@ -9,18 +9,21 @@ use uuid::Uuid;
 use access::Result;
 use store::{Db, Executor, Tx};
 
-/// How many rows are written in one transaction.
+/// The number of rows that one transaction writes.
 const BATCH: usize = 500;
 
-/// What rows come over to: a database, or one whose service tells others what changes.
+/// The destination of an import: a database, or a wrapper whose transactions do more than write rows.
 pub trait ImportSink {
-    /// Its transactions.
+    /// A transaction.
     type Tx: Send;
 
-    /// Begins one.
+    /// Begins a transaction.
     fn begin(&self) -> impl Future<Output = Result<Self::Tx>> + Send;
 
-    /// Makes what was written durable.
+    /// Returns the database transaction inside `tx`.
+    fn tx(tx: &mut Self::Tx) -> &mut Tx;
+
+    /// Commits a transaction.
     fn commit(tx: Self::Tx) -> impl Future<Output = Result<()>> + Send;
 }
 
@@ -31,64 +34,52 @@ impl ImportSink for Db {
         Ok(Db::begin(self).await?)
     }
 
+    fn tx(tx: &mut Tx) -> &mut Tx {
+        tx
+    }
+
     async fn commit(tx: Tx) -> Result<()> {
         Ok(tx.commit().await?)
     }
 }
 
-/// Remembers that a row comes over with this transaction. False where it has come over before.
-///
-/// # Errors
-///
-/// Those of the database.
-pub async fn mark_imported(tx: &mut Tx, row_id: Uuid) -> Result<bool> {
+/// Records a row as imported. Returns false if it was recorded before.
+pub(crate) async fn mark_imported(tx: &mut Tx, row_id: Uuid) -> store::Result<bool> {
     let query = tx.query("INSERT INTO django_rows (row_id) VALUES ($1) ON CONFLICT (row_id) DO NOTHING");
     Ok(query.bind(row_id).execute().await? > 0)
 }
 
-/// The row does not come over with this transaction after all.
-///
-/// # Errors
-///
-/// Those of the database.
-pub async fn unmark(tx: &mut Tx, row_id: Uuid) -> Result<()> {
+/// Removes the record of a row, which a later import then reads again.
+pub(crate) async fn unmark(tx: &mut Tx, row_id: Uuid) -> store::Result<()> {
     tx.query("DELETE FROM django_rows WHERE row_id = $1").bind(row_id).execute().await?;
     Ok(())
 }
 
-/// An import that is under way.
-pub struct BatchWriter<D: ImportSink = Db> {
-    sink: D,
-    tx: Option<D::Tx>,
+/// The open transaction of an import, and its progress bar.
+pub(crate) struct BatchWriter<S: ImportSink> {
+    sink: S,
+    tx: Option<S::Tx>,
     rows: usize,
     dry_run: bool,
     progress: ProgressBar,
 }
 
-impl<D: ImportSink> BatchWriter<D> {
-    /// Begins. A dry run is one transaction that never happened in the end.
-    pub fn begin(sink: D, dry_run: bool) -> Self {
+impl<S: ImportSink> BatchWriter<S> {
+    /// Creates a writer. A dry run is one transaction that is never committed.
+    pub(crate) fn new(sink: S, dry_run: bool) -> Self {
         Self { sink, tx: None, rows: 0, dry_run, progress: ProgressBar::hidden() }
     }
 
-    /// The rows of another table are coming, so many of them. On a terminal a bar says so.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn start_table(&mut self, what: &'static str, rows: u64) -> Result<()> {
+    /// Commits the rows of the previous table and starts the progress bar of the next one, which a terminal shows.
+    pub(crate) async fn start_table(&mut self, name: &'static str, rows: u64) -> Result<()> {
         self.progress.finish_and_clear();
-        let style = ProgressStyle::with_template("{msg:>16} {bar:40} {pos}/{len} {eta}").unwrap_or(ProgressStyle::default_bar());
-        self.progress = ProgressBar::new(rows).with_style(style).with_message(what);
+        let style = ProgressStyle::with_template("{msg:>24} {bar:40} {pos}/{len} {eta}").unwrap_or(ProgressStyle::default_bar());
+        self.progress = ProgressBar::new(rows).with_style(style).with_message(name);
         self.commit().await
     }
 
-    /// The transaction that the next row comes with.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn tx(&mut self) -> Result<&mut D::Tx> {
+    /// Returns the transaction for the next row.
+    pub(crate) async fn next_row(&mut self) -> Result<&mut S::Tx> {
         if self.rows >= BATCH {
             self.commit().await?;
         }
@@ -107,17 +98,13 @@ impl<D: ImportSink> BatchWriter<D> {
         }
         self.rows = 0;
         match self.tx.take() {
-            Some(tx) => D::commit(tx).await,
+            Some(tx) => S::commit(tx).await,
             None => Ok(()),
         }
     }
 
-    /// Ends: what was written is durable, or, in a dry run, was never written.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn end(mut self) -> Result<()> {
+    /// Commits the last batch, or rolls the dry run back.
+    pub(crate) async fn finish(mut self) -> Result<()> {
         self.progress.finish_and_clear();
         self.commit().await
     }

@@ -1,4 +1,4 @@
-//! Reads a database that Django made. Each row leaves it as one JSON object, so that both engines are read in one way.
+//! Reads a database that Django created. Each row is selected as one JSON object, so that both engines are read in the same way.
 
 use std::str::FromStr;
 
@@ -10,7 +10,7 @@ use tokio_stream::StreamExt;
 
 use crate::{Row, Rows, Source, SourceError, Table};
 
-/// What is read is what was there at the first look.
+/// Opens a PostgreSQL database. Every query of the import reads the same snapshot.
 pub(super) async fn open_postgres(url: &str, password: Option<&str>) -> Result<Source, SourceError> {
     let mut options = PgConnectOptions::from_str(url)?;
     if let Some(password) = password {
@@ -22,6 +22,7 @@ pub(super) async fn open_postgres(url: &str, password: Option<&str>) -> Result<S
     Ok(Source::Postgres(Box::new(connection)))
 }
 
+/// Opens an SQLite database. Every query of the import reads the same snapshot.
 pub(super) async fn open_sqlite(url: &str) -> Result<Source, SourceError> {
     let options = SqliteConnectOptions::from_str(url)?.read_only(true);
     let mut connection: SqliteConnection = options.connect().await?;
@@ -49,7 +50,7 @@ impl Source {
     }
 
     pub(super) async fn count_rows(&mut self, table: &str) -> Result<u64, SourceError> {
-        let sql = AssertSqlSafe(format!("SELECT COUNT(*) FROM {}", name(table)));
+        let sql = AssertSqlSafe(format!("SELECT COUNT(*) FROM {}", quoted(table)));
         let count: i64 = match self {
             Self::Postgres(connection) => sqlx::query_scalar(sql).fetch_one(&mut **connection).await?,
             Self::Sqlite(connection) => sqlx::query_scalar(sql).fetch_one(&mut **connection).await?,
@@ -59,26 +60,26 @@ impl Source {
     }
 
     pub(super) async fn stream(&mut self, table: Table<'_>) -> Result<Rows<'_>, SourceError> {
-        let there = self.columns(table.name).await?;
-        if there.is_empty() {
+        let existing = self.columns(table.name).await?;
+        if existing.is_empty() {
             return Err(SourceError::NoTable(table.name.to_owned()));
         }
         let wanted: Vec<_> = [table.key].iter().chain(table.columns).copied().filter(|column| !column.is_empty()).collect();
-        if let Some(missing) = wanted.iter().find(|column| !there.iter().any(|there| there == *column)) {
+        if let Some(missing) = wanted.iter().find(|column| !existing.iter().any(|existing| existing == *column)) {
             return Err(SourceError::NoColumn(table.name.to_owned(), (*missing).to_owned()));
         }
-        let (from, key) = (name(table.name), name(table.key));
+        let (from, key) = (quoted(table.name), quoted(table.key));
         let parse = |json: Result<String, sqlx::Error>| Ok(Row(serde_json::from_str(&json?)?));
         Ok(match self {
             Self::Postgres(connection) => {
-                let columns = wanted.iter().map(|column| name(column)).collect::<Vec<_>>().join(", ");
+                let columns = wanted.iter().map(|column| quoted(column)).collect::<Vec<_>>().join(", ");
                 let sql = format!("SELECT to_jsonb(r)::text FROM (SELECT {columns} FROM {from}) r ORDER BY r.{key}");
                 Box::pin(sqlx::query_scalar(AssertSqlSafe(sql)).fetch(&mut **connection).map(parse))
             }
             Self::Sqlite(connection) => {
-                // JSON has no place for a BLOB, and no column that is read is one.
+                // JSON has no type for a BLOB, and no column of the mapping is one.
                 let pair = |column: &&str| {
-                    let (text, column) = (column.replace('\'', "''"), name(column));
+                    let (text, column) = (column.replace('\'', "''"), quoted(column));
                     format!("'{text}', CASE typeof({column}) WHEN 'blob' THEN NULL ELSE {column} END")
                 };
                 let pairs = wanted.iter().map(pair).collect::<Vec<_>>().join(", ");
@@ -90,7 +91,7 @@ impl Source {
     }
 }
 
-/// The name of a table or a column, however it is spelled.
-fn name(name: &str) -> String {
+/// Quotes the name of a table or a column.
+fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -1,4 +1,4 @@
-//! Reads what `dumpdata` wrote: JSON, or JSON lines. It is in memory as long as it is read.
+//! Reads a file that `dumpdata` wrote, JSON or JSON lines, into memory.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::{Join, Row, SourceError, Table, row};
 
-/// A dump: its objects by their table.
+/// A dump: its objects by table.
 pub struct Dump(HashMap<String, Vec<Object>>);
 
 #[derive(Deserialize)]
@@ -31,7 +31,7 @@ impl Dump {
         };
         let failed = |error: serde_json::Error| SourceError::Dump {
             path: PathBuf::from(path),
-            reason: format!("this is not what `dumpdata --format json` writes: {error}"),
+            reason: format!("not the output of `dumpdata --format json`: {error}"),
         };
         let mut tables: HashMap<String, Vec<Object>> = HashMap::new();
         for object in objects.map_err(failed)? {
@@ -64,12 +64,12 @@ impl Dump {
             }
             rows.push(Row(row));
         }
-        // As a database orders them: numbers by what they count, texts by their letters.
+        // A database orders numbers by value and texts by character.
         rows.sort_by_cached_key(|row| (row.0.get(table.key).and_then(Value::as_i64), row.key(table.key).ok().flatten()));
         Ok(rows)
     }
 
-    /// The pairs of a many-to-many field, which stands in the objects that own it.
+    /// Returns the pairs of a many-to-many field, which a dump writes into the objects that own the field.
     pub(super) fn inlined(&self, join: Join<'_>) -> Result<Vec<(String, String)>, SourceError> {
         let Some(owners) = self.0.get(join.owner) else { return Ok(Vec::new()) };
         let name = join.name.strip_prefix(join.owner).and_then(|rest| rest.strip_prefix('_'));
@@ -87,12 +87,12 @@ impl Dump {
     }
 }
 
-/// The table of a model. The one of Django's own models whose table is called otherwise is what permissions refer to.
+/// Returns the table of a model. Of Django's own models only the content type has a table with another name.
 fn table_of(model: &str) -> String {
     if model == "contenttypes.contenttype" { "django_content_type".to_owned() } else { model.replace('.', "_") }
 }
 
-/// The value of a column: a foreign key's field has the name of the column without `_id`.
+/// Returns the value of a column. The field of a foreign key has the name of its column without `_id`.
 fn field<'a>(fields: &'a Map<String, Value>, column: &str) -> Option<&'a Value> {
     fields.get(column).or_else(|| fields.get(column.strip_suffix("_id")?))
 }

@@ -15,6 +15,7 @@ mod command;
 mod database;
 mod dump;
 mod ids;
+mod importer;
 mod mapping;
 mod project;
 mod report;
@@ -23,9 +24,10 @@ mod source;
 pub mod tokens;
 
 pub use self::{
-    batch::{BatchWriter, ImportSink, mark_imported, unmark},
+    batch::ImportSink,
     command::{ImportArgs, ImportError},
     ids::{row_id, user_id},
+    importer::{Importer, RowImport},
     mapping::{JoinSection, OwnedJoin},
     report::{Report, RowOutcome, TableReport},
     row::{Row, RowError},

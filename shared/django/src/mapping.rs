@@ -1,56 +1,36 @@
-//! Where Django's tables and columns are: sections of a TOML file, with the usual names as defaults.
+//! The names of Django's tables and columns: sections of a TOML file, with Django's own names as defaults.
 
 use serde::Deserialize;
 
 use crate::{Join, Table};
 
-/// Declares the section of a mapping for one table: its entries, with what they usually are.
-#[macro_export]
-macro_rules! django_section {
-    ($(#[$meta:meta])* $Section:ident { $($entry:ident: $usual:literal),+ $(,)? }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, serde::Deserialize)]
-        #[serde(default, deny_unknown_fields)]
-        pub(crate) struct $Section {
-            $(pub(crate) $entry: String,)+
-        }
-
-        impl Default for $Section {
-            fn default() -> Self {
-                Self { $($entry: $usual.to_owned(),)+ }
-            }
-        }
-    };
-}
-
-/// The section for a table that joins two others. What it leaves out is as Django would have it.
+/// The section of a table that joins two others. Entries that it leaves out have the names that Django gives them.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JoinSection {
-    /// The table.
+    /// The name of the table.
     pub table: Option<String>,
-    /// The column that names the owner.
+    /// The column with the owner's key.
     pub from: Option<String>,
-    /// The column that names the other.
+    /// The column with the key of the other row.
     pub to: Option<String>,
 }
 
 impl JoinSection {
-    /// The join, whose field `field` belongs to the table `owner`, and whose columns are usually `from` and `to`.
+    /// Returns the join of the field `field` of the table `owner`. Without other entries its columns are `from` and `to`.
     pub fn resolve(&self, owner: &str, field: &str, from: &str, to: &str) -> OwnedJoin {
-        let or = |given: &Option<String>, usual: String| given.clone().unwrap_or(usual);
         OwnedJoin {
-            name: or(&self.table, format!("{owner}_{field}")),
+            name: self.table.clone().unwrap_or_else(|| format!("{owner}_{field}")),
             owner: owner.to_owned(),
-            from: or(&self.from, from.to_owned()),
-            to: or(&self.to, to.to_owned()),
+            from: self.from.clone().unwrap_or_else(|| from.to_owned()),
+            to: self.to.clone().unwrap_or_else(|| to.to_owned()),
         }
     }
 }
 
-/// A [`Join`] with names of its own.
+/// A [`Join`] that owns its names.
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "as `Join` has them")]
+#[expect(missing_docs, reason = "the fields are those of `Join`")]
 pub struct OwnedJoin {
     pub name: String,
     pub owner: String,
@@ -59,14 +39,14 @@ pub struct OwnedJoin {
 }
 
 impl OwnedJoin {
-    /// The join.
+    /// Returns the join.
     pub fn join(&self) -> Join<'_> {
         Join { name: &self.name, owner: &self.owner, from: &self.from, to: &self.to }
     }
 }
 
 impl<'a> Table<'a> {
-    /// A table by its name, its key and its other columns.
+    /// Creates a table from its name, its key column and its other columns.
     pub fn new(name: &'a str, key: &'a str, columns: &'a [&'a str]) -> Self {
         Self { name, key, columns }
     }

@@ -1,16 +1,16 @@
-//! A row of Django's, and what its values mean.
+//! A row of a Django table, and the types of its values.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, SubsecRound, Utc};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// A row: its columns by name. A column whose name is empty is not there, and has no value.
+/// A row: its values by column. The column with the empty name has no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row(pub(super) Map<String, Value>);
 
-/// A value that is of no use.
+/// The error for a value of the wrong type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{column}` is not {expected}")]
+#[error("column `{column}` is not {expected}")]
 pub struct RowError {
     column: String,
     expected: &'static str,
@@ -26,63 +26,44 @@ impl Row {
         self.value(column).map(read).transpose()
     }
 
-    /// A key: a number, or a text. A UUID has one form, however it is stored.
-    ///
-    /// # Errors
-    ///
-    /// What is neither.
+    /// Returns a key, which is a number or a text. A UUID is returned in its hyphenated form.
     pub fn key(&self, column: &str) -> Result<Option<String>, RowError> {
         self.read(column, "a key", key)
     }
 
-    /// A text. Nothing is the empty one.
-    ///
-    /// # Errors
-    ///
-    /// What is no text, or holds a NUL character.
+    /// Returns a text without NUL characters. NULL is the empty text.
     pub fn text(&self, column: &str) -> Result<String, RowError> {
         let text = |value: &Value| value.as_str().filter(|text| !text.contains('\0')).map(str::to_owned);
         Ok(self.read(column, "a text", text)?.unwrap_or_default())
     }
 
-    /// True or false; `default` where there is nothing.
-    ///
-    /// # Errors
-    ///
-    /// What is neither.
+    /// Returns a Boolean, or `default` for NULL.
     pub fn flag(&self, column: &str, default: bool) -> Result<bool, RowError> {
         let flag = |value: &Value| match value {
             Value::Bool(flag) => Some(*flag),
-            // SQLite has numbers.
+            // SQLite stores Booleans as numbers.
             value => value.as_i64().filter(|number| (0..=1).contains(number)).map(|number| number == 1),
         };
         Ok(self.read(column, "true or false", flag)?.unwrap_or(default))
     }
 
-    /// A time, which is in UTC where it does not say otherwise.
-    ///
-    /// # Errors
-    ///
-    /// What is no time of this millennium's calendars.
+    /// Returns a time from 1970 to 9999. Without an offset it is in UTC.
     pub fn time(&self, column: &str) -> Result<Option<DateTime<Utc>>, RowError> {
         self.read(column, "a time", |value| time(value.as_str()?))
     }
 
-    /// A day.
-    ///
-    /// # Errors
-    ///
-    /// What is no day.
+    /// Returns a date.
     pub fn date(&self, column: &str) -> Result<Option<NaiveDate>, RowError> {
-        self.read(column, "a day", |value| value.as_str()?.get(..10)?.parse().ok())
+        self.read(column, "a date", |value| value.as_str()?.get(..10)?.parse().ok())
     }
 }
 
+/// Returns the one form of a key.
 pub(crate) fn key(value: &Value) -> Option<String> {
     match value {
         Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
         Value::String(text) if text.is_empty() || text.contains('\0') => None,
-        // SQLite has them without hyphens.
+        // Django stores UUIDs on SQLite without hyphens.
         Value::String(text) => {
             let uuid = Uuid::try_parse(text).ok().filter(|_| matches!(text.len(), 32 | 36));
             Some(uuid.map_or_else(|| text.clone(), |uuid| uuid.to_string()))
@@ -95,7 +76,7 @@ fn time(text: &str) -> Option<DateTime<Utc>> {
     let with_zone = DateTime::parse_from_rfc3339(text).map(|time| time.to_utc());
     let naive = || NaiveDateTime::parse_from_str(&text.replace('T', " "), "%Y-%m-%d %H:%M:%S%.f").map(|time| time.and_utc());
     let time = with_zone.or_else(|_| naive()).ok()?.trunc_subsecs(6);
-    // What both engines can store.
+    // Both engines can store this range.
     (0..=253_402_300_799).contains(&time.timestamp()).then_some(time)
 }
 

@@ -7,41 +7,41 @@ use tokio_stream::Stream;
 
 use crate::{database, dump, row::Row};
 
-/// A table of Django's: where its rows are, what tells them apart, and which columns are read.
+/// A table of Django: its name, its key and the columns to read.
 #[derive(Debug, Clone, Copy)]
 pub struct Table<'a> {
-    /// The table. In a dump: the model's label with an underscore for the dot.
+    /// The name of the table. In a dump, the label of the model with an underscore for the dot.
     pub name: &'a str,
     /// The column of the primary key.
     pub key: &'a str,
-    /// The other columns. One with an empty name is not read.
+    /// The other columns. A column with an empty name is not read.
     pub columns: &'a [&'a str],
 }
 
-/// A table that joins two others, as Django makes for a many-to-many field.
+/// A table that joins two others, as Django creates for a many-to-many field.
 #[derive(Debug, Clone, Copy)]
 pub struct Join<'a> {
-    /// The table. In a dump: the owner's table, an underscore, and the name of the field.
+    /// The name of the table. In a dump, the owner's table, an underscore, and the name of the field.
     pub name: &'a str,
     /// The table of the model that the field belongs to.
     pub owner: &'a str,
-    /// The column that names the owner.
+    /// The column with the owner's key.
     pub from: &'a str,
-    /// The column that names the other.
+    /// The column with the key of the other row.
     pub to: &'a str,
 }
 
-/// Where Django's rows are read from. What it reads does not change while it reads.
+/// The source of Django's rows. It reads one snapshot, however long the import takes.
 pub enum Source {
     /// A PostgreSQL database.
     Postgres(Box<PgConnection>),
     /// An SQLite database.
     Sqlite(Box<SqliteConnection>),
-    /// What `dumpdata` wrote, in memory.
+    /// A file that `dumpdata` wrote, in memory.
     Dump(dump::Dump),
 }
 
-/// Why Django's rows can't be read.
+/// The reason why Django's rows cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum SourceError {
@@ -49,27 +49,23 @@ pub enum SourceError {
     File { path: PathBuf, source: std::io::Error },
     #[error("{}: {reason}", path.display())]
     Dump { path: PathBuf, reason: String },
-    #[error("Django's database can't be read: {0}")]
+    #[error("cannot read Django's database: {0}")]
     Database(#[from] sqlx::Error),
-    #[error("Django's database can't be read: {0}")]
+    #[error("cannot read Django's database: {0}")]
     Json(#[from] serde_json::Error),
-    #[error("there is no table `{0}`: a mapping says where its rows are")]
+    #[error("table `{0}` does not exist: name it with --map or --mapping")]
     NoTable(String),
-    #[error("the table `{0}` has no column `{1}`: a mapping says which it is, and an empty name that there is none")]
+    #[error("table `{0}` has no column `{1}`: name it with --map or --mapping, or give it an empty name to leave it out")]
     NoColumn(String, String),
-    #[error("`{0}` names rows by their natural keys: make the dump again without `--natural-foreign` and `--natural-primary`")]
+    #[error("table `{0}` of the dump has natural keys: run dumpdata again without --natural-foreign and --natural-primary")]
     NaturalKeys(String),
 }
 
-/// The rows of a table, in the order of their keys.
+/// A stream of the rows of a table, in the order of their keys.
 pub type Rows<'a> = std::pin::Pin<Box<dyn Stream<Item = Result<Row, SourceError>> + Send + 'a>>;
 
 impl Source {
-    /// Opens `postgres://…`, `sqlite:…`, or the file that `dumpdata` wrote.
-    ///
-    /// # Errors
-    ///
-    /// A database or a file that can't be read.
+    /// Opens `postgres://…`, `sqlite:…`, or a file that `dumpdata` wrote.
     pub async fn open(from: &str, password: Option<&str>) -> Result<Self, SourceError> {
         match from.split_once(':') {
             Some(("postgres" | "postgresql", _)) => database::open_postgres(from, password).await,
@@ -78,11 +74,7 @@ impl Source {
         }
     }
 
-    /// True where there is such a table. A dump has no table without rows.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
+    /// Returns true if the table exists. A dump has no table without rows.
     pub async fn has(&mut self, table: &str) -> Result<bool, SourceError> {
         match self {
             Self::Dump(dump) => Ok(dump.has(table)),
@@ -90,11 +82,7 @@ impl Source {
         }
     }
 
-    /// How many rows a table has.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
+    /// Returns the number of rows of a table.
     pub async fn count(&mut self, table: &str) -> Result<u64, SourceError> {
         match self {
             Self::Dump(dump) => Ok(dump.count(table)),
@@ -102,11 +90,11 @@ impl Source {
         }
     }
 
-    /// The rows of a table, in the order of their keys.
+    /// Returns the rows of a table, in the order of their keys.
     ///
     /// # Errors
     ///
-    /// A table or a column that is not there.
+    /// Returns [`SourceError::NoTable`] or [`SourceError::NoColumn`] if the mapping does not fit the source.
     pub async fn rows(&mut self, table: Table<'_>) -> Result<Rows<'_>, SourceError> {
         match self {
             Self::Dump(dump) => Ok(Box::pin(tokio_stream::iter(dump.rows(table)?.into_iter().map(Ok)))),
@@ -114,11 +102,7 @@ impl Source {
         }
     }
 
-    /// The pairs of keys that a table joins; none where there is no such table.
-    ///
-    /// # Errors
-    ///
-    /// A table or a column that is not there.
+    /// Returns the pairs of keys that a table joins. It returns none if there is no such table.
     pub async fn pairs(&mut self, join: Join<'_>) -> Result<Vec<(String, String)>, SourceError> {
         use tokio_stream::StreamExt;
 

@@ -1,7 +1,6 @@
-//! Tokens that a Django project has issued (djangorestframework-simplejwt), until the last of them has expired.
+//! Verifies the tokens that a Django project has issued with djangorestframework-simplejwt, until the last of them has expired.
 //!
-//! They are looked at only where their key is configured, and only where they have no `kid`: a token of ours always has one, and
-//! a legacy key never verifies a token that has.
+//! A legacy key verifies only tokens without a `kid`. Our own tokens always have one.
 
 use std::{path::Path, str::FromStr};
 
@@ -18,17 +17,17 @@ use access::{
 
 use crate::{project::project_name, row, user_id};
 
-/// The `typ` of every token that simplejwt issues; which kind it is, a claim says.
+/// The `typ` of every token that simplejwt issues. The claim `token_type` tells the kinds apart.
 const TYPE: &str = "jwt";
-/// How many there can be: each token without a `kid` is tried with each.
-const MOST_KEYS: usize = 4;
+/// The maximum number of keys. A token without a `kid` is tried with each of them.
+const MAX_KEYS: usize = 4;
 
-/// A flag `NAME=VALUE` about the tokens of the Django project NAME.
+/// The value of a flag `NAME=VALUE`, where NAME is a Django project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
     /// The name of the project.
     pub name: String,
-    /// What is said of it.
+    /// The value.
     pub value: String,
 }
 
@@ -36,51 +35,51 @@ impl FromStr for Named {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (name, value) = text.split_once('=').filter(|(_, value)| !value.is_empty()).ok_or("has to be like NAME=VALUE")?;
+        let (name, value) = text.split_once('=').filter(|(_, value)| !value.is_empty()).ok_or("expected NAME=VALUE")?;
         Ok(Self { name: project_name(name)?, value: value.to_owned() })
     }
 }
 
-/// The flags of a service that takes tokens of a Django project.
+/// The flags of a service that accepts tokens of a Django project.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct TokenArgs {
-    /// A file with the key that verifies the tokens of the Django project NAME: simplejwt's `VERIFYING_KEY`, an RSA public key in
-    /// PEM. NAME is the `--project` of its import. May be given more than once.
+    /// A file with the RSA public key in PEM that verifies the tokens of the Django project NAME: simplejwt's `VERIFYING_KEY`. NAME is
+    /// the `--project` of its import. May be given more than once.
     #[arg(long, env = "LEGACY_KEY", value_name = "NAME=FILE", value_delimiter = ',')]
     pub legacy_key: Vec<Named>,
-    /// The `iss` of the project's tokens, where simplejwt has an `ISSUER`. Without it, a token with an `iss` is refused.
+    /// The `iss` of the project's tokens: simplejwt's `ISSUER`. Without it, a token with an `iss` is rejected.
     #[arg(long, env = "LEGACY_ISSUER", value_name = "NAME=ISSUER", value_delimiter = ',')]
     pub legacy_issuer: Vec<Named>,
-    /// The `aud` of the project's tokens, where simplejwt has an `AUDIENCE`. Without it, a token with an `aud` is refused.
+    /// The `aud` of the project's tokens: simplejwt's `AUDIENCE`. Without it, a token with an `aud` is rejected.
     #[arg(long, env = "LEGACY_AUDIENCE", value_name = "NAME=AUDIENCE", value_delimiter = ',')]
     pub legacy_audience: Vec<Named>,
 }
 
-/// Why a legacy key is not taken.
+/// The reason why a legacy key is not accepted.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum TokenKeyError {
     #[error(transparent)]
     Config(#[from] SecretFileError),
     #[error(
-        "the legacy key of `{0}` is no RSA public key in PEM. If it is the secret of HS256, it can't be taken: whoever verifies \
-         with it can also issue. Let simplejwt sign with RS256 first (`ALGORITHM`, `SIGNING_KEY`, `VERIFYING_KEY`), and give the \
-         public key; its HS256 tokens end with Django"
+        "legacy key `{0}` is not an RSA public key in PEM. An HS256 secret is not accepted, because it can also sign tokens: set \
+         simplejwt's `ALGORITHM` to RS256, with a `SIGNING_KEY` and a `VERIFYING_KEY`, and pass the `VERIFYING_KEY`. Users with \
+         HS256 tokens have to log in again"
     )]
     NotPublic(String),
-    #[error("the legacy key of `{0}` is a private key. Only the public one is needed here: simplejwt's `VERIFYING_KEY`")]
+    #[error("legacy key `{0}` is a private key: pass the public key, simplejwt's `VERIFYING_KEY`")]
     Private(String),
-    #[error("the legacy key of `{0}` has to have 2048 to 4096 bits and the exponent 65537")]
+    #[error("legacy key `{0}` must have 2048 to 4096 bits and the exponent 65537")]
     Size(String),
-    #[error("there are two legacy keys for `{0}`, or one for two names: a key speaks for one Django project")]
+    #[error("duplicate legacy key `{0}`: each Django project has one key, and each key one project")]
     Twice(String),
-    #[error("there is no legacy key for `{0}`")]
+    #[error("no --legacy-key for `{0}`, which --legacy-issuer or --legacy-audience names")]
     NoKey(String),
-    #[error("there can be {MOST_KEYS} legacy keys at most")]
+    #[error("too many legacy keys: at most {MAX_KEYS} are accepted")]
     TooMany,
 }
 
-/// The keys of Django projects whose tokens are taken.
+/// The keys of the Django projects whose tokens are accepted.
 #[derive(Clone, Default)]
 pub struct TokenKeys(Vec<TokenKey>);
 
@@ -93,72 +92,64 @@ struct TokenKey {
     audience: Option<String>,
 }
 
-/// What a token of a Django project says, once it is verified.
+/// A verified token of a Django project.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DjangoToken {
     /// The name of the Django project.
     pub project: String,
-    /// The primary key of the user there.
+    /// The primary key of the user in Django.
     pub user_key: String,
-    /// The token's own id.
+    /// The id of the token.
     pub jti: String,
-    /// When it expires, and when it was issued: seconds since 1970.
+    /// The times of expiry and of issue.
     times: TokenTimes,
 }
 
 impl DjangoToken {
-    /// The id that the user has here, where the user has been imported.
+    /// Returns the id of the user here, if the user has been imported.
     pub fn user_id(&self) -> UserId {
         user_id(&self.project, &self.user_key)
     }
 
-    /// When it expires, in whole seconds since 1970.
+    /// Returns the time of expiry in whole seconds since 1970.
     pub fn expires(&self) -> i64 {
         self.times.whole_seconds().0
     }
 
-    /// When it was issued, in whole seconds since 1970.
+    /// Returns the time of issue in whole seconds since 1970.
     pub fn issued(&self) -> i64 {
         self.times.whole_seconds().1
     }
 }
 
-/// The two kinds of token that simplejwt issues: the claim `token_type`.
+/// The kinds of tokens that simplejwt issues, by their claim `token_type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenKind {
-    /// For calls.
+    /// A token that authenticates calls.
     Access,
-    /// For one refresh.
+    /// A token that is exchanged for an access token.
     Refresh,
 }
 
 impl TokenArgs {
     /// Reads the keys.
-    ///
-    /// # Errors
-    ///
-    /// A file that holds no key that can be taken, with the reason.
     pub fn read(&self) -> Result<TokenKeys, TokenKeyError> {
         let mut keys = TokenKeys::default();
         for Named { name, value } in &self.legacy_key {
             keys.add(name, &read_secret_file(Path::new(value))?)?;
         }
         for Named { name, value } in &self.legacy_issuer {
-            keys.named(name)?.issuer = Some(value.clone());
+            keys.get_mut(name)?.issuer = Some(value.clone());
         }
         for Named { name, value } in &self.legacy_audience {
-            keys.named(name)?.audience = Some(value.clone());
+            keys.get_mut(name)?.audience = Some(value.clone());
         }
         Ok(keys)
     }
 }
 
 impl TokenKeys {
-    /// Takes the key of one more Django project.
-    ///
-    /// # Errors
-    ///
-    /// What is no RSA public key, or none that can be taken.
+    /// Adds the key of a Django project.
     pub fn add(&mut self, name: &str, pem: &str) -> Result<(), TokenKeyError> {
         if pem.contains("PRIVATE KEY-----") {
             return Err(TokenKeyError::Private(name.to_owned()));
@@ -173,7 +164,7 @@ impl TokenKeys {
         if self.0.iter().any(|key| key.name == name || key.modulus == modulus) {
             return Err(TokenKeyError::Twice(name.to_owned()));
         }
-        if self.0.len() == MOST_KEYS {
+        if self.0.len() == MAX_KEYS {
             return Err(TokenKeyError::TooMany);
         }
         let key = DecodingKey::from_rsa_raw_components(&modulus, &[1, 0, 1]);
@@ -181,21 +172,17 @@ impl TokenKeys {
         Ok(())
     }
 
-    fn named(&mut self, name: &str) -> Result<&mut TokenKey, TokenKeyError> {
+    fn get_mut(&mut self, name: &str) -> Result<&mut TokenKey, TokenKeyError> {
         self.0.iter_mut().find(|key| key.name == name).ok_or_else(|| TokenKeyError::NoKey(name.to_owned()))
     }
 
-    /// True where no Django project's tokens are taken.
+    /// Returns true if there are no keys.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What a token of this kind says. None where it is no token of simplejwt's: it has a `kid` or another `typ`, or no key is
-    /// configured. Then it is to be judged as one of ours.
-    ///
-    /// # Errors
-    ///
-    /// Why it is refused.
+    /// Verifies a token of this kind. Returns None if it is not a token of simplejwt, because it has a `kid` or another `typ`, or if
+    /// there are no keys. The caller then verifies it as one of our own.
     pub fn decode_and_verify(&self, token: &str, kind: TokenKind, now: DateTime<Utc>) -> Option<Result<DjangoToken, TokenError>> {
         if self.is_empty() {
             return None;
@@ -220,7 +207,7 @@ impl TokenKeys {
             return Err(TokenError::Issuer);
         }
         key.check_audience(&claims)?;
-        // A refresh token is good once, however long it lives; its session ends as any other.
+        // A refresh token is exchanged only once, and the session has its own limit, so its life has no upper bound.
         let times = TokenTimes::check(&claims, now, matches!(kind, TokenKind::Access))?;
         let jti = text("jti").filter(|jti| is_plain(jti)).ok_or(TokenError::Identity)?.to_owned();
         let user_key = claims.get("user_id").and_then(row::key).filter(|key| is_plain(key)).ok_or(TokenError::Identity)?;
@@ -259,7 +246,7 @@ impl std::fmt::Debug for TokenKeys {
     }
 }
 
-/// What stands between the lines of a public key in PEM (RFC 7468), of either form.
+/// Decodes a public key in PEM (RFC 7468), with the label of either form.
 fn read_pem(pem: &str) -> Option<Vec<u8>> {
     let label =
         ["PUBLIC KEY", "RSA PUBLIC KEY"].into_iter().find(|label| pem.trim().starts_with(&format!("-----BEGIN {label}-----")))?;

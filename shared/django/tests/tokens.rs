@@ -1,4 +1,4 @@
-//! Tokens of a Django project, good and hostile, and that a legacy key changes nothing for our own.
+//! Verifies valid and hostile tokens of a Django project, and shows that a legacy key does not change how our own are verified.
 
 #![allow(missing_docs)]
 
@@ -37,7 +37,7 @@ impl Project {
         verifier.with_source(legacy)
     }
 
-    /// The claims that simplejwt gives an access token.
+    /// Returns the claims that simplejwt gives an access token.
     fn claims(&self) -> Map<String, Value> {
         let now = self.issuer.clock.now().timestamp();
         let claims = json!({ "token_type": "access", "exp": now + 300, "iat": now, "jti": "5c9f0e", "user_id": "7" });
@@ -52,7 +52,7 @@ impl Project {
         self.sign(&header.to_string(), &Value::Object(self.claims()).to_string())
     }
 
-    /// A token with these claims instead of the usual ones; null takes one away.
+    /// Returns a token with these claims changed. Null removes a claim.
     fn with(&self, changes: &Value) -> String {
         let mut claims = self.claims();
         for (name, value) in changes.as_object().expect("an object") {
@@ -73,7 +73,7 @@ impl Project {
 const HEADER: &str = r#"{"alg":"RS256","typ":"JWT"}"#;
 
 #[test]
-fn a_token_of_django_is_a_user_without_permissions_until_it_expires() {
+fn a_token_of_django_authenticates_a_user_without_permissions_until_it_expires() {
     let project = Project::new();
     let verifier = project.verifier(project.keys());
     for (user_id, key) in
@@ -95,7 +95,7 @@ fn a_token_of_django_is_a_user_without_permissions_until_it_expires() {
 }
 
 #[test]
-fn without_its_key_a_token_of_django_is_nothing() {
+fn without_its_key_a_token_of_django_is_rejected() {
     let project = Project::new();
     assert_eq!(project.verifier(TokenKeys::default()).verify(&project.good()).err(), Some(TokenError::Type));
     let mut another = TokenKeys::default();
@@ -114,7 +114,7 @@ fn a_legacy_key_changes_nothing_for_our_own_tokens() {
         let (found, expected) = (with.verify(&hostile.token).err(), without.verify(&hostile.token).err());
         assert!(found.is_some(), "{}", hostile.name);
         if found != expected {
-            // No `kid`, and the `typ` of simplejwt: it is judged as a token of Django's, and refused.
+            // Without a `kid`, and with the `typ` of simplejwt, it is verified as a token of Django, and rejected.
             assert_eq!(expected, Some(TokenError::Type), "{}", hostile.name);
             changed += 1;
         }
@@ -127,7 +127,7 @@ fn a_legacy_key_changes_nothing_for_our_own_tokens() {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "it is one table of cases")]
-fn every_hostile_token_of_django_is_refused_for_its_reason() {
+fn each_hostile_token_of_django_is_rejected_for_its_reason() {
     let project = Project::new();
     let verifier = project.verifier(project.keys());
     let now = project.issuer.clock.now().timestamp();
@@ -162,7 +162,7 @@ fn every_hostile_token_of_django_is_refused_for_its_reason() {
         let header = json!({ "alg": "RS256", "typ": "JWT", name: "x" });
         hostile.push(("a parameter", project.with_header(&header), TokenError::HeaderParameter));
     }
-    // A key id is never Django's, whatever it is: such a token is judged as one of ours.
+    // A token with any `kid` is verified as one of our own.
     for kid in [json!(Issuer::KID), json!("shop"), json!(""), json!(null), json!(7)] {
         let (jwt, at) =
             (json!({ "alg": "RS256", "typ": "JWT", "kid": kid }), json!({ "alg": "RS256", "typ": "at+jwt", "kid": kid }));
@@ -235,7 +235,7 @@ fn every_hostile_token_of_django_is_refused_for_its_reason() {
 }
 
 #[test]
-fn a_refresh_token_may_live_long_and_is_no_access_token() {
+fn a_refresh_token_may_be_valid_for_long_and_is_not_an_access_token() {
     let project = Project::new();
     let (keys, now) = (project.keys(), project.issuer.clock.now());
     let refresh = project.with(&json!({ "token_type": "refresh", "exp": now.timestamp() + 365 * 86_400 }));
@@ -249,7 +249,7 @@ fn a_refresh_token_may_live_long_and_is_no_access_token() {
 }
 
 #[test]
-fn an_issuer_and_an_audience_have_to_be_said_and_are_then_required() {
+fn a_configured_issuer_and_audience_are_required() {
     let project = Project::new();
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), project.key.pem()).expect("a write");
@@ -285,7 +285,7 @@ fn a_key_of_django_is_an_rsa_public_key_of_one_project() {
         ["django-insecure-k3y", "", &pem[..pem.len() / 2], "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"]
     {
         let refused = keys.add("other", secret).expect_err("no key");
-        assert!(refused.to_string().contains("the secret of HS256"), "{refused}");
+        assert!(refused.to_string().contains("An HS256 secret is not accepted"), "{refused}");
     }
     let private = "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----";
     assert!(matches!(keys.add("other", private), Err(TokenKeyError::Private(_))));
