@@ -24,7 +24,8 @@ const PROFILE: [&str; 5] = [
 
 fn main() -> Result<(), access_build::Error> {
     println!("cargo:rerun-if-changed=migrations");
-    let protos = access_build::Protos::built_in();
+    // `access` declares the kinds of events in terms of these messages.
+    let protos = access_build::Protos::built_in().with_messages_from_access(&["auth/v1/event.proto"]);
     protos.compile(&AUTH)?;
     // A permission exists because an access rule of one of the services asks for it.
     let permissions = protos.permissions(&[AUTH.as_slice(), &PROFILE].concat())?;

@@ -190,7 +190,7 @@ pub async fn serve(
     let event_log = EventLog::new(db.clone(), clock.clone()).with_verifier(Arc::clone(&verifier));
     // An access token of Django's may live for a day, and is revoked as long.
     let django = if settings.legacy_keys.is_empty() { TimeDelta::zero() } else { TimeDelta::hours(24) };
-    event_log.allow_token_life(settings.access_lifetime.max(django)).await?;
+    event_log.raise_token_life(settings.access_lifetime.max(django)).await?;
     let tokens = Tokens::new(
         Arc::clone(&keys),
         clock.clone(),

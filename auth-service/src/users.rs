@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use store::{self, Db, Executor, Query, Tx, batch};
 
 use crate::{
-    events::{OutboxTransaction, What},
+    events::{EventPayload, OutboxTransaction},
     groups::GroupId,
     proto::Reason,
     usernames::{Email, Username},
@@ -151,9 +151,9 @@ pub async fn insert(change: &mut OutboxTransaction, now: DateTime<Utc>, new: &Ne
     let query = new.names.bind(query).bind(new.password_hash).bind(new.is_active).bind(new.is_superuser);
     let user: Option<User> = query.bind(new.create_time).bind(now).bind(new.last_login_time).bind(version).optional().await?;
     if let Some(user) = &user {
-        change.record(user.user_id, 1, What::UserCreated { username: user.username.clone() });
+        change.record(user.user_id, 1, EventPayload::UserCreated { username: user.username.clone() });
         if !user.is_active {
-            change.record(user.user_id, user.version, What::UserDeactivated);
+            change.record(user.user_id, user.version, EventPayload::UserDeactivated);
         }
     }
     Ok(user)
@@ -247,7 +247,11 @@ pub async fn update(change: &mut OutboxTransaction, clock: &Clock, old: &User, n
         (true, false) => username_taken("user.username"),
     })?;
     let username = || user.username.clone();
-    let what = if user.username == old.username { What::UserUpdated } else { What::UserRenamed { username: username() } };
+    let what = if user.username == old.username {
+        EventPayload::UserUpdated
+    } else {
+        EventPayload::UserRenamed { username: username() }
+    };
     change.record(user.user_id, user.version, what);
     Ok(user)
 }
@@ -285,7 +289,7 @@ pub async fn find_many(db: &Db, user_ids: &[UserId]) -> Result<Vec<User>> {
 pub async fn rights_changed(change: &mut OutboxTransaction, user_id: UserId) -> Result<()> {
     let query = change.query("UPDATE users SET version = version + 1 WHERE user_id = $1 RETURNING version").bind(user_id);
     let (version,) = query.one::<(i64,)>().await?;
-    change.record(user_id, version, What::PermissionsChanged);
+    change.record(user_id, version, EventPayload::PermissionsChanged);
     Ok(())
 }
 
@@ -301,7 +305,7 @@ pub async fn rights_of_members_changed(change: &mut OutboxTransaction, group_id:
          RETURNING user_id, version",
     );
     for (user_id, version) in query.bind(group_id).all::<(UserId, i64)>().await? {
-        change.record(user_id, version, What::PermissionsChanged);
+        change.record(user_id, version, EventPayload::PermissionsChanged);
     }
     Ok(())
 }
@@ -316,7 +320,7 @@ pub async fn delete(change: &mut OutboxTransaction, clock: &Clock, user: &User) 
     change.query("DELETE FROM users WHERE user_id = $1").bind(user.user_id).execute().await?;
     let query = change.query("INSERT INTO deleted_users (user_id, delete_time) VALUES ($1, $2)");
     query.bind(user.user_id).bind(now).execute().await?;
-    change.record(user.user_id, user.version + 1, What::UserDeleted);
+    change.record(user.user_id, user.version + 1, EventPayload::UserDeleted);
     Ok(())
 }
 
@@ -350,7 +354,7 @@ pub async fn set_password(change: &mut OutboxTransaction, clock: &Clock, user_id
         "UPDATE users SET password_hash = $2, update_time = $3, version = version + 1 WHERE user_id = $1 RETURNING version",
     );
     let (version,) = query.bind(user_id).bind(password_hash).bind(now).one::<(i64,)>().await?;
-    change.record(user_id, version, What::UserUpdated);
+    change.record(user_id, version, EventPayload::UserUpdated);
     Ok(())
 }
 
@@ -367,7 +371,11 @@ pub async fn set_active(change: &mut OutboxTransaction, clock: &Clock, user: Use
     let query =
         change.query(returning!("UPDATE users SET is_active = $2, update_time = $3, version = version + 1 WHERE user_id = $1"));
     let user: User = query.bind(user.user_id).bind(is_active).bind(now).one().await?;
-    change.record(user.user_id, user.version, if is_active { What::UserActivated } else { What::UserDeactivated });
+    change.record(
+        user.user_id,
+        user.version,
+        if is_active { EventPayload::UserActivated } else { EventPayload::UserDeactivated },
+    );
     Ok(user)
 }
 

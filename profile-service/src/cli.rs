@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use access::{
     Clock,
-    events::Source,
+    events::EventSource,
     token::{ClientCredentials, ServiceToken, Verifier, auth_channel, follow_auth_service},
 };
 use clap::{Args, Parser, Subcommand};
@@ -118,7 +118,7 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
     let channel = auth_channel(&arguments.auth_url)?;
     let follow_keys = follow_auth_service(Arc::clone(&verifier), key_interval, channel.clone());
     let (token, account) = (ServiceToken::default(), arguments.events.client_id.zip(arguments.events.client_secret_file));
-    let events = account.is_some().then(|| Source::of_service(channel.clone(), token.clone()));
+    let events = account.is_some().then(|| EventSource::with_service_token(channel.clone(), token.clone()));
     let keep_token = async {
         match account {
             Some((client_id, secret_file)) => token.keep_fresh(channel, ClientCredentials { client_id, secret_file }).await,

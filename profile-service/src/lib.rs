@@ -8,7 +8,7 @@ use std::{convert::Infallible, future::Future, sync::Arc};
 
 use access::{
     Clock,
-    events::{self, Progress, Source},
+    events::{self, EventSource, WatchProgress},
     token::Verifier,
 };
 use gateway::ApiDocs;
@@ -20,13 +20,12 @@ use tokio::net::TcpListener;
 
 use crate::{
     api::{FriendApi, NoteApi, ProfileApi, SyncApi},
-    arrivals::Arrivals,
     proto::{friend_service, note_service, profile_service, sync_service},
-    sync::Sync,
+    provisioning::Provisioning,
+    sync::UserSync,
 };
 
 mod api;
-mod arrivals;
 pub mod cli;
 mod cli_error;
 mod favorites;
@@ -35,6 +34,7 @@ mod import;
 mod metrics;
 mod notes;
 mod profiles;
+mod provisioning;
 mod sync;
 
 /// The messages, clients and guards of `profiles.v1`.
@@ -66,7 +66,7 @@ pub struct Service {
     pub verifier: Arc<Verifier>,
     /// Where the events come from that keep the profiles and the verifier true. Without them, users whom the auth service deletes
     /// stay here, and an access token counts until it expires.
-    pub events: Option<Source>,
+    pub events: Option<EventSource>,
     /// The origins whose pages may call.
     pub cors_origins: Vec<CorsOrigin>,
     /// The page at `/`, where there is one.
@@ -99,17 +99,17 @@ pub enum ServeError {
 pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
     let Service { db, clock, verifier, events, cors_origins, page } = service;
     migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
-    let arrivals = Arc::new(Arrivals::new(db.clone(), clock.clone()));
+    let provisioning = Arc::new(Provisioning::new(db.clone(), clock.clone()));
     let is_ready = async || verifier.has_keys() && db.is_reachable().await;
-    let progress = Progress::default();
-    let following = follow(events, Arc::clone(&verifier), Sync::new(db.clone(), clock.clone()), progress.clone());
+    let progress = WatchProgress::default();
+    let following = follow(events, Arc::clone(&verifier), UserSync::new(db.clone(), clock.clone()), progress.clone());
     let metrics = metrics::routes(clock.clone(), Arc::clone(&verifier), progress.clone());
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
         .cors(&cors_origins)
         .merge_http(metrics)
         .on_authenticated(move |caller| {
-            let arrivals = Arc::clone(&arrivals);
-            async move { arrivals.welcome(&caller).await }
+            let provisioning = Arc::clone(&provisioning);
+            async move { provisioning.ensure_profile(&caller).await }
         })
         .add(profile_service::guarded(ProfileApi { db: db.clone(), clock: clock.clone() }))
         .add(friend_service::guarded(FriendApi { db: db.clone(), clock: clock.clone() }))
@@ -125,7 +125,7 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
 }
 
 /// Follows the events: for the profiles, and for the verifier, which does not wait for the database.
-async fn follow(events: Option<Source>, verifier: Arc<Verifier>, sync: Sync, progress: Progress) -> Infallible {
+async fn follow(events: Option<EventSource>, verifier: Arc<Verifier>, sync: UserSync, progress: WatchProgress) -> Infallible {
     let Some(source) = events else {
         tracing::warn!(
             "no events are followed: users whom the auth service deletes stay here, and revoked tokens count until they expire"

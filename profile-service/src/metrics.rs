@@ -2,11 +2,11 @@
 
 use std::{fmt::Write, sync::Arc};
 
-use access::{Clock, events::Progress, token::Verifier};
+use access::{Clock, events::WatchProgress, token::Verifier};
 use axum::{Router, http::header::CONTENT_TYPE, routing::get};
 
 /// The route. Whoever reaches the port may ask, as for health.
-pub(crate) fn routes(clock: Clock, verifier: Arc<Verifier>, progress: Progress) -> Router {
+pub(crate) fn routes(clock: Clock, verifier: Arc<Verifier>, progress: WatchProgress) -> Router {
     let answer = move || {
         let text = text(&clock, &verifier, &progress);
         async move { ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text) }
@@ -14,7 +14,7 @@ pub(crate) fn routes(clock: Clock, verifier: Arc<Verifier>, progress: Progress) 
     Router::new().route("/metrics", get(answer))
 }
 
-fn text(clock: &Clock, verifier: &Verifier, progress: &Progress) -> String {
+fn text(clock: &Clock, verifier: &Verifier, progress: &WatchProgress) -> String {
     let state = progress.state();
     let mut text = String::new();
     let mut metric = |name: &str, kind: &str, help: &str, value: String| {
@@ -31,7 +31,7 @@ fn text(clock: &Clock, verifier: &Verifier, progress: &Progress) -> String {
         metric("events_lag_seconds", "gauge", "How long ago the auth service said what is applied.", lag.to_string());
     }
     metric("events_connects_total", "counter", "How often a stream of events was opened.", state.connects.to_string());
-    metric("events_snapshots_total", "counter", "How often the users were read anew.", state.starts_over.to_string());
+    metric("events_snapshots_total", "counter", "How often the users were read anew.", state.resyncs.to_string());
     let hears = flag(verifier.revocations().are_fresh());
     metric("revocations_heard", "gauge", "Whether news of revocations are as fresh as they have to be.", hears);
     metric("revocations", "gauge", "How many revocations are remembered.", verifier.revocations().len().to_string());

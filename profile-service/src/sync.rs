@@ -1,58 +1,61 @@
-//! Keeps the profiles true to the users of the auth service: what an event makes of them, and where the events are.
+//! Keeps the profiles in step with the users of the auth service: applies events, and stores the position up to which they are
+//! applied.
 //!
-//! A batch of events and the cursor behind it are one transaction, so that an event that is delivered twice is applied once, and
-//! of several replicas one applies it.
+//! A batch of events and the cursor move in one transaction. So an event that is delivered twice is applied once, and only one of
+//! several replicas applies it. `docs/architecture/sync.md` shows the states of the cursor.
 
 use access::{
     Clock, Error, Result, UserId,
-    events::{Batch, Consumer, Event, EventKind, Position, Source, Start, UserState, WatchError, What},
+    events::{Batch, Event, EventConsumer, EventKind, EventPayload, EventSource, Position, StartFrom, UserState, WatchError},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use store::{Db, Executor, Tx};
 
-use crate::profiles;
+use crate::profiles::{self, UserSnapshot};
 
-/// How long another replica that takes in a snapshot may be silent before it is taken for dead.
-const PATIENCE: TimeDelta = TimeDelta::seconds(10);
-/// How long a profile may be there without an event that tells of its user, while the events are all applied.
-const UNCONFIRMED: TimeDelta = TimeDelta::minutes(1);
+/// The time without progress after which a snapshot that another replica has begun is given up.
+const SNAPSHOT_TIMEOUT: TimeDelta = TimeDelta::seconds(10);
+/// The age at which a profile without any event about its user is suspicious, although all events are applied.
+const UNCONFIRMED_LIMIT: TimeDelta = TimeDelta::minutes(1);
 
-/// How far the events are applied.
+/// The position up to which events are applied.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub(crate) struct Cursor {
+    /// Empty while a snapshot is being applied.
     pub(crate) epoch: String,
+    /// -1 while a snapshot is being applied.
     pub(crate) pos: i64,
     pub(crate) event_id: String,
+    /// The number of snapshots that were begun.
     pub(crate) generation: i64,
     pub(crate) update_time: DateTime<Utc>,
 }
 
-/// The cursor, where events have ever been followed.
+/// Returns the cursor. None if events were never followed.
 pub(crate) async fn cursor(on: impl Executor<'_>) -> store::Result<Option<Cursor>> {
     on.query("SELECT epoch, pos, event_id, generation, update_time FROM feed_cursor").optional().await
 }
 
 /// Applies events to the database.
-pub(crate) struct Sync {
+pub(crate) struct UserSync {
     db: Db,
     clock: Clock,
-    /// Where this replica believes the cursor to be.
+    /// The cursor as this replica last saw it.
     cursor: Cursor,
-    /// When this replica last began to take in a snapshot.
-    began: DateTime<Utc>,
-    /// When unconfirmed profiles were last looked for.
-    looked: Option<DateTime<Utc>>,
+    /// The time at which this replica requested its last snapshot.
+    snapshot_requested: DateTime<Utc>,
+    /// The time of the last check for unconfirmed profiles.
+    last_check: Option<DateTime<Utc>>,
 }
 
-impl Sync {
+impl UserSync {
     pub(crate) fn new(db: Db, clock: Clock) -> Self {
-        let update_time = clock.now();
-        let cursor = Cursor { epoch: String::new(), pos: -1, event_id: String::new(), generation: 0, update_time };
-        Self { db, clock, cursor, began: update_time, looked: None }
+        let now = clock.now();
+        let cursor = Cursor { epoch: String::new(), pos: -1, event_id: String::new(), generation: 0, update_time: now };
+        Self { db, clock, cursor, snapshot_requested: now, last_check: None }
     }
 
-    /// Reads the cursor.
-    async fn read(&mut self) -> Result<()> {
+    async fn read_cursor(&mut self) -> Result<()> {
         if let Some(cursor) = cursor(&self.db).await? {
             self.cursor = cursor;
             return Ok(());
@@ -64,11 +67,11 @@ impl Sync {
         );
         query.bind(self.clock.now()).execute().await?;
         tx.commit().await?;
-        self.cursor = cursor(&self.db).await?.ok_or_else(|| Error::internal("the cursor that was just made is gone"))?;
+        self.cursor = cursor(&self.db).await?.ok_or_else(|| Error::internal("the row of feed_cursor is missing"))?;
         Ok(())
     }
 
-    /// Moves the cursor from where it is believed to be, and locks it. None where it is not there.
+    /// Moves the cursor and locks it. Returns none if another replica has moved it.
     async fn advance(&self, to: &Position) -> Result<Option<Tx>> {
         let mut tx = self.db.begin().await?;
         let query = tx.query(
@@ -80,35 +83,36 @@ impl Sync {
         Ok((query.execute().await? == 1).then_some(tx))
     }
 
-    async fn apply_batch(&mut self, events: &[Event], through: Position) -> Result<bool> {
-        let Some(mut tx) = self.advance(&through).await? else { return Ok(false) };
-        for event in events {
-            apply(&mut tx, event, self.cursor.generation, self.clock.now()).await?;
+    async fn apply_batch(&mut self, batch: Batch) -> Result<bool> {
+        let Some(mut tx) = self.advance(&batch.through).await? else { return Ok(false) };
+        for received in &batch.events {
+            apply(&mut tx, &received.event, self.cursor.generation, self.clock.now()).await?;
         }
         tx.commit().await?;
-        let Position { epoch, pos, event_id } = through;
+        let Position { epoch, pos, event_id } = batch.through;
         self.cursor = Cursor { epoch, pos, event_id, ..self.cursor.clone() };
         Ok(true)
     }
 
-    /// True where only an access token has told of the user of a profile, and no event although every event is applied: a
-    /// snapshot says whether the user is gone with what an older copy of the auth service's database does not have.
-    async fn finds_unconfirmed(&mut self) -> Result<bool> {
+    /// Returns true if there is a profile that only an access token has created, and no event about its user has arrived although all
+    /// events are applied. This happens after the auth service was restored from a backup. A snapshot then shows whether the user
+    /// still exists.
+    async fn has_unconfirmed_profile(&mut self) -> Result<bool> {
         let now = self.clock.now();
-        if self.looked.is_some_and(|looked| now - looked < UNCONFIRMED) {
+        if self.last_check.is_some_and(|last_check| now - last_check < UNCONFIRMED_LIMIT) {
             return Ok(false);
         }
-        self.looked = Some(now);
+        self.last_check = Some(now);
         let query = self.db.query("SELECT user_id FROM profiles WHERE generation = 0 AND create_time < $1 LIMIT 1");
-        let found: Option<(UserId,)> = query.bind(now - UNCONFIRMED).optional().await?;
+        let found: Option<(UserId,)> = query.bind(now - UNCONFIRMED_LIMIT).optional().await?;
         if let Some((user_id,)) = found {
-            tracing::warn!(%user_id, "no event tells of a user who has a profile: a snapshot is taken in");
+            tracing::warn!(%user_id, "a profile exists, but no event about its user; reading a snapshot of the users");
         }
         Ok(found.is_some())
     }
 
-    /// Begins to take in a snapshot. False where somebody else has.
-    async fn claim(&mut self) -> Result<bool> {
+    /// Begins a new generation, which a snapshot fills. Returns false if another replica has moved the cursor.
+    async fn begin_snapshot(&mut self) -> Result<bool> {
         let (now, generation) = (self.clock.now(), self.cursor.generation + 1);
         let mut tx = self.db.begin().await?;
         let query = tx.query(
@@ -120,41 +124,40 @@ impl Sync {
             return Ok(false);
         }
         tx.commit().await?;
-        self.began = now;
         self.cursor = Cursor { epoch: String::new(), pos: -1, event_id: String::new(), generation, update_time: now };
         Ok(true)
     }
 
-    /// Takes in one page of the snapshot.
-    async fn take_in(&self, users: &[UserState]) -> Result<bool> {
-        let nowhere = Position { epoch: String::new(), pos: -1, event_id: String::new() };
-        let Some(mut tx) = self.advance(&nowhere).await? else { return Ok(false) };
+    /// Returns false if another replica has begun a snapshot of its own.
+    async fn apply_snapshot_page(&self, users: &[UserState]) -> Result<bool> {
+        let unknown = Position { epoch: String::new(), pos: -1, event_id: String::new() };
+        let Some(mut tx) = self.advance(&unknown).await? else { return Ok(false) };
         for user in users {
-            let user_id = UserId::parse("user_id", &user.user_id)?;
-            let known = profiles::Known {
-                user_id,
+            let user = UserSnapshot {
+                user_id: UserId::parse("user_id", &user.user_id)?,
                 username: &user.username,
                 version: user.user_version,
                 is_active: user.is_active,
                 generation: self.cursor.generation,
             };
-            profiles::set_known(&mut tx, &known, self.clock.now()).await?;
+            profiles::replace(&mut tx, &user, self.clock.now()).await?;
         }
         tx.commit().await?;
         Ok(true)
     }
 
-    /// Removes whoever was not in the snapshot, and goes on from its position.
-    async fn sweep(&mut self, position: Position) -> Result<bool> {
-        let Some(mut tx) = self.advance(&position).await? else { return Ok(false) };
-        let swept = profiles::sweep(&mut tx, self.cursor.generation, self.began - UNCONFIRMED, self.clock.now()).await?;
+    /// Deletes the users that are missing in the snapshot, and moves the cursor to its position.
+    async fn finish_snapshot(&mut self, position: Position) -> Result<()> {
+        let Some(mut tx) = self.advance(&position).await? else { return Ok(()) };
+        let unconfirmed_before = self.snapshot_requested - UNCONFIRMED_LIMIT;
+        let deleted = profiles::delete_missing(&mut tx, self.cursor.generation, unconfirmed_before, self.clock.now()).await?;
         tx.commit().await?;
-        tracing::info!(pos = position.pos, generation = self.cursor.generation, swept, "a snapshot of the users is taken in");
-        Ok(true)
+        tracing::info!(pos = position.pos, generation = self.cursor.generation, deleted, "applied a snapshot of the users");
+        Ok(())
     }
 }
 
-impl Consumer for Sync {
+impl EventConsumer for UserSync {
     const KINDS: &'static [EventKind] = &[
         EventKind::UserCreated,
         EventKind::UserRenamed,
@@ -165,66 +168,66 @@ impl Consumer for Sync {
         EventKind::PermissionsChanged,
     ];
 
-    async fn position(&mut self) -> Result<Start, WatchError> {
-        let before = self.cursor.clone();
-        self.read().await?;
+    async fn position(&mut self) -> Result<StartFrom, WatchError> {
+        let last_generation = self.cursor.generation;
+        self.read_cursor().await?;
         let Cursor { epoch, pos, event_id, generation, update_time } = self.cursor.clone();
         if pos >= 0 {
-            return Ok(Start::After(Position { epoch, pos, event_id }));
+            return Ok(StartFrom::Position(Position { epoch, pos, event_id }));
         }
-        let is_mine = before.generation == generation;
-        if generation > 0 && !is_mine && self.clock.now() - update_time < PATIENCE {
-            return Err(Error::Unavailable("another replica takes in a snapshot".into()).into());
+        let is_own = generation == last_generation;
+        if generation > 0 && !is_own && self.clock.now() - update_time < SNAPSHOT_TIMEOUT {
+            return Err(WatchError::Paused("a snapshot of the users was begun less than 10 seconds ago and is not complete"));
         }
-        Ok(Start::Over)
+        Ok(StartFrom::Snapshot)
     }
 
-    async fn apply(&mut self, batch: Batch, through: Position) -> Result<bool, WatchError> {
-        let stands = through.pos == self.cursor.pos && through.event_id == self.cursor.event_id;
-        if !(batch.events.is_empty() && stands) {
-            return Ok(self.apply_batch(&batch.events, through).await?);
+    async fn apply(&mut self, batch: Batch) -> Result<bool, WatchError> {
+        let is_moved = batch.through.pos != self.cursor.pos || batch.through.event_id != self.cursor.event_id;
+        if is_moved || !batch.events.is_empty() {
+            return Ok(self.apply_batch(batch).await?);
         }
-        if batch.at_end && self.finds_unconfirmed().await? {
-            self.claim().await?;
+        if batch.is_at_end && self.has_unconfirmed_profile().await? {
+            self.begin_snapshot().await?;
             return Ok(false);
         }
         Ok(true)
     }
 
-    async fn start_over(&mut self, source: &Source) -> Result<(), WatchError> {
-        // Whoever was a user before it was asked for and is not in it is gone.
-        if !self.claim().await? {
+    async fn resync(&mut self, source: &EventSource) -> Result<(), WatchError> {
+        // The first page is read before the cursor is reset, so that an unreachable auth service leaves no unfinished snapshot behind.
+        let requested = self.clock.now();
+        let mut pages = source.snapshot().await?;
+        let mut page = pages.message().await.map_err(Box::new)?.ok_or(WatchError::Malformed)?;
+        if !self.begin_snapshot().await? {
             return Ok(());
         }
-        let mut pages = source.snapshot().await?;
-        let mut position = None;
-        while let Some(page) = pages.message().await.map_err(Box::new)? {
-            if !self.take_in(&page.users).await? {
+        self.snapshot_requested = requested;
+        loop {
+            if !self.apply_snapshot_page(&page.users).await? {
                 return Ok(());
             }
-            position = page.position;
+            let position = page.position;
+            match pages.message().await.map_err(Box::new)? {
+                Some(next) => page = next,
+                None => return Ok(self.finish_snapshot(position.ok_or(WatchError::Malformed)?).await?),
+            }
         }
-        self.sweep(position.ok_or(WatchError::Malformed)?).await?;
-        Ok(())
     }
 }
 
-/// What an event makes of the profile of its user. One that is not newer than what is known changes nothing.
+/// Applies an event to the profile of its user. An event whose version is not newer than the stored one changes nothing.
 async fn apply(tx: &mut Tx, event: &Event, generation: i64, now: DateTime<Utc>) -> Result<()> {
-    let Some(what) = &event.what else { return Ok(()) };
-    let user_id = UserId::parse("user_id", &event.user_id)?;
-    let version = event.user_version;
-    if let What::UserDeleted(_) = what {
-        return Ok(profiles::bury(tx, user_id, now).await?);
-    }
-    if let What::UserCreated(name) = what {
-        let known = profiles::Known { user_id, username: &name.username, version, is_active: true, generation };
-        return Ok(profiles::create_known(tx, &known, now).await?);
-    }
-    match what {
-        What::UserRenamed(name) => profiles::rename(tx, user_id, &name.username, version).await?,
-        What::UserActivated(_) => profiles::set_user_active(tx, user_id, true, version).await?,
-        What::UserDeactivated(_) => profiles::set_user_active(tx, user_id, false, version).await?,
+    let Some((user_id, version)) = event.user else { return Ok(()) };
+    match &event.payload {
+        EventPayload::UserDeleted => profiles::insert_tombstone(tx, user_id, now).await?,
+        EventPayload::UserCreated { username } => {
+            let user = UserSnapshot { user_id, username, version, is_active: true, generation };
+            profiles::create_or_confirm(tx, &user, now).await?;
+        }
+        EventPayload::UserRenamed { username } => profiles::rename(tx, user_id, username, version).await?,
+        EventPayload::UserActivated => profiles::set_user_active(tx, user_id, true, version).await?,
+        EventPayload::UserDeactivated => profiles::set_user_active(tx, user_id, false, version).await?,
         _ => profiles::set_user_version(tx, user_id, version).await?,
     }
     Ok(())

@@ -13,7 +13,7 @@ use std::{
 
 use access::{
     Clock,
-    events::Source,
+    events::EventSource,
     token::{self, ClientCredentials, ServiceToken, Verifier},
 };
 use auth_service::Settings;
@@ -96,7 +96,7 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
     let channel = token::auth_channel(&format!("http://{auth_address}"))?;
     let follow_keys = token::follow_auth_service(Arc::clone(&verifier), KEY_INTERVAL, channel.clone());
     let service_token = ServiceToken::default();
-    let events = Some(Source::of_service(channel.clone(), service_token.clone()));
+    let events = Some(EventSource::with_service_token(channel.clone(), service_token.clone()));
     let credentials = ClientCredentials { client_id: profile_service::NAME.to_owned(), secret_file };
     let keep_token = service_token.keep_fresh(channel, credentials);
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use access::{Caller, Clock, Error, Result, UserId, guard::Streaming};
+use access::{Caller, Clock, Error, Result, UserId, events::VerifierEffect, guard::Streaming};
 use chrono::TimeDelta;
 use store::Db;
 use tokio::{
@@ -20,21 +20,21 @@ use uuid::Uuid;
 
 use super::timestamp;
 use crate::{
-    events::{EventLog, Position, Reader, Recorded, What},
+    events::{Event, EventLog, EventReader, Position, RecordedEvent},
     proto::{
-        self, ClientVersion, EventKind, KeyId, Nothing, SessionsEnded, SnapshotUsersRequest, SnapshotUsersResponse, UserState,
-        Username, WatchEventsRequest, WatchEventsResponse, event::What as Told, event_service,
+        self, EventKind, SnapshotUsersRequest, SnapshotUsersResponse, UserState, WatchEventsRequest, WatchEventsResponse,
+        event_service,
     },
     users::{self, User},
 };
 
-/// How often at least something is sent.
+/// The longest time between two messages of a stream of events.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(1);
-/// How many answers wait for a reader, and how long a reader that takes none is waited for.
-const WAITING: usize = 8;
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How many users one answer of a snapshot holds.
-const USERS: i64 = 1000;
+/// The number of messages that wait for a slow reader, and the time after which the stream ends if the reader takes none of them.
+const QUEUE_LENGTH: usize = 8;
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
+/// The number of users in one message of a snapshot.
+const SNAPSHOT_PAGE_SIZE: i64 = 1000;
 
 pub(crate) struct EventApi {
     pub(crate) db: Db,
@@ -58,78 +58,76 @@ impl event_service::Handlers for EventApi {
         let reader = self.event_log.reader(after).await?;
         let kinds = request.kinds().collect();
         let remaining = (caller.expires() - self.clock.now()).to_std().unwrap_or_default();
-        let ends = Instant::now() + remaining;
-        let (answers, stream) = mpsc::channel(WAITING);
-        let watch = Watch { caller, event_log: self.event_log.clone(), reader, kinds, answers, clock: self.clock.clone() };
-        Ok(spawn(watch.run(ends), stream))
+        let deadline = Instant::now() + remaining;
+        let (responses, stream) = mpsc::channel(QUEUE_LENGTH);
+        let event_log = self.event_log.clone();
+        let watch = EventStream { caller, event_log, reader, kinds, responses, clock: self.clock.clone() };
+        Ok(spawn(watch.run(deadline), stream))
     }
 
     async fn snapshot_users(&self, _: Caller, _: SnapshotUsersRequest) -> Result<Streaming<SnapshotUsersResponse>> {
-        // Before the first user is read: what changes from here on comes as an event again.
-        let position = self.event_log.end().await?;
-        let (answers, stream) = mpsc::channel(WAITING);
-        Ok(spawn(snapshot(self.db.clone(), position, answers), stream))
+        // The position is read before the first user, so that later changes also arrive as events.
+        let position = self.event_log.last_position().await?;
+        let (responses, stream) = mpsc::channel(QUEUE_LENGTH);
+        Ok(spawn(send_snapshot(self.db.clone(), position, responses), stream))
     }
 }
 
-struct Watch {
+struct EventStream {
     caller: Caller,
     event_log: EventLog,
-    reader: Reader,
+    reader: EventReader,
     kinds: HashSet<EventKind>,
-    answers: mpsc::Sender<WatchEventsResponse>,
+    responses: mpsc::Sender<WatchEventsResponse>,
     clock: Clock,
 }
 
-impl Watch {
-    /// Sends events until `ends`.
-    async fn run(mut self, ends: Instant) -> Result<()> {
-        // At once, so that a reader that stands at the end knows it.
+impl EventStream {
+    /// Sends events until the deadline.
+    async fn run(mut self, deadline: Instant) -> Result<()> {
+        // The first checkpoint is due immediately, so that a reader at the end of the log knows that it is there.
         let mut checkpoint = Instant::now();
         loop {
             let events = self.reader.next().await?;
-            let is_over = events.iter().any(|recorded| self.may_revoke(&recorded.event.what));
-            let events: Vec<_> = events.into_iter().map(event_message).filter(|event| self.is_wanted(event)).collect();
+            let may_be_revoked = events.iter().any(|recorded| self.may_revoke_caller(&recorded.event));
+            let events: Vec<_> = events.into_iter().filter(|recorded| self.is_wanted(&recorded.event)).collect();
             if !events.is_empty() || checkpoint <= Instant::now() {
-                send(&self.answers, self.answer(events)).await?;
+                send(&self.responses, self.response(events)).await?;
                 checkpoint = Instant::now() + CHECKPOINT_INTERVAL;
             }
-            // It may have been opened before this replica had heard of the revocation.
-            if is_over || self.event_log.has_revoked(self.caller.claims()) {
+            // The stream may have been opened before this replica knew of the revocation.
+            if may_be_revoked || self.event_log.has_revoked(self.caller.claims()) {
                 return Ok(());
             }
             if !self.reader.is_at_end() {
                 continue;
             }
             tokio::select! {
-                goes_on = self.reader.woken() => if !goes_on {
+                is_open = self.reader.notified() => if !is_open {
                     return Err(Error::Unavailable("the service stops".into()));
                 },
                 () = tokio::time::sleep_until(checkpoint) => {}
-                () = tokio::time::sleep_until(ends) => return Ok(()),
-                () = self.answers.closed() => return Ok(()),
+                () = tokio::time::sleep_until(deadline) => return Ok(()),
+                () = self.responses.closed() => return Ok(()),
             }
         }
     }
 
-    /// True where the token that opened the stream may be good for nothing any more. Whoever has a good one opens it again.
-    fn may_revoke(&self, what: &What) -> bool {
-        match what {
-            What::KeyWithdrawn { .. } => true,
-            What::ClientRestricted { client_id, version } => {
-                client_id == self.caller.subject() && self.caller.version() < *version
-            }
+    /// Returns true if the event may revoke the token that opened the stream. A client with a valid token opens the stream again.
+    fn may_revoke_caller(&self, event: &Event) -> bool {
+        match event.verifier_effect() {
+            Some(VerifierEffect::Revoke(revocation)) => revocation.may_cover(self.caller.claims()),
             _ => false,
         }
     }
 
-    fn is_wanted(&self, event: &proto::Event) -> bool {
-        self.kinds.is_empty() || self.kinds.contains(&kind(event))
+    fn is_wanted(&self, event: &Event) -> bool {
+        self.kinds.is_empty() || self.kinds.contains(&event.payload.kind())
     }
 
-    fn answer(&self, events: Vec<proto::Event>) -> WatchEventsResponse {
+    fn response(&self, events: Vec<RecordedEvent>) -> WatchEventsResponse {
         WatchEventsResponse {
-            events,
+            events: events.into_iter().map(event_message).collect(),
             through: Some(position_message(self.reader.position())),
             time: Some(timestamp(self.clock.now())),
             token_life: Some(duration(self.reader.token_life())),
@@ -138,57 +136,57 @@ impl Watch {
     }
 }
 
-async fn snapshot(db: Db, position: Position, answers: mpsc::Sender<SnapshotUsersResponse>) -> Result<()> {
+async fn send_snapshot(db: Db, position: Position, responses: mpsc::Sender<SnapshotUsersResponse>) -> Result<()> {
     let mut after = UserId::from(Uuid::nil());
     loop {
-        let page = users::all(&db, after, USERS).await?;
-        let is_last = page.len() < usize::try_from(USERS).unwrap_or_default();
+        let page = users::all(&db, after, SNAPSHOT_PAGE_SIZE).await?;
+        let is_last = page.len() < usize::try_from(SNAPSHOT_PAGE_SIZE).unwrap_or_default();
         after = page.last().map_or(after, |user| user.user_id);
-        let users = page.into_iter().map(state_message).collect();
-        send(&answers, SnapshotUsersResponse { users, position: Some(position_message(position)) }).await?;
+        let users = page.into_iter().map(user_state).collect();
+        send(&responses, SnapshotUsersResponse { users, position: Some(position_message(position)) }).await?;
         if is_last {
             return Ok(());
         }
     }
 }
 
-async fn send<T>(answers: &mpsc::Sender<T>, answer: T) -> Result<()> {
-    match tokio::time::timeout(PATIENCE, answers.send(answer)).await {
+async fn send<T>(responses: &mpsc::Sender<T>, response: T) -> Result<()> {
+    match tokio::time::timeout(SEND_TIMEOUT, responses.send(response)).await {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(Error::Unavailable("nobody reads any more".into())),
+        Ok(Err(_)) => Err(Error::Unavailable("the client has closed the stream".into())),
         Err(_) => Err(Error::overloaded(Duration::ZERO)),
     }
 }
 
-/// Runs what fills the stream, whose last item is how it failed.
+/// Runs the task that sends the responses. If it fails, its error is the last item of the stream.
 fn spawn<T: Send + 'static>(
-    filling: impl Future<Output = Result<()>> + Send + 'static,
-    answers: mpsc::Receiver<T>,
+    task: impl Future<Output = Result<()>> + Send + 'static,
+    responses: mpsc::Receiver<T>,
 ) -> Streaming<T> {
-    let (end, ended) = oneshot::channel();
-    let filled = async move {
-        let _ = end.send(filling.await);
+    let (sender, outcome) = oneshot::channel();
+    let task = async move {
+        let _ = sender.send(task.await);
     };
-    tokio::spawn(filled.in_current_span());
-    Box::pin(Answers { answers, ended: Some(ended) })
+    tokio::spawn(task.in_current_span());
+    Box::pin(ResponseStream { responses, outcome: Some(outcome) })
 }
 
-struct Answers<T> {
-    answers: mpsc::Receiver<T>,
-    ended: Option<oneshot::Receiver<Result<()>>>,
+struct ResponseStream<T> {
+    responses: mpsc::Receiver<T>,
+    outcome: Option<oneshot::Receiver<Result<()>>>,
 }
 
-impl<T> Stream for Answers<T> {
+impl<T> Stream for ResponseStream<T> {
     type Item = Result<T>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<T>>> {
-        if let Some(answer) = std::task::ready!(self.answers.poll_recv(context)) {
-            return Poll::Ready(Some(Ok(answer)));
+        if let Some(response) = std::task::ready!(self.responses.poll_recv(context)) {
+            return Poll::Ready(Some(Ok(response)));
         }
-        let Some(ended) = &mut self.ended else { return Poll::Ready(None) };
-        let end = std::task::ready!(Pin::new(ended).poll(context));
-        self.ended = None;
-        Poll::Ready(end.ok().and_then(Result::err).map(Err))
+        let Some(receiver) = &mut self.outcome else { return Poll::Ready(None) };
+        let outcome = std::task::ready!(Pin::new(receiver).poll(context));
+        self.outcome = None;
+        Poll::Ready(outcome.ok().and_then(Result::err).map(Err))
     }
 }
 
@@ -208,7 +206,7 @@ fn position_message(position: Position) -> proto::Position {
     }
 }
 
-fn state_message(user: User) -> UserState {
+fn user_state(user: User) -> UserState {
     UserState {
         user_id: user.user_id.to_string(),
         user_version: user.version,
@@ -217,49 +215,14 @@ fn state_message(user: User) -> UserState {
     }
 }
 
-fn event_message(recorded: Recorded) -> proto::Event {
-    let what = match recorded.event.what {
-        What::UserCreated { username } => Told::UserCreated(Username { username }),
-        What::UserRenamed { username } => Told::UserRenamed(Username { username }),
-        What::UserUpdated => Told::UserUpdated(Nothing {}),
-        What::UserActivated => Told::UserActivated(Nothing {}),
-        What::UserDeactivated => Told::UserDeactivated(Nothing {}),
-        What::UserDeleted => Told::UserDeleted(Nothing {}),
-        What::SessionsEnded { session_ids } => {
-            Told::SessionsEnded(SessionsEnded { session_ids: session_ids.iter().map(ToString::to_string).collect() })
-        }
-        What::PermissionsChanged => Told::PermissionsChanged(Nothing {}),
-        What::KeyCreated { kid } => Told::KeyCreated(KeyId { key_id: kid }),
-        What::KeyActivated { kid } => Told::KeyActivated(KeyId { key_id: kid }),
-        What::KeyRetired { kid } => Told::KeyRetired(KeyId { key_id: kid }),
-        What::KeyWithdrawn { kid } => Told::KeyWithdrawn(KeyId { key_id: kid }),
-        What::ClientRestricted { client_id, version } => Told::ClientRestricted(ClientVersion { client_id, version }),
-    };
+fn event_message(recorded: RecordedEvent) -> proto::Event {
+    let Event { user, payload } = recorded.event;
     proto::Event {
         pos: recorded.pos,
         event_id: recorded.event_id.to_string(),
         time: Some(timestamp(recorded.time)),
-        user_id: recorded.event.user.map(|(user_id, _)| user_id.to_string()).unwrap_or_default(),
-        user_version: recorded.event.user.map_or(0, |(_, version)| version),
-        what: Some(what),
-    }
-}
-
-fn kind(event: &proto::Event) -> EventKind {
-    match &event.what {
-        None => EventKind::Unspecified,
-        Some(Told::UserCreated(_)) => EventKind::UserCreated,
-        Some(Told::UserRenamed(_)) => EventKind::UserRenamed,
-        Some(Told::UserUpdated(_)) => EventKind::UserUpdated,
-        Some(Told::UserActivated(_)) => EventKind::UserActivated,
-        Some(Told::UserDeactivated(_)) => EventKind::UserDeactivated,
-        Some(Told::UserDeleted(_)) => EventKind::UserDeleted,
-        Some(Told::SessionsEnded(_)) => EventKind::SessionsEnded,
-        Some(Told::PermissionsChanged(_)) => EventKind::PermissionsChanged,
-        Some(Told::KeyCreated(_)) => EventKind::KeyCreated,
-        Some(Told::KeyActivated(_)) => EventKind::KeyActivated,
-        Some(Told::KeyRetired(_)) => EventKind::KeyRetired,
-        Some(Told::KeyWithdrawn(_)) => EventKind::KeyWithdrawn,
-        Some(Told::ClientRestricted(_)) => EventKind::ClientRestricted,
+        user_id: user.map(|(user_id, _)| user_id.to_string()).unwrap_or_default(),
+        user_version: user.map_or(0, |(_, version)| version),
+        what: Some(payload.into()),
     }
 }

@@ -1,143 +1,131 @@
-//! The events of one database, as one process reads and writes them.
+//! The event log of one database, as one process reads and writes it.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use access::{
-    Clock, Error, Result, UserId,
+    Clock, Error, Result,
     error::{self, Violation},
-    token::{Claims, Revocation, Verifier},
+    events::VerifierEffect,
+    token::{Claims, Verifier},
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use store::{Db, Executor, Tx};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{Event, EventId, OutboxTransaction, Position, Recorded, What};
+use super::{Event, EventId, EventReader, OutboxTransaction, Position};
 use crate::proto::Reason;
 
-/// How often the events of other processes are looked for.
+/// The interval at which a process looks for events of other processes.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
-/// How many events are read at a time, and what they weigh together at most, in bytes. Clients commonly refuse an answer of
-/// more than 4 MiB.
-const PAGE: i64 = 500;
-const PAGE_WEIGHT: usize = 1 << 20;
-/// How often at least the verifier of this process is told.
+/// The interval at which this process's verifier learns at least that its revocations are up to date.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
-/// How far the clocks of replicas may be apart.
-const SKEW: TimeDelta = TimeDelta::minutes(1);
+/// The largest difference between the clocks of two replicas.
+const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(1);
 
-/// The event log of a database. Its clones are woken together.
+/// The event log of a database. Its clones share one signal for new events.
 #[derive(Debug, Clone)]
 pub struct EventLog {
-    db: Db,
+    pub(super) db: Db,
     clock: Clock,
-    state: Arc<watch::Sender<State>>,
-    /// What this process verifies tokens with.
+    signal: Arc<watch::Sender<Signal>>,
+    /// The verifier of this process.
     verifier: Option<Arc<Verifier>>,
 }
 
-/// What a process knows of the event log.
+/// The newest state of the log that this process knows of. A change wakes the readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct State {
-    epoch: Option<Uuid>,
+pub(super) struct Signal {
+    pub(super) epoch: Option<Uuid>,
     last: i64,
     /// Whether the process stops.
-    closed: bool,
+    pub(super) is_closed: bool,
 }
 
-/// The row.
+/// The row of the table `feed`.
 #[derive(Debug, Clone, Copy, sqlx::FromRow)]
-struct Row {
-    epoch: Uuid,
-    last: i64,
-    floor: i64,
-    token_life: i64,
+pub(super) struct LogRow {
+    pub(super) epoch: Uuid,
+    /// The position of the last event.
+    pub(super) last: i64,
+    /// The lowest position from which the log can be read.
+    #[sqlx(rename = "floor")]
+    pub(super) low_watermark: i64,
+    /// The longest lifetime of an access token, in seconds.
+    pub(super) token_life: i64,
 }
 
-/// Why events can't be read from a position on: the reader takes a snapshot.
+/// The reason why events cannot be read from a position on. The reader needs a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CursorError {
-    /// Events after it were deleted.
+    /// Events after the position were deleted.
     Gone,
-    /// It is of another history.
+    /// The position belongs to another history, for example to one from before a restore.
     Unknown,
 }
 
 impl From<CursorError> for Error {
-    fn from(lost: CursorError) -> Self {
-        match lost {
+    fn from(error: CursorError) -> Self {
+        match error {
             CursorError::Gone => Error::out_of_range(
                 Reason::PositionGone,
-                Violation::new("after", "position.kept", "events after this position were deleted: take a snapshot"),
+                Violation::new("after", "position.kept", "events after this position were deleted: read a snapshot"),
             ),
             CursorError::Unknown => Error::precondition(
                 Reason::PositionUnknown,
-                Violation::new("after", "position.known", "this position is of another history: take a snapshot"),
+                Violation::new("after", "position.known", "this position belongs to another history: read a snapshot"),
             ),
         }
     }
 }
 
 impl EventLog {
-    /// The event log of a database.
+    /// Returns the event log of a database.
     pub fn new(db: Db, clock: Clock) -> Self {
-        Self { db, clock, state: Arc::default(), verifier: None }
+        Self { db, clock, signal: Arc::default(), verifier: None }
     }
 
-    /// The event log, which revokes at this verifier whatever it is told, before anybody is answered.
+    /// Returns the same log, which also applies revocations to this verifier before the call that caused them is answered.
     #[must_use]
     pub fn with_verifier(self, verifier: Arc<Verifier>) -> Self {
         Self { verifier: Some(verifier), ..self }
     }
 
-    /// Remembers that access tokens may live so long from now on, which must be before one is issued that does.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn allow_token_life(&self, life: TimeDelta) -> Result<()> {
+    /// Stores that access tokens live at most this long, unless a longer lifetime is stored. Must be called before a token with this
+    /// lifetime is issued.
+    pub async fn raise_token_life(&self, life: TimeDelta) -> Result<()> {
         let mut tx = self.db.begin().await?;
-        make(&mut tx, &self.clock).await?;
+        insert_row(&mut tx, &self.clock).await?;
         let query = tx.query("UPDATE feed SET token_life = $1 WHERE token_life < $1");
         query.bind(life.num_seconds()).execute().await?;
         Ok(tx.commit().await?)
     }
 
-    /// Begins a transaction that tells what it changes.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
+    /// Begins a transaction that records events about its changes.
     pub async fn begin(&self) -> Result<OutboxTransaction> {
         Ok(OutboxTransaction::new(self.db.begin().await?, self.clone()))
     }
 
-    /// Reads the events after a position; those that matter to whoever verifies tokens where there is none.
+    /// Returns a reader of the events after a position. Without a position it starts with the events that revoke tokens which may still
+    /// be valid.
     ///
     /// # Errors
     ///
-    /// OUT_OF_RANGE and FAILED_PRECONDITION, as [`CursorError`] says, and those of the database.
-    pub async fn reader(&self, after: Option<Position>) -> Result<Reader> {
-        let woken = self.state.subscribe();
+    /// Returns a [`CursorError`] if the events after the position cannot be read.
+    pub async fn reader(&self, after: Option<Position>) -> Result<EventReader> {
+        let signal = self.signal.subscribe();
         let row = self.row().await?;
-        let at = match after {
+        let position = match after {
             Some(position) if position.epoch != row.epoch => return Err(CursorError::Unknown.into()),
             Some(position) => position,
-            None => self.recent(row).await?,
+            None => self.replay_start(row).await?,
         };
-        let mut reader =
-            Reader { event_log: self.clone(), at, at_end: false, token_life: TimeDelta::seconds(row.token_life), woken };
-        reader.check(row).await?;
-        Ok(reader)
+        EventReader::open(self.clone(), position, row, signal).await
     }
 
-    /// The position of the last event.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn end(&self) -> Result<Position> {
-        let Row { epoch, last, .. } = self.row().await?;
+    /// Returns the position of the last event.
+    pub async fn last_position(&self) -> Result<Position> {
+        let LogRow { epoch, last, .. } = self.row().await?;
         Ok(Position { epoch, pos: last, event_id: event_at(&self.db, last).await? })
     }
 
@@ -145,18 +133,18 @@ impl EventLog {
     pub async fn poll(&self) -> Infallible {
         loop {
             match self.row().await {
-                Ok(row) => self.set(|state| (state.epoch, state.last) = (Some(row.epoch), row.last)),
-                Err(error) => tracing::debug!(error = error::error_chain(&error), "the event log can't be read"),
+                Ok(row) => self.send(|signal| (signal.epoch, signal.last) = (Some(row.epoch), row.last)),
+                Err(error) => tracing::debug!(error = error::error_chain(&error), "cannot read the event log"),
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Revokes at the verifier of this process what other processes have told. It never returns.
+    /// Applies the revocations of other processes to the verifier of this process. It never returns.
     pub async fn follow_revocations(&self) -> Infallible {
         loop {
             let Err(error) = self.try_follow_revocations().await;
-            tracing::debug!(error = error::error_chain(&error), "news of revocations can't be read");
+            tracing::debug!(error = error::error_chain(&error), "cannot read revocations from the event log");
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
@@ -165,57 +153,46 @@ impl EventLog {
         let mut reader = self.reader(None).await?;
         loop {
             for recorded in reader.next().await? {
-                self.revoke(&recorded.event, recorded.time + reader.token_life() + SKEW);
+                self.apply_to_verifier(&recorded.event, recorded.time + reader.token_life() + CLOCK_SKEW);
             }
             if reader.is_at_end() {
                 if let Some(verifier) = &self.verifier {
                     verifier.revocations().mark_synced();
                 }
-                // Nothing new is news too.
-                let _ = tokio::time::timeout(SYNC_INTERVAL, reader.woken()).await;
+                // A read without new events also proves that the revocations are up to date.
+                let _ = tokio::time::timeout(SYNC_INTERVAL, reader.notified()).await;
             }
         }
     }
 
-    /// True where the verifier of this process knows that tokens with these claims are revoked.
+    /// Returns true if the verifier of this process knows that tokens with these claims are revoked.
     pub fn has_revoked(&self, claims: &Claims) -> bool {
         self.verifier.as_ref().is_some_and(|verifier| verifier.revocations().contains(claims))
     }
 
-    fn revoke(&self, event: &Event, until: DateTime<Utc>) {
+    /// The key ring follows the keys by itself, so only revocations matter here.
+    fn apply_to_verifier(&self, event: &Event, until: DateTime<Utc>) {
         let Some(verifier) = &self.verifier else { return };
-        let revocation = match (&event.what, event.user) {
-            (What::SessionsEnded { session_ids }, _) => Revocation::Sessions(session_ids.clone()),
-            (What::UserDeactivated | What::PermissionsChanged, Some((user_id, version))) => {
-                Revocation::OlderThan(user_id, version)
-            }
-            (What::UserDeleted, Some((user_id, _))) => Revocation::User(user_id),
-            (What::ClientRestricted { client_id, version }, _) => Revocation::Client(client_id.clone(), *version),
-            (What::KeyWithdrawn { kid }, _) => Revocation::Key(kid.clone()),
-            _ => return,
-        };
-        verifier.revoke(revocation, until);
+        if let Some(VerifierEffect::Revoke(revocation)) = event.verifier_effect() {
+            verifier.revoke(revocation, until);
+        }
     }
 
-    /// Ends every stream of events: the process stops.
+    /// Ends every stream of events, because the process stops.
     pub fn close(&self) {
-        self.set(|state| state.closed = true);
+        self.send(|signal| signal.is_closed = true);
     }
 
-    /// Deletes the events that are older than `retention`, but none that revokes tokens which may still be alive.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
+    /// Deletes the events that are older than `retention`, except those that revoke tokens which may still be valid.
     pub async fn purge_expired(&self, retention: TimeDelta) -> Result<()> {
-        let Row { token_life, .. } = self.row().await?;
-        let before = self.clock.now() - retention.max(TimeDelta::seconds(token_life) + SKEW * 2);
+        let LogRow { token_life, .. } = self.row().await?;
+        let before = self.clock.now() - retention.max(TimeDelta::seconds(token_life) + CLOCK_SKEW * 2);
         let query = self.db.query("SELECT MAX(pos) FROM outbox WHERE time < $1").bind(before);
-        let (Some(floor),) = query.one::<(Option<i64>,)>().await? else { return Ok(()) };
+        let (Some(low_watermark),) = query.one::<(Option<i64>,)>().await? else { return Ok(()) };
         let mut tx = self.db.begin().await?;
-        tx.query("UPDATE feed SET floor = $1 WHERE floor < $1").bind(floor).execute().await?;
+        tx.query("UPDATE feed SET floor = $1 WHERE floor < $1").bind(low_watermark).execute().await?;
         tx.commit().await?;
-        // Apart, since nobody adds events while the row of the event log is locked.
+        // A second transaction, because nobody can add events while the row of `feed` is locked.
         let mut tx = self.db.begin().await?;
         tx.query("DELETE FROM outbox WHERE pos < (SELECT floor FROM feed)").execute().await?;
         Ok(tx.commit().await?)
@@ -225,58 +202,59 @@ impl EventLog {
         &self.clock
     }
 
-    /// Moves the event log on, and answers its new end. Nobody else does until the transaction ends.
-    pub(super) async fn advance(&self, tx: &mut Tx, by: i64) -> Result<(i64, TimeDelta)> {
+    /// Reserves the next `count` positions. Returns the last of them, and the longest lifetime of an access token. Every other
+    /// transaction that records events waits until this one ends.
+    pub(super) async fn advance(&self, tx: &mut Tx, count: i64) -> Result<(i64, TimeDelta)> {
         const ADVANCE: &str = "UPDATE feed SET last = last + $1 RETURNING last, token_life";
-        let advanced = if let Some(advanced) = tx.query(ADVANCE).bind(by).optional::<(i64, i64)>().await? {
+        let advanced = if let Some(advanced) = tx.query(ADVANCE).bind(count).optional::<(i64, i64)>().await? {
             advanced
         } else {
-            make(tx, &self.clock).await?;
-            tx.query(ADVANCE).bind(by).one().await?
+            insert_row(tx, &self.clock).await?;
+            tx.query(ADVANCE).bind(count).one().await?
         };
         Ok((advanced.0, TimeDelta::seconds(advanced.1)))
     }
 
-    /// To be called when the events are durable, of which the last has this position.
+    /// Applies committed events to the verifier, and wakes the readers. `last` is the position of the last event.
     pub(super) fn notify_committed(&self, last: i64, token_life: TimeDelta, events: &[Event]) {
-        let until = self.clock.now() + token_life + SKEW;
+        let until = self.clock.now() + token_life + CLOCK_SKEW;
         for event in events {
-            self.revoke(event, until);
+            self.apply_to_verifier(event, until);
         }
-        self.set(|state| state.last = state.last.max(last));
+        self.send(|signal| signal.last = signal.last.max(last));
     }
 
-    fn set(&self, change: impl FnOnce(&mut State)) {
-        self.state.send_if_modified(|state| {
-            let before = *state;
-            change(state);
-            *state != before
+    fn send(&self, change: impl FnOnce(&mut Signal)) {
+        self.signal.send_if_modified(|signal| {
+            let before = *signal;
+            change(signal);
+            *signal != before
         });
     }
 
-    async fn row(&self) -> Result<Row> {
+    pub(super) async fn row(&self) -> Result<LogRow> {
         const ROW: &str = "SELECT epoch, last, floor, token_life FROM feed";
         if let Some(row) = self.db.query(ROW).optional().await? {
             return Ok(row);
         }
         let mut tx = self.db.begin().await?;
-        make(&mut tx, &self.clock).await?;
+        insert_row(&mut tx, &self.clock).await?;
         tx.commit().await?;
         Ok(self.db.query(ROW).one().await?)
     }
 
-    /// The position before the first event that may still matter to whoever verifies tokens.
-    async fn recent(&self, row: Row) -> Result<Position> {
-        let from = self.clock.now() - TimeDelta::seconds(row.token_life) - SKEW;
+    /// Returns the position before the first event that may revoke tokens which are still valid.
+    async fn replay_start(&self, row: LogRow) -> Result<Position> {
+        let from = self.clock.now() - TimeDelta::seconds(row.token_life) - CLOCK_SKEW;
         let query = self.db.query("SELECT MIN(pos) FROM outbox WHERE time >= $1").bind(from);
         let first = query.one::<(Option<i64>,)>().await?.0.unwrap_or(row.last + 1);
-        let pos = (first - 1).max(row.floor);
+        let pos = (first - 1).max(row.low_watermark);
         Ok(Position { epoch: row.epoch, pos, event_id: event_at(&self.db, pos).await? })
     }
 }
 
-/// Makes the row, where there is none.
-async fn make(tx: &mut Tx, clock: &Clock) -> Result<()> {
+/// Inserts the row of `feed` if there is none.
+async fn insert_row(tx: &mut Tx, clock: &Clock) -> Result<()> {
     let query = tx.query(
         "INSERT INTO feed (feed_id, epoch, last, floor, token_life) VALUES (1, $1, 0, 0, 0) ON CONFLICT (feed_id) DO NOTHING",
     );
@@ -284,108 +262,7 @@ async fn make(tx: &mut Tx, clock: &Clock) -> Result<()> {
     Ok(())
 }
 
-async fn event_at(on: impl Executor<'_>, pos: i64) -> Result<Option<EventId>> {
+pub(super) async fn event_at(on: impl Executor<'_>, pos: i64) -> Result<Option<EventId>> {
     let query = on.query("SELECT event_id FROM outbox WHERE pos = $1").bind(pos);
     Ok(query.optional::<(EventId,)>().await?.map(|(event_id,)| event_id))
-}
-
-/// Reads events in the order of their positions.
-#[derive(Debug)]
-pub struct Reader {
-    event_log: EventLog,
-    at: Position,
-    at_end: bool,
-    token_life: TimeDelta,
-    woken: watch::Receiver<State>,
-}
-
-impl Reader {
-    /// How far it has read.
-    pub fn position(&self) -> Position {
-        self.at
-    }
-
-    /// True where there was nothing more when it last read.
-    pub fn is_at_end(&self) -> bool {
-        self.at_end
-    }
-
-    /// The longest that an access token lives.
-    pub fn token_life(&self) -> TimeDelta {
-        self.token_life
-    }
-
-    /// The next events; none where there are none yet.
-    ///
-    /// # Errors
-    ///
-    /// OUT_OF_RANGE and FAILED_PRECONDITION, as [`CursorError`] says, and those of the database.
-    pub async fn next(&mut self) -> Result<Vec<Recorded>> {
-        let epoch = self.woken.borrow_and_update().epoch;
-        if epoch.is_some_and(|epoch| epoch != self.at.epoch) {
-            return Err(CursorError::Unknown.into());
-        }
-        // The event that it stands at is read again: after a restore of the database another may be there.
-        let query = self.event_log.db.query(
-            "SELECT pos, event_id, user_id, user_version, kind, payload, time FROM outbox WHERE pos >= $1 ORDER BY pos LIMIT $2",
-        );
-        let rows: Vec<OutboxRow> = query.bind(self.at.pos).bind(PAGE + 1).all().await?;
-        let mut rows = rows.into_iter().peekable();
-        let here = rows.next_if(|row| row.pos == self.at.pos);
-        if here.map(|row| row.event_id) != self.at.event_id || rows.peek().is_some_and(|row| row.pos != self.at.pos + 1) {
-            let row = self.event_log.row().await?;
-            return Err(self.lost(row).into());
-        }
-        let (mut events, mut weight) = (Vec::new(), 0);
-        self.at_end = i64::try_from(rows.len()).is_ok_and(|rows| rows < PAGE);
-        for row in rows {
-            weight += row.payload.len();
-            if weight > PAGE_WEIGHT && !events.is_empty() {
-                self.at_end = false;
-                break;
-            }
-            events.push(row.read()?);
-        }
-        if let Some(last) = events.last() {
-            self.at = Position { epoch: self.at.epoch, pos: last.pos, event_id: Some(last.event_id) };
-        }
-        Ok(events)
-    }
-
-    /// Waits until there may be more. False where the process stops.
-    pub async fn woken(&mut self) -> bool {
-        !self.woken.borrow().closed && self.woken.changed().await.is_ok() && !self.woken.borrow().closed
-    }
-
-    /// Fails where the position is none to go on from.
-    async fn check(&mut self, row: Row) -> Result<()> {
-        let there = event_at(&self.event_log.db, self.at.pos).await?;
-        if self.at.pos < row.floor || self.at.pos > row.last || there != self.at.event_id {
-            return Err(self.lost(row).into());
-        }
-        Ok(())
-    }
-
-    fn lost(&self, row: Row) -> CursorError {
-        if self.at.epoch == row.epoch && self.at.pos < row.floor { CursorError::Gone } else { CursorError::Unknown }
-    }
-}
-
-#[derive(sqlx::FromRow)]
-struct OutboxRow {
-    pos: i64,
-    event_id: EventId,
-    user_id: Option<UserId>,
-    user_version: Option<i64>,
-    kind: String,
-    payload: String,
-    time: DateTime<Utc>,
-}
-
-impl OutboxRow {
-    fn read(self) -> Result<Recorded> {
-        let what = What::read(&self.kind, &self.payload)?;
-        let event = Event { user: self.user_id.zip(self.user_version), what };
-        Ok(Recorded { pos: self.pos, event_id: self.event_id, time: self.time, event })
-    }
 }

@@ -1,70 +1,67 @@
-//! A transaction, and what others have to be told of it.
+//! The transaction that changes data and records the events about it.
 
 use std::{
     ops::{Deref, DerefMut},
     sync::LazyLock,
 };
 
-use access::{Result, SessionId, UserId};
+use access::{Result, SessionId, UserId, events::MAX_SESSIONS};
 use chrono::TimeDelta;
 use store::{Executor, Tx};
 
-use super::{Event, EventId, EventLog, SESSIONS, What};
+use super::{Event, EventId, EventLog, EventPayload};
 
-/// How many events one statement writes.
+/// The number of events that one statement inserts.
 const ROWS: usize = 16;
 
-/// A transaction that tells what it changes. It queries as a [`Tx`] does. Dropped without a commit, it never happened.
+/// A transaction that records events about its changes. It runs queries as a [`Tx`] does. Without a commit, nothing happens.
 ///
-/// Whatever changes a user, the validity of a session, a permission, a key or a client takes a `OutboxTransaction` and tells it, so that no caller
-/// can forget to.
+/// Functions that change a user, the validity of a session, a permission, a key or a client take an `OutboxTransaction` and record
+/// the event themselves, so that no caller can forget it.
 #[must_use]
 pub struct OutboxTransaction {
     tx: Tx,
-    event_log: EventLog,
+    log: EventLog,
     events: Vec<Event>,
 }
 
 impl OutboxTransaction {
-    pub(super) fn new(tx: Tx, event_log: EventLog) -> Self {
-        Self { tx, event_log, events: Vec::new() }
+    pub(super) fn new(tx: Tx, log: EventLog) -> Self {
+        Self { tx, log, events: Vec::new() }
     }
 
-    /// Tells what happened to a user, whose version it has made this.
-    pub fn record(&mut self, user_id: UserId, version: i64, what: What) {
-        self.events.push(Event { user: Some((user_id, version)), what });
+    /// Records an event about a user. `version` is the version of the user after it.
+    pub fn record(&mut self, user_id: UserId, version: i64, payload: EventPayload) {
+        self.events.push(Event { user: Some((user_id, version)), payload });
     }
 
-    /// Tells what happened to a key.
-    pub fn record_key(&mut self, what: What) {
-        self.events.push(Event { user: None, what });
+    /// Records an event about a key.
+    pub fn record_key(&mut self, payload: EventPayload) {
+        self.events.push(Event { user: None, payload });
     }
 
-    /// Tells that a client has lost something, which has made its version this.
+    /// Records that a client has lost a permission or a credential. `version` is the version of the client after it.
     pub fn record_client(&mut self, client_id: &str, version: i64) {
-        self.events.push(Event { user: None, what: What::ClientRestricted { client_id: client_id.to_owned(), version } });
+        let payload = EventPayload::ClientRestricted { client_id: client_id.to_owned(), version };
+        self.events.push(Event { user: None, payload });
     }
 
-    /// Tells that sessions have ended.
+    /// Records that sessions have ended.
     pub fn record_ended_sessions(&mut self, session_ids: &[SessionId]) {
-        for session_ids in session_ids.chunks(SESSIONS) {
-            self.events.push(Event { user: None, what: What::SessionsEnded { session_ids: session_ids.to_vec() } });
+        for session_ids in session_ids.chunks(MAX_SESSIONS) {
+            self.events.push(Event { user: None, payload: EventPayload::SessionsEnded { session_ids: session_ids.to_vec() } });
         }
     }
 
-    /// Adds what was told to the events, and makes all of it durable at once.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
+    /// Writes the recorded events, and commits them with the changes.
     pub async fn commit(self) -> Result<()> {
-        let Self { mut tx, event_log, events } = self;
+        let Self { mut tx, log, events } = self;
         if events.is_empty() {
             return Ok(tx.commit().await?);
         }
-        let (last, token_life) = append(&mut tx, &event_log, &events).await?;
+        let (last, token_life) = append(&mut tx, &log, &events).await?;
         tx.commit().await?;
-        event_log.notify_committed(last, token_life, &events);
+        log.notify_committed(last, token_life, &events);
         Ok(())
     }
 }
@@ -83,22 +80,23 @@ impl DerefMut for OutboxTransaction {
     }
 }
 
-/// Writes the events at the next positions, and answers the last of them, and how long an access token lives. From its first
-/// statement on whoever else adds events waits for the end of this transaction, so nothing may come after it but the commit.
-async fn append(tx: &mut Tx, event_log: &EventLog, events: &[Event]) -> Result<(i64, TimeDelta)> {
+/// Inserts the events at the next positions. Returns the last position, and the longest lifetime of an access token.
+///
+/// Its first statement locks the row that every other transaction with events needs, so nothing but the commit may follow.
+async fn append(tx: &mut Tx, log: &EventLog, events: &[Event]) -> Result<(i64, TimeDelta)> {
     static INSERTS: LazyLock<Vec<String>> = LazyLock::new(|| (1..=ROWS).map(insert).collect());
-    let rows = events.iter().map(|event| event.what.columns()).collect::<Result<Vec<_>>>()?;
-    let now = tx.now(event_log.clock()).await?;
+    let columns = events.iter().map(|event| event.payload.to_columns()).collect::<Result<Vec<_>>>()?;
+    let now = tx.now(log.clock()).await?;
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
-    let (last, token_life) = event_log.advance(tx, count).await?;
+    let (last, token_life) = log.advance(tx, count).await?;
 
     let mut pos = last - count;
-    for (events, rows) in events.chunks(ROWS).zip(rows.chunks(ROWS)) {
+    for (events, columns) in events.chunks(ROWS).zip(columns.chunks(ROWS)) {
         let mut query = tx.query(&INSERTS[events.len() - 1]);
-        for (event, (kind, payload)) in events.iter().zip(rows) {
+        for (event, (kind, payload)) in events.iter().zip(columns) {
             pos += 1;
             let (user_id, version) = event.user.unzip();
-            query = query.bind(pos).bind(EventId::new(event_log.clock())).bind(user_id).bind(version);
+            query = query.bind(pos).bind(EventId::new(log.clock())).bind(user_id).bind(version);
             query = query.bind(kind).bind(payload).bind(now);
         }
         query.execute().await?;
@@ -106,7 +104,7 @@ async fn append(tx: &mut Tx, event_log: &EventLog, events: &[Event]) -> Result<(
     Ok((last, token_life))
 }
 
-/// The statement that writes so many rows.
+/// Returns the statement that inserts this number of rows.
 fn insert(rows: usize) -> String {
     let row = |row: usize| {
         let parameters: Vec<_> = (1..=7).map(|column| format!("${}", row * 7 + column)).collect();

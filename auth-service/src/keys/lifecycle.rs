@@ -11,7 +11,7 @@ use store::{Executor, Tx};
 use super::{KeyBits, KeyError, MasterKey, signing::Made};
 use crate::{
     KEY_INTERVAL,
-    events::{OutboxTransaction, What},
+    events::{EventPayload, OutboxTransaction},
     proto::Reason,
     sessions,
 };
@@ -105,15 +105,15 @@ pub async fn create(change: &mut OutboxTransaction, clock: &Clock, master: &Mast
     }
     let key = insert(change, clock, master, made, State::Pending).await?;
     let key = key.ok_or_else(|| Error::internal("a key was made twice"))?;
-    change.record_key(What::KeyCreated { kid: key.kid.clone() });
+    change.record_key(EventPayload::KeyCreated { kid: key.kid.clone() });
     Ok(key)
 }
 
 /// Stores a key that signs from now on, where none does, and tells.
 pub(super) async fn create_active(change: &mut OutboxTransaction, clock: &Clock, master: &MasterKey, made: &Made) -> Result<()> {
     if let Some(key) = insert(change, clock, master, made, State::Active).await? {
-        change.record_key(What::KeyCreated { kid: key.kid.clone() });
-        change.record_key(What::KeyActivated { kid: key.kid });
+        change.record_key(EventPayload::KeyCreated { kid: key.kid.clone() });
+        change.record_key(EventPayload::KeyActivated { kid: key.kid });
     }
     Ok(())
 }
@@ -157,11 +157,11 @@ pub async fn activate(change: &mut OutboxTransaction, clock: &Clock, kid: &str, 
     }
     for active in keys.iter().filter(|key| key.state == State::Active) {
         end(change, active, now, now + TimeDelta::seconds(active.token_life) + NOTICE).await?;
-        change.record_key(What::KeyRetired { kid: active.kid.clone() });
+        change.record_key(EventPayload::KeyRetired { kid: active.kid.clone() });
     }
     let query = change.query(returning!("UPDATE signing_keys SET state = 'ACTIVE', activate_time = $2 WHERE kid = $1"));
     let key: Key = query.bind(kid).bind(now).one().await?;
-    change.record_key(What::KeyActivated { kid: key.kid.clone() });
+    change.record_key(EventPayload::KeyActivated { kid: key.kid.clone() });
     Ok(key)
 }
 
@@ -178,12 +178,12 @@ pub async fn retire(change: &mut OutboxTransaction, clock: &Clock, kid: &str, wi
         State::Active => Err(wrong_state("the active key is retired by activating another")),
         _ if withdraw => {
             sessions::end_signed_by(change, kid).await?;
-            change.record_key(What::KeyWithdrawn { kid: key.kid.clone() });
+            change.record_key(EventPayload::KeyWithdrawn { kid: key.kid.clone() });
             end(change, key, key.retire_time.unwrap_or(now), now).await
         }
         State::Retired => Ok(key.clone()),
         State::Pending => {
-            change.record_key(What::KeyRetired { kid: key.kid.clone() });
+            change.record_key(EventPayload::KeyRetired { kid: key.kid.clone() });
             end(change, key, now, now + NOTICE).await
         }
     }

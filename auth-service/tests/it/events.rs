@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use access::{Actor, UserId};
 use auth_service::{
     Settings,
-    events::{EventLog, What},
+    events::{EventLog, EventPayload},
     keys::{KeyBits, KeyRing, MasterKey},
     proto::{
         ActivateClientRequest, ActivateUserRequest, ChangePasswordRequest, Client, CreateClientRequest, CreateKeyRequest,
         DeactivateClientRequest, DeactivateUserRequest, Event, EventKind, IssueServiceTokenRequest, LogoutRequest, Position,
         RefreshRequest, RetireKeyRequest, RevokeAllSessionsRequest, SetPasswordRequest, SnapshotUsersRequest, UpdateUserRequest,
-        User, WatchEventsRequest, WatchEventsResponse, event::What as Told, event_service_client::EventServiceClient,
+        User, WatchEventsRequest, WatchEventsResponse, event::What, event_service_client::EventServiceClient,
         issue_service_token_request::Credential,
     },
 };
@@ -78,23 +78,10 @@ async fn end(app: &App) -> i64 {
     app.database.open().query("SELECT last FROM feed").one::<(i64,)>().await.expect("the feed").0
 }
 
-fn told(events: &[Event]) -> Vec<&'static str> {
-    let name = |event: &Event| match event.what.as_ref().expect("something") {
-        Told::UserCreated(_) => "created",
-        Told::UserRenamed(_) => "renamed",
-        Told::UserUpdated(_) => "updated",
-        Told::UserActivated(_) => "activated",
-        Told::UserDeactivated(_) => "deactivated",
-        Told::UserDeleted(_) => "deleted",
-        Told::SessionsEnded(_) => "sessions",
-        Told::PermissionsChanged(_) => "permissions",
-        Told::KeyCreated(_) => "key",
-        Told::KeyActivated(_) => "key active",
-        Told::KeyRetired(_) => "key retired",
-        Told::KeyWithdrawn(_) => "key withdrawn",
-        Told::ClientRestricted(_) => "client restricted",
-    };
-    events.iter().map(name).collect()
+/// Returns the kinds of the events, without the prefix of the enum.
+fn kinds(events: &[Event]) -> Vec<&'static str> {
+    let kind = |event: &Event| EventPayload::try_from(event.what.clone().expect("a kind")).expect("a payload").kind();
+    events.iter().map(|event| kind(event).as_str_name().trim_start_matches("EVENT_KIND_")).collect()
 }
 
 on_both_engines! {
@@ -118,13 +105,14 @@ on_both_engines! {
 
         let events = watcher.until(end(&app).await).await;
         let expected = [
-            "key", "key active", "created", "created", "renamed", "updated", "updated", "updated", "sessions", "deactivated", "activated", "key",
+            "KEY_CREATED", "KEY_ACTIVATED", "USER_CREATED", "USER_CREATED", "USER_RENAMED", "USER_UPDATED", "USER_UPDATED",
+            "USER_UPDATED", "SESSIONS_ENDED", "USER_DEACTIVATED", "USER_ACTIVATED", "KEY_CREATED",
         ];
-        assert_eq!(told(&events), expected);
+        assert_eq!(kinds(&events), expected);
         assert_eq!(events.iter().map(|event| event.pos).collect::<Vec<_>>(), (1..=12).collect::<Vec<_>>());
         let versions: Vec<_> = events.iter().filter(|event| event.user_id == user_id).map(|event| event.user_version).collect();
         assert_eq!(versions, [1, 2, 3, 4, 5, 6, 7]);
-        assert!(events.iter().any(|event| matches!(&event.what, Some(Told::UserRenamed(name)) if name.username == "alicia")));
+        assert!(events.iter().any(|event| matches!(&event.what, Some(What::UserRenamed(name)) if name.username == "alicia")));
     }
 
     async fn every_end_of_a_session_is_told(app: App) {
@@ -146,9 +134,9 @@ on_both_engines! {
         one.sessions().revoke_all_sessions(all).await.expect("an end");
 
         let events = watcher.until(end(&app).await).await;
-        assert_eq!(told(&events), ["sessions"; 4]);
+        assert_eq!(kinds(&events), ["SESSIONS_ENDED"; 4]);
         let ended: Vec<_> = events.iter().flat_map(|event| match &event.what {
-            Some(Told::SessionsEnded(ended)) => ended.session_ids.clone(),
+            Some(What::SessionsEnded(ended)) => ended.session_ids.clone(),
             _ => Vec::new(),
         }).collect();
         assert_eq!(ended.len(), 4, "{ended:?}");
@@ -160,7 +148,7 @@ on_both_engines! {
         }
         let mut first = Watcher::open(&app, app.server.channel(), None, &[EventKind::UserCreated]).await.expect("a stream");
         let events = first.until(end(&app).await).await;
-        assert_eq!(told(&events), ["created"; 3]);
+        assert_eq!(kinds(&events), ["USER_CREATED"; 3]);
         let here = first.through.clone();
         let at = |event: &Event| Position { pos: event.pos, event_id: event.event_id.clone(), ..here.clone() };
         let mut again = Watcher::open(&app, app.server.channel(), Some(&at(&events[0])), &[]).await.expect("a stream");
@@ -185,10 +173,10 @@ on_both_engines! {
         let refused = Watcher::open(&app, app.server.channel(), Some(&at(&events[1])), &[]).await.map(drop);
         assert_refused(refused, Code::OutOfRange, "POSITION_GONE", &gone("POSITION_KEPT"));
         let mut kept = Watcher::open(&app, app.server.channel(), Some(&here), &[]).await.expect("a stream");
-        assert_eq!(told(&kept.until(end(&app).await).await), ["created"]);
+        assert_eq!(kinds(&kept.until(end(&app).await).await), ["USER_CREATED"]);
         // One who has never watched begins with what revokes tokens that may still be alive.
         let mut recent = Watcher::open(&app, app.server.channel(), None, &[]).await.expect("a stream");
-        assert_eq!(told(&recent.until(end(&app).await).await), ["created"]);
+        assert_eq!(kinds(&recent.until(end(&app).await).await), ["USER_CREATED"]);
     }
 
     async fn a_watcher_of_a_database_that_was_restored_under_it_is_told(app: App) {
@@ -224,7 +212,7 @@ on_both_engines! {
         assert_eq!(position.pos, end(&app).await);
         app.register("bob").await;
         let mut watcher = Watcher::open(&app, app.server.channel(), Some(&position), &[]).await.expect("a stream");
-        assert_eq!(told(&watcher.until(end(&app).await).await), ["created"]);
+        assert_eq!(kinds(&watcher.until(end(&app).await).await), ["USER_CREATED"]);
     }
 
     async fn a_stream_is_for_services_and_ends_with_their_token(app: App) {
@@ -262,13 +250,13 @@ on_both_engines! {
         assert_refused(refused, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
         // Another client's goes on, and so does a stream of the same client that knows of it.
         app.register("alice").await;
-        assert_eq!(told(&other.until(end(&app).await).await).last(), Some(&"created"));
+        assert_eq!(kinds(&other.until(end(&app).await).await).last(), Some(&"USER_CREATED"));
         let mut again = client.watch_events(with_token(&token().await, request(None))).await.expect("a stream").into_inner();
         let mut seen = Vec::new();
-        while told(&seen).last() != Some(&"created") {
+        while kinds(&seen).last() != Some(&"USER_CREATED") {
             seen.extend(again.message().await.expect("an answer").expect("no end").events);
         }
-        assert!(told(&seen).contains(&"client restricted"));
+        assert!(kinds(&seen).contains(&"CLIENT_RESTRICTED"));
 
         // A key that has leaked may have signed the token of any stream.
         let key = root.keys().create_key(CreateKeyRequest::default()).await.expect("a key").into_inner();
@@ -320,7 +308,7 @@ on_both_engines! {
                         tokio::task::yield_now().await;
                     }
                     for _ in 0..=(seed >> 16) % 3 {
-                        change.record(Uuid::from_u128(writer + 1).into(), version, What::UserUpdated);
+                        change.record(Uuid::from_u128(writer + 1).into(), version, EventPayload::UserUpdated);
                     }
                     if (seed >> 8).is_multiple_of(10) {
                         drop(change);

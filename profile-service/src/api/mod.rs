@@ -25,7 +25,9 @@ pub(crate) use self::{friends::FriendApi, notes::NoteApi, profiles::ProfileApi, 
 async fn begin(db: &Db, caller: &Caller, owner: UserId) -> Result<Tx> {
     let mut tx = db.begin().await?;
     match caller.user_id() {
-        Ok(user_id) if user_id != owner && !crate::profiles::hold(&mut tx, user_id).await? => Err(Error::access_token_invalid()),
+        Ok(user_id) if user_id != owner && !crate::profiles::lock_shared(&mut tx, user_id).await? => {
+            Err(Error::access_token_invalid())
+        }
         _ => Ok(tx),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use access::{Caller, Clock, Result, events::Progress, token::Verifier};
+use access::{Caller, Clock, Result, events::WatchProgress, token::Verifier};
 use store::Db;
 
 use crate::{
@@ -14,7 +14,7 @@ pub(crate) struct SyncApi {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
     pub(crate) verifier: Arc<Verifier>,
-    pub(crate) progress: Progress,
+    pub(crate) progress: WatchProgress,
 }
 
 impl sync_service::Handlers for SyncApi {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Import, ProfileSection, User};
 use crate::{
     favorites, friends,
-    profiles::{self, Known},
+    profiles::{self, UserSnapshot},
     proto,
 };
 
@@ -161,8 +161,8 @@ async fn insert(tx: &mut Tx, user: &User, profile: &ProfileRow, now: DateTime<Ut
     }
     let joined = user.joined.unwrap_or(now);
     // The events of auth-service complete the rest.
-    let known = Known { user_id: user.id, username: &user.username, version: 1, is_active: true, generation: 0 };
-    if !profiles::welcome(tx, &known, joined).await? {
+    let snapshot = UserSnapshot { user_id: user.id, username: &user.username, version: 1, is_active: true, generation: 0 };
+    if !profiles::ensure_profile(tx, &snapshot, joined).await? {
         return Err(Error::internal("a user was deleted during the import: run the import again").into());
     }
     let query = tx.query(

@@ -1,6 +1,6 @@
 //! Profiles: the row, its rules, its SQL. The favourite note is part of what a reader gets of a profile, where they can see it.
 
-mod known;
+mod user_snapshot;
 
 use std::sync::LazyLock;
 
@@ -12,7 +12,10 @@ use uuid::Uuid;
 
 use crate::notes::NoteId;
 
-pub(crate) use known::{Known, bury, create_known, hold, rename, set_known, set_user_active, set_user_version, sweep, welcome};
+pub(crate) use user_snapshot::{
+    UserSnapshot, create_or_confirm, delete_missing, ensure_profile, insert_tombstone, lock_shared, rename, replace,
+    set_user_active, set_user_version,
+};
 
 /// What the profiles of one page weigh together at most, in bytes. Clients commonly refuse an answer of more than 4 MiB.
 pub(crate) const PAGE_WEIGHT: usize = 1 << 20;

@@ -10,7 +10,7 @@ use std::{
 
 use access::{
     Actor, Clock, UserId,
-    events::Source,
+    events::EventSource,
     token::{self, Verifier},
 };
 use auth_service::{
@@ -193,7 +193,7 @@ pub async fn auth(url: &str, master_key: &str, clock: Clock) -> Running {
 }
 
 /// A replica of the profile service, which takes its keys from the auth service behind `auth`.
-pub async fn profile(url: &str, clock: Clock, auth: Channel, events: Option<Source>, bound: Duration) -> Running {
+pub async fn profile(url: &str, clock: Clock, auth: Channel, events: Option<EventSource>, bound: Duration) -> Running {
     let db = Db::new(url, None, 8).unwrap();
     let verifier = Verifier::new(Settings::default().issuer, profile_service::NAME, clock.clone()).with_staleness_bound(bound);
     let verifier = Arc::new(verifier);
@@ -209,9 +209,9 @@ pub async fn profile(url: &str, clock: Clock, auth: Channel, events: Option<Sour
 }
 
 /// Events from the auth service behind `auth`, for a service that may watch.
-pub fn source(url: &str, master_key: &str, clock: Clock, auth: Channel) -> Source {
+pub fn source(url: &str, master_key: &str, clock: Clock, auth: Channel) -> EventSource {
     let (db, master_key) = (Db::new(url, None, 2).unwrap(), MasterKey::from_base64(master_key).unwrap());
-    Source::new(auth, move || {
+    EventSource::new(auth, move || {
         let (db, clock, master_key) = (db.clone(), clock.clone(), master_key.clone());
         async move {
             let issuer = Issuer::new(&Settings::default().issuer, "auth-service", clock.clone());

@@ -57,6 +57,8 @@ pub struct Protos {
     servers: bool,
     /// The domain of the reasons that these protos publish.
     domain: String,
+    /// The files whose messages the crate `access` has generated already.
+    from_access: &'static [&'static str],
 }
 
 impl Protos {
@@ -72,7 +74,7 @@ impl Protos {
     pub fn built_in() -> Self {
         #[expect(clippy::disallowed_methods, reason = "how cargo speaks to a build script")]
         let domain = env::var("CARGO_PKG_NAME").unwrap_or_default();
-        Self { includes: vec![protos::DIR.into(), protos::THIRD_PARTY_DIR.into()], servers: true, domain }
+        Self { includes: vec![protos::DIR.into(), protos::THIRD_PARTY_DIR.into()], servers: true, domain, from_access: &[] }
     }
 
     /// Sets the domain of the reasons that these protos publish in an enum `Reason`: the name of the service. The default is the name
@@ -80,6 +82,13 @@ impl Protos {
     #[must_use]
     pub fn domain(self, domain: impl Into<String>) -> Self {
         Self { domain: domain.into(), ..self }
+    }
+
+    /// Uses the messages of these files that the crate `access` has generated, instead of a second set of types. Clients, servers
+    /// and guards are generated as for every other file.
+    #[must_use]
+    pub fn with_messages_from_access(self, files: &'static [&'static str]) -> Self {
+        Self { from_access: files, ..self }
     }
 
     /// Generates messages, clients and validation, but no servers and no guards.
@@ -134,13 +143,22 @@ impl Protos {
                 .extern_path(".access.v1", format!("{ACCESS}::proto::access::v1"))
                 .extern_path(".google.type.Date", format!("{ACCESS}::proto::google::Date"));
         }
+        for file in own_files(&pool, self.from_access) {
+            for (proto, rust) in names::top_level_types(&file) {
+                code = code.extern_path(format!(".{proto}"), format!("{ACCESS}::{rust}"));
+            }
+        }
         code.compile_fds_with_config(set, prost_build::Config::new())?;
 
         let mut generated: BTreeMap<String, String> = BTreeMap::new();
         for file in own_files(&pool, files) {
             let code = generated.entry(file.package_name().to_owned()).or_default();
-            for message in file.messages() {
-                validation::generate(&message, code)?;
+            if self.from_access.contains(&file.name()) {
+                *code += &re_export(&file);
+            } else {
+                for message in file.messages() {
+                    validation::generate(&message, code)?;
+                }
             }
             for service in file.services().filter(|_| self.servers) {
                 guards::generate(&service, code)?;
@@ -174,6 +192,13 @@ fn pool(protos: &protox::Compiler) -> Result<DescriptorPool, Error> {
 
 fn own_files(pool: &DescriptorPool, files: &[&str]) -> Vec<FileDescriptor> {
     pool.files().filter(|file| files.contains(&file.name())).collect()
+}
+
+/// Returns the re-export of the types of a file that the crate `access` has generated.
+fn re_export(file: &FileDescriptor) -> String {
+    let types = names::top_level_types(file).into_iter().map(|(_, rust)| rust);
+    let modules = file.messages().filter(names::has_module).map(|message| names::module_path(&message));
+    types.chain(modules).fold(String::from("\n"), |code, path| code + &format!("pub use {ACCESS_ALIAS}::{path};\n"))
 }
 
 #[cfg(test)]

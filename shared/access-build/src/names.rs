@@ -1,7 +1,7 @@
 //! The names that prost gives to what the protos name.
 
 use heck::{ToSnakeCase, ToUpperCamelCase};
-use prost_reflect::{EnumDescriptor, MessageDescriptor};
+use prost_reflect::{EnumDescriptor, FileDescriptor, MessageDescriptor};
 
 /// Where generated code stands, which decides how it names a type.
 #[derive(Debug, Clone, Copy)]
@@ -37,17 +37,39 @@ impl Scope<'_> {
                 _ => format!("::prost_types::{}", &full_name["google.protobuf.".len()..]),
             };
         }
-        let inside = if package == self.package {
-            self.own.to_owned()
-        } else {
-            let modules: Vec<_> = package.split('.').map(field).collect();
-            format!("{}::proto::{}", self.access, modules.join("::"))
-        };
+        let inside =
+            if package == self.package { self.own.to_owned() } else { format!("{}::{}", self.access, package_path(package)) };
         let mut parts: Vec<_> = full_name[package.len() + 1..].split('.').collect();
         let last = parts.pop().unwrap_or_default().to_upper_camel_case();
         let outer: String = parts.into_iter().map(|part| part.to_snake_case() + "::").collect();
         format!("{inside}::{outer}{last}")
     }
+}
+
+/// Returns the module of a package in the crate `access`.
+fn package_path(package: &str) -> String {
+    let modules: Vec<_> = package.split('.').map(field).collect();
+    format!("proto::{}", modules.join("::"))
+}
+
+/// Returns the messages and enums of a file that are not nested: their full names, and their paths in the crate `access`.
+pub(crate) fn top_level_types(file: &FileDescriptor) -> Vec<(String, String)> {
+    let messages = file.messages().map(|message| message.full_name().to_owned());
+    let enums = file.enums().map(|enumeration| enumeration.full_name().to_owned());
+    let package = package_path(file.package_name());
+    let path = |name: &str| format!("{package}::{}", name[file.package_name().len() + 1..].to_upper_camel_case());
+    messages.chain(enums).map(|name| (name.clone(), path(&name))).collect()
+}
+
+/// Returns true if prost generates a module for the message, which holds its oneofs and nested types.
+pub(crate) fn has_module(message: &MessageDescriptor) -> bool {
+    let has_oneof = message.oneofs().any(|oneof| !oneof.is_synthetic());
+    has_oneof || message.child_enums().len() > 0 || message.child_messages().any(|child| !child.is_map_entry())
+}
+
+/// Returns the path of that module in the crate `access`.
+pub(crate) fn module_path(message: &MessageDescriptor) -> String {
+    format!("{}::{}", package_path(message.package_name()), message.name().to_snake_case())
 }
 
 pub(crate) fn field(name: &str) -> String {

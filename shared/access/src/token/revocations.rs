@@ -31,6 +31,23 @@ pub enum Revocation {
     Key(String),
 }
 
+impl Revocation {
+    /// Returns true if it revokes tokens with these claims. The claims do not name the key, so a withdrawn key may always have signed
+    /// the token.
+    pub fn may_cover(&self, claims: &Claims) -> bool {
+        let is_user = |user_id: &UserId| claims.actor == Actor::User && claims.sub == user_id.to_string();
+        match self {
+            Self::Sessions(session_ids) => claims.sid.is_some_and(|session_id| session_ids.contains(&session_id)),
+            Self::OlderThan(user_id, version) => is_user(user_id) && claims.ver < *version,
+            Self::User(user_id) => is_user(user_id),
+            Self::Client(client_id, version) => {
+                claims.actor == Actor::Service && claims.sub == *client_id && claims.ver < *version
+            }
+            Self::Key(_) => true,
+        }
+    }
+}
+
 /// The list of revocations. Each one is kept until the tokens that it revokes have expired.
 #[derive(Debug)]
 pub struct RevocationList {
