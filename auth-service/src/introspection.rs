@@ -1,5 +1,4 @@
-//! What a token is worth now (RFC 7662): not only whether it was signed here and has not expired, but also whether its session and
-//! its user are still there.
+//! Token introspection (RFC 7662): besides the signature and the times, it checks that the session and the user are still active.
 
 use std::sync::Arc;
 
@@ -17,43 +16,40 @@ use crate::{
     users::{self, User},
 };
 
-/// Looks into tokens.
+/// Introspects tokens.
 #[derive(Clone)]
 pub struct Introspection {
-    /// Where sessions and users are.
+    /// The database with sessions, users and clients.
     pub db: Db,
-    /// What tells the time.
+    /// The clock.
     pub clock: Clock,
-    /// What reads tokens.
+    /// Reads the tokens.
     pub tokens: Tokens,
-    /// What knows of revocations.
+    /// Knows the revocations.
     pub verifier: Arc<Verifier>,
 }
 
-/// A token that is good now.
+/// An active token.
 #[derive(Debug)]
-pub enum Active {
+pub enum ActiveToken {
     /// An access token.
     Access(Box<Claims>),
     /// The last refresh token of a session.
     Refresh {
-        /// What it says.
+        /// Its claims.
         claims: Box<RefreshClaims>,
-        /// Whom it keeps signed in.
+        /// The username of its user.
         username: String,
     },
 }
 
 impl Introspection {
-    /// What the token is, or nothing where it is not good, for whatever reason.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database.
-    pub async fn look(&self, token: &str) -> Result<Option<Active>> {
+    /// Returns the token if it is active.
+    pub async fn introspect(&self, token: &str) -> Result<Option<ActiveToken>> {
         let now = self.clock.now();
         if let Some(claims) = self.tokens.read_access_token(token, now) {
-            // The database knows of a session or a user before the verifier does, and of other permissions the verifier alone.
+            // The database shows an ended session or an inactive user before the verifier does. Only the verifier knows that
+            // permissions have changed.
             let is_active = !self.verifier.revocations().contains(&claims)
                 && match claims.sid {
                     Some(sid) => {
@@ -61,13 +57,13 @@ impl Introspection {
                     }
                     None => clients::find(&self.db, &claims.client_id).await?.is_some_and(|client| client.is_active),
                 };
-            return Ok(is_active.then(|| Active::Access(Box::new(claims))));
+            return Ok(is_active.then(|| ActiveToken::Access(Box::new(claims))));
         }
-        // A token that a Django project has issued is that project's to vouch for.
+        // Only the Django project itself can say whether a token that it issued is active.
         let Ok(RefreshToken::Ours(claims)) = self.tokens.read_refresh_token(token) else { return Ok(None) };
         let Some((session, user)) = self.session_and_user(claims.sid).await? else { return Ok(None) };
-        let is_active = is_last(&session, &user, &claims, now);
-        Ok(is_active.then(|| Active::Refresh { claims: Box::new(claims), username: user.username }))
+        let is_active = is_current(&session, &user, &claims, now);
+        Ok(is_active.then(|| ActiveToken::Refresh { claims: Box::new(claims), username: user.username }))
     }
 
     async fn session_and_user(&self, session_id: access::SessionId) -> Result<Option<(Session, User)>> {
@@ -77,8 +73,8 @@ impl Introspection {
     }
 }
 
-/// True where a refresh with this token would be its session's next.
-fn is_last(session: &Session, user: &User, claims: &RefreshClaims, now: DateTime<Utc>) -> bool {
+/// Returns true if a refresh with this token would rotate its session.
+fn is_current(session: &Session, user: &User, claims: &RefreshClaims, now: DateTime<Utc>) -> bool {
     let presented = Presented::new(claims.generation, None);
     session.client_id == claims.client_id && sessions::judge(session, user.is_active, presented, now, false) == Verdict::Rotate
 }

@@ -7,13 +7,13 @@ pub mod attempts;
 pub mod cli;
 mod cli_error;
 pub mod clients;
+pub mod django_tokens;
 pub mod events;
 pub mod groups;
 mod http;
 mod import;
 pub mod introspection;
 pub mod keys;
-pub mod legacy;
 pub mod passwords;
 pub mod permissions;
 pub mod rank;
@@ -307,7 +307,7 @@ async fn forget(db: &Db, clock: &Clock, event_log: &EventLog, retention: TimeDel
     let mut tx = db.begin().await?;
     attempts::forget(&mut tx, clock).await?;
     clients::forget(&mut tx, clock).await?;
-    legacy::forget(&mut tx, clock).await?;
+    django_tokens::purge_expired(&mut tx, clock).await?;
     tx.commit().await?;
     event_log.purge_expired(retention).await
 }

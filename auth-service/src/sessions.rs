@@ -1,6 +1,6 @@
-//! Sessions: a chain of refresh tokens of which the last one counts (RFC 9700 section 4.14.2).
+//! Sessions: a chain of refresh tokens of which only the last one is valid (RFC 9700 section 4.14.2).
 //!
-//! [`judge`] decides what a presented refresh token is worth. It is a pure function; the row is locked around it.
+//! [`judge`] decides what happens to a presented refresh token. It is a pure function; the caller locks the row around it.
 
 use access::{ClientInfo, Clock, Result, SessionId, UserId};
 use aws_lc_rs::digest;
@@ -13,23 +13,23 @@ use uuid::Uuid;
 
 use crate::events::OutboxTransaction;
 
-/// How long the predecessor of a refresh token is answered again.
+/// The time after a rotation during which the spent refresh token returns the same successor again.
 const GRACE: TimeDelta = TimeDelta::seconds(10);
-/// How often at most.
+/// The most replays of one rotation.
 const REPLAYS: i64 = 200;
-/// How many generations are remembered with the request that rotated them.
+/// The number of generations whose request is stored.
 const REMEMBERED: i64 = 16;
 
-/// How long a session that is over can still be looked at.
-const KEPT: TimeDelta = TimeDelta::days(30);
+/// The time that a session is kept after it has ended or expired.
+const RETENTION: TimeDelta = TimeDelta::days(30);
 
-/// The generation of a token that is no session's own, and that is traded for the first refresh token of one.
-pub const FOREIGN: i64 = -1;
+/// The generation of a refresh token of another issuer, which is exchanged for the first refresh token of a session.
+pub const EXTERNAL_GENERATION: i64 = -1;
 
-/// The client of every session that begins with a password.
+/// The `client_id` of every session that a password opened.
 pub const FIRST_PARTY: &str = "first-party";
 
-/// A session's row.
+/// The row of a session.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 #[expect(missing_docs, reason = "the columns, as the migration documents them")]
 pub struct Session {
@@ -42,7 +42,7 @@ pub struct Session {
     pub rotated_at: DateTime<Utc>,
     pub replays: i64,
     pub request_hashes: Vec<u8>,
-    pub status: String,
+    pub status: SessionStatus,
     pub idle_expires_at: DateTime<Utc>,
     pub absolute_expires_at: DateTime<Utc>,
     pub user_agent: String,
@@ -50,59 +50,56 @@ pub struct Session {
     pub create_time: DateTime<Utc>,
 }
 
-/// How long a session lasts.
+/// The state of a session. A session that has expired stays `Active` until somebody presents its refresh token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
+#[sqlx(type_name = "TEXT", rename_all = "UPPERCASE")]
+pub enum SessionStatus {
+    /// Its last refresh token is valid until it expires.
+    Active,
+    /// It has ended; the row holds the reason.
+    Ended,
+}
+
+/// The longest lifetimes of a session.
 #[derive(Debug, Clone, Copy)]
 pub struct Lifetime {
-    /// Without a refresh.
+    /// The time without a refresh.
     pub idle: TimeDelta,
-    /// With any number of them.
+    /// The time with any number of refreshes.
     pub absolute: TimeDelta,
 }
 
-/// Why a session ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// Its user signed out.
+/// The reason why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
+#[sqlx(type_name = "TEXT", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum EndReason {
+    /// The user signed out.
     Logout,
-    /// Nobody refreshed it in time.
+    /// The refresh token was presented after it had expired.
     Expired,
-    /// A spent refresh token came back: one of the two who have it is a thief.
+    /// A spent refresh token was presented, so somebody has stolen one (RFC 9700 section 4.14.2).
     Reuse,
-    /// Its user, or an administrator, ended it from elsewhere.
+    /// The user or an administrator ended it from another session.
     Revoked,
     /// The password was changed from another session.
     PasswordChanged,
-    /// The user is not active any more.
+    /// The user is not active.
     UserInactive,
     /// The key that signed its refresh token was withdrawn.
     KeyWithdrawn,
 }
 
-impl Reason {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Logout => "LOGOUT",
-            Self::Expired => "EXPIRED",
-            Self::Reuse => "REUSE",
-            Self::Revoked => "REVOKED",
-            Self::PasswordChanged => "PASSWORD_CHANGED",
-            Self::UserInactive => "USER_INACTIVE",
-            Self::KeyWithdrawn => "KEY_WITHDRAWN",
-        }
-    }
-}
-
-/// A refresh token whose signature fits, and the request that brings it.
+/// A refresh token with a valid signature, and the request that presents it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Presented {
-    /// The token's generation.
+    /// The generation of the token.
     pub generation: i64,
-    /// The hash of the request's id, where it has one.
+    /// The hash of the request id, if the request has one.
     pub request: Option<[u8; 32]>,
 }
 
 impl Presented {
-    /// A token of this generation in a request with this id.
+    /// Creates the presentation of a token of this generation in a request with this id.
     pub fn new(generation: i64, request_id: Option<Uuid>) -> Self {
         let hash = |id: Uuid| {
             let mut hash = [0; 32];
@@ -113,37 +110,38 @@ impl Presented {
     }
 }
 
-/// What a presented refresh token is worth.
+/// The outcome for a presented refresh token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is the last one: it gets a successor.
+    /// It is the last token of its session and gets a successor.
     Rotate,
-    /// It is the one before, and its client did not get the answer: the same successor again.
+    /// It is the token before the last, and its client did not receive the response: it gets the same successor again.
     Replay,
-    /// The same, too often.
+    /// As `Replay`, but the limit of replays is reached.
     TooManyReplays,
-    /// A copy of an old request that the network delivered late.
+    /// The request is a copy of an earlier one that the network delivered late.
     LateDuplicate,
-    /// It is spent.
+    /// The token is spent.
     Reuse,
     /// The session has ended already.
     Ended,
-    /// The session has expired, or its user is not active, and is to end for it.
-    Ends(Reason),
-    /// It is newer than the session: the database was restored from a backup.
+    /// The session must end now, for this reason: it has expired, or its user is not active.
+    Ends(EndReason),
+    /// The token is newer than the session, because the database was restored from a backup.
     Restored,
 }
 
-/// Judges a refresh token. `strict` knows no grace and no request ids: every spent token is reuse.
+/// Decides the outcome for a refresh token. With `strict` there is neither a grace period nor a retry by request id: every spent token
+/// is reuse.
 pub fn judge(session: &Session, user_is_active: bool, presented: Presented, now: DateTime<Utc>, strict: bool) -> Verdict {
     if !session.is_active() {
         return Verdict::Ended;
     }
     if !user_is_active {
-        return Verdict::Ends(Reason::UserInactive);
+        return Verdict::Ends(EndReason::UserInactive);
     }
     if session.idle_expires_at <= now || session.absolute_expires_at <= now {
-        return Verdict::Ends(Reason::Expired);
+        return Verdict::Ends(EndReason::Expired);
     }
     let behind = session.generation - presented.generation;
     let same_request = !strict && presented.request.is_some_and(|request| session.remembers(presented.generation, request));
@@ -164,17 +162,17 @@ pub fn judge(session: &Session, user_is_active: bool, presented: Presented, now:
 }
 
 impl Session {
-    /// False once it has ended.
+    /// Returns true until the session has ended. A session that has expired can still be active.
     pub fn is_active(&self) -> bool {
-        self.status == "ACTIVE"
+        self.status == SessionStatus::Active
     }
 
-    /// Where it stands in a list.
-    pub fn place(&self) -> TimeCursor<access::Session> {
+    /// Returns the position of the session in a list.
+    pub fn cursor(&self) -> TimeCursor<access::Session> {
         (self.create_time.timestamp_micros(), self.session_id)
     }
 
-    /// The session with its next generation, which `presented` has asked for and whose refresh token the key `kid` signs.
+    /// Returns the session in its next generation, whose refresh token the key `kid` signs. `presented` is the token before.
     #[must_use]
     pub fn rotated(&self, presented: Presented, kid: &str, now: DateTime<Utc>, lifetime: Lifetime) -> Self {
         let request_hashes = remember(self.request_hashes.clone(), Presented { generation: self.generation, ..presented });
@@ -189,21 +187,21 @@ impl Session {
         }
     }
 
-    /// True where `request` is what rotated `generation`.
+    /// Returns true if `request` rotated `generation`.
     fn remembers(&self, generation: i64, request: [u8; 32]) -> bool {
         self.generation - generation <= REMEMBERED && self.request_hashes.get(slot(generation)) == Some(&request)
     }
 }
 
-/// The hashes of requests, with that of the one that presents a generation.
+/// Stores the hash of the request that presents a generation.
 fn remember(mut request_hashes: Vec<u8>, presented: Presented) -> Vec<u8> {
     request_hashes.resize(usize::try_from(REMEMBERED).unwrap_or_default() * 32, 0);
-    // Nothing hashes to zeros, so they stand for a request without an id.
+    // No id has the hash zero, so zeros mean a request without an id.
     request_hashes[slot(presented.generation)].copy_from_slice(&presented.request.unwrap_or_default());
     request_hashes
 }
 
-/// Where the hash of the request that rotated a generation is kept.
+/// Returns the place of the hash of the request that rotated a generation.
 fn slot(generation: i64) -> std::ops::Range<usize> {
     let index = usize::try_from(generation.rem_euclid(REMEMBERED)).unwrap_or_default();
     index * 32..(index + 1) * 32
@@ -216,38 +214,30 @@ macro_rules! columns {
     };
 }
 
-/// Opens a session, whose first refresh token the key `kid` signs.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Opens a session. The key `kid` signs its first refresh token.
 pub async fn create(
     tx: &mut Tx,
     clock: &Clock,
     user_id: UserId,
     kid: &str,
-    origin: &ClientInfo,
+    client: &ClientInfo,
     lifetime: Lifetime,
 ) -> Result<Session> {
-    open(tx, clock, user_id, kid, origin, lifetime, Vec::new()).await
+    open(tx, clock, user_id, kid, client, lifetime, Vec::new()).await
 }
 
-/// Opens a session for a token of [`FOREIGN`] generation, in a request with this id.
-///
-/// # Errors
-///
-/// Those of the database.
-pub async fn create_for_foreign(
+/// Opens a session in exchange for a refresh token of another issuer. `request_id` is the id of the request that presents it.
+pub async fn create_for_external(
     tx: &mut Tx,
     clock: &Clock,
     user_id: UserId,
     kid: &str,
-    origin: &ClientInfo,
+    client: &ClientInfo,
     lifetime: Lifetime,
     request_id: Option<Uuid>,
 ) -> Result<Session> {
-    let request_hashes = remember(Vec::new(), Presented::new(FOREIGN, request_id));
-    open(tx, clock, user_id, kid, origin, lifetime, request_hashes).await
+    let request_hashes = remember(Vec::new(), Presented::new(EXTERNAL_GENERATION, request_id));
+    open(tx, clock, user_id, kid, client, lifetime, request_hashes).await
 }
 
 async fn open(
@@ -255,7 +245,7 @@ async fn open(
     clock: &Clock,
     user_id: UserId,
     kid: &str,
-    origin: &ClientInfo,
+    client: &ClientInfo,
     lifetime: Lifetime,
     request_hashes: Vec<u8>,
 ) -> Result<Session> {
@@ -266,7 +256,7 @@ async fn open(
          VALUES ($1, $2, $3, 0, $4, $5, 0, $6, 'ACTIVE', $7, $8, $9, $10, $5) RETURNING ",
         columns!()
     ));
-    let address = origin.address().map(|address| address.to_string()).unwrap_or_default();
+    let address = client.address().map(|address| address.to_string()).unwrap_or_default();
     let session = query
         .bind(SessionId::new(clock))
         .bind(user_id)
@@ -276,40 +266,28 @@ async fn open(
         .bind(request_hashes)
         .bind(now + lifetime.idle.min(lifetime.absolute))
         .bind(now + lifetime.absolute)
-        .bind(origin.user_agent())
+        .bind(client.user_agent())
         .bind(address)
         .one()
         .await?;
     Ok(session)
 }
 
-/// Forgets the sessions of a user that have been over for a month.
-///
-/// # Errors
-///
-/// Those of the database.
-pub async fn forget(tx: &mut Tx, user_id: UserId, now: DateTime<Utc>) -> Result<()> {
+/// Deletes the sessions of a user that ended or expired more than 30 days ago.
+pub async fn purge_expired(tx: &mut Tx, user_id: UserId, now: DateTime<Utc>) -> Result<()> {
     let query =
         tx.query("DELETE FROM sessions WHERE user_id = $1 AND rotated_at < $2 AND (status = 'ENDED' OR idle_expires_at < $2)");
-    query.bind(user_id).bind(now - KEPT).execute().await?;
+    query.bind(user_id).bind(now - RETENTION).execute().await?;
     Ok(())
 }
 
-/// The session with this id.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Returns the session with this id.
 pub async fn find(on: impl Executor<'_>, session_id: SessionId) -> Result<Option<Session>> {
     let query = on.query(concat!("SELECT ", columns!(), " FROM sessions WHERE session_id = $1"));
     Ok(query.bind(session_id).optional().await?)
 }
 
-/// The sessions of one user that have neither ended nor expired by `now`, the newest first, after the given one.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Returns the sessions of a user that have neither ended nor expired by `now`, newest first, after the given one.
 pub async fn list(
     on: impl Executor<'_>,
     user_id: UserId,
@@ -327,21 +305,13 @@ pub async fn list(
     Ok(query.bind(user_id).bind(now).bind(time).bind(session_id).bind(limit).all().await?)
 }
 
-/// The session with this id, which nobody else changes until the transaction ends.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Returns the session with this id and locks it until the transaction ends.
 pub async fn lock(tx: &mut Tx, session_id: SessionId) -> Result<Option<Session>> {
     let query = tx.query(concat!("SELECT ", columns!(), " FROM sessions WHERE session_id = $1"));
     Ok(query.bind(session_id).for_update().optional().await?)
 }
 
-/// Gives the locked session its next generation, whose refresh token the key `kid` signs.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Moves the locked session to its next generation, whose refresh token the key `kid` signs.
 pub async fn rotate(
     tx: &mut Tx,
     old: &Session,
@@ -361,56 +331,45 @@ pub async fn rotate(
 }
 
 /// Counts a replay of the locked session.
-///
-/// # Errors
-///
-/// Those of the database.
 pub async fn count_replay(tx: &mut Tx, session_id: SessionId) -> Result<()> {
     tx.query("UPDATE sessions SET replays = replays + 1 WHERE session_id = $1").bind(session_id).execute().await?;
     Ok(())
 }
 
-/// Ends a session, and tells. One that has ended keeps its reason.
-///
-/// # Errors
-///
-/// Those of the database.
-pub async fn end(change: &mut OutboxTransaction, session_id: SessionId, reason: Reason) -> Result<()> {
+/// Ends a session and records the event. A session that has ended already keeps its reason.
+pub async fn end(change: &mut OutboxTransaction, session_id: SessionId, reason: EndReason) -> Result<()> {
     let query = change.query(
         "UPDATE sessions SET status = 'ENDED', reason = $2 WHERE session_id = $1 AND status = 'ACTIVE' RETURNING session_id",
     );
-    let ended = query.bind(session_id).bind(reason.name()).all().await?;
+    let ended = query.bind(session_id).bind(reason).all().await?;
     record_ended(change, ended);
     Ok(())
 }
 
 /// Ends every session of a user except `kept`, and records the events.
-///
-/// # Errors
-///
-/// Those of the database.
-pub async fn end_others(change: &mut OutboxTransaction, user_id: UserId, kept: Option<SessionId>, reason: Reason) -> Result<()> {
-    // From now on no refresh token that Django issued to this user opens a session.
+pub async fn end_others(
+    change: &mut OutboxTransaction,
+    user_id: UserId,
+    kept: Option<SessionId>,
+    reason: EndReason,
+) -> Result<()> {
+    // A refresh token that Django issued to this user must not open a session any more.
     let query = change.query("UPDATE django_users SET is_signed_out = TRUE WHERE user_id = $1");
     query.bind(user_id).execute().await?;
     let query = change.query(
         "UPDATE sessions SET status = 'ENDED', reason = $3
          WHERE user_id = $1 AND session_id <> $2 AND status = 'ACTIVE' RETURNING session_id",
     );
-    let ended = query.bind(user_id).bind(kept.unwrap_or(Uuid::nil().into())).bind(reason.name()).all().await?;
+    let ended = query.bind(user_id).bind(kept.unwrap_or(Uuid::nil().into())).bind(reason).all().await?;
     record_ended(change, ended);
     Ok(())
 }
 
-/// Ends every session whose refresh token the key `kid` has signed, and tells.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Ends every session whose refresh token the key `kid` signed, and records the events.
 pub async fn end_signed_by(change: &mut OutboxTransaction, kid: &str) -> Result<()> {
     let query = change
         .query("UPDATE sessions SET status = 'ENDED', reason = $2 WHERE kid = $1 AND status = 'ACTIVE' RETURNING session_id");
-    let ended = query.bind(kid).bind(Reason::KeyWithdrawn.name()).all().await?;
+    let ended = query.bind(kid).bind(EndReason::KeyWithdrawn).all().await?;
     record_ended(change, ended);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Issues access tokens (RFC 9068) and refresh tokens, and reads the latter.
+//! Issues and reads access tokens (RFC 9068) and refresh tokens.
 
 use std::sync::Arc;
 
@@ -15,57 +15,67 @@ use crate::{clients::Client, keys::KeyRing, permissions::Rights, proto::Reason, 
 
 const REFRESH_TOKEN_TYPE: &str = "rt+jwt";
 
-/// The most that the names of groups take in an access token, in bytes: a longer token would be refused.
-const LONGEST_GROUPS: usize = 1024;
+/// The most bytes for the names of groups in an access token. Verifiers reject a longer token.
+const GROUPS_LIMIT: usize = 1024;
 
-/// Signs tokens.
+/// Issues and reads tokens.
 #[derive(Clone)]
 pub struct Tokens {
     keys: Arc<KeyRing>,
     issuer: Arc<str>,
     audience: Arc<[String]>,
     access_lifetime: TimeDelta,
-    legacy: TokenKeys,
+    django_keys: TokenKeys,
     clock: Clock,
 }
 
-/// A refresh token whose signature fits. Whether it is worth anything, its session decides.
+/// A refresh token with a valid signature. Its session decides whether it is valid.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RefreshToken {
-    /// One that was issued here.
+    /// A token that this service issued.
     Ours(RefreshClaims),
-    /// One that a Django project has issued.
-    Legacy(DjangoToken),
+    /// A token that a Django project issued.
+    Django(DjangoToken),
 }
 
 /// The tokens of one Login or Refresh.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Issued {
-    /// For every service of the audience.
+pub struct IssuedTokens {
+    /// The access token for the services of the audience.
     pub access_token: String,
-    /// Until it expires.
+    /// The time until the access token expires.
     pub expires_in: TimeDelta,
-    /// For Refresh and Logout.
+    /// The refresh token, for Refresh and Logout.
     pub refresh_token: String,
-    /// Until it expires.
+    /// The time until the refresh token expires.
     pub refresh_expires_in: TimeDelta,
+    /// The permissions in the access token, separated by spaces (RFC 6749 section 3.3).
+    pub scope: String,
 }
 
-/// The claims of a refresh token. Every one of them follows from the session's row, so that signing them again gives the
-/// same bytes.
+/// The access token of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceToken {
+    /// The access token.
+    pub access_token: String,
+    /// The permissions in it, separated by spaces (RFC 6749 section 3.3).
+    pub scope: String,
+}
+
+/// The claims of a refresh token. All of them follow from the row of the session, so that signing them again gives the same bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshClaims {
-    /// Who has issued it.
+    /// The issuer.
     pub iss: String,
-    /// The user.
+    /// The id of the user.
     pub sub: UserId,
-    /// Who takes it.
+    /// The audience: the issuer itself.
     pub aud: String,
-    /// When it expires, in seconds since 1970.
+    /// The time when it expires, in seconds since 1970.
     pub exp: i64,
-    /// When it was issued, in seconds since 1970.
+    /// The time when it was issued, in seconds since 1970.
     pub iat: i64,
-    /// The client that the session belongs to.
+    /// The client of the session.
     pub client_id: String,
     /// The session.
     pub sid: SessionId,
@@ -75,97 +85,100 @@ pub struct RefreshClaims {
 }
 
 impl Tokens {
-    /// Issues tokens in the name of `issuer`, for the services of `audience`.
+    /// Creates an issuer of tokens whose `iss` is `issuer` and whose `aud` is `audience`.
     pub fn new(
         keys: Arc<KeyRing>,
         clock: Clock,
         issuer: &str,
         audience: &[String],
         access_lifetime: TimeDelta,
-        legacy: TokenKeys,
+        django_keys: TokenKeys,
     ) -> Self {
-        Self { keys, issuer: issuer.into(), audience: audience.into(), access_lifetime, legacy, clock }
+        Self { keys, issuer: issuer.into(), audience: audience.into(), access_lifetime, django_keys, clock }
     }
 
-    /// The id of the key that signs what is issued now.
+    /// Returns the id of the key that signs new tokens.
     ///
     /// # Errors
     ///
-    /// UNAVAILABLE where the keys could not be loaded for a minute.
+    /// Returns UNAVAILABLE if the keys could not be loaded for a minute.
     pub fn kid(&self) -> Result<String> {
         Ok(self.keys.keys().active()?.kid().to_owned())
     }
 
-    /// Issues the refresh token of the session's generation, always the same, and an access token, always another.
+    /// Issues the refresh token of the current generation of the session, which is always the same, and a new access token.
     ///
     /// # Errors
     ///
-    /// UNAUTHENTICATED where the key that the session names was withdrawn.
-    pub async fn issue(&self, user: &User, rights: &Rights, session: &Session, now: DateTime<Utc>) -> Result<Issued> {
+    /// Returns UNAUTHENTICATED if the key that the session names was withdrawn.
+    pub async fn issue(&self, user: &User, rights: &Rights, session: &Session, now: DateTime<Utc>) -> Result<IssuedTokens> {
         let keys = self.keys.keys();
         let active = Arc::clone(keys.active()?);
         let named = keys.find(&session.kid).ok_or_else(refresh_token_invalid)?;
         let (named, refresh) = (Arc::clone(named), self.refresh_claims(session));
         let access = self.access_claims(user, rights, session, now);
+        let scope = access.scope.clone();
         let (access_token, refresh_token) =
             sign(move || Ok((active.sign(ACCESS_TOKEN_TYPE, &access)?, named.sign(REFRESH_TOKEN_TYPE, &refresh)?))).await?;
         let refresh_expires_in = session.idle_expires_at - now;
-        Ok(Issued { access_token, expires_in: self.access_lifetime, refresh_token, refresh_expires_in })
+        Ok(IssuedTokens { access_token, expires_in: self.access_lifetime, refresh_token, refresh_expires_in, scope })
     }
 
-    /// Reads an access token, for whatever service it is. Whether its session still is, the database knows.
+    /// Reads an access token for any audience. It does not check the session.
     pub fn read_access_token(&self, token: &str, now: DateTime<Utc>) -> Option<Claims> {
         let claims = token::decode_and_verify(token, ACCESS_TOKEN_TYPE, &self.keys.keys().set).ok()?;
         let claims: Claims = serde_json::from_value(Value::Object(claims)).ok()?;
         (claims.iss == *self.issuer && claims.iat <= now.timestamp() && now.timestamp() < claims.exp).then_some(claims)
     }
 
-    /// Issues an access token to a client that holds these permissions.
+    /// Issues an access token with these permissions to a client.
     ///
     /// # Errors
     ///
-    /// UNAVAILABLE where the keys could not be loaded for a minute.
-    pub async fn issue_service_token(&self, client: &Client, permissions: &[String], now: DateTime<Utc>) -> Result<String> {
+    /// Returns UNAVAILABLE if the keys could not be loaded for a minute.
+    pub async fn issue_service_token(&self, client: &Client, permissions: &[String], now: DateTime<Utc>) -> Result<ServiceToken> {
         let active = Arc::clone(self.keys.keys().active()?);
+        let scope = permissions.join(" ");
         let claims = Claims {
             sub: client.client_id.clone(),
             client_id: client.client_id.clone(),
-            scope: permissions.join(" "),
+            scope: scope.clone(),
             actor: Actor::Service,
             ver: client.version,
             ..self.claims(now)
         };
-        sign(move || active.sign(ACCESS_TOKEN_TYPE, &claims)).await
+        let access_token = sign(move || active.sign(ACCESS_TOKEN_TYPE, &claims)).await?;
+        Ok(ServiceToken { access_token, scope })
     }
 
-    /// Who issues the tokens: their `iss`.
+    /// Returns the issuer: the `iss` of every token.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// How long an access token lives.
+    /// Returns the lifetime of an access token.
     pub fn access_lifetime(&self) -> TimeDelta {
         self.access_lifetime
     }
 
-    /// Reads a refresh token. Whether it is worth anything, its session decides.
+    /// Reads a refresh token. It does not check the session.
     ///
     /// # Errors
     ///
-    /// UNAUTHENTICATED where it is neither one of ours nor of a Django project's that is known.
+    /// Returns UNAUTHENTICATED if neither this service nor a configured Django project issued it.
     pub fn read_refresh_token(&self, token: &str) -> Result<RefreshToken> {
-        let refused = |why: &dyn std::fmt::Display| {
-            tracing::info!(refusal = %why, "a refresh token is refused");
+        let rejected = |reason: &dyn std::fmt::Display| {
+            tracing::info!(%reason, "a refresh token is rejected");
             refresh_token_invalid()
         };
-        if let Some(legacy) = self.legacy.decode_and_verify(token, TokenKind::Refresh, self.clock.now()) {
-            return legacy.map(RefreshToken::Legacy).map_err(|refusal| refused(&refusal));
+        if let Some(token) = self.django_keys.decode_and_verify(token, TokenKind::Refresh, self.clock.now()) {
+            return token.map(RefreshToken::Django).map_err(|error| rejected(&error));
         }
         let claims =
-            token::decode_and_verify(token, REFRESH_TOKEN_TYPE, &self.keys.keys().set).map_err(|refusal| refused(&refusal))?;
-        let claims: RefreshClaims = serde_json::from_value(Value::Object(claims)).map_err(|error| refused(&error))?;
+            token::decode_and_verify(token, REFRESH_TOKEN_TYPE, &self.keys.keys().set).map_err(|error| rejected(&error))?;
+        let claims: RefreshClaims = serde_json::from_value(Value::Object(claims)).map_err(|error| rejected(&error))?;
         if claims.iss != *self.issuer || claims.aud != *self.issuer {
-            return Err(refused(&"another issuer"));
+            return Err(rejected(&"it has another issuer or audience"));
         }
         Ok(RefreshToken::Ours(claims))
     }
@@ -189,15 +202,15 @@ impl Tokens {
             client_id: session.client_id.clone(),
             sid: Some(session.session_id),
             scope: rights.permissions.join(" "),
-            groups: fitting(&rights.groups),
+            groups: groups_within_limit(&rights.groups),
             preferred_username: Some(user.username.clone()),
             ver: user.version,
             ..self.claims(now)
         }
     }
 
-    /// What every access token has, and nobody's yet.
-    #[expect(clippy::disallowed_methods, reason = "a token id is unique and means nothing")]
+    /// Returns the claims that every access token has.
+    #[expect(clippy::disallowed_methods, reason = "the id of a token is unique and has no meaning")]
     fn claims(&self, now: DateTime<Utc>) -> Claims {
         Claims {
             iss: self.issuer.to_string(),
@@ -222,17 +235,17 @@ pub fn refresh_token_invalid() -> Error {
     Error::unauthenticated(Reason::RefreshTokenInvalid, "the refresh token is not valid")
 }
 
-/// The groups that a token has room for. None is asked for by an access rule.
-fn fitting(groups: &[String]) -> Vec<String> {
+/// Returns as many groups as a token has room for. No access rule needs a group.
+fn groups_within_limit(groups: &[String]) -> Vec<String> {
     let mut length = 0;
     let fits = |group: &&String| {
         length += group.len() + 3;
-        length <= LONGEST_GROUPS
+        length <= GROUPS_LIMIT
     };
     groups.iter().take_while(fits).cloned().collect()
 }
 
-/// A signature takes about a millisecond, during which a thread that serves calls would serve none.
+/// Runs `work` on a thread for blocking work: a signature takes about a millisecond.
 async fn sign<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
 }

@@ -7,7 +7,7 @@ use super::{begin, timestamp};
 use crate::{
     events::EventLog,
     proto::{self, ListSessionsRequest, ListSessionsResponse, RevokeAllSessionsRequest, RevokeSessionRequest, session_service},
-    sessions::{self, Reason, Session},
+    sessions::{self, EndReason, Session},
     users,
 };
 
@@ -25,7 +25,7 @@ impl session_service::Handlers for SessionApi {
         if found.is_empty() {
             users::find(&self.db, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         }
-        let (found, next_page_token) = page.truncate(found, Session::place)?;
+        let (found, next_page_token) = page.truncate(found, Session::cursor)?;
         let sessions = found.into_iter().map(|session| session_message(session, &caller)).collect();
         Ok(ListSessionsResponse { sessions, next_page_token })
     }
@@ -36,7 +36,7 @@ impl session_service::Handlers for SessionApi {
         let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
         let found = sessions::find(&mut *change, session_id).await?.filter(|session| session.user_id == user_id);
         found.ok_or_else(|| Error::not_found("session_id"))?;
-        sessions::end(&mut change, session_id, Reason::Revoked).await?;
+        sessions::end(&mut change, session_id, EndReason::Revoked).await?;
         change.commit().await
     }
 
@@ -46,7 +46,7 @@ impl session_service::Handlers for SessionApi {
         let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
         // A Login takes the same lock: its session is there to be ended, or begins afterwards.
         users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        sessions::end_others(&mut change, user_id, kept, Reason::Revoked).await?;
+        sessions::end_others(&mut change, user_id, kept, EndReason::Revoked).await?;
         change.commit().await
     }
 }

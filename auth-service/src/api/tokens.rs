@@ -9,9 +9,9 @@ use super::{timestamp, users::user_message};
 use crate::{
     attempts::{self, Limits, Subject},
     clients::{self, Assertion, Client, Secret},
+    django_tokens::{self, Exchange},
     events::EventLog,
-    introspection::{Active, Introspection},
-    legacy::{self, Trade},
+    introspection::{ActiveToken, Introspection},
     passwords::{Checked, Passwords},
     permissions::{self, Catalogue, Rights},
     proto::{
@@ -23,7 +23,7 @@ use crate::{
     users,
 };
 
-/// When a client that replays one refresh token over and over should come back.
+/// The delay for a client that has replayed one refresh token too often.
 const RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(10);
 
 pub(crate) struct TokenApi {
@@ -40,26 +40,26 @@ pub(crate) struct TokenApi {
 }
 
 impl token_service::Handlers for TokenApi {
-    async fn login(&self, origin: ClientInfo, request: LoginRequest) -> Result<LoginResponse> {
-        let refused = || Error::unauthenticated(Reason::CredentialsInvalid, "no active user has this username and password");
-        // In the queue first: a flood that finds it full costs the database nothing.
+    async fn login(&self, client: ClientInfo, request: LoginRequest) -> Result<LoginResponse> {
+        let rejected = || Error::unauthenticated(Reason::CredentialsInvalid, "no active user has this username and password");
+        // Takes a place in the queue first, so that a flood that finds it full does not reach the database.
         let turn = self.passwords.turn()?;
         let mut tx = self.db.begin().await?;
-        let source = Subject::source(origin.address(), self.limits);
+        let source = Subject::source(client.address(), self.limits);
         let subjects = source.into_iter().chain([Subject::login(&request.username, self.limits)]);
         let attempt = attempts::count(&mut tx, &self.clock, subjects).await?;
         tx.commit().await?;
         let found = users::find_by_login(&self.db, &request.username).await?;
         let checked = turn.verify(&request.password, found.as_ref().map(|user| user.password_hash.as_str())).await?;
-        let user = found.filter(|user| checked != Checked::Wrong && user.is_active).ok_or_else(refused)?;
+        let user = found.filter(|user| checked != Checked::Wrong && user.is_active).ok_or_else(rejected)?;
 
         let kid = self.tokens.kid()?;
         let mut tx = self.db.begin().await?;
-        // The password may have been changed, or the user deactivated, while it was being checked.
+        // The password may have been changed, or the user deactivated, while the password was being checked.
         let unchanged = |now: &users::User| now.is_active && now.password_hash == user.password_hash;
-        let user = users::lock(&mut tx, user.user_id).await?.filter(unchanged).ok_or_else(refused)?;
-        let session = sessions::create(&mut tx, &self.clock, user.user_id, &kid, &origin, self.lifetime).await?;
-        sessions::forget(&mut tx, user.user_id, session.create_time).await?;
+        let user = users::lock(&mut tx, user.user_id).await?.filter(unchanged).ok_or_else(rejected)?;
+        let session = sessions::create(&mut tx, &self.clock, user.user_id, &kid, &client, self.lifetime).await?;
+        sessions::purge_expired(&mut tx, user.user_id, session.create_time).await?;
         if let Checked::Rehashed(hash) = &checked {
             users::set_hash(&mut tx, user.user_id, hash).await?;
         }
@@ -76,12 +76,13 @@ impl token_service::Handlers for TokenApi {
             expires_in: seconds(issued.expires_in),
             refresh_token: issued.refresh_token,
             refresh_expires_in: seconds(issued.refresh_expires_in),
+            scope: issued.scope,
             user: Some(user_message(user)),
         })
     }
 
-    async fn refresh(&self, origin: ClientInfo, request: RefreshRequest) -> Result<RefreshResponse> {
-        let refused = tokens::refresh_token_invalid;
+    async fn refresh(&self, client: ClientInfo, request: RefreshRequest) -> Result<RefreshResponse> {
+        let rejected = tokens::refresh_token_invalid;
         let request_id = Uuid::try_parse(&request.request_id).ok();
         let token = self.tokens.read_refresh_token(&request.refresh_token)?;
 
@@ -90,80 +91,80 @@ impl token_service::Handlers for TokenApi {
         let (user, session, generation) = match token {
             RefreshToken::Ours(claims) => {
                 let session = sessions::lock(&mut change, claims.sid).await?;
-                let session = session.filter(|session| session.client_id == claims.client_id).ok_or_else(refused)?;
-                let user = users::find(&mut *change, session.user_id).await?.ok_or_else(refused)?;
+                let session = session.filter(|session| session.client_id == claims.client_id).ok_or_else(rejected)?;
+                let user = users::find(&mut *change, session.user_id).await?.ok_or_else(rejected)?;
                 (user, session, claims.generation)
             }
-            RefreshToken::Legacy(token) => {
-                let place = (&origin, self.lifetime);
-                match legacy::trade(&mut change, &self.clock, &token, request_id, &kid, place).await? {
-                    Trade::Opened(user, session) => {
+            RefreshToken::Django(token) => {
+                let client = (&client, self.lifetime);
+                match django_tokens::exchange(&mut change, &self.clock, &token, request_id, &kid, client).await? {
+                    Exchange::NewSession(user, session) => {
                         let rights = permissions::of_user(&mut *change, &self.catalogue, &user).await?;
                         change.commit().await?;
-                        return self.answer(&user, &rights, &session, session.rotated_at).await;
+                        return self.response(&user, &rights, &session, session.rotated_at).await;
                     }
-                    Trade::Spent(user, session) => (user, session, sessions::FOREIGN),
-                    Trade::Nothing => return Err(refused()),
+                    Exchange::AlreadyExchanged(user, session) => (user, session, sessions::EXTERNAL_GENERATION),
+                    Exchange::Rejected => return Err(rejected()),
                 }
             }
         };
         let presented = Presented::new(generation, request_id);
         let now = change.now(&self.clock).await?;
         let verdict = sessions::judge(&session, user.is_active, presented, now, self.strict);
-        let answered = match verdict {
+        let outcome = match verdict {
             Verdict::Rotate => Ok(sessions::rotate(&mut change, &session, presented, &kid, now, self.lifetime).await?),
             Verdict::Replay => {
                 sessions::count_replay(&mut change, session.session_id).await?;
                 Ok(session)
             }
             Verdict::TooManyReplays => Err(Error::overloaded(RETRY_AFTER)),
-            Verdict::LateDuplicate | Verdict::Ended => Err(refused()),
+            Verdict::LateDuplicate | Verdict::Ended => Err(rejected()),
             Verdict::Ends(reason) => {
                 sessions::end(&mut change, session.session_id, reason).await?;
-                Err(refused())
+                Err(rejected())
             }
             Verdict::Reuse => {
-                tracing::warn!(session_id = %session.session_id, user_id = %user.user_id, "a spent refresh token was used again");
-                sessions::end(&mut change, session.session_id, sessions::Reason::Reuse).await?;
-                Err(refused())
+                tracing::warn!(session_id = %session.session_id, user_id = %user.user_id, "a spent refresh token was presented; its session ends");
+                sessions::end(&mut change, session.session_id, sessions::EndReason::Reuse).await?;
+                Err(rejected())
             }
             Verdict::Restored => {
-                tracing::warn!(session_id = %session.session_id, "a refresh token is newer than its session: was the database restored?");
-                Err(refused())
+                tracing::warn!(session_id = %session.session_id, "a refresh token is newer than its session; the database was probably restored from a backup");
+                Err(rejected())
             }
         };
         let rights = permissions::of_user(&mut *change, &self.catalogue, &user).await?;
-        // A refusal that the database has to remember is committed like any other outcome.
+        // The end of a session must be stored even though the call fails, so every outcome is committed.
         change.commit().await?;
 
-        self.answer(&user, &rights, &answered?, now).await
+        self.response(&user, &rights, &outcome?, now).await
     }
 
     async fn logout(&self, _: ClientInfo, request: LogoutRequest) -> Result<()> {
         let token = self.tokens.read_refresh_token(&request.refresh_token)?;
         let mut change = self.event_log.begin().await?;
         match token {
-            RefreshToken::Ours(claims) => sessions::end(&mut change, claims.sid, sessions::Reason::Logout).await?,
-            RefreshToken::Legacy(token) => legacy::logout(&mut change, &token).await?,
+            RefreshToken::Ours(claims) => sessions::end(&mut change, claims.sid, sessions::EndReason::Logout).await?,
+            RefreshToken::Django(token) => django_tokens::logout(&mut change, &token).await?,
         }
         change.commit().await
     }
 
     async fn introspect(&self, _: Caller, request: IntrospectRequest) -> Result<IntrospectResponse> {
-        Ok(self.introspection.look(&request.token).await?.map(introspected).unwrap_or_default())
+        Ok(self.introspection.introspect(&request.token).await?.map(introspection_response).unwrap_or_default())
     }
 
     async fn issue_service_token(
         &self,
-        origin: ClientInfo,
+        client: ClientInfo,
         request: IssueServiceTokenRequest,
     ) -> Result<IssueServiceTokenResponse> {
-        let refused =
+        let rejected =
             || Error::unauthenticated(Reason::ClientCredentialsInvalid, "no active client has this id and this credential");
-        let (client_id, credential) = (request.client_id, request.credential.ok_or_else(refused)?);
+        let (client_id, credential) = (request.client_id, request.credential.ok_or_else(rejected)?);
         let mut tx = self.db.begin().await?;
-        let source = Subject::source(origin.address(), self.limits);
-        let subjects = source.into_iter().chain([Subject::client(&client_id, origin.address(), self.limits)]);
+        let source = Subject::source(client.address(), self.limits);
+        let subjects = source.into_iter().chain([Subject::client(&client_id, client.address(), self.limits)]);
         let attempt = attempts::count(&mut tx, &self.clock, subjects).await?;
         tx.commit().await?;
 
@@ -177,22 +178,24 @@ impl token_service::Handlers for TokenApi {
                 None => false,
             },
         };
-        let client = found.filter(|client| is_right && client.is_active).ok_or_else(refused)?;
+        let account = found.filter(|account| is_right && account.is_active).ok_or_else(rejected)?;
         attempts::take_back(&mut tx, &attempt).await?;
         tx.commit().await?;
 
-        let mut permissions = client.permissions();
+        let mut permissions = account.permissions();
         permissions.retain(|permission| self.catalogue.contains(permission));
+        let issued = self.tokens.issue_service_token(&account, &permissions, now).await?;
         Ok(IssueServiceTokenResponse {
-            access_token: self.tokens.issue_service_token(&client, &permissions, now).await?,
+            access_token: issued.access_token,
             token_type: "Bearer".to_owned(),
             expires_in: seconds(self.tokens.access_lifetime()),
+            scope: issued.scope,
         })
     }
 }
 
 impl TokenApi {
-    async fn answer(
+    async fn response(
         &self,
         user: &users::User,
         rights: &Rights,
@@ -206,12 +209,13 @@ impl TokenApi {
             expires_in: seconds(issued.expires_in),
             refresh_token: issued.refresh_token,
             refresh_expires_in: seconds(issued.refresh_expires_in),
+            scope: issued.scope,
         })
     }
 
     fn read_assertion(&self, client: Option<&Client>, assertion: &str, now: DateTime<Utc>) -> Option<Assertion> {
         let read = Assertion::read(assertion, client?, self.tokens.issuer(), now);
-        read.inspect_err(|refusal| tracing::info!(%refusal, "an assertion is refused")).ok()
+        read.inspect_err(|error| tracing::info!(reason = %error, "a client assertion is rejected")).ok()
     }
 }
 
@@ -219,10 +223,10 @@ fn seconds(duration: TimeDelta) -> i32 {
     i32::try_from(duration.num_seconds()).unwrap_or(i32::MAX)
 }
 
-fn introspected(token: Active) -> IntrospectResponse {
+fn introspection_response(token: ActiveToken) -> IntrospectResponse {
     let time = |seconds| DateTime::from_timestamp(seconds, 0).map(timestamp);
     match token {
-        Active::Access(claims) => IntrospectResponse {
+        ActiveToken::Access(claims) => IntrospectResponse {
             active: true,
             token_type: "Bearer".to_owned(),
             scope: claims.scope,
@@ -240,7 +244,7 @@ fn introspected(token: Active) -> IntrospectResponse {
             issue_time: time(claims.iat),
             expire_time: time(claims.exp),
         },
-        Active::Refresh { claims, username } => IntrospectResponse {
+        ActiveToken::Refresh { claims, username } => IntrospectResponse {
             active: true,
             token_type: "refresh_token".to_owned(),
             client_id: claims.client_id,

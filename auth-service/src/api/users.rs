@@ -132,7 +132,7 @@ impl user_service::Handlers for UserApi {
         let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         rank.check_outranks(&mut *change, &user).await?;
         let user = users::set_active(&mut change, &self.clock, user, false).await?;
-        sessions::end_others(&mut change, user_id, None, sessions::Reason::UserInactive).await?;
+        sessions::end_others(&mut change, user_id, None, sessions::EndReason::UserInactive).await?;
         change.commit().await?;
         Ok(user_message(user))
     }
@@ -146,7 +146,7 @@ impl user_service::Handlers for UserApi {
         let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
         users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         users::set_password(&mut change, &self.clock, user_id, &password_hash).await?;
-        sessions::end_others(&mut change, user_id, None, sessions::Reason::PasswordChanged).await?;
+        sessions::end_others(&mut change, user_id, None, sessions::EndReason::PasswordChanged).await?;
         change.commit().await
     }
 
@@ -169,7 +169,7 @@ impl user_service::Handlers for UserApi {
         users::lock(&mut change, user_id).await?.filter(unchanged).ok_or_else(wrong)?;
         users::set_password(&mut change, &self.clock, user_id, &password_hash).await?;
         attempts::take_back(&mut change, &attempt).await?;
-        sessions::end_others(&mut change, user_id, caller.session_id(), sessions::Reason::PasswordChanged).await?;
+        sessions::end_others(&mut change, user_id, caller.session_id(), sessions::EndReason::PasswordChanged).await?;
         change.commit().await
     }
 }

@@ -1,5 +1,5 @@
-//! The four calls of djangorestframework-simplejwt, with its bodies and its statuses, so that a front end that was written for
-//! Django goes on unchanged.
+//! The four endpoints of djangorestframework-simplejwt, with its bodies and statuses, so that a front end written for Django works
+//! unchanged.
 
 use access::Error;
 use axum::{
@@ -33,47 +33,48 @@ pub(super) fn routes(introspection: Introspection) -> Router {
 }
 
 fn only_post<S: Clone + Send + Sync + 'static>(route: MethodRouter<S>) -> MethodRouter<S> {
-    route.fallback(async |method: Method| Refusal::Method(method))
+    route.fallback(async |method: Method| DjangoError::Method(method))
 }
 
-async fn obtain(grpc: InProcess, data: Data) -> Result<Response, Refusal> {
+async fn obtain(grpc: InProcess, data: Data) -> Result<Response, DjangoError> {
     let [username, password] = data.fields(["username", "password"])?;
     let answer = TokenServiceClient::new(grpc).login(LoginRequest { username, password }).await;
-    let answer = answer.map_err(|status| Refusal::of(&status, Refusal::NoAccount))?.into_inner();
+    let answer = answer.map_err(|status| DjangoError::from_status(&status, DjangoError::NoAccount))?.into_inner();
     Ok(ok(&json!({ "refresh": answer.refresh_token, "access": answer.access_token })))
 }
 
-async fn refresh(grpc: InProcess, data: Data) -> Result<Response, Refusal> {
+async fn refresh(grpc: InProcess, data: Data) -> Result<Response, DjangoError> {
     let [refresh_token] = data.fields(["refresh"])?;
     let request = RefreshRequest { refresh_token, request_id: String::new() };
     let answer = TokenServiceClient::new(grpc).refresh(request).await;
-    let answer = answer.map_err(|status| Refusal::of(&status, Refusal::Token))?.into_inner();
-    // As simplejwt answers where ROTATE_REFRESH_TOKENS is set.
+    let answer = answer.map_err(|status| DjangoError::from_status(&status, DjangoError::Token))?.into_inner();
+    // The response of simplejwt with ROTATE_REFRESH_TOKENS.
     Ok(ok(&json!({ "access": answer.access_token, "refresh": answer.refresh_token })))
 }
 
-/// Takes an access token and a refresh token alike, as simplejwt does.
-async fn verify(State(introspection): State<Introspection>, data: Data) -> Result<Response, Refusal> {
+/// Accepts access tokens and refresh tokens, as simplejwt does. The token in the body is the only credential, so there is no access rule
+/// to enforce: see "Exceptions" in docs/architecture/README.md.
+async fn verify(State(introspection): State<Introspection>, data: Data) -> Result<Response, DjangoError> {
     let [token] = data.fields(["token"])?;
-    introspection.look(&token).await?.ok_or(Refusal::Token)?;
+    introspection.introspect(&token).await?.ok_or(DjangoError::Token)?;
     Ok(ok(&json!({})))
 }
 
-async fn blacklist(State(introspection): State<Introspection>, grpc: InProcess, data: Data) -> Result<Response, Refusal> {
+async fn blacklist(State(introspection): State<Introspection>, grpc: InProcess, data: Data) -> Result<Response, DjangoError> {
     let [refresh_token] = data.fields(["refresh"])?;
-    // Logout takes a token whose session has ended. Here it is on the blacklist already.
-    introspection.look(&refresh_token).await?.ok_or(Refusal::Token)?;
+    // Logout accepts a token whose session has ended. Simplejwt rejects it, because it is on the blacklist already.
+    introspection.introspect(&refresh_token).await?.ok_or(DjangoError::Token)?;
     let answer = TokenServiceClient::new(grpc).logout(LogoutRequest { refresh_token }).await;
-    answer.map_err(|status| Refusal::of(&status, Refusal::Token))?;
+    answer.map_err(|status| DjangoError::from_status(&status, DjangoError::Token))?;
     Ok(ok(&json!({})))
 }
 
-/// What Django REST framework calls `request.data`: JSON, or a form.
+/// The body of a request, as JSON or as a form: `request.data` in Django REST framework.
 struct Data(Map<String, Value>);
 
 impl Data {
-    /// The fields, or what is wrong with each that is not a string with something in it.
-    fn fields<const N: usize>(&self, names: [&'static str; N]) -> Result<[String; N], Refusal> {
+    /// Returns the fields, or an error for each one that is absent, empty or not a string.
+    fn fields<const N: usize>(&self, names: [&'static str; N]) -> Result<[String; N], DjangoError> {
         let found = names.map(|name| self.field(name));
         let mut problems = Map::new();
         for (name, value) in names.into_iter().zip(&found) {
@@ -81,10 +82,10 @@ impl Data {
                 problems.insert(name.to_owned(), json!([problem]));
             }
         }
-        if problems.is_empty() { Ok(found.map(Result::unwrap_or_default)) } else { Err(Refusal::Fields(problems)) }
+        if problems.is_empty() { Ok(found.map(Result::unwrap_or_default)) } else { Err(DjangoError::Fields(problems)) }
     }
 
-    /// As a `CharField` reads it.
+    /// Reads a field with the rules of `CharField`.
     fn field(&self, name: &str) -> Result<String, &'static str> {
         let text = match self.0.get(name).ok_or("This field is required.")? {
             Value::Null => return Err("This field may not be null."),
@@ -103,14 +104,15 @@ impl Data {
 }
 
 impl<S: Send + Sync> FromRequest<S> for Data {
-    type Rejection = Refusal;
+    type Rejection = DjangoError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, DjangoError> {
         let is_json = form::is(request.headers(), "application/json");
         let is_form = form::is_form(request.headers());
         let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let content_type = content_type.to_owned();
-        let body = Bytes::from_request(request, state).await.map_err(|error| Refusal::Body(error.into_response().status()))?;
+        let body =
+            Bytes::from_request(request, state).await.map_err(|error| DjangoError::Body(error.into_response().status()))?;
         if body.is_empty() {
             return Ok(Self(Map::new()));
         }
@@ -119,12 +121,12 @@ impl<S: Send + Sync> FromRequest<S> for Data {
             return Ok(Self(fields.collect()));
         }
         if !is_json {
-            return Err(Refusal::MediaType(content_type));
+            return Err(DjangoError::MediaType(content_type));
         }
         match serde_json::from_slice(&body) {
             Ok(Value::Object(fields)) => Ok(Self(fields)),
-            Ok(other) => Err(Refusal::NoDictionary(python_type(&other))),
-            Err(error) => Err(Refusal::Json(error.to_string())),
+            Ok(other) => Err(DjangoError::NotAnObject(python_type(&other))),
+            Err(error) => Err(DjangoError::Json(error.to_string())),
         }
     }
 }
@@ -141,41 +143,41 @@ fn python_type(value: &Value) -> &'static str {
     }
 }
 
-/// Why a call is refused, in the words of Django REST framework.
-enum Refusal {
+/// An error response with the text of Django REST framework.
+enum DjangoError {
     NoAccount,
     Token,
     Fields(Map<String, Value>),
-    NoDictionary(&'static str),
+    NotAnObject(&'static str),
     Json(String),
     MediaType(String),
     Method(Method),
     Body(StatusCode),
     Throttled(u64),
     Unavailable,
-    Fault,
+    Internal,
 }
 
-impl Refusal {
-    /// What a status means here, where a wrong credential is refused with `credential`.
-    fn of(status: &Status, credential: Self) -> Self {
+impl DjangoError {
+    /// Converts a status. `credential` is the error for a credential that is not valid.
+    fn from_status(status: &Status, credential: Self) -> Self {
         match status.code() {
-            // What is too long to be anybody's is nobody's.
+            // A credential that is too long is not valid either.
             Code::Unauthenticated | Code::InvalidArgument => credential,
             Code::ResourceExhausted => Self::Throttled(retry_after(status)),
             Code::Unavailable => Self::Unavailable,
-            _ => Self::Fault,
+            _ => Self::Internal,
         }
     }
 }
 
-impl From<Error> for Refusal {
+impl From<Error> for DjangoError {
     fn from(error: Error) -> Self {
-        Self::of(&error.into(), Self::Token)
+        Self::from_status(&error.into(), Self::Token)
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for DjangoError {
     fn into_response(self) -> Response {
         let detail = |text: String| json!({ "detail": text });
         let (status, body) = match &self {
@@ -184,7 +186,7 @@ impl IntoResponse for Refusal {
                 (StatusCode::UNAUTHORIZED, json!({ "detail": "Token is invalid or expired", "code": "token_not_valid" }))
             }
             Self::Fields(problems) => (StatusCode::BAD_REQUEST, Value::Object(problems.clone())),
-            Self::NoDictionary(kind) => {
+            Self::NotAnObject(kind) => {
                 let problem = format!("Invalid data. Expected a dictionary, but got {kind}.");
                 (StatusCode::BAD_REQUEST, json!({ "non_field_errors": [problem] }))
             }
@@ -202,9 +204,9 @@ impl IntoResponse for Refusal {
             Self::Unavailable => {
                 (StatusCode::SERVICE_UNAVAILABLE, detail("Service temporarily unavailable, try again later.".to_owned()))
             }
-            Self::Fault => (StatusCode::INTERNAL_SERVER_ERROR, detail("A server error occurred.".to_owned())),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, detail("A server error occurred.".to_owned())),
         };
-        let mut response = answer(status, &body);
+        let mut response = response(status, &body);
         let headers = response.headers_mut();
         match self {
             Self::NoAccount | Self::Token => {
@@ -219,10 +221,10 @@ impl IntoResponse for Refusal {
 }
 
 fn ok(body: &Value) -> Response {
-    answer(StatusCode::OK, body)
+    response(StatusCode::OK, body)
 }
 
-fn answer(status: StatusCode, body: &Value) -> Response {
+fn response(status: StatusCode, body: &Value) -> Response {
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
     (status, headers, body.to_string()).into_response()
 }

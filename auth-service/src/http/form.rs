@@ -1,4 +1,4 @@
-//! A form as RFC 6749 appendix B has it: `application/x-www-form-urlencoded`, and no parameter twice.
+//! Reads forms (RFC 6749 appendix B): `application/x-www-form-urlencoded`, with no parameter twice.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use url::form_urlencoded;
 
 use super::oauth_error::OAuthError;
 
-/// The parameters of a request. One without a value is not there (RFC 6749 section 3.2).
+/// The parameters of a request. A parameter without a value counts as absent (RFC 6749 section 3.2).
 pub(super) struct Form(HashMap<String, String>);
 
 impl Form {
@@ -44,12 +44,12 @@ impl<S: Send + Sync> FromRequest<S> for Form {
     }
 }
 
-/// True where the body is such a form.
+/// Returns true if the body is such a form.
 pub(super) fn is_form(headers: &HeaderMap) -> bool {
     is(headers, "application/x-www-form-urlencoded")
 }
 
-/// True where the body is of this media type, whatever its parameters.
+/// Returns true if the body has this media type, with any parameters.
 pub(super) fn is(headers: &HeaderMap, media_type: &str) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     content_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(media_type)

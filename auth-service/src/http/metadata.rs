@@ -8,7 +8,7 @@ use crate::permissions;
 
 pub(super) fn routes(issuer: &str, password_grant: bool) -> Router {
     let server = metadata(issuer, password_grant);
-    // Whoever verifies access tokens finds the keys here too. There is no ID token, and nothing says that there is one.
+    // The OpenID document exists because many verifiers look for the keys there. This service issues no ID tokens.
     let mut openid = server.clone();
     openid["subject_types_supported"] = json!(["public"]);
     openid["claims_supported"] = json!(["sub", "preferred_username", "groups", "scope"]);

@@ -55,43 +55,50 @@ async fn token(
                 .await
                 .map_err(|status| OAuthError::from_status(&status, GRANT))?;
             let answer = answer.into_inner();
-            issued(&answer.access_token, answer.expires_in, Some((&answer.refresh_token, answer.refresh_expires_in)))
+            let refresh = Some((answer.refresh_token, answer.refresh_expires_in));
+            token_response(answer.access_token, answer.expires_in, refresh, answer.scope)
         }
         "refresh_token" => {
             first_party(&headers, &form)?;
             let refresh_token = form.required("refresh_token")?.to_owned();
             let request = RefreshRequest { refresh_token, request_id: String::new() };
             let answer = tokens.refresh(request).await.map_err(|status| OAuthError::from_status(&status, GRANT))?.into_inner();
-            issued(&answer.access_token, answer.expires_in, Some((&answer.refresh_token, answer.refresh_expires_in)))
+            let refresh = Some((answer.refresh_token, answer.refresh_expires_in));
+            token_response(answer.access_token, answer.expires_in, refresh, answer.scope)
         }
         "client_credentials" => {
-            let answer = service_token(&mut tokens, Client::of(&headers, &form)?).await?;
-            issued(&answer.access_token, answer.expires_in, None)
+            let answer = service_token(&mut tokens, ClientAuthentication::from_request(&headers, &form)?).await?;
+            token_response(answer.access_token, answer.expires_in, None, answer.scope)
         }
-        _ => return Err(OAuthError::new("unsupported_grant_type", "this grant type is not offered")),
+        _ => {
+            return Err(OAuthError::new(
+                "unsupported_grant_type",
+                "grant_type must be refresh_token or client_credentials, or password if the operator enabled it",
+            ));
+        }
     };
     Ok((NO_STORE, json_body(&answer)))
 }
 
 async fn introspect(grpc: InProcess, headers: HeaderMap, form: Form) -> Result<impl IntoResponse, OAuthError> {
     let mut tokens = TokenServiceClient::new(grpc);
-    // Whoever asks is a client with a credential of its own, or brings the access token that it has been given for it.
+    // The caller is a client that sends its own credential, or the access token that it got for that credential.
     let caller = match bearer(&headers) {
         Some(token) => token.to_owned(),
-        None => service_token(&mut tokens, Client::of(&headers, &form)?).await?.access_token,
+        None => service_token(&mut tokens, ClientAuthentication::from_request(&headers, &form)?).await?.access_token,
     };
     let token = form.required("token")?.to_owned();
     let answer = tokens.introspect(with_token(&caller, IntrospectRequest { token })).await;
     let answer = answer.map_err(|status| OAuthError::from_status(&status, BEARER))?.into_inner();
-    Ok((NO_STORE, json_body(&introspected(answer))))
+    Ok((NO_STORE, json_body(&introspection_response(answer))))
 }
 
 async fn revoke(grpc: InProcess, form: Form) -> Result<impl IntoResponse, OAuthError> {
     let token = form.required("token")?.to_owned();
-    let is_access_token = part(&token, 0).is_some_and(|header| header["typ"] == access::token::ACCESS_TOKEN_TYPE);
+    let is_access_token = unverified_part(&token, 0).is_some_and(|header| header["typ"] == access::token::ACCESS_TOKEN_TYPE);
     let outcome = if is_access_token {
-        // What is revoked is the session that it belongs to: the token itself is verified offline.
-        let sid = part(&token, 1).and_then(|claims| claims["sid"].as_str().map(str::to_owned));
+        // Services verify an access token offline, so its session is revoked instead.
+        let sid = unverified_part(&token, 1).and_then(|claims| claims["sid"].as_str().map(str::to_owned));
         let session_id = sid.ok_or_else(|| OAuthError::new("unsupported_token_type", "the token belongs to no session"))?;
         let request = RevokeSessionRequest { user_id: "me".to_owned(), session_id };
         SessionServiceClient::new(grpc).revoke_session(with_token(&token, request)).await
@@ -99,15 +106,15 @@ async fn revoke(grpc: InProcess, form: Form) -> Result<impl IntoResponse, OAuthE
         TokenServiceClient::new(grpc).logout(LogoutRequest { refresh_token: token }).await
     };
     match outcome.map_err(|status| (status.code(), status)) {
-        // RFC 7009 section 2.2: a token that is not valid is as good as revoked.
+        // RFC 7009 section 2.2: revoking an invalid token succeeds.
         Ok(_) | Err((Code::Unauthenticated | Code::InvalidArgument | Code::NotFound, _)) => Ok((NO_STORE, StatusCode::OK)),
         Err((_, status)) => Err(OAuthError::from_status(&status, GRANT)),
     }
 }
 
-/// A session belongs to the first-party client, which has no secret: whoever says to be another client is not it.
+/// Accepts only the first-party client, which owns every session and has no secret. Any other `client_id` is rejected.
 fn first_party(headers: &HeaderMap, form: &Form) -> Result<(), OAuthError> {
-    let client = Client::of(headers, form)?;
+    let client = ClientAuthentication::from_request(headers, form)?;
     if client.credential.is_some() {
         return Err(OAuthError::invalid_client());
     }
@@ -117,10 +124,10 @@ fn first_party(headers: &HeaderMap, form: &Form) -> Result<(), OAuthError> {
     }
 }
 
-/// The access token of a client itself.
+/// Gets an access token for the client itself.
 async fn service_token(
     tokens: &mut TokenServiceClient<InProcess>,
-    client: Client,
+    client: ClientAuthentication,
 ) -> Result<IssueServiceTokenResponse, OAuthError> {
     let (Some(client_id), Some(credential)) = (client.id, client.credential) else { return Err(OAuthError::invalid_client()) };
     let request = IssueServiceTokenRequest { client_id, credential: Some(credential) };
@@ -128,32 +135,34 @@ async fn service_token(
     Ok(answer.map_err(|status| OAuthError::from_status(&status, CLIENT))?.into_inner())
 }
 
-/// What a client says of itself: by Basic or in the form (RFC 6749 section 2.3.1), or with an assertion (RFC 7523 section 2.2).
+/// The client authentication of a request: Basic or form parameters (RFC 6749 section 2.3.1), or an assertion (RFC 7523 section 2.2).
 #[derive(Debug, Default)]
-struct Client {
+struct ClientAuthentication {
     id: Option<String>,
     credential: Option<Credential>,
 }
 
-impl Client {
-    fn of(headers: &HeaderMap, form: &Form) -> Result<Self, OAuthError> {
-        let twice = || OAuthError::invalid_request("a client authenticates in one way");
+impl ClientAuthentication {
+    fn from_request(headers: &HeaderMap, form: &Form) -> Result<Self, OAuthError> {
+        let twice = || OAuthError::invalid_request("use one method of client authentication, not two");
         let id = form.get("client_id").map(str::to_owned);
         let in_form = match (form.get("client_secret"), form.get("client_assertion")) {
             (Some(_), Some(_)) => return Err(twice()),
             (Some(secret), None) => Some(Credential::ClientSecret(secret.to_owned())),
             (None, Some(_)) if form.get("client_assertion_type") != Some(ASSERTION) => {
-                return Err(OAuthError::invalid_request("an assertion of this type is not known"));
+                return Err(OAuthError::invalid_request(
+                    "client_assertion_type must be urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+                ));
             }
             (None, Some(assertion)) => Some(Credential::ClientAssertion(assertion.to_owned())),
             (None, None) => None,
         };
         let Some(value) = headers.get(header::AUTHORIZATION) else {
-            // The assertion names the client too.
-            let named = || part(form.get("client_assertion")?, 1)?["sub"].as_str().map(str::to_owned);
-            return Ok(Self { id: id.or_else(named), credential: in_form });
+            // The assertion also names the client.
+            let subject = || unverified_part(form.get("client_assertion")?, 1)?["sub"].as_str().map(str::to_owned);
+            return Ok(Self { id: id.or_else(subject), credential: in_form });
         };
-        let (basic_id, secret) = value.to_str().ok().and_then(basic).ok_or_else(OAuthError::invalid_client)?;
+        let (basic_id, secret) = value.to_str().ok().and_then(basic_credentials).ok_or_else(OAuthError::invalid_client)?;
         if in_form.is_some() || id.is_some_and(|id| id != basic_id) {
             return Err(twice());
         }
@@ -162,12 +171,12 @@ impl Client {
     }
 }
 
-/// The id and the secret, which are encoded as the values of a form are.
-fn basic(value: &str) -> Option<(String, String)> {
+/// Decodes Basic credentials. The id and the secret are form-encoded (RFC 6749 section 2.3.1).
+fn basic_credentials(value: &str) -> Option<(String, String)> {
     let (scheme, encoded) = value.split_once(' ')?;
     let decoded = STANDARD.decode(encoded.trim()).ok().filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
     let (id, secret) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
-    Some((decode(id), decode(secret)))
+    Some((form_decode(id), form_decode(secret)))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -175,14 +184,14 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
-/// One value of a form.
-fn decode(text: &str) -> String {
-    // `=` can't end the name, which is empty.
+/// Decodes one form-encoded value.
+fn form_decode(text: &str) -> String {
+    // The name before the `=` is empty.
     url::form_urlencoded::parse(format!("={text}").as_bytes()).map(|(_, value)| value.into_owned()).collect()
 }
 
-fn issued(access_token: &str, expires_in: i32, refresh: Option<(&str, i32)>) -> Map<String, Value> {
-    let scope = part(access_token, 1).and_then(|claims| claims["scope"].as_str().map(str::to_owned)).unwrap_or_default();
+/// Returns a token response (RFC 6749 section 5.1).
+fn token_response(access_token: String, expires_in: i32, refresh: Option<(String, i32)>, scope: String) -> Map<String, Value> {
     let mut answer = Map::new();
     answer.insert("access_token".to_owned(), access_token.into());
     answer.insert("token_type".to_owned(), "Bearer".into());
@@ -195,8 +204,8 @@ fn issued(access_token: &str, expires_in: i32, refresh: Option<(&str, i32)>) -> 
     answer
 }
 
-/// RFC 7662 section 2.2.
-fn introspected(token: IntrospectResponse) -> Map<String, Value> {
+/// Returns an introspection response (RFC 7662 section 2.2).
+fn introspection_response(token: IntrospectResponse) -> Map<String, Value> {
     let mut answer = Map::from_iter([("active".to_owned(), token.active.into())]);
     if !token.active {
         return answer;
@@ -222,8 +231,8 @@ fn introspected(token: IntrospectResponse) -> Map<String, Value> {
     answer
 }
 
-/// A part of a token, which nobody has verified.
-fn part(token: &str, index: usize) -> Option<Value> {
+/// Decodes the header (0) or the claims (1) of a token without verifying it.
+fn unverified_part(token: &str, index: usize) -> Option<Value> {
     let bytes = URL_SAFE_NO_PAD.decode(token.split('.').nth(index)?).ok()?;
     serde_json::from_slice(&bytes).ok()
 }

@@ -7,16 +7,17 @@ use tonic::{Code, Status};
 
 use super::retry_after;
 
-/// RFC 6749 section 5.1: no token stays in a cache.
+/// The headers that keep tokens out of caches (RFC 6749 section 5.1).
 pub(super) const NO_STORE: [(header::HeaderName, HeaderValue); 2] =
     [(header::CACHE_CONTROL, HeaderValue::from_static("no-store")), (header::PRAGMA, HeaderValue::from_static("no-cache"))];
 
-/// What an UNAUTHENTICATED is about: a password or a refresh token, a client's own credential, or the access token of whoever asks.
+/// The OAuth error for UNAUTHENTICATED, by the credential that was rejected: a password or a refresh token, the credential of a client,
+/// or the access token of the caller.
 pub(super) const GRANT: &str = "invalid_grant";
 pub(super) const CLIENT: &str = "invalid_client";
 pub(super) const BEARER: &str = "invalid_token";
 
-/// An error as RFC 6749 section 5.2 has it.
+/// An error response of RFC 6749 section 5.2.
 #[derive(Debug)]
 pub(super) struct OAuthError {
     status: StatusCode,
@@ -36,32 +37,32 @@ impl OAuthError {
     }
 
     pub(super) fn invalid_client() -> Self {
-        let refusal = Self::new(CLIENT, "the client is not known, or did not authenticate");
-        Self { status: StatusCode::UNAUTHORIZED, challenge: Some("Basic realm=\"oauth2\""), ..refusal }
+        let error = Self::new(CLIENT, "the client is unknown, or its authentication failed");
+        Self { status: StatusCode::UNAUTHORIZED, challenge: Some("Basic realm=\"oauth2\""), ..error }
     }
 
     pub(super) fn from_status(status: &Status, credential: &'static str) -> Self {
-        let refusal = |http, error| Self { status: http, ..Self::new(error, status.message()) };
+        let error = |http, name| Self { status: http, ..Self::new(name, status.message()) };
         match status.code() {
-            // What is too long to be a client's is none's.
+            // A credential that is too long for any client is not valid either.
             Code::Unauthenticated | Code::InvalidArgument if credential == CLIENT => Self::invalid_client(),
             Code::Unauthenticated if credential == BEARER => {
-                Self { challenge: Some("Bearer error=\"invalid_token\""), ..refusal(StatusCode::UNAUTHORIZED, BEARER) }
+                Self { challenge: Some("Bearer error=\"invalid_token\""), ..error(StatusCode::UNAUTHORIZED, BEARER) }
             }
-            Code::Unauthenticated => refusal(StatusCode::BAD_REQUEST, credential),
+            Code::Unauthenticated => error(StatusCode::BAD_REQUEST, credential),
             Code::PermissionDenied => {
                 let challenge = Some("Bearer error=\"insufficient_scope\"");
-                Self { challenge, ..refusal(StatusCode::FORBIDDEN, "insufficient_scope") }
+                Self { challenge, ..error(StatusCode::FORBIDDEN, "insufficient_scope") }
             }
-            Code::InvalidArgument => refusal(StatusCode::BAD_REQUEST, "invalid_request"),
+            Code::InvalidArgument => error(StatusCode::BAD_REQUEST, "invalid_request"),
             Code::ResourceExhausted => {
-                let refusal = refusal(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable");
-                Self { retry_after: Some(retry_after(status)), ..refusal }
+                let error = error(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable");
+                Self { retry_after: Some(retry_after(status)), ..error }
             }
             Code::Unavailable => {
-                Self { retry_after: Some(1), ..refusal(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable") }
+                Self { retry_after: Some(1), ..error(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable") }
             }
-            _ => refusal(StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
+            _ => error(StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
         }
     }
 }

@@ -10,9 +10,9 @@ use store::Tx;
 
 use super::{Import, Mapping};
 use crate::{
+    django_tokens,
     events::{EventLog, OutboxTransaction},
     groups::{self, GroupId},
-    legacy,
     permissions::{self, Holder},
     users,
 };
@@ -197,7 +197,7 @@ async fn insert(tx: &mut Tx, now: DateTime<Utc>, group_id: GroupId, name: &str) 
 
 /// Returns false for a user of an earlier import who was deleted since.
 async fn exists(tx: &mut Tx, user_id: UserId, is_new: bool) -> Result<bool, ImportError> {
-    Ok(is_new || legacy::has_user(tx, user_id).await?)
+    Ok(is_new || django_tokens::has_user(tx, user_id).await?)
 }
 
 /// Collects the second keys of the pairs by the first, without duplicates.

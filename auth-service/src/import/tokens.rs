@@ -8,8 +8,8 @@ use django::{ImportError, Row, RowImport, RowOutcome, Table};
 
 use super::Import;
 use crate::{
+    django_tokens,
     events::{EventLog, OutboxTransaction},
-    legacy,
 };
 
 impl Import {
@@ -34,13 +34,13 @@ impl Import {
                 };
                 let project = token.project().to_owned();
                 let add = async |tx: &mut OutboxTransaction| {
-                    legacy::add_token(tx, &project, &jti, user_id, expires).await?;
+                    django_tokens::add_token(tx, &project, &jti, user_id, expires).await?;
                     Ok(RowOutcome::Imported)
                 };
                 let outcome = token.import_once(token.row_id("outstanding_token", token.key), add).await?;
                 if let Some(listed) = listed {
                     let blacklist = async |tx: &mut OutboxTransaction| {
-                        Ok(match legacy::blacklist(tx, &project, &jti).await? {
+                        Ok(match django_tokens::blacklist(tx, &project, &jti).await? {
                             true => RowOutcome::Imported,
                             false => RowOutcome::skipped("the token was exchanged for a session here"),
                         })
@@ -85,7 +85,7 @@ async fn usable(
         (None, _) => Err("the token has no expiry"),
         (Some(expires), _) if expires <= now => Err("the token has expired"),
         (_, None) => Err("the token has no user"),
-        (_, Some(user_id)) if !legacy::has_user(token.tx, user_id).await? => Err("the user was not imported"),
+        (_, Some(user_id)) if !django_tokens::has_user(token.tx, user_id).await? => Err("the user was not imported"),
         (Some(expires), Some(user_id)) => Ok((user_id, expires)),
     })
 }

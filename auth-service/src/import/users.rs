@@ -7,8 +7,8 @@ use django::{ImportError, Row, RowImport, RowOutcome, Table};
 
 use super::{Import, UserSection, groups::Groups};
 use crate::{
+    django_tokens,
     events::{EventLog, OutboxTransaction},
-    legacy,
     passwords::django as hashes,
     proto,
     usernames::{Email, Username},
@@ -47,7 +47,7 @@ impl Import {
                     Ok(user) => user,
                     Err(reason) => return Ok(RowOutcome::Skipped(reason)),
                 };
-                legacy::add_user(tx, user_id, &project, key).await?;
+                django_tokens::add_user(tx, user_id, &project, key).await?;
                 email = user.email.map_or_else(RowOutcome::Skipped, |()| RowOutcome::Imported);
                 password = user.password.map_or_else(RowOutcome::Skipped, |()| RowOutcome::Imported);
                 Ok(RowOutcome::Imported)

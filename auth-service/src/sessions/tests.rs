@@ -21,7 +21,7 @@ fn session() -> Session {
         rotated_at: at(0),
         replays: 0,
         request_hashes: hashes,
-        status: "ACTIVE".to_owned(),
+        status: SessionStatus::Active,
         idle_expires_at: at(100),
         absolute_expires_at: at(200),
         user_agent: String::new(),
@@ -37,7 +37,7 @@ fn presented(generation: i64, request: Option<i64>) -> Presented {
 #[test]
 fn each_case_has_its_verdict() {
     use Verdict::{Ended, Ends, LateDuplicate, Replay, Restored, Reuse, Rotate, TooManyReplays};
-    let ended = Session { status: "ENDED".to_owned(), ..session() };
+    let ended = Session { status: SessionStatus::Ended, ..session() };
     let replayed = Session { replays: REPLAYS, ..session() };
     for (case, session, active, token, now, expected, in_strict) in [
         ("the last one", session(), true, presented(5, None), 50, Rotate, Rotate),
@@ -55,8 +55,8 @@ fn each_case_has_its_verdict() {
         ("from the future", session(), true, presented(6, None), 1, Restored, Restored),
         ("ended", ended.clone(), true, presented(5, None), 1, Ended, Ended),
         ("ended, and spent", ended, true, presented(1, None), 1, Ended, Ended),
-        ("idle for too long", session(), true, presented(5, None), 100, Ends(Reason::Expired), Ends(Reason::Expired)),
-        ("user inactive", session(), false, presented(5, None), 1, Ends(Reason::UserInactive), Ends(Reason::UserInactive)),
+        ("idle for too long", session(), true, presented(5, None), 100, Ends(EndReason::Expired), Ends(EndReason::Expired)),
+        ("user inactive", session(), false, presented(5, None), 1, Ends(EndReason::UserInactive), Ends(EndReason::UserInactive)),
     ] {
         assert_eq!(judge(&session, active, token, at(now), false), expected, "{case}");
         assert_eq!(judge(&session, active, token, at(now), true), in_strict, "{case}, strictly");
@@ -76,5 +76,5 @@ fn what_rotated_a_generation_is_forgotten_after_sixteen() {
 #[test]
 fn the_end_of_a_session_is_never_put_off_beyond_its_absolute_one() {
     let session = Session { idle_expires_at: at(200), ..session() };
-    assert_eq!(judge(&session, true, presented(5, None), at(200), false), Verdict::Ends(Reason::Expired));
+    assert_eq!(judge(&session, true, presented(5, None), at(200), false), Verdict::Ends(EndReason::Expired));
 }

@@ -265,7 +265,7 @@ on_both_engines! {
             }
             revoked.store(true, Ordering::SeqCst);
             let then = sessions::find(&opener.db, session_id).await.expect("a query").expect("a session");
-            assert_eq!(then.status, "ENDED");
+            assert_eq!(then.status, sessions::SessionStatus::Ended);
 
             let tokens = refreshing.await.expect("a client that is answered every time");
             for (token, channel) in tokens.iter().rev().take(2).zip(replicas.iter().cycle()) {

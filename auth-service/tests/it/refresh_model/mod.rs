@@ -10,7 +10,7 @@ use std::{
     fmt,
 };
 
-use auth_service::sessions::{FIRST_PARTY, Lifetime, Presented, Session, Verdict, judge};
+use auth_service::sessions::{FIRST_PARTY, Lifetime, Presented, Session, SessionStatus, Verdict, judge};
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
@@ -138,7 +138,7 @@ impl<'a> World<'a> {
             rotated_at: now,
             replays: 0,
             request_hashes: Vec::new(),
-            status: "ACTIVE".to_owned(),
+            status: SessionStatus::Active,
             idle_expires_at: now + LIFETIME.idle,
             absolute_expires_at: now + LIFETIME.absolute,
             user_agent: String::new(),
@@ -160,7 +160,7 @@ impl<'a> World<'a> {
     }
 
     fn is_active(&self) -> bool {
-        self.session.status == "ACTIVE"
+        self.session.status == SessionStatus::Active
     }
 
     fn take(&mut self, step: Step) -> Result<(), Broken> {
@@ -260,7 +260,7 @@ impl<'a> World<'a> {
             }
             Verdict::LateDuplicate | Verdict::Ended => None,
             Verdict::Reuse => {
-                "ENDED".clone_into(&mut self.session.status);
+                self.session.status = SessionStatus::Ended;
                 None
             }
             Verdict::TooManyReplays | Verdict::Ends(_) | Verdict::Restored => {

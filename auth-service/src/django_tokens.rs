@@ -1,7 +1,7 @@
-//! The refresh tokens of a Django project (simplejwt): each is traded once for a session.
+//! The refresh tokens of a Django project (simplejwt): each can be exchanged for a session once.
 //!
-//! A token of Django's counts as what came before the session's first refresh token, as its generation -1. So what holds when it
-//! comes a second time is what holds for any spent refresh token: see [`sessions::judge`].
+//! A token of Django counts as generation -1 of the session, the one before its first refresh token. So the same rules apply when it is
+//! presented again as for any spent refresh token: see [`sessions::judge`].
 
 use access::{ClientInfo, Clock, Result, SessionId, UserId};
 use chrono::{DateTime, Utc};
@@ -15,92 +15,84 @@ use crate::{
     users::{self, User},
 };
 
-/// What a refresh token of Django's is traded for.
+/// The outcome of an exchange.
 #[derive(Debug)]
-pub enum Trade {
-    /// A new session.
-    Opened(User, Session),
-    /// It was traded before, for this session, which decides what it is still worth.
-    Spent(User, Session),
-    /// Nothing: the user has not come over, or may not sign in, or the token is blacklisted.
-    Nothing,
+pub enum Exchange {
+    /// The token opened a new session.
+    NewSession(User, Session),
+    /// The token was exchanged before, for this session, which decides what happens to it.
+    AlreadyExchanged(User, Session),
+    /// The token opens no session: its user was not imported or may not sign in, or the token is blacklisted.
+    Rejected,
+}
+
+/// The state of a token (`django_tokens.state`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
+#[sqlx(type_name = "TEXT", rename_all = "UPPERCASE")]
+enum TokenState {
+    /// It was imported and not used here.
+    Outstanding,
+    /// It was exchanged for a session.
+    Redeemed,
+    /// It opens no session.
+    Blacklisted,
 }
 
 #[derive(sqlx::FromRow)]
-struct Known {
-    state: String,
+struct StoredToken {
+    state: TokenState,
     session_id: Option<SessionId>,
 }
 
-/// Trades a token whose signature fits. Of several that come at once, one opens the session.
-///
-/// # Errors
-///
-/// Those of the database.
-pub async fn trade(
+/// Exchanges a token with a valid signature for a session. If it is presented several times at once, one call opens the session.
+pub async fn exchange(
     tx: &mut Tx,
     clock: &Clock,
     token: &DjangoToken,
     request_id: Option<Uuid>,
     kid: &str,
-    (origin, lifetime): (&ClientInfo, Lifetime),
-) -> Result<Trade> {
-    // The user's lock is the token's as well: a token has one user.
-    let Some(user) = lock_user(tx, token).await? else { return Ok(Trade::Nothing) };
-    let known = find(tx, token).await?;
-    if let Some(session_id) = known.as_ref().and_then(|known| known.session_id) {
+    (client, lifetime): (&ClientInfo, Lifetime),
+) -> Result<Exchange> {
+    // The lock on the user also covers the token, since a token has one user.
+    let Some(user) = lock_user(tx, token).await? else { return Ok(Exchange::Rejected) };
+    let stored = find(tx, token).await?;
+    if let Some(session_id) = stored.as_ref().and_then(|stored| stored.session_id) {
         let session = sessions::lock(tx, session_id).await?;
-        return Ok(session.map_or(Trade::Nothing, |session| Trade::Spent(user, session)));
+        return Ok(session.map_or(Exchange::Rejected, |session| Exchange::AlreadyExchanged(user, session)));
     }
-    let is_blacklisted = known.is_some_and(|known| known.state == "BLACKLISTED");
+    let is_blacklisted = stored.is_some_and(|stored| stored.state == TokenState::Blacklisted);
     if is_blacklisted || !user.is_active || is_signed_out(tx, user.user_id).await? {
-        return Ok(Trade::Nothing);
+        return Ok(Exchange::Rejected);
     }
-    let session = sessions::create_for_foreign(tx, clock, user.user_id, kid, origin, lifetime, request_id).await?;
-    sessions::forget(tx, user.user_id, session.create_time).await?;
-    write(tx, token, user.user_id, "REDEEMED", Some(session.session_id)).await?;
-    Ok(Trade::Opened(user, session))
+    let session = sessions::create_for_external(tx, clock, user.user_id, kid, client, lifetime, request_id).await?;
+    sessions::purge_expired(tx, user.user_id, session.create_time).await?;
+    write(tx, token, user.user_id, TokenState::Redeemed, Some(session.session_id)).await?;
+    Ok(Exchange::NewSession(user, session))
 }
 
-/// Signs out with a token whose signature fits: the session that it was traded for ends, or it is traded for none.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Signs out with a token that has a valid signature: ends its session, or blacklists a token that was never exchanged.
 pub async fn logout(change: &mut OutboxTransaction, token: &DjangoToken) -> Result<()> {
     let Some(user) = lock_user(change, token).await? else { return Ok(()) };
-    match find(change, token).await?.and_then(|known| known.session_id) {
-        Some(session_id) => sessions::end(change, session_id, sessions::Reason::Logout).await,
-        None => write(change, token, user.user_id, "BLACKLISTED", None).await,
+    match find(change, token).await?.and_then(|stored| stored.session_id) {
+        Some(session_id) => sessions::end(change, session_id, sessions::EndReason::Logout).await,
+        None => write(change, token, user.user_id, TokenState::Blacklisted, None).await,
     }
 }
 
-/// Remembers a user who has come over from the Django project `origin`.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Records that a user was imported from the Django project `origin`.
 pub async fn add_user(tx: &mut Tx, user_id: UserId, origin: &str, key: &str) -> Result<()> {
     let query = tx.query("INSERT INTO django_users (user_id, origin, origin_key, is_signed_out) VALUES ($1, $2, $3, FALSE)");
     query.bind(user_id).bind(origin).bind(key).execute().await?;
     Ok(())
 }
 
-/// True where the user has come over.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Returns true if the user was imported.
 pub async fn has_user(tx: &mut Tx, user_id: UserId) -> Result<bool> {
     let found = tx.query("SELECT user_id FROM django_users WHERE user_id = $1").bind(user_id).optional::<(UserId,)>().await?;
     Ok(found.is_some())
 }
 
-/// Remembers a token that Django has issued. One that is known stays as it is.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Stores a token that Django issued. A token that is stored already stays as it is.
 pub async fn add_token(tx: &mut Tx, origin: &str, jti: &str, user_id: UserId, expires: DateTime<Utc>) -> Result<()> {
     let query = tx.query(
         "INSERT INTO django_tokens (origin, jti, user_id, state, expire_time) VALUES ($1, $2, $3, 'OUTSTANDING', $4)
@@ -110,23 +102,15 @@ pub async fn add_token(tx: &mut Tx, origin: &str, jti: &str, user_id: UserId, ex
     Ok(())
 }
 
-/// Remembers that Django has blacklisted a token that is known. False where it was traded before.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Records that Django has blacklisted a stored token. Returns false if the token was exchanged before.
 pub async fn blacklist(tx: &mut Tx, origin: &str, jti: &str) -> Result<bool> {
     let query = tx.query("UPDATE django_tokens SET state = 'BLACKLISTED' WHERE origin = $1 AND jti = $2 AND session_id IS NULL");
     Ok(query.bind(origin).bind(jti).execute().await? > 0)
 }
 
-/// Forgets the tokens that have expired: they are refused for that.
-///
-/// # Errors
-///
-/// Those of the database.
-pub async fn forget(tx: &mut Tx, clock: &Clock) -> Result<()> {
-    // The clocks of two machines may be apart.
+/// Deletes the tokens that have expired, since those are rejected anyway.
+pub async fn purge_expired(tx: &mut Tx, clock: &Clock) -> Result<()> {
+    // Allows for a difference between the clocks of two machines.
     let past = tx.now(clock).await? - chrono::TimeDelta::minutes(5);
     tx.query("DELETE FROM django_tokens WHERE expire_time < $1").bind(past).execute().await?;
     Ok(())
@@ -141,7 +125,7 @@ async fn lock_user(tx: &mut Tx, token: &DjangoToken) -> Result<Option<User>> {
     }
 }
 
-async fn find(tx: &mut Tx, token: &DjangoToken) -> Result<Option<Known>> {
+async fn find(tx: &mut Tx, token: &DjangoToken) -> Result<Option<StoredToken>> {
     let query = tx.query("SELECT state, session_id FROM django_tokens WHERE origin = $1 AND jti = $2");
     Ok(query.bind(&token.project).bind(&token.jti).optional().await?)
 }
@@ -151,7 +135,7 @@ async fn is_signed_out(tx: &mut Tx, user_id: UserId) -> Result<bool> {
     Ok(query.bind(user_id).one::<(bool,)>().await?.0)
 }
 
-async fn write(tx: &mut Tx, token: &DjangoToken, user_id: UserId, state: &str, session: Option<SessionId>) -> Result<()> {
+async fn write(tx: &mut Tx, token: &DjangoToken, user_id: UserId, state: TokenState, session: Option<SessionId>) -> Result<()> {
     let expires = DateTime::from_timestamp(token.expires(), 0).unwrap_or_default();
     let query = tx.query(
         "INSERT INTO django_tokens (origin, jti, user_id, state, session_id, expire_time) VALUES ($1, $2, $3, $4, $5, $6)
