@@ -311,7 +311,7 @@ def walk(client, quickstart, report):
     fresh = check("refresh", auth, refresh, {"refreshToken": login["refreshToken"]}, tokens())
     check("the fresh token works", profile, notes, {"userId": "me"}, {"notes": [created]}, fresh["accessToken"])
     check("log out", auth, "auth.v1.TokenService/Logout", {"refreshToken": fresh["refreshToken"]}, {})
-    ended = refused("UNAUTHENTICATED", "REFRESH_TOKEN_INVALID")
+    ended = refused("UNAUTHENTICATED", "REFRESH_TOKEN_INVALID", domain="auth-service")
     check("no refresh after that", auth, refresh, {"refreshToken": fresh["refreshToken"]}, ended)
 
 
@@ -359,7 +359,7 @@ def administer(client, quickstart, token, report):
     first = check("list the keys", "auth.v1.KeyService/ListKeys", {}, {"keys": [first]})["keys"][0]
     made = check("create a key", "auth.v1.KeyService/CreateKey", {}, key("PENDING"))
     chosen = {"keyId": made["keyId"]}
-    too_young = refused("FAILED_PRECONDITION", "KEY_TOO_YOUNG", violations=[("key_id", "KEY_PUBLISHED_LONG_ENOUGH")])
+    too_young = refused("FAILED_PRECONDITION", "KEY_TOO_YOUNG", domain="auth-service", violations=[("key_id", "KEY_PUBLISHED_LONG_ENOUGH")])
     check("activate it too early", "auth.v1.KeyService/ActivateKey", chosen, too_young)
     active = made | key("ACTIVE", activateTime=TIME) | chosen
     active = check("activate it all the same", "auth.v1.KeyService/ActivateKey", chosen | {"force": True}, active)
@@ -373,9 +373,9 @@ def administer(client, quickstart, token, report):
     someone = {"userId": found["user"]["userId"]}
     inactive = {name: value for name, value in alice.items() if name != "isActive"}
     check("deactivate a user", "auth.v1.UserService/DeactivateUser", someone, inactive)
-    ended = refused("UNAUTHENTICATED", "REFRESH_TOKEN_INVALID")
+    ended = refused("UNAUTHENTICATED", "REFRESH_TOKEN_INVALID", domain="auth-service")
     check("no refresh after that", "auth.v1.TokenService/Refresh", {"refreshToken": found["refreshToken"]}, ended, None)
-    login("nor a login", refused("UNAUTHENTICATED", "CREDENTIALS_INVALID"))
+    login("nor a login", refused("UNAUTHENTICATED", "CREDENTIALS_INVALID", domain="auth-service"))
     check("activate the user", "auth.v1.UserService/ActivateUser", someone, alice)
     login("log in again", tokens(user=alice))
 
