@@ -1,16 +1,16 @@
 # syntax=docker/dockerfile:1
-# Two images of one build: `docker build --target auth-service .` and `--target profile-service .`.
+# Builds two images: `docker build --target auth-service .` and `--target profile-service .`.
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
-# The caches are not in the image, so what is built is copied out of them.
+# The cache mounts are not part of the image, so the programs are copied to /out.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --locked --release --no-default-features --package auth-service --package profile-service \
     && install -D --target-directory=/out target/release/auth-service target/release/profile-service
 
-# Nothing but the C library and certificates: no shell, no package manager, not root.
+# The base image has only the C library and certificates, no shell and no package manager, and does not run as root.
 FROM gcr.io/distroless/cc-debian12:nonroot AS auth-service
 COPY --from=build /out/auth-service /usr/local/bin/auth-service
 ENV LISTEN=0.0.0.0:50051 LOG_FORMAT=json

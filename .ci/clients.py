@@ -1,7 +1,7 @@
-"""Drives the quickstart with real clients, and asserts everything they print.
+"""Calls the quickstart with real clients, and compares everything that they print.
 
-grpcurl and buf curl know nothing but what the services tell by reflection; Python has stubs that grpcio-tools makes from the
-protos. All three play the same scenario, curl plays one over HTTP, and then the quickstart is stopped, killed and started again on the same data.
+grpcurl and buf curl use reflection; Python uses stubs that grpcio-tools generates from the protos. All three run the same scenario, and curl runs one
+over HTTP. Then the quickstart is stopped, killed and started again on the same data.
 """
 
 import base64
@@ -25,13 +25,15 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 60  # seconds for anything at all
+PATIENCE = 60  # the timeout of every step, in seconds
 PASSWORD = "seven blue cafes of tin"
 HEALTH = "grpc.health.v1.Health"
+# The reasons of `auth.v1.Reason` that this program expects; the others are in `access.v1.Reason`.
+AUTH_REASONS = {"CREDENTIALS_INVALID", "REFRESH_TOKEN_INVALID", "KEY_TOO_YOUNG"}
 
 
 class Like:
-    """Equals every string that matches the pattern, so that whole answers can be compared."""
+    """Equals every string that matches the pattern, so that complete responses can be compared."""
 
     def __init__(self, pattern):
         self.pattern = pattern
@@ -50,7 +52,7 @@ JWT = Like(r"[\w-]+\.[\w-]+\.[\w-]+")
 
 
 class Report:
-    """One line a step, and a count at the end."""
+    """Prints one line per step, and counts them."""
 
     passed = failed = 0
 
@@ -64,7 +66,7 @@ class Report:
         return actual
 
     def play(self, part, *arguments):
-        """A part that can't go on is one failure, and the next part is played all the same."""
+        """Runs a part. An exception counts as one failure, and the next part still runs."""
         try:
             return part(*arguments, self)
         except Exception:
@@ -73,7 +75,7 @@ class Report:
 
 
 class Quickstart:
-    """The program under test, from its first line of output to its end."""
+    """The program under test, from its first line of output to its exit."""
 
     def __init__(self, folder, *flags):
         self.errors = open(folder / "stderr", "a+")
@@ -88,7 +90,7 @@ class Quickstart:
         self.auth, self.profile = self.said["auth-service"], self.said["profile-service"]
 
     def _read_greeting(self):
-        """The words before the first empty line: it is printed once both services serve."""
+        """Returns the names and values before the first empty line, which is printed when both services serve."""
         deadline = threading.Timer(PATIENCE, self.process.kill)
         deadline.start()
         said = {}
@@ -102,7 +104,7 @@ class Quickstart:
         raise RuntimeError(f"the quickstart did not start:\n{self.log()}")
 
     def stop(self):
-        """Asks it to stop, and answers its exit code."""
+        """Sends SIGTERM, and returns the exit code."""
         self.process.terminate()
         return self.process.wait(PATIENCE)
 
@@ -125,19 +127,19 @@ class Quickstart:
 
 class Client:
     def mask(self, *paths):
-        """A field mask in the JSON form of protobuf: one string, in camel case."""
+        """Returns a field mask in the JSON form of protobuf: one string in camel case."""
         return ",".join(re.sub("_(.)", lambda letter: letter[1].upper(), path) for path in paths)
 
 
 class Python(Client):
-    """grpcio, with stubs made from the protos."""
+    """grpcio, with stubs generated from the protos."""
 
     name, user, user_agent = "grpcio", "carol", Like("grpc-python/.+")
 
     def __init__(self, folder):
         stubs = folder / "stubs"
         stubs.mkdir()
-        # The protos of google are in googleapis-common-protos already.
+        # Google's protos are in googleapis-common-protos.
         protos, third_party = ROOT / "proto", ROOT / "proto/third_party"
         files = [file for name in ("access", "auth", "profiles") for file in protos.glob(f"{name}/**/*.proto")]
         files += third_party.glob("buf/**/*.proto")
@@ -172,7 +174,7 @@ class Python(Client):
 
 
 class Command(Client):
-    """A client that is a program: it prints its answer to stdout, or a refusal to stderr, as JSON."""
+    """A client program that prints its response to stdout, or an error to stderr, as JSON."""
 
     def call(self, address, method, request, token=None):
         header = ["-H", f"authorization: Bearer {token}"] if token else []
@@ -190,7 +192,7 @@ class Command(Client):
 
 
 class Grpcurl(Command):
-    """Speaks reflection v1alpha."""
+    """Uses reflection v1alpha."""
 
     name, user, user_agent = "grpcurl", "alice", Like("grpcurl/.+")
 
@@ -198,7 +200,7 @@ class Grpcurl(Command):
         return ["grpcurl", "-plaintext", "-format-error", *flags, address, *words]
 
     def mask(self, *paths):
-        # This version takes a mask only as the message that it is.
+        # This version accepts a mask only as a message.
         return {"paths": paths}
 
     def refusal(self, error):
@@ -206,7 +208,7 @@ class Grpcurl(Command):
         return refusal(code, [(detail["@type"], self.detail(detail)) for detail in error["details"]])
 
     def detail(self, printed):
-        """A detail is printed as JSON where reflection knows its type, and as bytes where it does not."""
+        """Returns the bytes of a detail. It is printed as JSON if reflection knows its type, and as bytes otherwise."""
         if "@value" in printed:
             return base64.b64decode(printed["@value"])
         return json_format.ParseDict(printed, any_pb2.Any()).value
@@ -218,7 +220,7 @@ class Grpcurl(Command):
 
 
 class BufCurl(Command):
-    """Speaks reflection v1."""
+    """Uses reflection v1."""
 
     name, user, user_agent = "buf curl", "bob", Like(".*buf/.+")
 
@@ -227,7 +229,7 @@ class BufCurl(Command):
         return ["buf", "curl", *plain_grpc, *flags, "/".join([f"http://{address}", *words])]
 
     def refusal(self, error):
-        # Its base64 has no padding, and too much does no harm.
+        # Its base64 has no padding, and excess padding is ignored.
         return refusal(error["code"].upper(), [(d["type"], base64.b64decode(d["value"] + "==")) for d in error["details"]])
 
     def methods(self, address, prefix):
@@ -235,7 +237,7 @@ class BufCurl(Command):
 
 
 def refusal(code, details):
-    """A refusal in one form, whichever client has printed it: `details` are those of google.rpc.Status, as (type, bytes)."""
+    """Returns an error in one form for all clients. `details` are those of google.rpc.Status, as (type, bytes)."""
     found = {"refused": code}
     for kind, value in details:
         match kind.rsplit("/", 1)[-1]:
@@ -249,7 +251,8 @@ def refusal(code, details):
 
 
 def refused(code, reason, **more):
-    return {"refused": code, "reason": reason, "domain": "access.v1", "metadata": {}} | more
+    domain = "auth-service" if reason in AUTH_REASONS else "access.v1"
+    return {"refused": code, "reason": reason, "domain": domain, "metadata": {}} | more
 
 
 def user(name, **more):
@@ -270,8 +273,8 @@ def tokens(**more):
     return token | more
 
 
-def walk(client, quickstart, report):
-    """Everything a new user does, and is not let do, on one visit."""
+def scenario(client, quickstart, report):
+    """Runs the calls of a new user, allowed and denied ones."""
     auth, profile, name = quickstart.auth, quickstart.profile, client.user
 
     def check(step, address, method, request, expected, token=None):
@@ -316,7 +319,7 @@ def walk(client, quickstart, report):
 
 
 def become_ready(python, quickstart, report):
-    """A service is asked until it is ready, as whatever runs containers does."""
+    """Polls the health of both services until they are ready."""
     deadline = time.monotonic() + PATIENCE
     for address in (quickstart.auth, quickstart.profile):
         while (answer := python.call(address, f"{HEALTH}/Check", {})) != {"status": "SERVING"} and time.monotonic() < deadline:
@@ -325,14 +328,14 @@ def become_ready(python, quickstart, report):
 
 
 def list_methods(clients, python, quickstart, report):
-    """Reflection tells of every method that the protos declare."""
+    """Compares the methods that reflection lists with those that the protos declare."""
     for address, package in ((quickstart.auth, "auth.v1."), (quickstart.profile, "profiles.v1.")):
         for client in clients:
             report.check(f"{client.name}: reflection of {package}", client.methods(address, package), python.methods(package))
 
 
 def superuser(python, quickstart, report):
-    """The superuser may list the users, whom the scenario has made."""
+    """Lists the users of the scenario as the superuser."""
     credentials = {"username": quickstart.said["superuser"], "password": quickstart.said["password"]}
     token = python.call(quickstart.auth, "auth.v1.TokenService/Login", credentials)["accessToken"]
     answer = python.call(quickstart.auth, "auth.v1.UserService/ListUsers", {}, token)
@@ -343,7 +346,7 @@ def superuser(python, quickstart, report):
 
 
 def administer(client, quickstart, token, report):
-    """The superuser rotates the keys, and signs somebody out."""
+    """Rotates the keys and deactivates a user, as the superuser."""
 
     def check(step, method, request, expected, token=token):
         return report.check(f"{client.name}: {step}", client.call(quickstart.auth, method, request, token), expected)
@@ -381,7 +384,7 @@ def administer(client, quickstart, token, report):
 
 
 class Curl:
-    """Speaks HTTP with JSON and XML, over HTTP/1.1 and over HTTP/2."""
+    """Uses HTTP with JSON and XML, over HTTP/1.1 or HTTP/2."""
 
     def __init__(self, flags):
         self.flags, self.name = flags, " ".join(["curl", *flags])
@@ -391,7 +394,7 @@ class Curl:
         return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
 
     def json(self, method, url, token=None, body=None):
-        """The status and the body."""
+        """Returns the status and the body."""
         words = ["--request", method, "--write-out", "\n%{http_code}", url]
         if token:
             words += ["--header", f"authorization: Bearer {token}"]
@@ -402,7 +405,7 @@ class Curl:
 
 
 def visit_over_http(client, name, quickstart, report):
-    """A visit by the routes of the protos."""
+    """Runs a scenario over the HTTP routes of the protos."""
     auth, profile = f"http://{quickstart.auth}", f"http://{quickstart.profile}"
 
     def check(step, actual, expected):
@@ -417,9 +420,9 @@ def visit_over_http(client, name, quickstart, report):
     check("list the notes", client.json("GET", f"{notes}?page_size=10", token), (200, {"notes": [created]}))
     status, error = client.json("POST", notes, token, {"titel": "x"})
     violation = error["details"][1]["fieldViolations"][0]
-    check("a field that there is not", (status, violation["field"], violation["reason"]), (400, "note.titel", "FIELD_UNKNOWN"))
+    check("an unknown field", (status, violation["field"], violation["reason"]), (400, "note.titel", "FIELD_UNKNOWN"))
     check("no token, no note", client.json("POST", notes, None, {"title": "x"})[0], 401)
-    check("a path that there is not", client.json("GET", f"{profile}/v1/nothing", token)[0], 404)
+    check("an unknown path", client.json("GET", f"{profile}/v1/nothing", token)[0], 404)
 
     bearer = ["--header", f"authorization: Bearer {token}"]
     lines = client.run(*bearer, f"{profile}/v1/profiles/me:export").splitlines()
@@ -440,7 +443,7 @@ def visit_over_http(client, name, quickstart, report):
 
 
 def call_by_grpc_web(quickstart, report):
-    """buf curl speaks gRPC-Web, too."""
+    """Calls a method with buf curl over gRPC-Web."""
     url = f"http://{quickstart.auth}/auth.v1.KeyService/GetJwks"
     command = ["buf", "curl", "--protocol", "grpcweb", "--schema", str(ROOT), "--data", "{}", url]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, cwd=ROOT)
@@ -450,7 +453,7 @@ def call_by_grpc_web(quickstart, report):
 
 
 def restart(python, folder, report):
-    """What was there before a stop, and before a crash, is there after it."""
+    """Checks that the data survives a stop and a crash."""
 
     def call(method, request, token=None):
         address = quickstart.auth if method.startswith("auth.") else quickstart.profile
@@ -477,7 +480,7 @@ def restart(python, folder, report):
 
 
 def main():
-    # So that the quickstart is stopped as well when this program is.
+    # Ends the quickstart as well if this program is stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     report = Report()
     with tempfile.TemporaryDirectory(prefix="quickstart-") as folder:
@@ -487,11 +490,11 @@ def main():
             report.play(become_ready, python, quickstart)
             report.play(list_methods, [grpcurl, buf], python, quickstart)
             for client in (grpcurl, buf, python):
-                report.play(walk, client, quickstart)
+                report.play(scenario, client, quickstart)
             report.play(call_by_grpc_web, quickstart)
             token = report.play(superuser, python, quickstart)
             report.play(administer, grpcurl, quickstart, token)
-            # Last, since a superuser counts the users.
+            # These run last, because the superuser lists all users above.
             report.play(visit_over_http, Curl(["--http1.1"]), "dora", quickstart)
             report.play(visit_over_http, Curl(["--http2-prior-knowledge"]), "emil", quickstart)
             report.check("stops on SIGTERM", quickstart.stop(), 0)

@@ -1,5 +1,5 @@
-"""Drives the HTTP face of the quickstart with other people's libraries: the description is checked and fuzzed, tokens are obtained,
-refreshed and verified, and the examples are run.
+"""Tests the HTTP API of the quickstart with third-party libraries: validates and fuzzes the OpenAPI document, obtains, refreshes and
+verifies tokens, and runs the examples.
 """
 
 import json
@@ -21,11 +21,11 @@ from requests_oauthlib import OAuth2Session
 
 from clients import JWT, PASSWORD, PATIENCE, ROOT, Quickstart, Report
 
-# requests-oauthlib asks for TLS; the quickstart is on this machine only.
+# requests-oauthlib requires TLS; the quickstart listens on this machine only.
 os.environ["OAUTHLIB_INSECURE_TRANSPORT"] = "1"
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
-# Whoever calls these as themselves is not there afterwards, and the rest would be refusals.
+# These methods end the session of the caller, so that every later call would be rejected.
 ENDS_THE_CALLER = ["UserService_DeleteUser", "UserService_DeactivateUser", "UserService_SetPassword", "UserService_ChangePassword"]
 
 
@@ -39,7 +39,7 @@ def log_in(auth, username):
 
 
 def describe(auth, profile, report):
-    """The description is a valid OpenAPI 3.1 document, and the YAML is the same one."""
+    """Checks that the OpenAPI document is valid, and that JSON and YAML are equal."""
     for url in (auth, profile):
         document = requests.get(f"{url}/openapi.json", timeout=PATIENCE).json()
         errors = [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()]
@@ -49,7 +49,7 @@ def describe(auth, profile, report):
 
 
 def verify(auth, report):
-    """PyJWT and jose find the key from the JWKS's URL, which the metadata name."""
+    """Verifies a token with PyJWT and jose, with the key set that the metadata names."""
     metadata = requests.get(f"{auth}/.well-known/oauth-authorization-server", timeout=PATIENCE).json()
     token = log_in(auth, "alice")
     key = jwt.PyJWKClient(metadata["jwks_uri"]).get_signing_key_from_jwt(token)
@@ -61,7 +61,7 @@ def verify(auth, report):
 
 
 def authorize(auth, admin, report):
-    """Authlib and requests-oauthlib obtain tokens, refresh them, introspect and revoke."""
+    """Obtains, refreshes, introspects and revokes tokens with Authlib and requests-oauthlib."""
     token_url = f"{auth}/oauth2/token"
     tokens = {"access_token": JWT, "refresh_token": JWT, "token_type": "Bearer", "expires_in": 600}
 
@@ -94,7 +94,7 @@ def authorize(auth, admin, report):
 
 
 def django(auth, report):
-    """What a front end that was written for simplejwt does."""
+    """Calls the endpoints of simplejwt as a front end does."""
 
     def call(path, body):
         answer = post(f"{auth}/api/token/{path}", body)
@@ -109,7 +109,7 @@ def django(auth, report):
 
 
 def run_examples(auth, profile, report):
-    """Each does the same, with a note of its own."""
+    """Runs the example clients. Each creates a note."""
     hosts = [url.removeprefix("http://") for url in (auth, profile)]
     examples = {
         "Rust": [ROOT / "target/debug/client", "carol", PASSWORD, "from Rust", auth, profile],
@@ -124,10 +124,10 @@ def run_examples(auth, profile, report):
 
 
 def fuzz(url, token, who, exclude, report):
-    """schemathesis makes requests from the description, and holds the answers to it."""
+    """Generates requests from the OpenAPI document with schemathesis, and checks the responses against it."""
     command = [SCHEMATHESIS, "run", f"{url}/openapi.json", "--header", f"authorization: Bearer {token}", "--checks", CHECKS]
     command += ["--max-examples", "20", "--max-time", "60", "--seed", "1", "--generation-database", "none", "--no-color"]
-    # No string may hold a NUL, which no keyword says; a report of what was refused is no failure.
+    # No JSON Schema keyword excludes NUL from strings. A warning about rejected requests is not a failure.
     command += ["--generation-allow-x00", "false", "--warnings", "off", "--continue-on-failure", "--request-timeout", "30"]
     for operation in exclude:
         command += ["--exclude-operation-id", operation]

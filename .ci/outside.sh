@@ -35,12 +35,12 @@ port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0));
 "$CARGO_TARGET_DIR/debug/greeter" "127.0.0.1:$port" http://127.0.0.1:1 &
 server=$!
 
-# The call has no token: the guard of a project outside the workspace answers like every other.
+# The call has no token, so the guard must reject it.
 for _ in $(seq 100); do
     answer=$(grpcurl -plaintext -import-path "$root/proto" -import-path "$root/proto/third_party" -import-path "$folder/proto" \
         -proto greeter/v1/greeter.proto -d '{"name": "Bob"}' "127.0.0.1:$port" greeter.v1.GreeterService/Greet 2>&1 || true)
     case $answer in
-    *Unauthenticated*) echo 'outside the workspace: built, called, and the guard answers'; exit 0 ;;
+    *Unauthenticated*) echo 'outside the workspace: built, called, and rejected by the guard'; exit 0 ;;
     *) sleep 0.1 ;;
     esac
 done

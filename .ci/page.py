@@ -1,6 +1,6 @@
-"""The page at `/` of both services, in headless Chromium: sign in, create a note, see it listed, be refused without a token.
+"""Tests the API page of both services in headless Chromium: sign in, create a note, list it, and be rejected without a token.
 
-Screenshots are left in target/page/.
+Writes screenshots to target/page/.
 """
 
 import json
@@ -22,7 +22,7 @@ SHOTS = ROOT / "target/page"
 
 
 class Page:
-    """One tab, and what it complained of."""
+    """One browser tab, and the errors that it logged."""
 
     def __init__(self, browser, url):
         self.tab = browser.new_page(viewport={"width": 1280, "height": 1400})
@@ -46,7 +46,7 @@ class Page:
         self.tab.wait_for_selector("#sign-in", state="visible")
 
     def execute(self, operation, parameters, body=None):
-        """Fills in what an operation asks for, calls it, and answers the status and the body that the page shows."""
+        """Fills in the parameters of an operation, calls it, and returns the status and the body that the page shows."""
         block = self.tab.locator(f"[id$='-{operation}']")
         if "is-open" not in block.get_attribute("class"):
             block.locator(".opblock-summary-control").click()
@@ -82,7 +82,7 @@ def keep_a_note(browser, auth, profile, report):
     page.shoot("refused")
     hosts = {urlsplit(url).netloc for url in (auth, profile)}
     report.check("nothing is loaded from elsewhere", page.hosts - {""}, hosts)
-    # The browser complains of the two refusals, and of nothing else: not of the policy, above all.
+    # The browser logs the two rejected calls and nothing else, in particular no violation of the content security policy.
     report.check("no complaint", [text for text in page.complaints if "status of 401" not in text], [])
 
 
