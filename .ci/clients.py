@@ -28,8 +28,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 60  # the timeout of every step, in seconds
 PASSWORD = "seven blue cafes of tin"
 HEALTH = "grpc.health.v1.Health"
-# The reasons of `auth.v1.Reason` that this program expects; the others are in `access.v1.Reason`.
-AUTH_REASONS = {"CREDENTIALS_INVALID", "REFRESH_TOKEN_INVALID", "KEY_TOO_YOUNG"}
 
 
 class Like:
@@ -251,8 +249,7 @@ def refusal(code, details):
 
 
 def refused(code, reason, **more):
-    domain = "auth-service" if reason in AUTH_REASONS else "access.v1"
-    return {"refused": code, "reason": reason, "domain": domain, "metadata": {}} | more
+    return {"refused": code, "reason": reason, "domain": "access.v1", "metadata": {}} | more
 
 
 def user(name, **more):
