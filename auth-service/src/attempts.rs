@@ -8,6 +8,7 @@ use std::{net::IpAddr, time::Duration};
 use access::{Clock, Error, Result, UserId};
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, TimeDelta, Utc};
+use server::config;
 use store::{Executor, Tx};
 
 use crate::{proto::Reason, usernames};
@@ -15,19 +16,22 @@ use crate::{proto::Reason, usernames};
 /// How long a failed attempt counts, in seconds.
 const WINDOW: u32 = 3600;
 
-/// How many failed attempts of any hour reach the hash.
-#[derive(Debug, Clone, Copy)]
+/// The maximum numbers of wrong passwords per hour.
+#[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Limits {
-    /// For one account: half of them by its username, half by its e-mail address. (Together, the one would tell whether the
-    /// other belongs to it.)
+    /// The maximum number of wrong passwords per hour for one account: half of them by its username, half by its e-mail address.
+    // One counter for both would reveal which address belongs to which username.
+    #[arg(long = "attempts-per-account", env = "ATTEMPTS_PER_ACCOUNT", value_name = "N", default_value = "100", value_parser = config::count(2..=1000))]
     pub per_account: usize,
-    /// From one IPv4 address, or one /64 of IPv6 addresses. 0 is no limit.
+    /// The maximum number of wrong passwords per hour from one IPv4 address, or one /64 network of IPv6 addresses. 0 means no
+    /// limit.
+    #[arg(long = "attempts-per-source", env = "ATTEMPTS_PER_SOURCE", value_name = "N", default_value = "500", value_parser = config::count(0..=1000))]
     pub per_source: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { per_account: 100, per_source: 500 }
+        config::defaults()
     }
 }
 

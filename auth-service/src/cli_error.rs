@@ -2,7 +2,7 @@
 
 use crate::{ServeError, keys::KeyError, permissions::CatalogueError};
 use access::{Error, SecretFileError};
-use django::{ImportError, tokens::TokenKeyError};
+use django::ImportError;
 use migrate::{CommandError, SchemaError};
 use server::health::HealthError;
 use std::{
@@ -45,8 +45,6 @@ pub enum CliError {
     SecretFile { path: PathBuf, source: io::Error },
     #[error("the two passwords are not the same")]
     PasswordsDiffer,
-    #[error(transparent)]
-    LegacyKey(#[from] TokenKeyError),
     #[error(transparent)]
     Import(#[from] ImportError),
     #[error(transparent)]

@@ -18,6 +18,7 @@ pub mod passwords;
 pub mod permissions;
 pub mod rank;
 pub mod sessions;
+mod settings;
 pub mod tokens;
 pub mod usernames;
 pub mod users;
@@ -29,22 +30,20 @@ use access::{
     token::{self, Verifier},
 };
 use chrono::TimeDelta;
-use django::tokens::TokenKeys;
+use django::tokens::TokenKeyError;
 use gateway::ApiDocs;
-use ipnet::IpNet;
 use migrate::SchemaError;
-use server::{CorsOrigin, DocumentError, Server};
+use server::{DocumentError, Server};
 use sqlx::migrate::Migrator;
 use store::Db;
 use tokio::net::TcpListener;
 
 use crate::{
     api::{ClientApi, EventApi, GroupApi, IdentityApi, KeyApi, PermissionApi, SessionApi, TokenApi, UserApi},
-    attempts::Limits,
     events::EventLog,
     http::Endpoints,
     introspection::Introspection,
-    keys::{KeyBits, KeyError, KeyRing, MasterKey},
+    keys::{KeyError, KeyRing, MasterKey},
     passwords::Passwords,
     permissions::{Catalogue, CatalogueError},
     proto::{
@@ -54,6 +53,8 @@ use crate::{
     sessions::Lifetime,
     tokens::Tokens,
 };
+
+pub use crate::settings::{NewKeySettings, Settings};
 
 /// The messages, clients and guards of `auth.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
@@ -82,70 +83,6 @@ const KEY_INTERVAL: Duration = Duration::from_secs(5);
 /// How often what counts no more is deleted.
 const FORGET_INTERVAL: Duration = Duration::from_mins(1);
 
-/// What the operator decides.
-#[derive(Debug, Clone)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a decision of its own")]
-pub struct Settings {
-    /// The `iss` of every token: a URL by which this service is known.
-    pub issuer: String,
-    /// The services that access tokens are for. This service is always one of them.
-    pub audience: Vec<String>,
-    /// How long an access token lives.
-    pub access_lifetime: TimeDelta,
-    /// How long a session lives.
-    pub session_lifetime: Lifetime,
-    /// Whether every spent refresh token ends its session, even when only an answer was lost.
-    pub strict_refresh: bool,
-    /// Whether anyone may register.
-    pub registration: bool,
-    /// Which passwords are accepted, and what a hash of one costs.
-    pub passwords: passwords::Policy,
-    /// How often a password may be guessed.
-    pub limits: Limits,
-    /// The proxies that are believed where a call comes from.
-    pub trusted_proxies: Vec<IpNet>,
-    /// The keys of Django projects whose tokens are taken until they expire.
-    pub legacy_keys: TokenKeys,
-    /// The origins whose pages may call.
-    pub cors_origins: Vec<CorsOrigin>,
-    /// The size of the keys that are made, where no other is asked for.
-    pub key_bits: KeyBits,
-    /// How long verifiers keep the keys that they were told: a new key signs no sooner.
-    pub jwks_max_age: TimeDelta,
-    /// Whether `/oauth2/token` takes passwords (RFC 6749 section 4.3, which RFC 9700 advises against).
-    pub password_grant: bool,
-    /// Whether there is a page at `/`.
-    pub page: bool,
-    /// The permissions of services beside the pair, which may then be granted too.
-    pub permissions: Vec<String>,
-    /// How long events are kept for those who watch them. Those that revoke tokens are kept for as long as these may live.
-    pub event_retention: TimeDelta,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            issuer: "http://127.0.0.1:50051".to_owned(),
-            audience: Vec::new(),
-            access_lifetime: TimeDelta::minutes(10),
-            session_lifetime: Lifetime { idle: TimeDelta::days(14), absolute: TimeDelta::days(90) },
-            strict_refresh: false,
-            registration: true,
-            passwords: passwords::Policy::default(),
-            limits: Limits::default(),
-            trusted_proxies: Vec::new(),
-            legacy_keys: TokenKeys::default(),
-            cors_origins: Vec::new(),
-            key_bits: KeyBits::default(),
-            jwks_max_age: TimeDelta::minutes(5),
-            password_grant: false,
-            page: true,
-            permissions: Vec::new(),
-            event_retention: TimeDelta::days(7),
-        }
-    }
-}
-
 /// Why the service does not serve.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
@@ -156,6 +93,8 @@ pub enum ServeError {
     Keys(#[from] KeyError),
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
+    #[error(transparent)]
+    DjangoKey(#[from] TokenKeyError),
     #[error(transparent)]
     Feed(#[from] Error),
     #[error("reflection can't read the descriptors: {0}")]
@@ -180,16 +119,17 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let catalogue = Catalogue::new(&settings.permissions)?;
+    let django_keys = settings.django_tokens.read()?;
     migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
     let Lifetime { idle, absolute } = settings.session_lifetime;
     let token_life = settings.access_lifetime.max(idle.min(absolute));
-    let keys = KeyRing::open(db.clone(), clock.clone(), master_key.clone(), settings.key_bits, token_life).await?;
+    let keys = KeyRing::open(db.clone(), clock.clone(), master_key.clone(), settings.new_keys.key_bits, token_life).await?;
     let keys = Arc::new(keys);
-    let verifier = Verifier::new(&*settings.issuer, NAME, clock.clone()).with_source(settings.legacy_keys.clone());
+    let verifier = Verifier::new(&*settings.issuer, NAME, clock.clone()).with_source(django_keys.clone());
     let verifier = Arc::new(verifier);
     let event_log = EventLog::new(db.clone(), clock.clone()).with_verifier(Arc::clone(&verifier));
     // An access token of Django's may live for a day, and is revoked as long.
-    let django = if settings.legacy_keys.is_empty() { TimeDelta::zero() } else { TimeDelta::hours(24) };
+    let django = if django_keys.is_empty() { TimeDelta::zero() } else { TimeDelta::hours(24) };
     event_log.raise_token_life(settings.access_lifetime.max(django)).await?;
     let tokens = Tokens::new(
         Arc::clone(&keys),
@@ -197,19 +137,19 @@ pub async fn serve(
         &settings.issuer,
         &with_this_service(settings.audience),
         settings.access_lifetime,
-        settings.legacy_keys,
+        django_keys,
     );
     let passwords = Passwords::new(settings.passwords);
     let introspection =
         Introspection { db: db.clone(), clock: clock.clone(), tokens: tokens.clone(), verifier: Arc::clone(&verifier) };
     let endpoints =
         Endpoints { issuer: &settings.issuer, password_grant: settings.password_grant, introspection: introspection.clone() };
-    let page = settings.page.then(|| ApiDocs { auth_url: String::new() });
+    let page = (!settings.http.no_page).then(|| ApiDocs { auth_url: String::new() });
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
         .trusted_proxies(&settings.trusted_proxies)
-        .cors(&settings.cors_origins)
+        .cors(&settings.http.cors_origins)
         // No verifier may look less often, and none has to look more often.
-        .cache_response(GET_JWKS, settings.jwks_max_age.to_std().unwrap_or_default())
+        .cache_response(GET_JWKS, settings.new_keys.jwks_max_age.to_std().unwrap_or_default())
         .add(token_service::guarded(TokenApi {
             db: db.clone(),
             event_log: event_log.clone(),
@@ -231,7 +171,7 @@ pub async fn serve(
             passwords,
             limits: settings.limits,
             catalogue: catalogue.clone(),
-            registration: settings.registration,
+            registration: !settings.closed_registration,
         }))
         .add(group_service::guarded(GroupApi {
             db: db.clone(),
@@ -252,8 +192,8 @@ pub async fn serve(
             clock: clock.clone(),
             keys: Arc::clone(&keys),
             master: master_key,
-            bits: settings.key_bits,
-            max_age: settings.jwks_max_age,
+            bits: settings.new_keys.key_bits,
+            max_age: settings.new_keys.jwks_max_age,
         }))
         .add(event_service::guarded(EventApi { db: db.clone(), clock: clock.clone(), event_log: event_log.clone() }))
         .merge_http(http::routes(endpoints))

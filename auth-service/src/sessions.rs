@@ -5,6 +5,7 @@
 use access::{ClientInfo, Clock, Result, SessionId, UserId};
 use aws_lc_rs::digest;
 use chrono::{DateTime, TimeDelta, Utc};
+use server::config;
 use store::{
     Executor, Tx,
     page::{TimeCursor, before},
@@ -60,12 +61,14 @@ pub enum SessionStatus {
     Ended,
 }
 
-/// The longest lifetimes of a session.
-#[derive(Debug, Clone, Copy)]
+/// The lifetime of a session.
+#[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Lifetime {
-    /// The time without a refresh.
+    /// The lifetime of a session that is not refreshed, in seconds.
+    #[arg(long = "session-idle-lifetime", env = "SESSION_IDLE_LIFETIME", value_name = "SECONDS", default_value = "1209600", value_parser = config::seconds(60..=31_536_000))]
     pub idle: TimeDelta,
-    /// The time with any number of refreshes.
+    /// The maximum lifetime of a session, in seconds.
+    #[arg(long = "session-lifetime", env = "SESSION_LIFETIME", value_name = "SECONDS", default_value = "7776000", value_parser = config::seconds(60..=315_360_000))]
     pub absolute: TimeDelta,
 }
 

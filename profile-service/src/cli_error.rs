@@ -1,8 +1,8 @@
 //! The reasons why a command fails.
 
 use crate::ServeError;
-use access::{SecretFileError, token::AuthUrlError};
-use django::{ImportError, tokens::TokenKeyError};
+use access::SecretFileError;
+use django::ImportError;
 use migrate::{CommandError, SchemaError};
 use server::{health::HealthError, telemetry::FilterError};
 use std::{io, net::SocketAddr};
@@ -17,8 +17,6 @@ pub enum CliError {
     SecretFile(#[from] SecretFileError),
     #[error(transparent)]
     Log(#[from] FilterError),
-    #[error(transparent)]
-    AuthUrl(#[from] AuthUrlError),
     #[error("{address} can't be listened on: {source}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error(transparent)]
@@ -29,8 +27,6 @@ pub enum CliError {
     Health(#[from] HealthError),
     #[error(transparent)]
     Schema(#[from] SchemaError),
-    #[error(transparent)]
-    LegacyKey(#[from] TokenKeyError),
     #[error(transparent)]
     Import(#[from] ImportError),
 }

@@ -9,8 +9,9 @@ use std::{convert::Infallible, future::Future, sync::Arc};
 use access::{
     Clock,
     events::{self, EventSource, WatchProgress},
-    token::Verifier,
+    token::{AuthUrlError, ClientCredentials, ServiceToken, Verifier, auth_channel, follow_auth_service},
 };
+use django::tokens::TokenKeyError;
 use gateway::ApiDocs;
 use migrate::SchemaError;
 use server::{CorsOrigin, DocumentError, ReflectionError, Server};
@@ -35,7 +36,10 @@ mod metrics;
 mod notes;
 mod profiles;
 mod provisioning;
+mod settings;
 mod sync;
+
+pub use crate::settings::Settings;
 
 /// The messages, clients and guards of `profiles.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
@@ -85,9 +89,55 @@ pub enum ServeError {
     /// The same.
     #[error("the descriptors can't be described: {0}")]
     Descriptors(#[from] DocumentError),
-    /// The listener is of no use.
+    /// The URL of the auth service cannot be used.
+    #[error(transparent)]
+    AuthUrl(#[from] AuthUrlError),
+    /// The key of a Django project cannot be used.
+    #[error(transparent)]
+    DjangoKey(#[from] TokenKeyError),
+    /// A client id without a secret, or a secret without a client id.
+    #[error("--client-id and --client-secret-file must be given together")]
+    Client,
+    /// The transport failed.
     #[error("the server failed: {0}")]
     Transport(#[from] tonic::transport::Error),
+}
+
+/// Serves on `listener` until `shutdown`, with the keys and the events of the auth service that the settings name.
+pub async fn run(
+    db: Db,
+    clock: Clock,
+    settings: Settings,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let client = match (settings.client_id, settings.client_secret_file) {
+        (Some(client_id), Some(secret_file)) => Some(ClientCredentials { client_id, secret_file }),
+        (None, None) => None,
+        _ => return Err(ServeError::Client),
+    };
+    // The API page runs in a browser, and the issuer is the URL at which browsers reach the auth service.
+    let page = (!settings.http.no_page).then(|| ApiDocs { auth_url: settings.issuer.clone() });
+    let verifier = Verifier::new(settings.issuer, settings.audience, clock.clone())
+        .with_staleness_bound(settings.revocation_staleness)
+        .with_source(settings.django_tokens.read()?);
+    let verifier = Arc::new(verifier);
+    let channel = auth_channel(&settings.auth_url)?;
+    let follow_keys = follow_auth_service(Arc::clone(&verifier), settings.key_interval, channel.clone());
+    let token = ServiceToken::default();
+    let events = client.is_some().then(|| EventSource::with_service_token(channel.clone(), token.clone()));
+    let keep_token = async {
+        match client {
+            Some(client) => token.keep_fresh(channel, client).await,
+            None => std::future::pending().await,
+        }
+    };
+    let service = Service { db, clock, verifier, events, cors_origins: settings.http.cors_origins, page };
+    tokio::select! {
+        served = serve(service, listener, shutdown) => served,
+        never = follow_keys => match never {},
+        never = keep_token => match never {},
+    }
 }
 
 /// Serves on `listener` until `shutdown`; calls in flight then come to their end, and the database is closed. It is ready

@@ -1,24 +1,19 @@
 //! `cargo run`: both services on embedded SQLite, with keys and a superuser of their own, on this machine only.
 
 mod data;
+#[cfg(test)]
+mod reference;
 
 use std::{
     error::Error,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
-    sync::Arc,
     time::Duration,
 };
 
-use access::{
-    Clock,
-    events::EventSource,
-    token::{self, ClientCredentials, ServiceToken, Verifier},
-};
-use auth_service::Settings;
+use access::Clock;
 use clap::Parser;
-use gateway::ApiDocs;
 use server::{
     config::HttpArgs,
     health,
@@ -26,9 +21,6 @@ use server::{
 };
 use store::Db;
 use tokio::{net::TcpListener, sync::watch};
-
-/// How often the profile service looks for other keys.
-const KEY_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How often the services are asked whether they are ready.
 const READINESS_INTERVAL: Duration = Duration::from_millis(50);
@@ -81,24 +73,26 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
     let profile_listener = listen(arguments.profile_listen).await?;
     let (auth_address, profile_address) = (auth_listener.local_addr()?, profile_listener.local_addr()?);
 
-    let HttpArgs { cors_origin: cors_origins, no_page } = arguments.http;
     let (auth_url, profile_url) = (url(auth_address), url(profile_address));
-    let settings = Settings {
+    let auth_settings = auth_service::Settings {
         issuer: auth_url.clone(),
         audience: vec![profile_service::NAME.to_owned()],
-        // The page of the profile service signs in at the auth service.
-        cors_origins: cors_origins.iter().cloned().chain([profile_url.parse()?]).collect(),
+        // The API page of the profile service signs in at the auth service.
+        http: HttpArgs {
+            cors_origins: arguments.http.cors_origins.iter().cloned().chain([profile_url.parse()?]).collect(),
+            no_page: arguments.http.no_page,
+        },
         password_grant: arguments.password_grant,
-        page: !no_page,
-        ..Settings::default()
+        ..auth_service::Settings::default()
     };
-    let verifier = Arc::new(Verifier::new(&*settings.issuer, profile_service::NAME, clock.clone()));
-    let channel = token::auth_channel(&format!("http://{auth_address}"))?;
-    let follow_keys = token::follow_auth_service(Arc::clone(&verifier), KEY_INTERVAL, channel.clone());
-    let service_token = ServiceToken::default();
-    let events = Some(EventSource::with_service_token(channel.clone(), service_token.clone()));
-    let credentials = ClientCredentials { client_id: profile_service::NAME.to_owned(), secret_file };
-    let keep_token = service_token.keep_fresh(channel, credentials);
+    let profile_settings = profile_service::Settings {
+        auth_url: format!("http://{auth_address}"),
+        issuer: auth_url,
+        client_id: Some(profile_service::NAME.to_owned()),
+        client_secret_file: Some(secret_file),
+        http: arguments.http,
+        ..profile_service::Settings::default()
+    };
 
     let (stopping, stopped) = watch::channel(false);
     let until_stopped = || {
@@ -107,17 +101,9 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
             let _ = stopped.wait_for(|stopped| *stopped).await;
         }
     };
-    let service = profile_service::Service {
-        db: profile_db,
-        clock: clock.clone(),
-        verifier: Arc::clone(&verifier),
-        events,
-        cors_origins,
-        page: (!no_page).then_some(ApiDocs { auth_url }),
-    };
-    let auth = auth_service::serve(auth_db.clone(), clock.clone(), master_key, settings, auth_listener, until_stopped());
+    let auth = auth_service::serve(auth_db.clone(), clock.clone(), master_key, auth_settings, auth_listener, until_stopped());
     let auth = Box::pin(auth);
-    let profile = Box::pin(profile_service::serve(service, profile_listener, until_stopped()));
+    let profile = Box::pin(profile_service::run(profile_db, clock.clone(), profile_settings, profile_listener, until_stopped()));
     let both = async { tokio::try_join!(async { Ok::<_, Box<dyn Error>>(auth.await?) }, async { Ok(profile.await?) }) };
     let greet = async {
         for address in [auth_address, profile_address] {
@@ -134,8 +120,6 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
     };
     tokio::select! {
         served = both => served.map(|_| ()),
-        never = follow_keys => match never {},
-        never = keep_token => match never {},
         failed = greet => failed,
     }
 }

@@ -8,9 +8,9 @@ use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use clap::{Args, Subcommand};
 use store::{DatabaseArgs, Db};
 
-use super::{CliError, MasterKeyArgs, NewKeyArgs};
+use super::{CliError, MasterKeyArgs};
 use crate::{
-    MIGRATIONS, SCHEMA,
+    MIGRATIONS, NewKeySettings, SCHEMA,
     events::EventLog,
     keys::{self, Key, KeyBits, KeyError, Made, MasterKey, State},
     proto::Reason,
@@ -45,7 +45,7 @@ pub(super) struct Create {
     #[command(flatten)]
     master_key: MasterKeyArgs,
     #[command(flatten)]
-    new_keys: NewKeyArgs,
+    new_keys: NewKeySettings,
 }
 
 #[derive(Debug, Args)]
@@ -53,7 +53,7 @@ pub(super) struct Activate {
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
-    new_keys: NewKeyArgs,
+    new_keys: NewKeySettings,
     /// The key, as `keys list` shows it.
     #[arg(allow_hyphen_values = true)]
     key_id: String,
@@ -81,7 +81,7 @@ pub(super) struct Rotate {
     #[command(flatten)]
     master_key: MasterKeyArgs,
     #[command(flatten)]
-    new_keys: NewKeyArgs,
+    new_keys: NewKeySettings,
     /// Without waiting. Verifiers that don't know the key refuse what it signs.
     #[arg(long)]
     force: bool,
@@ -112,11 +112,11 @@ pub(super) async fn run(command: Command) -> Result<(), CliError> {
         Command::List(_) => print(&keys::list(&db).await?),
         Command::Create(Create { master_key, new_keys, .. }) => {
             let key = create(&db, &clock, &master_key.read()?, new_keys.key_bits).await?;
-            let from = key.activatable_time(max_age(&new_keys));
+            let from = key.activatable_time(new_keys.jwks_max_age);
             eprintln!("{} is pending, and may be activated from {} on", key.kid, moment(Some(from)));
         }
         Command::Activate(Activate { new_keys, key_id, force, .. }) => {
-            activate(&db, &clock, &key_id, max_age(&new_keys), force).await?;
+            activate(&db, &clock, &key_id, new_keys.jwks_max_age, force).await?;
             eprintln!("{key_id} is active");
         }
         Command::Retire(Retire { key_id, withdraw, .. }) => {
@@ -160,7 +160,7 @@ async fn rotate(db: &Db, clock: &Clock, arguments: &Rotate) -> Result<(), CliErr
         Some(key) => key,
         None => create(db, clock, &master_key, arguments.new_keys.key_bits).await?,
     };
-    let max_age = max_age(&arguments.new_keys);
+    let max_age = arguments.new_keys.jwks_max_age;
     let from = key.activatable_time(max_age);
     if !arguments.force && from > clock.now() {
         eprintln!("{} is pending; waiting until {} for every verifier to know it", key.kid, moment(Some(from)));
@@ -190,10 +190,6 @@ fn master_key_first(error: Error) -> CliError {
         },
         error => error.into(),
     }
-}
-
-fn max_age(new_keys: &NewKeyArgs) -> TimeDelta {
-    TimeDelta::seconds(new_keys.jwks_max_age)
 }
 
 #[expect(clippy::print_stdout, reason = "this is what the person who typed `keys list` reads")]

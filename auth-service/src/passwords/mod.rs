@@ -18,6 +18,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use django::DjangoHash;
 use pool::{Place, Pool};
 use precis_profiles::{OpaqueString, precis_core::profile::PrecisFastInvocation};
+use server::config;
 
 /// The longest password, in code points.
 const LONGEST: usize = 1024;
@@ -25,20 +26,23 @@ const LONGEST: usize = 1024;
 const STRENGTH: zxcvbn::Score = zxcvbn::Score::Three;
 const LOOKED_AT: usize = 64;
 
-/// Which passwords are accepted, and what a hash of one costs.
-#[derive(Debug, Clone, Copy)]
+/// The passwords that are accepted, and the cost of a password hash.
+#[derive(Debug, Clone, Copy, clap::Args)]
 pub struct Policy {
-    /// The shortest password, in code points.
+    /// The minimum length of a password, in characters.
+    #[arg(long = "shortest-password", env = "SHORTEST_PASSWORD", value_name = "N", default_value = "15", value_parser = config::count(8..=128))]
     pub shortest: usize,
-    /// The memory that Argon2id fills, in KiB.
+    /// The memory of a password hash (Argon2id), in KiB. Login replaces a hash that was made with less.
+    #[arg(long = "password-memory", env = "PASSWORD_MEMORY", value_name = "KIB", default_value = "19456", value_parser = clap::value_parser!(u32).range(8192..=1_048_576))]
     pub memory: u32,
-    /// How often it does so.
+    /// The number of passes over that memory.
+    #[arg(long = "password-passes", env = "PASSWORD_PASSES", value_name = "N", default_value = "2", value_parser = clap::value_parser!(u32).range(1..=16))]
     pub passes: u32,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { shortest: 15, memory: 19 * 1024, passes: 2 }
+        config::defaults()
     }
 }
 

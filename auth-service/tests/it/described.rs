@@ -1,8 +1,8 @@
 //! `/openapi.json`, `/openapi.yaml`, and the page.
 
 use auth_service::{DESCRIPTORS, Settings};
-use testing::on_both_engines;
-use testing::{Engine, http::send};
+use server::config::HttpArgs;
+use testing::{Engine, http::send, on_both_engines};
 
 use crate::app::App;
 
@@ -36,7 +36,11 @@ on_both_engines! {
 
 #[tokio::test]
 async fn the_page_can_be_switched_off() {
-    let app = App::start_with(Engine::Sqlite, Settings { page: false, ..Settings::default() }).await;
+    let app = App::start_with(
+        Engine::Sqlite,
+        Settings { http: HttpArgs { no_page: true, ..HttpArgs::default() }, ..Settings::default() },
+    )
+    .await;
     assert_eq!(send(app.server.address, "GET /", &[], b"").await.status, 404);
     assert_eq!(send(app.server.address, "GET /explorer/explorer.js", &[], b"").await.status, 404);
     assert_eq!(send(app.server.address, "GET /openapi.json", &[], b"").await.status, 200);

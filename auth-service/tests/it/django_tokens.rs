@@ -11,7 +11,7 @@ use auth_service::{
     },
 };
 use chrono::TimeDelta;
-use django::tokens::TokenKeys;
+use django::tokens::TokenArgs;
 use testing::on_both_engines;
 use testing::{Engine, assert_refused, with_token};
 use tokio::task::JoinSet;
@@ -55,9 +55,10 @@ impl Moved {
 }
 
 fn with_key(project: &Project) -> Settings {
-    let mut legacy_keys = TokenKeys::default();
-    legacy_keys.add("django", &project.0.facts.verifying_key).expect("a public key");
-    Settings { legacy_keys, ..Settings::default() }
+    let file = project.0.file("verifying-key.pem", &project.0.facts.verifying_key);
+    let key = format!("django={}", file.display()).parse().expect("a name and a file");
+    let django_tokens = TokenArgs { legacy_key: vec![key], ..TokenArgs::default() };
+    Settings { django_tokens, ..Settings::default() }
 }
 
 on_both_engines! {

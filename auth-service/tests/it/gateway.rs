@@ -2,6 +2,7 @@
 
 use auth_service::{DESCRIPTORS, Settings, create_superuser, passwords::Policy};
 use serde_json::{Value, json};
+use server::config::HttpArgs;
 use testing::on_both_engines;
 use testing::{
     Engine, Parity,
@@ -42,7 +43,7 @@ struct Paged(App);
 impl Paged {
     async fn start(engine: Engine) -> Self {
         let cors_origins = vec!["https://app.example.test".parse().expect("an origin")];
-        Self(App::start_with(engine, Settings { cors_origins, ..Settings::default() }).await)
+        Self(App::start_with(engine, Settings { http: HttpArgs { cors_origins, no_page: false }, ..Settings::default() }).await)
     }
 }
 

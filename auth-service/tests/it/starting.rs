@@ -128,6 +128,9 @@ on_both_engines! {
         assert_fails(&serve(), "the master key must be 32 bytes in base64");
         let output = app.command("serve").output().expect("a process");
         assert_fails(&output, "there is no master key: `--master-key-file` names the file that holds it");
+        // An empty variable counts as not set.
+        let output = app.command("serve").env("MASTER_KEY_FILE", "").env("LISTEN", "").env("NO_PAGE", "").output().expect("a process");
+        assert_fails(&output, "there is no master key: `--master-key-file` names the file that holds it");
     }
 
     async fn a_superuser_is_made_once(app: Fresh) {

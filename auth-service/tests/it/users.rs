@@ -29,7 +29,7 @@ struct Closed(App);
 
 impl Closed {
     async fn start(engine: Engine) -> Self {
-        Self(App::start_with(engine, Settings { registration: false, ..Settings::default() }).await)
+        Self(App::start_with(engine, Settings { closed_registration: true, ..Settings::default() }).await)
     }
 }
 

@@ -1,0 +1,82 @@
+//! The settings of `auth-service serve`. Each field is a flag, an environment variable and a key of the configuration file.
+
+use chrono::TimeDelta;
+use clap::Args;
+use django::tokens::TokenArgs;
+use ipnet::IpNet;
+use server::config::{self, HttpArgs};
+
+use crate::{attempts::Limits, keys::KeyBits, passwords::Policy, sessions::Lifetime};
+
+/// The settings of the service.
+#[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub struct Settings {
+    /// The URL of this service, as its clients reach it: the `iss` claim of every token.
+    #[arg(long, env = "ISSUER", value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    pub issuer: String,
+    /// A service that accepts the access tokens: an entry of their `aud` claim. This service is always one. May be given more
+    /// than once.
+    #[arg(long, env = "AUDIENCE", value_name = "NAME", value_delimiter = ',')]
+    pub audience: Vec<String>,
+    /// The lifetime of an access token, in seconds.
+    #[arg(long, env = "ACCESS_LIFETIME", value_name = "SECONDS", default_value = "600", value_parser = config::seconds(10..=86_400))]
+    pub access_lifetime: TimeDelta,
+    /// The lifetime of a session.
+    #[command(flatten)]
+    pub session_lifetime: Lifetime,
+    /// Ends a session whenever a refresh token is used twice, even within the 10 seconds in which a client may repeat a request
+    /// whose response was lost.
+    #[arg(long, env = "STRICT_REFRESH")]
+    pub strict_refresh: bool,
+    /// Rejects Register. Users are then created by administrators and imports only.
+    #[arg(long, env = "CLOSED_REGISTRATION")]
+    pub closed_registration: bool,
+    /// The passwords that are accepted.
+    #[command(flatten)]
+    pub passwords: Policy,
+    /// The limits on wrong passwords.
+    #[command(flatten)]
+    pub limits: Limits,
+    /// A reverse proxy whose `X-Forwarded-For` header is trusted: an address or a network, for example 10.0.0.0/8. May be given
+    /// more than once.
+    #[arg(long = "trusted-proxy", env = "TRUSTED_PROXY", value_name = "NETWORK", value_delimiter = ',', value_parser = access::parse_network)]
+    pub trusted_proxies: Vec<IpNet>,
+    /// The tokens of Django projects.
+    #[command(flatten)]
+    pub django_tokens: TokenArgs,
+    /// The HTTP API.
+    #[command(flatten)]
+    pub http: HttpArgs,
+    /// New signing keys.
+    #[command(flatten)]
+    pub new_keys: NewKeySettings,
+    /// Accepts the password grant (RFC 6749 section 4.3) at `/oauth2/token`, for clients that support no other grant. RFC 9700
+    /// advises against it.
+    #[arg(long, env = "PASSWORD_GRANT")]
+    pub password_grant: bool,
+    /// A permission of another service that may be granted, for example `greeter.greet_people`. May be given more than once.
+    #[arg(long = "permission", env = "PERMISSION", value_name = "APP.CODENAME", value_delimiter = ',')]
+    pub permissions: Vec<String>,
+    /// How long events are kept for the services that follow them, in seconds. A service that was away for longer reads a snapshot
+    /// instead. Events that revoke tokens are kept at least as long as those tokens can live.
+    #[arg(long, env = "EVENT_RETENTION", value_name = "SECONDS", default_value = "604800", value_parser = config::seconds(60..=31_536_000))]
+    pub event_retention: TimeDelta,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        config::defaults()
+    }
+}
+
+/// The settings of new signing keys.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct NewKeySettings {
+    /// The size of new signing keys (RSA), in bits.
+    #[arg(long, env = "KEY_BITS", value_enum, default_value = "2048")]
+    pub key_bits: KeyBits,
+    /// How long the services that verify tokens may cache the key set, in seconds. A new key signs only after that time.
+    #[arg(long, env = "JWKS_MAX_AGE", value_name = "SECONDS", default_value = "300", value_parser = config::seconds(0..=86_400))]
+    pub jwks_max_age: TimeDelta,
+}

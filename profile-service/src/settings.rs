@@ -1,0 +1,49 @@
+//! The settings of `profile-service serve`. Each field is a flag, an environment variable and a key of the configuration file.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use django::tokens::TokenArgs;
+use server::config::{self, HttpArgs};
+
+use crate::NAME;
+
+/// The settings of the service.
+#[derive(Debug, Clone, Args)]
+pub struct Settings {
+    /// The HTTP API.
+    #[command(flatten)]
+    pub http: HttpArgs,
+    /// The URL at which this service reaches the auth service, for its keys and events.
+    #[arg(long, env = "AUTH_URL", value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    pub auth_url: String,
+    /// The issuer of the access tokens that are accepted: their `iss` claim. The API page signs in at this URL.
+    #[arg(long, env = "ISSUER", value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    pub issuer: String,
+    /// The name of this service in the `aud` claim of access tokens.
+    #[arg(long, env = "AUDIENCE", value_name = "NAME", default_value = NAME)]
+    pub audience: String,
+    /// The interval at which the keys of the auth service are fetched, in seconds.
+    #[arg(long, env = "KEY_INTERVAL", value_name = "SECONDS", default_value = "60", value_parser = config::duration_seconds(1..=3600))]
+    pub key_interval: Duration,
+    /// The tokens of Django projects.
+    #[command(flatten)]
+    pub django_tokens: TokenArgs,
+    /// The client (service account) with which this service follows the events of the auth service. `auth-service clients create`
+    /// creates it. Without a client, revoked access tokens count until they expire, and deleted users keep their profiles.
+    #[arg(long, env = "CLIENT_ID", value_name = "NAME", requires = "client_secret_file")]
+    pub client_id: Option<String>,
+    /// A file with the secret of that client.
+    #[arg(long, env = "CLIENT_SECRET_FILE", value_name = "FILE", requires = "client_id")]
+    pub client_secret_file: Option<PathBuf>,
+    /// The maximum age of the list of revocations, in seconds. While the list is older, methods that require fresh revocations
+    /// return UNAVAILABLE.
+    #[arg(long, env = "REVOCATION_STALENESS", value_name = "SECONDS", default_value = "15", value_parser = config::duration_seconds(2..=3600))]
+    pub revocation_staleness: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        config::defaults()
+    }
+}

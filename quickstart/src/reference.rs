@@ -1,0 +1,119 @@
+//! Keeps `docs/reference/configuration.md` equal to the flags of the programs. `UPDATE=1 cargo test -p quickstart --bin quickstart`
+//! writes it again.
+
+use std::{fmt::Write, fs, path::Path};
+
+use clap::{Arg, Command};
+use server::config;
+
+const INTRODUCTION: &str = "# Configuration
+
+Every setting is a flag. Most are also an environment variable and a key of the configuration file. A flag overrides the environment
+variable, the environment variable overrides the configuration file, and the file overrides the default.
+
+- An environment variable that is empty counts as not set. A switch takes `true` or `false`.
+- Where a flag may be given more than once, the environment variable takes the values separated by commas.
+- `--config FILE` or `CONFIG_FILE` names the configuration file. It is TOML; its keys are the names of the flags, and a flag that may
+  be given more than once is an array:
+
+  ```toml
+  listen = \"0.0.0.0:50051\"
+  audience = [\"profile-service\", \"greeter\"]
+  ```
+- Secrets are read from files. `MASTER_KEY` is the one exception: it may hold the master key of the auth service itself.
+
+This page is generated from the programs. `UPDATE=1 cargo test -p quickstart --bin quickstart` writes it again.
+";
+
+fn reference() -> String {
+    let mut page = INTRODUCTION.to_owned();
+    let commands = [
+        config::command::<auth_service::cli::Cli>(),
+        config::command::<profile_service::cli::Cli>(),
+        config::command::<super::Quickstart>(),
+    ];
+    for mut command in commands {
+        let name = command.get_name().to_owned();
+        command.build();
+        describe(&command, &name, &mut page);
+    }
+    page
+}
+
+/// Describes a command that can be run, and all commands below it.
+fn describe(command: &Command, name: &str, page: &mut String) {
+    let subcommands: Vec<_> = command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help").collect();
+    if subcommands.is_empty() {
+        let _ = write!(page, "\n## {name}\n\n{}.\n", sentence(command.get_about()));
+        let (positionals, flags): (Vec<_>, Vec<_>) =
+            command.get_arguments().filter(is_described).partition(|a| a.is_positional());
+        for positional in positionals {
+            let value = positional.get_value_names().and_then(<[_]>::first).expect("a value name");
+            let _ = write!(page, "\n- `{value}`: {}.\n", sentence(positional.get_help()));
+        }
+        if !flags.is_empty() {
+            page.push_str("\n| Flag | Environment variable | Default | Description |\n|---|---|---|---|\n");
+            flags.iter().for_each(|flag| page.push_str(&row(flag)));
+        }
+    }
+    subcommands.into_iter().for_each(|subcommand| describe(subcommand, &format!("{name} {}", subcommand.get_name()), page));
+}
+
+fn is_described(argument: &&Arg) -> bool {
+    !argument.is_hide_set() && !["help", "version"].contains(&argument.get_id().as_str())
+}
+
+fn row(flag: &Arg) -> String {
+    let code = |text: String| if text.is_empty() { text } else { format!("`{text}`") };
+    let value = match flag.get_value_names() {
+        Some([value, ..]) if flag.get_action().takes_values() => format!(" {value}"),
+        _ => String::new(),
+    };
+    let variable = flag.get_env().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let default = match flag.get_default_values() {
+        [] if flag.is_required_set() => "required".to_owned(),
+        values => code(values.iter().map(|value| value.to_string_lossy()).collect::<Vec<_>>().join(",")),
+    };
+    let mut help = sentence(flag.get_help());
+    let possible: Vec<_> = flag.get_possible_values().iter().map(|value| format!("`{}`", value.get_name())).collect();
+    if flag.get_action().takes_values() && !possible.is_empty() {
+        let _ = write!(help, ": {}", possible.join(", "));
+    }
+    format!("| `--{}{value}` | {} | {default} | {help}. |\n", flag.get_long().expect("a flag"), code(variable))
+}
+
+/// Returns the help text in one line, without the full stop that clap removes from some texts and not from others.
+fn sentence(help: Option<&clap::builder::StyledStr>) -> String {
+    let help = help.map(ToString::to_string).unwrap_or_default();
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    help.trim_end_matches('.').replace('|', "\\|")
+}
+
+/// Compares the file with its generated text, or writes it where `UPDATE` is set.
+#[expect(clippy::disallowed_methods, reason = "a developer asks for the update by an environment variable")]
+fn assert_generated(file: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, text).expect("a generated file");
+    }
+    let current = fs::read_to_string(&path).unwrap_or_default();
+    assert!(current == text, "{file} is out of date: run `UPDATE=1 cargo test -p quickstart --bin quickstart`");
+}
+
+#[test]
+fn the_reference_of_the_configuration_is_up_to_date() {
+    assert_generated("docs/reference/configuration.md", &reference());
+}
+
+#[test]
+fn every_setting_of_a_service_is_an_environment_variable_too() {
+    for mut command in [config::command::<auth_service::cli::Cli>(), config::command::<profile_service::cli::Cli>()] {
+        command.build();
+        let serve = command.find_subcommand("serve").expect("serve");
+        for flag in serve.get_arguments().filter(is_described) {
+            let name = flag.get_long().expect("a flag").replace('-', "_").to_uppercase();
+            let expected = if name == "CONFIG" { "CONFIG_FILE".to_owned() } else { name };
+            assert_eq!(flag.get_env().map(|name| name.to_string_lossy().into_owned()), Some(expected));
+        }
+    }
+}
