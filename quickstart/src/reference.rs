@@ -35,32 +35,45 @@ fn reference() -> String {
     for mut command in commands {
         let name = command.get_name().to_owned();
         command.build();
-        describe(&command, &name, &mut page);
+        let serve = command.find_subcommand("serve");
+        let serve_rows: Vec<_> = serve.into_iter().flat_map(arguments).map(row).collect();
+        describe(&command, &name, &serve_rows, &mut page);
     }
     page
 }
 
-/// Describes a command that can be run, and all commands below it.
-fn describe(command: &Command, name: &str, page: &mut String) {
-    let subcommands: Vec<_> = command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help").collect();
+/// Describes a command that can be run, and all commands below it. A flag that `serve` has too is not described again.
+fn describe(command: &Command, name: &str, serve_rows: &[String], page: &mut String) {
+    // Only a build for development has `makemigrations`.
+    let is_described = |command: &&Command| !["help", "makemigrations"].contains(&command.get_name());
+    let subcommands: Vec<_> = command.get_subcommands().filter(is_described).collect();
     if subcommands.is_empty() {
         let _ = write!(page, "\n## {name}\n\n{}.\n", sentence(command.get_about()));
-        let (positionals, flags): (Vec<_>, Vec<_>) =
-            command.get_arguments().filter(is_described).partition(|a| a.is_positional());
+        let (positionals, flags): (Vec<_>, Vec<_>) = arguments(command).partition(|argument| argument.is_positional());
         for positional in positionals {
             let value = positional.get_value_names().and_then(<[_]>::first).expect("a value name");
             let _ = write!(page, "\n- `{value}`: {}.\n", sentence(positional.get_help()));
         }
-        if !flags.is_empty() {
+        let (shared, own): (Vec<_>, Vec<_>) =
+            flags.into_iter().partition(|flag| command.get_name() != "serve" && serve_rows.contains(&row(flag)));
+        if !own.is_empty() {
             page.push_str("\n| Flag | Environment variable | Default | Description |\n|---|---|---|---|\n");
-            flags.iter().for_each(|flag| page.push_str(&row(flag)));
+            own.iter().for_each(|flag| page.push_str(&row(flag)));
+        }
+        if !shared.is_empty() {
+            let names: Vec<_> = shared.iter().filter_map(|flag| flag.get_long()).map(|flag| format!("`--{flag}`")).collect();
+            let _ = write!(page, "\nAs for `serve`: {}.\n", names.join(", "));
         }
     }
-    subcommands.into_iter().for_each(|subcommand| describe(subcommand, &format!("{name} {}", subcommand.get_name()), page));
+    for subcommand in subcommands {
+        describe(subcommand, &format!("{name} {}", subcommand.get_name()), serve_rows, page);
+    }
 }
 
-fn is_described(argument: &&Arg) -> bool {
-    !argument.is_hide_set() && !["help", "version"].contains(&argument.get_id().as_str())
+/// Returns the arguments that are not the same for every command.
+fn arguments(command: &Command) -> impl Iterator<Item = &Arg> {
+    let everywhere = ["help", "version", "config"];
+    command.get_arguments().filter(move |argument| !argument.is_hide_set() && !everywhere.contains(&argument.get_id().as_str()))
 }
 
 fn row(flag: &Arg) -> String {
@@ -110,10 +123,9 @@ fn every_setting_of_a_service_is_an_environment_variable_too() {
     for mut command in [config::command::<auth_service::cli::Cli>(), config::command::<profile_service::cli::Cli>()] {
         command.build();
         let serve = command.find_subcommand("serve").expect("serve");
-        for flag in serve.get_arguments().filter(is_described) {
+        for flag in arguments(serve) {
             let name = flag.get_long().expect("a flag").replace('-', "_").to_uppercase();
-            let expected = if name == "CONFIG" { "CONFIG_FILE".to_owned() } else { name };
-            assert_eq!(flag.get_env().map(|name| name.to_string_lossy().into_owned()), Some(expected));
+            assert_eq!(flag.get_env().map(|name| name.to_string_lossy().into_owned()), Some(name));
         }
     }
 }
