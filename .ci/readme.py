@@ -18,7 +18,7 @@ from pathlib import Path
 from clients import PATIENCE, ROOT, Quickstart, Report
 
 PAGES = ["README.md", "docs/reference/http-api.md"]
-TESTED_ELSEWHERE = {"cargo test --workspace"}
+TESTED_ELSEWHERE = {"TEST_POSTGRESQL=download cargo test --workspace"}
 # The end of every block, so that the output of the next one can be told apart.
 END = "-- end of block, status"
 

