@@ -3,10 +3,10 @@
 //! A call goes through `api/<noun>.rs`, which begins and commits, to `<noun>.rs`, which holds the row, its rules and its SQL.
 
 mod api;
-pub mod attempts;
 pub mod cli;
 mod cli_error;
 pub mod clients;
+pub mod delegation;
 pub mod django_tokens;
 pub mod events;
 pub mod groups;
@@ -14,9 +14,9 @@ mod http;
 mod import;
 pub mod introspection;
 pub mod keys;
+pub mod login_throttle;
 pub mod passwords;
 pub mod permissions;
-pub mod rank;
 pub mod sessions;
 mod settings;
 pub mod tokens;
@@ -245,7 +245,7 @@ async fn keep_forgetting(db: &Db, clock: &Clock, event_log: &EventLog, retention
 /// events that nobody is expected to read any more.
 async fn forget(db: &Db, clock: &Clock, event_log: &EventLog, retention: TimeDelta) -> Result<(), Error> {
     let mut tx = db.begin().await?;
-    attempts::forget(&mut tx, clock).await?;
+    login_throttle::purge_expired(&mut tx, clock).await?;
     clients::forget(&mut tx, clock).await?;
     django_tokens::purge_expired(&mut tx, clock).await?;
     tx.commit().await?;

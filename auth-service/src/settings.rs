@@ -6,7 +6,7 @@ use django::tokens::TokenArgs;
 use ipnet::IpNet;
 use server::config::{self, HttpArgs};
 
-use crate::{attempts::Limits, keys::KeyBits, passwords::Policy, sessions::Lifetime};
+use crate::{keys::KeyBits, login_throttle::Limits, passwords::Policy, sessions::Lifetime};
 
 /// The settings of the service.
 #[derive(Debug, Clone, Args)]

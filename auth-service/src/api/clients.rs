@@ -10,13 +10,13 @@ use store::{
 use super::{begin, timestamp};
 use crate::{
     clients::{self, Client, Profile, Secret},
+    delegation::Delegator,
     events::EventLog,
     permissions::Catalogue,
     proto::{
         self, ActivateClientRequest, CreateClientRequest, DeactivateClientRequest, DeleteClientRequest, GetClientRequest,
         ListClientsRequest, ListClientsResponse, RotateSecretRequest, UpdateClientRequest, client_service,
     },
-    rank::Rank,
 };
 
 pub(crate) struct ClientApi {
@@ -32,7 +32,7 @@ impl client_service::Handlers for ClientApi {
         clients::check_id("client.client_id", &given.client_id)?;
         let profile = Profile { display_name: given.display_name, permissions: given.permissions, keys: given.keys };
         self.check(&profile, &[])?;
-        Rank::of(&self.db, &caller, &self.catalogue).await?.check_holds(&profile.permissions)?;
+        Delegator::load(&self.db, &caller, &self.catalogue).await?.require_permissions(&profile.permissions)?;
         let secret = if profile.keys.is_empty() { Some(Secret::generate()?) } else { None };
         let mut change = begin(&self.event_log, &caller, None).await?;
         let client = clients::create(&mut change, &self.clock, &given.client_id, &profile, secret.as_ref()).await?;
@@ -56,10 +56,10 @@ impl client_service::Handlers for ClientApi {
     async fn update_client(&self, caller: Caller, request: UpdateClientRequest) -> Result<proto::Client> {
         let mask = UpdateMask::new(request.update_mask.as_ref(), &["display_name", "permissions", "keys"])?;
         let given = request.client.unwrap_or_default();
-        let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
+        let delegator = Delegator::load(&self.db, &caller, &self.catalogue).await?;
         let mut change = begin(&self.event_log, &caller, None).await?;
         let client = clients::lock(&mut change, &given.client_id).await?.ok_or_else(|| Error::not_found("client.client_id"))?;
-        rank.check_holds(&client.permissions())?;
+        delegator.require_permissions(&client.permissions())?;
         check_etag("client.etag", &given.etag, client.version)?;
         let mut profile = client.profile();
         if mask.writes("display_name", !given.display_name.is_empty()) {
@@ -72,7 +72,7 @@ impl client_service::Handlers for ClientApi {
             profile.keys = given.keys;
         }
         self.check(&profile, &client.permissions())?;
-        rank.check_holds(&profile.permissions)?;
+        delegator.require_permissions(&profile.permissions)?;
         let client = clients::update(&mut change, &self.clock, &client, &profile).await?;
         change.commit().await?;
         Ok(message(client, None))
@@ -87,11 +87,11 @@ impl client_service::Handlers for ClientApi {
     }
 
     async fn rotate_secret(&self, caller: Caller, request: RotateSecretRequest) -> Result<proto::Client> {
-        let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
+        let delegator = Delegator::load(&self.db, &caller, &self.catalogue).await?;
         let secret = Secret::generate()?;
         let mut change = begin(&self.event_log, &caller, None).await?;
         let client = clients::lock(&mut change, &request.client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
-        rank.check_holds(&client.permissions())?;
+        delegator.require_permissions(&client.permissions())?;
         let client = clients::rotate_secret(&mut change, &self.clock, &client, &secret, request.withdraw).await?;
         change.commit().await?;
         tracing::warn!(
@@ -104,10 +104,10 @@ impl client_service::Handlers for ClientApi {
     }
 
     async fn delete_client(&self, caller: Caller, request: DeleteClientRequest) -> Result<()> {
-        let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
+        let delegator = Delegator::load(&self.db, &caller, &self.catalogue).await?;
         let mut change = begin(&self.event_log, &caller, None).await?;
         let client = clients::lock(&mut change, &request.client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
-        rank.check_holds(&client.permissions())?;
+        delegator.require_permissions(&client.permissions())?;
         check_etag("etag", &request.etag, client.version)?;
         clients::delete(&mut change, &client).await?;
         change.commit().await
@@ -116,10 +116,10 @@ impl client_service::Handlers for ClientApi {
 
 impl ClientApi {
     async fn set_active(&self, caller: &Caller, client_id: &str, is_active: bool) -> Result<proto::Client> {
-        let rank = Rank::of(&self.db, caller, &self.catalogue).await?;
+        let delegator = Delegator::load(&self.db, caller, &self.catalogue).await?;
         let mut change = begin(&self.event_log, caller, None).await?;
         let client = clients::lock(&mut change, client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
-        rank.check_holds(&client.permissions())?;
+        delegator.require_permissions(&client.permissions())?;
         let client = clients::set_active(&mut change, &self.clock, client, is_active).await?;
         change.commit().await?;
         Ok(message(client, None))

@@ -9,6 +9,7 @@ use store::{
 
 use super::{begin, timestamp};
 use crate::{
+    delegation::Delegator,
     events::EventLog,
     groups::{self, Group, GroupId},
     permissions::{self, Catalogue, Holder},
@@ -16,7 +17,6 @@ use crate::{
         self, AddMemberRequest, CreateGroupRequest, DeleteGroupRequest, GetGroupRequest, ListGroupsRequest, ListGroupsResponse,
         ListMembersRequest, ListMembersResponse, RemoveMemberRequest, UpdateGroupRequest, group_service,
     },
-    rank::Rank,
     users,
 };
 
@@ -77,10 +77,10 @@ impl group_service::Handlers for GroupApi {
 
     async fn delete_group(&self, caller: Caller, request: DeleteGroupRequest) -> Result<()> {
         let group_id = GroupId::parse("group_id", &request.group_id)?;
-        let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
+        let delegator = Delegator::load(&self.db, &caller, &self.catalogue).await?;
         let mut change = begin(&self.event_log, &caller, None).await?;
         let group = groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
-        rank.check_holds(&permissions::given(&mut *change, Holder::Group(group_id)).await?)?;
+        delegator.require_permissions(&permissions::given(&mut *change, Holder::Group(group_id)).await?)?;
         check_etag("etag", &request.etag, group.version)?;
         users::rights_of_members_changed(&mut change, group_id).await?;
         groups::delete(&mut change, group_id).await?;
@@ -112,12 +112,12 @@ impl group_service::Handlers for GroupApi {
 impl GroupApi {
     async fn set_member(&self, caller: &Caller, group_id: &str, user_id: &str, is_member: bool) -> Result<()> {
         let (group_id, user_id) = (GroupId::parse("group_id", group_id)?, UserId::parse("user_id", user_id)?);
-        let rank = Rank::of(&self.db, caller, &self.catalogue).await?;
+        let delegator = Delegator::load(&self.db, caller, &self.catalogue).await?;
         let mut change = begin(&self.event_log, caller, Some(user_id)).await?;
         groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
         let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        rank.check_superuser(&user)?;
-        rank.check_holds(&permissions::given(&mut *change, Holder::Group(group_id)).await?)?;
+        delegator.require_superuser_for(&user)?;
+        delegator.require_permissions(&permissions::given(&mut *change, Holder::Group(group_id)).await?)?;
         let changed = if is_member {
             groups::add_member(&mut change, group_id, user_id).await?
         } else {

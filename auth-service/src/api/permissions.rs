@@ -5,6 +5,7 @@ use store::{Db, page::Page};
 
 use super::begin;
 use crate::{
+    delegation::Delegator,
     events::EventLog,
     groups::{self, GroupId},
     permissions::{self, Catalogue, Holder},
@@ -12,7 +13,6 @@ use crate::{
         GrantRequest, ListPermissionsRequest, ListPermissionsResponse, Permission, RevokeRequest, grant_request,
         list_permissions_request, permission_service, revoke_request,
     },
-    rank::Rank,
     users,
 };
 
@@ -78,8 +78,8 @@ impl permission_service::Handlers for PermissionApi {
 
 impl PermissionApi {
     async fn set(&self, caller: &Caller, holder: Holder, permission: &String, is_given: bool) -> Result<()> {
-        let rank = Rank::of(&self.db, caller, &self.catalogue).await?;
-        rank.check_holds([permission])?;
+        let delegator = Delegator::load(&self.db, caller, &self.catalogue).await?;
+        delegator.require_permissions([permission])?;
         let user_id = match holder {
             Holder::User(user_id) => Some(user_id),
             Holder::Group(_) => None,
@@ -88,7 +88,7 @@ impl PermissionApi {
         match holder {
             Holder::User(user_id) => {
                 let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-                rank.check_superuser(&user)?;
+                delegator.require_superuser_for(&user)?;
             }
             Holder::Group(group_id) => {
                 groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;

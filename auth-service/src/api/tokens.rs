@@ -7,11 +7,11 @@ use uuid::Uuid;
 
 use super::{timestamp, users::user_message};
 use crate::{
-    attempts::{self, Limits, Subject},
     clients::{self, Assertion, Client, Secret},
     django_tokens::{self, Exchange},
     events::EventLog,
     introspection::{ActiveToken, Introspection},
+    login_throttle::{self, Limits, Subject},
     passwords::{Checked, Passwords},
     permissions::{self, Catalogue, Rights},
     proto::{
@@ -47,7 +47,7 @@ impl token_service::Handlers for TokenApi {
         let mut tx = self.db.begin().await?;
         let source = Subject::source(client.address(), self.limits);
         let subjects = source.into_iter().chain([Subject::login(&request.username, self.limits)]);
-        let attempt = attempts::count(&mut tx, &self.clock, subjects).await?;
+        let attempt = login_throttle::count(&mut tx, &self.clock, subjects).await?;
         tx.commit().await?;
         let found = users::find_by_login(&self.db, &request.username).await?;
         let checked = turn.verify(&request.password, found.as_ref().map(|user| user.password_hash.as_str())).await?;
@@ -64,7 +64,7 @@ impl token_service::Handlers for TokenApi {
             users::set_hash(&mut tx, user.user_id, hash).await?;
         }
         users::logged_in(&mut tx, user.user_id, session.create_time).await?;
-        attempts::take_back(&mut tx, &attempt).await?;
+        login_throttle::refund(&mut tx, &attempt).await?;
         let rights = permissions::of_user(&mut tx, &self.catalogue, &user).await?;
         tx.commit().await?;
 
@@ -165,7 +165,7 @@ impl token_service::Handlers for TokenApi {
         let mut tx = self.db.begin().await?;
         let source = Subject::source(client.address(), self.limits);
         let subjects = source.into_iter().chain([Subject::client(&client_id, client.address(), self.limits)]);
-        let attempt = attempts::count(&mut tx, &self.clock, subjects).await?;
+        let attempt = login_throttle::count(&mut tx, &self.clock, subjects).await?;
         tx.commit().await?;
 
         let mut tx = self.db.begin().await?;
@@ -179,7 +179,7 @@ impl token_service::Handlers for TokenApi {
             },
         };
         let account = found.filter(|account| is_right && account.is_active).ok_or_else(rejected)?;
-        attempts::take_back(&mut tx, &attempt).await?;
+        login_throttle::refund(&mut tx, &attempt).await?;
         tx.commit().await?;
 
         let mut permissions = account.permissions();

@@ -10,8 +10,9 @@ use store::{
 
 use super::{begin, timestamp};
 use crate::{
-    attempts::{self, Limits, Subject},
+    delegation::Delegator,
     events::{EventLog, OutboxTransaction},
+    login_throttle::{self, Limits, Subject},
     passwords::{Checked, Passwords},
     permissions::Catalogue,
     proto::{
@@ -19,7 +20,6 @@ use crate::{
         DeactivateUserRequest, DeleteUserRequest, GetUserRequest, ListUsersRequest, ListUsersResponse, Reason, RegisterRequest,
         SetPasswordRequest, UpdateUserRequest, user_service,
     },
-    rank::Rank,
     sessions,
     usernames::{self, Email, Username},
     users::{self, NewNames, NewUser, User},
@@ -86,10 +86,10 @@ impl user_service::Handlers for UserApi {
         let mask = UpdateMask::new(request.update_mask.as_ref(), &["username", "email", "first_name", "last_name"])?;
         let given = request.user.unwrap_or_default();
         let user_id = UserId::parse("user.user_id", &given.user_id)?;
-        let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
+        let delegator = Delegator::load(&self.db, &caller, &self.catalogue).await?;
         let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
         let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user.user_id"))?;
-        rank.check_outranks(&mut *change, &user).await?;
+        delegator.require_superset_of(&mut *change, &user).await?;
         check_etag("user.etag", &given.etag, user.version)?;
 
         let pick = |path, given: String, old: &str| if mask.writes(path, !given.is_empty()) { given } else { old.to_owned() };
@@ -105,10 +105,10 @@ impl user_service::Handlers for UserApi {
 
     async fn delete_user(&self, caller: Caller, request: DeleteUserRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
-        let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
+        let delegator = Delegator::load(&self.db, &caller, &self.catalogue).await?;
         let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
         let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        rank.check_outranks(&mut *change, &user).await?;
+        delegator.require_superset_of(&mut *change, &user).await?;
         check_etag("etag", &request.etag, user.version)?;
         users::delete(&mut change, &self.clock, &user).await?;
         change.commit().await
@@ -116,10 +116,10 @@ impl user_service::Handlers for UserApi {
 
     async fn activate_user(&self, caller: Caller, request: ActivateUserRequest) -> Result<proto::User> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
-        let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
+        let delegator = Delegator::load(&self.db, &caller, &self.catalogue).await?;
         let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
         let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        rank.check_outranks(&mut *change, &user).await?;
+        delegator.require_superset_of(&mut *change, &user).await?;
         let user = users::set_active(&mut change, &self.clock, user, true).await?;
         change.commit().await?;
         Ok(user_message(user))
@@ -127,10 +127,10 @@ impl user_service::Handlers for UserApi {
 
     async fn deactivate_user(&self, caller: Caller, request: DeactivateUserRequest) -> Result<proto::User> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
-        let rank = Rank::of(&self.db, &caller, &self.catalogue).await?;
+        let delegator = Delegator::load(&self.db, &caller, &self.catalogue).await?;
         let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
         let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        rank.check_outranks(&mut *change, &user).await?;
+        delegator.require_superset_of(&mut *change, &user).await?;
         let user = users::set_active(&mut change, &self.clock, user, false).await?;
         sessions::end_others(&mut change, user_id, None, sessions::EndReason::UserInactive).await?;
         change.commit().await?;
@@ -140,7 +140,7 @@ impl user_service::Handlers for UserApi {
     async fn set_password(&self, caller: Caller, request: SetPasswordRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let user = users::find(&self.db, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        Rank::of(&self.db, &caller, &self.catalogue).await?.check_outranks(&self.db, &user).await?;
+        Delegator::load(&self.db, &caller, &self.catalogue).await?.require_superset_of(&self.db, &user).await?;
         let names = vec![user.username, user.email.unwrap_or_default(), user.first_name, user.last_name];
         let password_hash = self.passwords.hash_new("new_password", &request.new_password, names).await?;
         let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
@@ -156,7 +156,7 @@ impl user_service::Handlers for UserApi {
         let wrong = || Error::invalid("old_password", "password.current", "is not the current password");
         let turn = self.passwords.turn()?;
         let mut tx = self.db.begin().await?;
-        let attempt = attempts::count(&mut tx, &self.clock, [Subject::change(user_id, self.limits)]).await?;
+        let attempt = login_throttle::count(&mut tx, &self.clock, [Subject::password_change(user_id, self.limits)]).await?;
         tx.commit().await?;
         if turn.verify(&request.old_password, Some(&user.password_hash)).await? == Checked::Wrong {
             return Err(wrong());
@@ -168,7 +168,7 @@ impl user_service::Handlers for UserApi {
         let unchanged = |now: &User| now.is_active && now.password_hash == user.password_hash;
         users::lock(&mut change, user_id).await?.filter(unchanged).ok_or_else(wrong)?;
         users::set_password(&mut change, &self.clock, user_id, &password_hash).await?;
-        attempts::take_back(&mut change, &attempt).await?;
+        login_throttle::refund(&mut change, &attempt).await?;
         sessions::end_others(&mut change, user_id, caller.session_id(), sessions::EndReason::PasswordChanged).await?;
         change.commit().await
     }

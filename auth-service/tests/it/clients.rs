@@ -3,7 +3,7 @@
 use access::token::{ClientCredentials, ServiceToken};
 use auth_service::{
     Settings,
-    attempts::Limits,
+    login_throttle::Limits,
     proto::{
         ActivateClientRequest, Client, CreateClientRequest, DeactivateClientRequest, DeleteClientRequest, GetClientRequest,
         GrantRequest, IssueServiceTokenRequest, IssueServiceTokenResponse, Jwk, ListClientsRequest, ListKeysRequest,

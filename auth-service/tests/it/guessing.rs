@@ -2,7 +2,7 @@
 
 use auth_service::{
     Settings,
-    attempts::{self, Limits},
+    login_throttle::{self, Limits},
     passwords::Policy,
     proto::{
         ChangePasswordRequest, ListSessionsRequest, LoginRequest, LoginResponse, RefreshRequest, RegisterRequest,
@@ -201,7 +201,7 @@ on_both_engines! {
         is_wrong(login(app.server.channel(), "nobody", WRONG, "").await);
         let count = async || {
             let mut tx = app.database.open().begin().await.expect("a transaction");
-            attempts::forget(&mut tx, &app.clock).await.expect("a statement");
+            login_throttle::purge_expired(&mut tx, &app.clock).await.expect("a statement");
             let (count,): (i64,) = tx.query("SELECT COUNT(*) FROM attempts").one().await.expect("a count");
             tx.commit().await.expect("a commit");
             count

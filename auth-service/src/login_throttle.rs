@@ -1,7 +1,7 @@
-//! Guessing passwords: how many wrong ones of any hour reach the hash, for one account and from one place.
+//! Limits how many failed attempts per hour reach the password hash, per account and per client address.
 //!
-//! An attempt is counted before its password is looked at, and taken back where the password is right: of any number at once,
-//! on any number of replicas, no more than the limit get through. Nobody is signed out by it.
+//! An attempt is counted before its password is hashed, and refunded if the password is right. So the limit holds for concurrent
+//! attempts and across replicas. Existing sessions are not affected.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -13,7 +13,7 @@ use store::{Executor, Tx};
 
 use crate::{proto::Reason, usernames};
 
-/// How long a failed attempt counts, in seconds.
+/// The time for which a failed attempt counts, in seconds.
 const WINDOW: u32 = 3600;
 
 /// The maximum numbers of wrong passwords per hour.
@@ -35,7 +35,7 @@ impl Default for Limits {
     }
 }
 
-/// What attempts are counted for.
+/// An entity whose failed attempts are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subject {
     hash: [u8; 32],
@@ -43,30 +43,31 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Who signs in as `login`, whether or not there is such a user.
+    /// Returns the subject for sign-ins as `login`, whether or not such a user exists.
     pub fn login(login: &str, limits: Limits) -> Self {
-        // Whatever finds the same user by name, or by e-mail address, is the same.
+        // All spellings that find the same user share one counter.
         let lower = login.to_lowercase();
         let name = usernames::key(&lower).unwrap_or(lower);
         Self::new("login", name.as_bytes(), (limits.per_account / 2).max(1))
     }
 
-    /// The place that attempts come from. None where it is not counted.
+    /// Returns the subject for the client address, or `None` if it is unknown or addresses are not limited.
     pub fn source(address: Option<IpAddr>, limits: Limits) -> Option<Self> {
         let address = address.filter(|_| limits.per_source > 0)?;
         Some(Self::new("source", access::rate_limit_key(address).to_string().as_bytes(), limits.per_source))
     }
 
-    /// A user who says their old password to change it. Apart from Login, so that strangers who guess don't hinder them.
-    pub fn change(user_id: UserId, limits: Limits) -> Self {
+    /// Returns the subject for password changes by a user. It is separate from Login, so that failed logins by others do not lock
+    /// the user out of ChangePassword.
+    pub fn password_change(user_id: UserId, limits: Limits) -> Self {
         Self::new("change", user_id.to_string().as_bytes(), limits.per_account)
     }
 
-    /// A service that shows a credential, from one place: strangers elsewhere, whose guesses at 256 bits are all in vain, don't
-    /// hinder it.
+    /// Returns the subject for a client that authenticates from `address`. The address is part of it, so that failed attempts from
+    /// elsewhere do not lock the client out. Guessing its secret of 256 bits is infeasible anyway.
     pub fn client(client_id: &str, address: Option<IpAddr>, limits: Limits) -> Self {
-        let place = address.map(|address| access::rate_limit_key(address).to_string()).unwrap_or_default();
-        Self::new("client", format!("{client_id} {place}").as_bytes(), limits.per_account)
+        let source = address.map(|address| access::rate_limit_key(address).to_string()).unwrap_or_default();
+        Self::new("client", format!("{client_id} {source}").as_bytes(), limits.per_account)
     }
 
     fn new(kind: &str, value: &[u8], limit: usize) -> Self {
@@ -76,19 +77,19 @@ impl Subject {
     }
 }
 
-/// An attempt that was counted.
+/// A counted attempt.
 #[derive(Debug)]
-#[must_use = "it is taken back where the password is right"]
+#[must_use = "a successful attempt must be refunded"]
 pub struct Attempt {
     subjects: Vec<Subject>,
     second: u32,
 }
 
-/// Counts an attempt for each of the subjects, which are locked in this order.
+/// Counts an attempt for each subject. Locks the subjects in the given order.
 ///
 /// # Errors
 ///
-/// RESOURCE_EXHAUSTED where one of them has had enough. Then the transaction must not be committed.
+/// Returns RESOURCE_EXHAUSTED if a subject has reached its limit. The transaction must then be rolled back.
 pub async fn count(tx: &mut Tx, clock: &Clock, subjects: impl IntoIterator<Item = Subject>) -> Result<Attempt> {
     let second = seconds(tx.now(clock).await?);
     let subjects: Vec<_> = subjects.into_iter().collect();
@@ -100,12 +101,8 @@ pub async fn count(tx: &mut Tx, clock: &Clock, subjects: impl IntoIterator<Item 
     Ok(Attempt { subjects, second })
 }
 
-/// Takes back an attempt whose password was right.
-///
-/// # Errors
-///
-/// Those of the database.
-pub async fn take_back(tx: &mut Tx, attempt: &Attempt) -> Result<()> {
+/// Removes an attempt from the counters, because its password was right.
+pub async fn refund(tx: &mut Tx, attempt: &Attempt) -> Result<()> {
     for subject in &attempt.subjects {
         let mut times = lock(tx, subject, attempt.second).await?;
         times.remove(attempt.second);
@@ -114,59 +111,59 @@ pub async fn take_back(tx: &mut Tx, attempt: &Attempt) -> Result<()> {
     Ok(())
 }
 
-/// Forgets what counts no more.
-///
-/// # Errors
-///
-/// Those of the database.
-pub async fn forget(tx: &mut Tx, clock: &Clock) -> Result<()> {
+/// Deletes the counters whose attempts have all expired.
+pub async fn purge_expired(tx: &mut Tx, clock: &Clock) -> Result<()> {
     let now = tx.now(clock).await?;
     tx.query("DELETE FROM attempts WHERE expire_time < $1").bind(now).execute().await?;
     Ok(())
 }
 
-/// The attempts of a subject, which nobody else counts until the transaction ends.
+/// Reads the attempts of a subject and locks them until the transaction ends.
 async fn lock(tx: &mut Tx, subject: &Subject, second: u32) -> Result<Times> {
     let query = tx.query(
         "INSERT INTO attempts (subject, times, expire_time) VALUES ($1, $2, $3)
          ON CONFLICT (subject) DO UPDATE SET subject = excluded.subject RETURNING times",
     );
     let (times,): (Vec<u8>,) = query.bind(subject.hash.to_vec()).bind(Vec::<u8>::new()).bind(time(second)).one().await?;
-    Ok(Times::read(&times))
+    Ok(Times::from_bytes(&times))
 }
 
 async fn write(tx: &mut Tx, subject: &Subject, times: &Times) -> Result<()> {
     let query = tx.query("UPDATE attempts SET times = $2, expire_time = $3 WHERE subject = $1");
-    query.bind(subject.hash.to_vec()).bind(times.bytes()).bind(times.expire_time()).execute().await?;
+    query.bind(subject.hash.to_vec()).bind(times.to_bytes()).bind(times.expire_time()).execute().await?;
     Ok(())
 }
 
-/// Seconds since 1970 at which an attempt failed, the oldest first.
+/// The times of the counted attempts in seconds since 1970, in ascending order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Times(Vec<u32>);
 
 impl Times {
-    fn read(bytes: &[u8]) -> Self {
+    fn from_bytes(bytes: &[u8]) -> Self {
         Self(bytes.as_chunks().0.iter().copied().map(u32::from_be_bytes).collect())
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    fn to_bytes(&self) -> Vec<u8> {
         self.0.iter().copied().flat_map(u32::to_be_bytes).collect()
     }
 
-    /// Adds one at `now`, where any hour then has no more than `limit`.
+    /// Adds an attempt at `now`.
+    ///
+    /// # Errors
+    ///
+    /// Returns RESOURCE_EXHAUSTED if an hour would then have more than `limit` attempts.
     fn add(&mut self, now: u32, limit: usize) -> Result<()> {
-        self.0.retain(|&time| counts_until(time) > now);
+        self.0.retain(|&time| expiry(time) > now);
         if let Some(index) = self.0.len().checked_sub(limit) {
-            // When so many have passed that one is free.
-            let wait = counts_until(self.0[index]) - now;
+            // `limit` may have been lowered: wait until so many attempts have expired that one more is allowed.
+            let wait = expiry(self.0[index]) - now;
             let retry_after = Duration::from_secs(wait.into());
-            let message = format!("too many attempts have failed; try again in {wait} s");
+            let message = format!("too many failed attempts; try again in {wait} s");
             return Err(Error::Exhausted { reason: Reason::TooManyAttempts.into(), message, retry_after });
         }
-        // Another replica's clock may be a little ahead.
-        let place = self.0.partition_point(|&time| time <= now);
-        self.0.insert(place, now);
+        // The clock of another replica may be slightly ahead, so the last entry may be later than `now`.
+        let index = self.0.partition_point(|&time| time <= now);
+        self.0.insert(index, now);
         Ok(())
     }
 
@@ -177,12 +174,13 @@ impl Times {
     }
 
     fn expire_time(&self) -> DateTime<Utc> {
-        time(self.0.last().map_or(0, |&last| counts_until(last)))
+        time(self.0.last().map_or(0, |&last| expiry(last)))
     }
 }
 
-/// The second from which on an attempt counts no more: one later than an hour, since it may have been made at its second's end.
-fn counts_until(second: u32) -> u32 {
+/// Returns the second in which an attempt expires. It is one more than an hour later, because the attempt may have been made at the
+/// end of its second.
+fn expiry(second: u32) -> u32 {
     second.saturating_add(WINDOW + 1)
 }
 
@@ -201,34 +199,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_finds_the_limit_reached_is_told_when_one_is_free() {
+    fn an_attempt_above_the_limit_fails_with_the_time_until_the_next_one() {
         let mut times = Times(Vec::new());
         for second in [10, 20, 30] {
-            times.add(second, 3).expect("one more");
+            times.add(second, 3).expect("an attempt below the limit");
         }
         let waits = |times: &Times, now| match times.clone().add(now, 3) {
             Err(Error::Exhausted { retry_after, .. }) => Some(retry_after.as_secs()),
             _ => None,
         };
         assert_eq!((waits(&times, 30), waits(&times, 3610)), (Some(3581), Some(1)));
-        times.add(3611, 3).expect("the first counts no more");
+        times.add(3611, 3).expect("the first attempt has expired");
         assert_eq!(waits(&times, 3611), Some(10));
         times.remove(3611);
         assert_eq!(times, Times(vec![20, 30]));
         times.remove(3611);
         assert_eq!(times, Times(vec![20, 30]));
-        assert_eq!(Times::read(&times.bytes()), times);
+        assert_eq!(Times::from_bytes(&times.to_bytes()), times);
     }
 
     #[test]
-    fn a_lower_limit_waits_for_more_than_one() {
+    fn a_lowered_limit_waits_for_several_attempts_to_expire() {
         let mut times = Times(vec![10, 20, 30]);
-        let refused = times.add(40, 1);
-        assert!(matches!(refused, Err(Error::Exhausted { retry_after, .. }) if retry_after.as_secs() == 3591), "{refused:?}");
+        let outcome = times.add(40, 1);
+        assert!(matches!(outcome, Err(Error::Exhausted { retry_after, .. }) if retry_after.as_secs() == 3591), "{outcome:?}");
     }
 
     #[test]
-    fn every_spelling_that_finds_one_user_is_one_subject() {
+    fn all_spellings_that_find_one_user_share_a_subject() {
         let subject = |login| Subject::login(login, Limits::default());
         assert_eq!(subject("Ångström"), subject("a\u{30a}NGSTRO\u{308}M"));
         assert_eq!(subject("Alice@Example.com"), subject("alice@example.COM"));
@@ -239,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_hour_has_more_than_the_limit(steps in prop::collection::vec((0..900_u32, any::<bool>()), 1..200), limit in 1..20_usize) {
+        fn no_hour_has_more_failed_attempts_than_the_limit(steps in prop::collection::vec((0..900_u32, any::<bool>()), 1..200), limit in 1..20_usize) {
             let (mut times, mut now, mut failed) = (Times(Vec::new()), 0, Vec::new());
             for (step, is_right) in steps {
                 now += step;
@@ -251,7 +249,7 @@ mod tests {
                     }
                 }
                 let hour = failed.iter().filter(|&&second| second + WINDOW >= now).count();
-                assert!(hour <= limit, "{hour} in an hour");
+                assert!(hour <= limit, "{hour} failed attempts in an hour");
             }
         }
     }
