@@ -54,7 +54,7 @@ test:
 
 # Calls the quickstart with grpcurl, buf curl, curl and Python, and runs the commands of the documents.
 clients:
-    cargo build --locked --package quickstart --package greeter
+    cargo build --locked --package quickstart --package greeter --package auth-service
     python3 .ci/clients.py
     python3 .ci/readme.py
 

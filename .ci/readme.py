@@ -1,7 +1,8 @@
 """Runs the commands that README.md and other pages show, as a reader would: block by block, in one shell for each page.
 
-A block that starts a server runs in the background on a free port; the addresses in the other blocks are replaced with the real ones. Blocks of
-TESTED_ELSEWHERE are recipes of CI. Every other `sh` block must succeed.
+The shell is in a temporary folder, where `data` is the folder of a quickstart, and `proto` and `examples` are links into the repository. A block that
+starts a server runs in the background on a free port; the addresses in the other blocks are replaced with the real ones. Blocks of TESTED_ELSEWHERE
+are recipes of CI. Every other `sh` block must succeed.
 """
 
 import os
@@ -17,8 +18,22 @@ from pathlib import Path
 
 from clients import PATIENCE, ROOT, Quickstart, Report
 
-PAGES = ["README.md", "docs/reference/http-api.md"]
+PAGES = [
+    "README.md",
+    "docs/reference/http-api.md",
+    "docs/guides/protect-a-service.md",
+    "docs/guides/rotate-keys.md",
+    "docs/guides/migrate-a-schema.md",
+]
+STARTS_QUICKSTART = r"cargo run( -- .*)?"
 TESTED_ELSEWHERE = {"TEST_POSTGRESQL=download cargo test --workspace"}
+# A rotation waits until every verifier has the new key: five minutes by default.
+ENVIRONMENT = os.environ | {"JWKS_MAX_AGE": "1"}
+# Cargo runs in the repository, and curl fails for a response such as 400.
+FUNCTIONS = f"""
+cargo() {{ command cargo "$1" --quiet --manifest-path {shlex.quote(str(ROOT))}/Cargo.toml "${{@:2}}"; }}
+curl() {{ command curl --fail-with-body "$@"; }}
+"""
 # The end of every block, so that the output of the next one can be told apart.
 END = "-- end of block, status"
 
@@ -46,21 +61,23 @@ class Reader:
         self.page, self.folder, self.report = page, folder, report
         self.addresses, self.quickstart, self.servers = {}, None, []
         self.shell = subprocess.Popen(
-            ["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, start_new_session=True
+            ["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder, start_new_session=True,
+            env=ENVIRONMENT,
         )
+        for name in ("proto", "examples"):
+            (folder / name).symlink_to(ROOT / name)
 
     def follow(self):
         listed = list(blocks(self.page))
-        # curl succeeds for a response such as 400, unless it is told otherwise.
-        self.run('curl() { command curl --fail-with-body "$@"; }')
+        self.run(FUNCTIONS)
         # A page that starts no server of its own expects that the reader has one.
-        if not any(command.startswith("cargo run") for _, command in listed):
+        if not any(re.fullmatch(STARTS_QUICKSTART, command) for _, command in listed):
             self.start_quickstart([])
         for heading, command in listed:
             step = f"{self.page}: {heading}: {command.splitlines()[0][:60]}"
             if command in TESTED_ELSEWHERE:
                 self.report.check(f"{step} (a recipe of CI)", command in (ROOT / "justfile").read_text(), True)
-            elif re.fullmatch(r"cargo run( -- .*)?", command):
+            elif re.fullmatch(STARTS_QUICKSTART, command):
                 self.start_quickstart(shlex.split(command)[3:])
                 self.report.check(step, self.quickstart.process.poll(), None)
             elif command.startswith("cargo run -p greeter -- "):
