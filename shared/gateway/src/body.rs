@@ -1,14 +1,12 @@
 //! Reads the body of a request: its size, its content type and its content encoding are checked, then it becomes a message.
 
-use std::io::Read;
+use std::{error::Error as StdError, io, iter};
 
 use bytes::Bytes;
-use flate2::read::GzDecoder;
 use http::{HeaderMap, header};
-use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use prost_reflect::DynamicMessage;
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 
 use access::{error::Violation, limits::MESSAGE_LIMIT};
 
@@ -53,30 +51,37 @@ fn in_field(name: &str, violation: Violation) -> Violation {
     if violation.field == "body" && violation.rule.starts_with(['j', 'x']) { violation } else { prefix_path(name, violation) }
 }
 
-/// Returns the decompressed bytes of a body that is not larger than a message may be.
+/// Returns true if the headers announce a body that is larger than a message may be.
+pub(crate) fn is_too_large(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    length.is_some_and(|length| length > MESSAGE_LIMIT)
+}
+
+/// Returns the bytes of a body that is not larger than a message may be. A compressed body arrives decompressed: the server's layer
+/// removes `Content-Encoding` and decompresses while the body is read, so that a small body cannot exhaust the memory.
 async fn read_bytes(headers: &HeaderMap, body: Body) -> Result<Bytes, HttpError> {
-    if body.size_hint().lower() > MESSAGE_LIMIT as u64 {
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(HttpError::unsupported_media_type());
+    }
+    if is_too_large(headers) {
         return Err(HttpError::too_large());
     }
     let read = Limited::new(body, MESSAGE_LIMIT).collect().await;
-    let bytes = read.map(http_body_util::Collected::to_bytes).map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            HttpError::too_large()
-        } else {
-            Violation::new("body", "body.broken", "ended before its end").into()
-        }
-    })?;
-    match headers.get(header::CONTENT_ENCODING).map(|encoding| encoding.as_bytes().to_ascii_lowercase()).as_deref() {
-        None | Some(b"identity") => Ok(bytes),
-        Some(b"gzip" | b"x-gzip") => decompress(&bytes),
-        Some(_) => Err(HttpError::unsupported_media_type()),
-    }
+    read.map(http_body_util::Collected::to_bytes).map_err(|error| body_error(error.as_ref()))
 }
 
-/// Decompresses a body. It stops at the size limit of a message, so that a small body cannot exhaust the memory.
-fn decompress(compressed: &[u8]) -> Result<Bytes, HttpError> {
-    let mut bytes = Vec::new();
-    let read = GzDecoder::new(compressed).take(MESSAGE_LIMIT as u64 + 1).read_to_end(&mut bytes);
-    read.map_err(|_| Violation::new("body", "body.gzip", "is not packed with gzip (RFC 1952)"))?;
-    if bytes.len() > MESSAGE_LIMIT { Err(HttpError::too_large()) } else { Ok(bytes.into()) }
+/// Returns the error of a body that cannot be read: it is too large before or after decompression, it cannot be decompressed, or the
+/// connection broke.
+fn body_error(error: &(dyn StdError + 'static)) -> HttpError {
+    let mut causes = iter::successors(Some(error), |cause: &&(dyn StdError + 'static)| (*cause).source());
+    if causes.any(<dyn StdError>::is::<LengthLimitError>) {
+        return HttpError::too_large();
+    }
+    // The decompression fails with an I/O error. That of a connection is inside an error of hyper.
+    let cause = if error.is::<Status>() { error.source() } else { Some(error) };
+    if cause.is_some_and(<dyn StdError>::is::<io::Error>) {
+        Violation::new("body", "body.gzip", "is not packed with gzip (RFC 1952)").into()
+    } else {
+        Violation::new("body", "body.broken", "ended before its end").into()
+    }
 }

@@ -8,7 +8,6 @@ use std::{collections::HashMap, time::Duration};
 use access::limits::MESSAGE_LIMIT;
 use axum::{Router, extract::DefaultBodyLimit};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
-use http_body::Body as _;
 use tonic::{body::Body, client::Grpc, metadata::MetadataMap};
 use tower::ServiceExt;
 
@@ -18,7 +17,6 @@ use crate::{
     conditions,
     error::HttpError,
     format::{Format, Framing},
-    gzip,
     in_process::InProcess,
     metadata, parameters, response,
     routes::{Binding, Found, Routes},
@@ -45,25 +43,8 @@ impl Gateway {
         Self { routes: Routes::new(bindings.into_iter()), mounted, cache_policy }
     }
 
-    /// Answers a request with a call to the services behind `grpc`.
+    /// Answers a request with a call to the services behind `grpc`. The caller removes the body of a response to HEAD.
     pub async fn answer(&self, request: Request<Body>, grpc: InProcess) -> Response<Body> {
-        let accepts_gzip = gzip::is_accepted(request.headers());
-        let is_head = request.method() == Method::HEAD;
-        let mut response = self.route(request, grpc).await;
-        if accepts_gzip {
-            response = gzip::compress(response).await;
-        }
-        if is_head {
-            let length = response.body().size_hint().exact();
-            *response.body_mut() = Body::empty();
-            if let Some(length) = length.filter(|_| response.status() != StatusCode::NOT_MODIFIED) {
-                response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
-            }
-        }
-        response
-    }
-
-    async fn route(&self, request: Request<Body>, grpc: InProcess) -> Response<Body> {
         let format = Format::negotiate(request.headers());
         let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
         let path = request.uri().path().to_owned();
@@ -116,7 +97,7 @@ impl Gateway {
     }
 
     async fn mounted(&self, mut request: Request<Body>, grpc: InProcess) -> Response<Body> {
-        if request.body().size_hint().lower() > MESSAGE_LIMIT as u64 {
+        if body::is_too_large(request.headers()) {
             return HttpError::too_large().response(Format::negotiate(request.headers()));
         }
         request.extensions_mut().insert(grpc);

@@ -14,7 +14,6 @@ mod conditions;
 mod error;
 mod format;
 mod gateway;
-mod gzip;
 mod in_process;
 mod json;
 mod json_to_message;

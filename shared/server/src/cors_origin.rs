@@ -11,6 +11,13 @@ use url::Url;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CorsOrigin(pub(crate) HeaderValue);
 
+impl CorsOrigin {
+    /// Returns true for `*`.
+    pub(crate) fn is_any(&self) -> bool {
+        self.0 == "*"
+    }
+}
+
 impl FromStr for CorsOrigin {
     type Err = String;
 

@@ -18,13 +18,13 @@
 
 mod accept;
 pub mod config;
-mod cors;
 mod cors_origin;
 pub mod health;
 mod multiplexer;
 mod protocol;
 mod request_log;
 mod server;
+mod stack;
 mod stop_signal;
 pub mod telemetry;
 

@@ -4,96 +4,90 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
-use access::{ClientInfo, GuardedRoutes};
-use gateway::{Format, Gateway, HttpError, InProcess};
-use http::{Request, Response, Version};
-use ipnet::IpNet;
+use http::{Method, Request, Response, header};
 use tonic::body::Body;
-use tonic_web::{GrpcWebLayer, GrpcWebService};
 use tower::{Layer, Service};
+use tower_http::cors::{Cors, CorsLayer};
 
 use crate::{
-    cors::{self, Cors},
     protocol::Protocol,
+    stack::{HttpService, reject_large_headers},
 };
 
-/// The largest header list of a request, in bytes.
-pub(crate) const HEADER_LIMIT: u32 = 8 << 10;
-
-/// The service that sends each request to the services or to the gateway, by its protocol.
-#[derive(Clone)]
-pub(crate) struct ProtocolMultiplexer {
-    stack: GuardedRoutes,
-    web: GrpcWebService<GuardedRoutes>,
-    gateway: Arc<Gateway>,
-    trusted_proxies: Arc<[IpNet]>,
-    cors: Cors,
+/// The service that sends each request to the service of its protocol.
+#[derive(Debug, Clone)]
+pub(crate) struct ProtocolMultiplexer<G> {
+    grpc: G,
+    web: WebMultiplexer,
+    cross_origin: Cors<WebMultiplexer>,
 }
 
-impl ProtocolMultiplexer {
-    pub(crate) fn new(stack: GuardedRoutes, gateway: Gateway, trusted_proxies: Arc<[IpNet]>, cors: Cors) -> Self {
-        Self { web: GrpcWebLayer::new().layer(stack.clone()), stack, gateway: Arc::new(gateway), trusted_proxies, cors }
-    }
+/// The part for the protocols of web pages.
+#[derive(Debug, Clone)]
+pub(crate) struct WebMultiplexer {
+    grpc_web: HttpService,
+    http: HttpService,
+}
 
-    fn answer(&mut self, mut request: Request<Body>, protocol: Protocol) -> Answer {
-        let client_info = ClientInfo::from_request(&request, &self.trusted_proxies);
-        match protocol {
-            Protocol::Grpc => {
-                request.extensions_mut().insert(client_info);
-                self.stack.call(request)
-            }
-            Protocol::GrpcWeb => {
-                request.extensions_mut().insert(client_info);
-                Box::pin(self.web.call(request))
-            }
-            Protocol::Http => {
-                let in_process = InProcess::new(self.stack.clone(), client_info);
-                let gateway = Arc::clone(&self.gateway);
-                Box::pin(async move { Ok(gateway.answer(request, in_process).await) })
-            }
-        }
+impl<G> ProtocolMultiplexer<G> {
+    pub(crate) fn new(grpc: G, grpc_web: HttpService, http: HttpService, cors: &CorsLayer) -> Self {
+        let web = WebMultiplexer { grpc_web, http };
+        Self { grpc, cross_origin: cors.layer(web.clone()), web }
     }
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-/// Returns true if an HTTP/1.1 request has too many headers. For HTTP/2 the transport enforces the limit.
-fn has_too_many_headers(request: &Request<Body>) -> bool {
-    let length = |(name, value): (&http::HeaderName, &http::HeaderValue)| name.as_str().len() + value.len() + 32;
-    request.version() < Version::HTTP_2 && request.headers().iter().map(length).sum::<usize>() > HEADER_LIMIT as usize
-}
-
-impl Service<Request<Body>> for ProtocolMultiplexer {
+impl<G> Service<Request<Body>> for ProtocolMultiplexer<G>
+where
+    G: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send + 'static>,
+{
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Answer;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.stack.poll_ready(context)
+        self.grpc.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<Body>) -> Answer {
-        let protocol = Protocol::from_headers(request.headers());
-        if protocol == Protocol::Grpc {
-            return self.answer(request, protocol);
+        if Protocol::from_headers(request.headers()) == Protocol::Grpc {
+            Box::pin(self.grpc.call(request))
+        } else if let Some(response) = reject_large_headers(&request) {
+            Box::pin(async { Ok(response) })
+        } else if is_cross_origin(&request) {
+            Box::pin(self.cross_origin.call(request))
+        } else {
+            self.web.call(request)
         }
-        if has_too_many_headers(&request) {
-            let format = Format::negotiate(request.headers());
-            return Box::pin(async move { Ok(HttpError::header_too_large().response(format)) });
+    }
+}
+
+/// Returns true for a request of a web page and for its preflight request. `CorsLayer` would answer every OPTIONS, also one that asks
+/// for the methods of a path.
+fn is_cross_origin(request: &Request<Body>) -> bool {
+    let headers = request.headers();
+    headers.contains_key(header::ORIGIN)
+        && (request.method() != Method::OPTIONS || headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD))
+}
+
+impl Service<Request<Body>> for WebMultiplexer {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // The services behind it are always ready: those of tonic have no limit of their own.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Answer {
+        match Protocol::from_headers(request.headers()) {
+            Protocol::Grpc | Protocol::GrpcWeb => Box::pin(self.grpc_web.call(request)),
+            Protocol::Http => Box::pin(self.http.call(request)),
         }
-        let Some(allowed) = self.cors.allows(request.headers()) else { return self.answer(request, protocol) };
-        if cors::is_preflight(&request) {
-            return Box::pin(async move { Ok(allowed.preflight(request.headers())) });
-        }
-        let answer = self.answer(request, protocol);
-        Box::pin(async move {
-            let mut response = answer.await?;
-            allowed.expose(response.headers_mut());
-            Ok(response)
-        })
     }
 }

@@ -1,4 +1,4 @@
-//! Gives every call, in every protocol, a request id and a deadline, and writes one log line about it.
+//! Gives every call, in every protocol, a deadline, and writes one log line about it.
 
 use std::{
     future::Future,
@@ -9,18 +9,13 @@ use std::{
 
 use access::error::{Reason, status};
 use gateway::{Format, HttpError};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, Request, Response};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::{Instrument, field::Empty};
-use uuid::Uuid;
 
-use crate::protocol::Protocol;
+use crate::{protocol::Protocol, stack::REQUEST_ID};
 
-/// The header with the id of a call. The response repeats the id of the request, or has a new one.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The length of the longest id that is accepted from a request.
-const REQUEST_ID_LIMIT: usize = 64;
 /// The longest time until the response to a call begins. The deadline of the client can be shorter.
 const LONGEST_CALL: Duration = Duration::from_mins(1);
 
@@ -36,7 +31,7 @@ impl<S> Layer<S> for RequestLogLayer {
     }
 }
 
-/// Adds the request id, the deadline and the log line to the calls of a service.
+/// Adds the deadline and the log line to the calls of a service.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestLog<S>(S);
 
@@ -56,23 +51,18 @@ where
     #[expect(clippy::disallowed_methods, reason = "the duration of a call is only logged")]
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let began = Instant::now();
-        let id = request_id(request.headers());
         let deadline = deadline(request.headers_mut());
         let protocol = Protocol::from_headers(request.headers());
         let format = Format::negotiate(request.headers());
         // The span has the highest level, so that log lines of every level carry the request id.
-        let span = tracing::error_span!(
-            "call",
-            method = request.uri().path(),
-            request_id = id.to_str().unwrap_or_default(),
-            caller = Empty
-        );
+        let request_id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
+        let span = tracing::error_span!("call", method = request.uri().path(), request_id, caller = Empty);
         let answer = {
             let _inside = span.enter();
             self.0.call(request)
         };
         let call = async move {
-            let mut response = match tokio::time::timeout(deadline, answer).await {
+            let response = match tokio::time::timeout(deadline, answer).await {
                 Ok(answer) => answer?,
                 Err(_) => deadline_exceeded(protocol, format),
             };
@@ -83,7 +73,6 @@ where
                 let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
                 tracing::info!(?code, ms, "answered");
             }
-            response.headers_mut().insert(REQUEST_ID, id);
             Ok(response)
         };
         Box::pin(call.instrument(span))
@@ -97,20 +86,6 @@ fn deadline_exceeded(protocol: Protocol, format: Format) -> Response<Body> {
         Protocol::Http => HttpError::from(status).response(format),
         Protocol::Grpc | Protocol::GrpcWeb => status.into_http(),
     }
-}
-
-/// Returns the request id: the one in the headers if it is short and plain, otherwise a new one.
-#[expect(clippy::disallowed_methods, reason = "a request id is only logged")]
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let is_plain = |id: &&HeaderValue| {
-        (1..=REQUEST_ID_LIMIT).contains(&id.len())
-            && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
-    };
-    let given = headers.get(REQUEST_ID).filter(is_plain).cloned();
-    given.unwrap_or_else(|| {
-        let id = Uuid::now_v7().to_string();
-        HeaderValue::from_maybe_shared(id).expect("a UUID is a header value")
-    })
 }
 
 /// Returns the deadline of a call, and removes the client's deadline from the headers: tonic would otherwise enforce it with the status

@@ -16,10 +16,8 @@ use tonic_reflection::server::Error as ReflectionError;
 
 use crate::{
     accept,
-    cors::Cors,
     cors_origin::CorsOrigin,
-    multiplexer::{HEADER_LIMIT, ProtocolMultiplexer},
-    request_log::RequestLogLayer,
+    stack::{self, HEADER_LIMIT},
 };
 
 /// The health service name that reports the revocation feed: SERVING while it is fresh. The service itself stays ready with a stale feed,
@@ -46,7 +44,7 @@ pub struct Server {
     mounted: Router,
     descriptors: &'static [u8],
     cache_policy: CachePolicy,
-    cors: Cors,
+    cors_origins: Vec<CorsOrigin>,
 }
 
 impl Server {
@@ -73,7 +71,7 @@ impl Server {
             mounted: Router::new(),
             descriptors,
             cache_policy: CachePolicy::new(),
-            cors: Cors::default(),
+            cors_origins: Vec::new(),
         })
     }
 
@@ -125,7 +123,7 @@ impl Server {
     /// Allows web pages of these origins to call over HTTP and gRPC-Web. By default no other origin is allowed.
     #[must_use]
     pub fn cors(mut self, origins: &[CorsOrigin]) -> Self {
-        self.cors = Cors::new(origins);
+        self.cors_origins = origins.to_vec();
         self
     }
 
@@ -158,7 +156,7 @@ impl Server {
         let bindings: Vec<_> =
             self.bindings.into_iter().filter(|binding| routes.rules().get(binding.grpc_path()).is_some()).collect();
         let gateway = Gateway::new(bindings, self.mounted, self.cache_policy);
-        let multiplexer = ProtocolMultiplexer::new(routes.into_service(), gateway, self.trusted_proxies, self.cors);
+        let stack = stack::build(&routes.into_service(), gateway, self.trusted_proxies, &self.cors_origins);
         let watch_readiness = async {
             loop {
                 let (status, interval) = if is_ready().await {
@@ -182,15 +180,13 @@ impl Server {
         };
         let serving = transport::Server::builder()
             .accept_http1(true)
-            // The outermost layer, so that every rejected call still gets a request id and a log line.
-            .layer(RequestLogLayer)
             // A ping without an answer is the only sign of a client that disappeared without closing the connection.
             .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
             // These limits bound the memory that one connection can occupy.
             .max_concurrent_streams(STREAM_LIMIT)
             .http2_max_header_list_size(HEADER_LIMIT)
-            .serve_with_incoming_shutdown(multiplexer, accept::Incoming::new(listener), shutdown);
+            .serve_with_incoming_shutdown(stack, accept::Incoming::new(listener), shutdown);
         let grace_period = async {
             let _ = stopped.await;
             tokio::time::sleep(GRACE).await;

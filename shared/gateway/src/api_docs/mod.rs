@@ -12,7 +12,7 @@ use flate2::read::GzDecoder;
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::Value;
 
-use crate::{gzip, openapi};
+use crate::openapi;
 
 /// The version of Swagger UI. It is part of the paths of its files, so that clients can cache them forever.
 const VERSION: &str = "5.35.0";
@@ -67,7 +67,7 @@ fn file(kind: HeaderValue, bytes: Bytes) -> Response {
 
 /// Returns a file of Swagger UI, which is stored compressed.
 fn asset(request: &HeaderMap, kind: HeaderValue, compressed: &'static [u8]) -> Response {
-    let mut response = if gzip::is_accepted(request) {
+    let mut response = if accepts_gzip(request) {
         let mut response = file(kind, Bytes::from_static(compressed));
         response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         response
@@ -80,6 +80,17 @@ fn asset(request: &HeaderMap, kind: HeaderValue, compressed: &'static [u8]) -> R
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
     headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     response
+}
+
+/// Returns true if `Accept-Encoding` names gzip with a quality above 0.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|line| line.to_str().ok());
+    let mut codings = lines.flat_map(|line| line.split(',')).map(|coding| coding.split_once(';').unwrap_or((coding, "")));
+    codings.any(|(coding, parameters)| {
+        let is_refused =
+            parameters.trim().strip_prefix("q=").is_some_and(|quality| quality.trim().parse().is_ok_and(|q: f32| q <= 0.0));
+        coding.trim().eq_ignore_ascii_case("gzip") && !is_refused
+    })
 }
 
 /// Returns the content security policy of the page: it may load from this service, and call this service and the auth service.
@@ -103,4 +114,19 @@ fn policy_headers(policy: &str) -> HeaderMap {
 /// Escapes text for HTML.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_accepted_if_the_header_names_it() {
+        for (value, expected) in
+            [("gzip", true), ("br, GZIP", true), ("gzip;q=0", false), ("gzip;q=0.001", true), ("deflate", false), ("", false)]
+        {
+            let headers = HeaderMap::from_iter([(header::ACCEPT_ENCODING, value.parse().expect("a header"))]);
+            assert_eq!(accepts_gzip(&headers), expected, "{value}");
+        }
+    }
 }

@@ -1,0 +1,254 @@
+//! The layer stack: every request passes it from the top of the paragraph to the bottom, and every response from the bottom to the top.
+
+use std::{any::Any, convert::Infallible, sync::Arc, time::Duration};
+
+use access::{
+    ClientInfo, GuardedRoutes,
+    error::{Reason, status},
+    limits::MESSAGE_LIMIT,
+};
+use axum::{extract, middleware};
+use gateway::{Format, Gateway, HttpError, InProcess};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
+use http_body_util::Limited;
+use ipnet::IpNet;
+use tonic::{Code, Status, body::Body};
+use tonic_web::GrpcWebLayer;
+use tower::{Layer, Service, ServiceBuilder, service_fn, util::BoxCloneSyncService};
+use tower_http::{
+    CompressionLevel,
+    catch_panic::CatchPanicLayer,
+    compression::{CompressionLayer, Predicate, predicate::SizeAbove},
+    cors::{AllowHeaders, AllowOrigin, Any as AnyOrigin, CorsLayer},
+    decompression::RequestDecompressionLayer,
+    map_request_body::MapRequestBodyLayer,
+    request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
+};
+use uuid::Uuid;
+
+use crate::{cors_origin::CorsOrigin, multiplexer::ProtocolMultiplexer, request_log::RequestLogLayer};
+
+/// The header with the id of a call. The response repeats the id of the request, or has a new one.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The length of the longest id that is accepted from a request.
+const REQUEST_ID_LIMIT: usize = 64;
+/// The largest header list of a request, in bytes.
+pub(crate) const HEADER_LIMIT: u32 = 8 << 10;
+/// The largest body of a request on the wire, in bytes. It is larger than a message may be by the most that gzip adds, so that a body
+/// without compression reaches the limit of its reader first.
+const WIRE_LIMIT: usize = MESSAGE_LIMIT + MESSAGE_LIMIT / 64;
+/// The smallest response body that is compressed, in bytes. A smaller one fits into one packet anyway.
+const COMPRESSION_MINIMUM: u16 = 1024;
+/// The time for which a browser may cache the response to a preflight request.
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_mins(10);
+/// The HTTP methods that a web page may use.
+const METHODS: [Method; 6] = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+/// The response headers that a web page may read, in addition to the safelisted ones.
+const EXPOSED: [HeaderName; 8] = [
+    header::ALLOW,
+    header::ETAG,
+    HeaderName::from_static("grpc-message"),
+    HeaderName::from_static("grpc-status"),
+    HeaderName::from_static("grpc-status-details-bin"),
+    header::RETRY_AFTER,
+    header::WWW_AUTHENTICATE,
+    REQUEST_ID,
+];
+
+/// A service behind the stack, or a part of it.
+pub(crate) type HttpService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
+/// Builds the stack around the guarded services and the gateway.
+pub(crate) fn build(
+    services: &GuardedRoutes,
+    gateway: Gateway,
+    trusted_proxies: Arc<[IpNet]>,
+    cors_origins: &[CorsOrigin],
+) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + use<> {
+    // gRPC. Here the services decide about compression and limits, by the settings of tonic.
+    let grpc = ServiceBuilder::new()
+        // Box the body, because the layers below change its type.
+        .map_response(|response: Response<_>| response.map(Body::new))
+        // Answer INTERNAL if a layer panics. The guard already catches the panics of handlers.
+        .layer(CatchPanicLayer::custom(grpc_panic as fn(Panic) -> _))
+        .service(services.clone());
+
+    // HTTP with JSON or XML.
+    let http = ServiceBuilder::new()
+        .map_response(|response: Response<axum::body::Body>| response.map(Body::new))
+        .map_request(|request: Request<Body>| request.map(axum::body::Body::new))
+        // Remove the body of a response to HEAD, when its length and its encoding are known.
+        .layer(middleware::from_fn(answer_head))
+        // Correct the names of encodings where the layers below are stricter than RFC 9110.
+        .map_request(normalize_encodings)
+        // Compress whole responses. A stream is not compressed, because compression would delay its messages.
+        .layer(
+            CompressionLayer::new()
+                .quality(CompressionLevel::Fastest)
+                .compress_when(SizeAbove::new(COMPRESSION_MINIMUM.into()).and(HasKnownLength)),
+        )
+        // Limit the bytes on the wire, because a compressed body can be long and decompress to nothing.
+        .layer(MapRequestBodyLayer::new(|body| Limited::new(body, WIRE_LIMIT)))
+        // Decompress the body while it is read, after authentication. The gateway limits the result and answers 413 in the client's
+        // format, and 415 if the encoding is unknown.
+        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
+        .layer(MapRequestBodyLayer::new(Body::new))
+        // Answer 500 if the gateway or a route of the service panics.
+        .layer(CatchPanicLayer::custom(http_panic as fn(Panic) -> _))
+        .service(in_process(services.clone(), gateway));
+
+    // Every protocol.
+    ServiceBuilder::new()
+        // Ignore a request id that is not short and plain, because the next layer accepts any.
+        .map_request(check_request_id)
+        // Give every request an id, and repeat it in the response. It is outermost, so that every rejected call gets one.
+        .layer(SetRequestIdLayer::new(REQUEST_ID, NewRequestId))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        // Write one log line about every call, and end it at its deadline.
+        .layer(RequestLogLayer)
+        // Determine the client's address before anything counts calls by it.
+        .map_request(move |mut request: Request<Body>| {
+            let client_info = ClientInfo::from_request(&request, &trusted_proxies);
+            request.extensions_mut().insert(client_info);
+            request
+        })
+        // Send the request on by its protocol. Only web pages need CORS, so that gRPC responses stay without its headers.
+        .service(ProtocolMultiplexer::new(
+            grpc.clone(),
+            BoxCloneSyncService::new(GrpcWebLayer::new().layer(grpc)),
+            BoxCloneSyncService::new(http),
+            &cors(cors_origins),
+        ))
+}
+
+/// Returns the cross-origin resource sharing (the Fetch standard, section 3.2). Without a configured origin no page of another origin
+/// may call. Every method and header is allowed, because the access token of a call decides what the call may do.
+fn cors(origins: &[CorsOrigin]) -> CorsLayer {
+    let layer = CorsLayer::new()
+        .allow_methods(METHODS)
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(EXPOSED)
+        .max_age(PREFLIGHT_MAX_AGE)
+        .vary([header::ORIGIN]);
+    if origins.iter().any(CorsOrigin::is_any) {
+        layer.allow_origin(AnyOrigin)
+    } else {
+        layer.allow_origin(AllowOrigin::list(origins.iter().map(|CorsOrigin(origin)| origin.clone())))
+    }
+}
+
+/// Returns the gateway as a service that calls the guarded services in process.
+fn in_process(
+    services: GuardedRoutes,
+    gateway: Gateway,
+) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + Sync {
+    let gateway = Arc::new(gateway);
+    service_fn(move |request: Request<Body>| {
+        let client_info = request.extensions().get::<ClientInfo>().cloned().unwrap_or_default();
+        let services = InProcess::new(services.clone(), client_info);
+        let gateway = Arc::clone(&gateway);
+        async move { Ok(gateway.answer(request, services).await) }
+    })
+}
+
+/// Creates request ids. They sort by time.
+#[derive(Debug, Clone, Copy)]
+struct NewRequestId;
+
+impl MakeRequestId for NewRequestId {
+    #[expect(clippy::disallowed_methods, reason = "a request id is only logged")]
+    fn make_request_id<B>(&mut self, _: &Request<B>) -> Option<RequestId> {
+        HeaderValue::from_maybe_shared(Uuid::now_v7().to_string()).ok().map(RequestId::new)
+    }
+}
+
+/// Removes a request id that is too long, or that could be mistaken for another part of a log line.
+fn check_request_id(mut request: Request<Body>) -> Request<Body> {
+    let is_plain = |id: &HeaderValue| {
+        (1..=REQUEST_ID_LIMIT).contains(&id.len())
+            && id.as_bytes().iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b))
+    };
+    if !request.headers().get(REQUEST_ID).is_none_or(is_plain) {
+        request.headers_mut().remove(REQUEST_ID);
+    }
+    request
+}
+
+/// Replaces encodings that tower-http treats differently: it knows `gzip` in lower case only and not as `x-gzip`, and answers 406, after
+/// the call was made, if a client refuses every encoding.
+fn normalize_encodings<B>(mut request: Request<B>) -> Request<B> {
+    let headers = request.headers_mut();
+    if let Some(encoding) = headers.get(header::CONTENT_ENCODING) {
+        match encoding.as_bytes().to_ascii_lowercase().as_slice() {
+            b"gzip" | b"x-gzip" => drop(headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"))),
+            b"identity" => drop(headers.remove(header::CONTENT_ENCODING)),
+            _ => {}
+        }
+    }
+    let accepted: Vec<_> = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|line| line.to_str().ok()).collect();
+    if !accepted.is_empty() {
+        // The first occurrence of `identity` is the one that counts.
+        let accepted = format!("identity;q=0.001, {}", accepted.join(", "));
+        if let Ok(accepted) = HeaderValue::try_from(accepted) {
+            headers.insert(header::ACCEPT_ENCODING, accepted);
+        }
+    }
+    request
+}
+
+/// Accepts responses whose length is known before they are sent, and so no streams.
+#[derive(Debug, Clone, Copy)]
+struct HasKnownLength;
+
+impl Predicate for HasKnownLength {
+    fn should_compress<B: http_body::Body>(&self, response: &Response<B>) -> bool {
+        response.body().size_hint().exact().is_some()
+    }
+}
+
+/// Answers HEAD as GET is answered, without the body.
+async fn answer_head(mut request: extract::Request, next: middleware::Next) -> axum::response::Response {
+    let is_head = request.method() == Method::HEAD;
+    if is_head {
+        *request.method_mut() = Method::GET;
+    }
+    let mut response = next.run(request).await;
+    if is_head {
+        let length = response.body().size_hint().exact();
+        *response.body_mut() = axum::body::Body::empty();
+        if let Some(length) = length.filter(|_| response.status() != StatusCode::NOT_MODIFIED) {
+            response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+        }
+    }
+    response
+}
+
+/// Returns the response to an HTTP/1.1 request whose headers are too large. For HTTP/2 the transport enforces the limit.
+pub(crate) fn reject_large_headers(request: &Request<Body>) -> Option<Response<Body>> {
+    let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
+    let is_too_large =
+        request.version() < Version::HTTP_2 && request.headers().iter().map(length).sum::<usize>() > HEADER_LIMIT as usize;
+    is_too_large.then(|| HttpError::header_too_large().response(Format::negotiate(request.headers())))
+}
+
+/// The value of a panic.
+type Panic = Box<dyn Any + Send>;
+
+fn grpc_panic(panic: Panic) -> Response<Body> {
+    panic_status(panic.as_ref()).into_http()
+}
+
+fn http_panic(panic: Panic) -> Response<Body> {
+    HttpError::from(panic_status(panic.as_ref())).response(Format::Json)
+}
+
+/// Logs a panic, and returns the status that hides it.
+fn panic_status(panic: &(dyn Any + Send)) -> Status {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    tracing::error!(panic = text.unwrap_or_default(), "the call panicked");
+    status(Code::Internal, Reason::Internal, "internal error")
+}
+
+#[cfg(test)]
+mod tests;
