@@ -24,8 +24,8 @@ const PROFILE: [&str; 5] = [
 
 fn main() -> Result<(), access_build::Error> {
     println!("cargo:rerun-if-changed=migrations");
-    // `access` declares the kinds of events in terms of these messages.
-    let protos = access_build::Protos::built_in().with_messages_from_access(&["auth/v1/event.proto"]);
+    // `access` declares the kinds of events in terms of these messages, and verifies tokens with keys of the type `Jwk`.
+    let protos = access_build::Protos::built_in().with_messages_from_access(&["auth/v1/event.proto", "auth/v1/key.proto"]);
     protos.compile(&AUTH)?;
     // A permission exists because an access rule of one of the services asks for it.
     let permissions = protos.permissions(&[AUTH.as_slice(), &PROFILE].concat())?;

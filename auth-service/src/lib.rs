@@ -201,7 +201,7 @@ pub async fn serve(
 
     let following = token::follow(Arc::clone(&verifier), KEY_INTERVAL, || {
         let keys = Arc::clone(&keys);
-        async move { keys.reload().await.map(|jwks| keys::shared_jwks(&jwks)) }
+        async move { keys.reload().await }
     });
     let is_ready = || {
         let (db, verifier, keys) = (db.clone(), Arc::clone(&verifier), keys.keys());

@@ -17,7 +17,6 @@ pub use assertion::{Assertion, Refusal, forget};
 
 use crate::{
     events::OutboxTransaction,
-    keys::shared_jwks,
     proto::{Jwk, Reason},
     sessions::FIRST_PARTY,
 };
@@ -96,7 +95,7 @@ impl Client {
 
     /// The same, ready to verify with.
     pub fn key_set(&self) -> KeySet {
-        KeySet::from_jwks(&shared_jwks(&self.jwks())).0
+        KeySet::from_jwks(&self.jwks()).0
     }
 
     /// What may be changed of it.
@@ -138,7 +137,7 @@ pub fn check_id(field: &str, client_id: &str) -> Result<()> {
 ///
 /// INVALID_ARGUMENT that names the field.
 pub fn check_keys(field: &str, keys: &[Jwk]) -> Result<()> {
-    let refused = KeySet::from_jwks(&shared_jwks(keys)).1;
+    let refused = KeySet::from_jwks(keys).1;
     let is_long = |key: &Jwk| key.kid.len() > 255;
     match refused.first().map(ToString::to_string) {
         Some(why) => Err(Error::invalid(field, "client.keys", format!("holds a key that can't be taken: {why}"))),

@@ -143,7 +143,7 @@ impl KeyRing {
             new.jwks.push(key.jwk().clone());
             new.by_id.insert(row.kid, key);
         }
-        new.set = KeySet::from_jwks(&shared_jwks(&new.jwks)).0;
+        new.set = KeySet::from_jwks(&new.jwks).0;
         let jwks = new.jwks.clone();
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
         Ok(jwks)
@@ -156,15 +156,6 @@ impl KeyRing {
         }
         Ok(tx.commit().await?)
     }
-}
-
-/// The keys as `shared` has them.
-pub fn shared_jwks(jwks: &[Jwk]) -> Vec<access::proto::auth::v1::Jwk> {
-    let copy = |jwk: &Jwk| {
-        let Jwk { kty, r#use, alg, kid, n, e } = jwk.clone();
-        access::proto::auth::v1::Jwk { kty, r#use, alg, kid, n, e }
-    };
-    jwks.iter().map(copy).collect()
 }
 
 #[cfg(test)]

@@ -52,19 +52,6 @@ fn assert_no_token(outcome: Result<IssueServiceTokenResponse, Status>) {
     assert_refused(outcome, Code::Unauthenticated, "CLIENT_CREDENTIALS_INVALID", &[]);
 }
 
-/// The public keys of an issuer, which stands for a client that signs its own assertions.
-fn keys(issuer: &Issuer) -> Vec<Jwk> {
-    let copy = |jwk: access::proto::auth::v1::Jwk| Jwk {
-        kty: jwk.kty,
-        r#use: jwk.r#use,
-        alg: jwk.alg,
-        kid: jwk.kid,
-        n: jwk.n,
-        e: jwk.e,
-    };
-    issuer.jwks().into_iter().map(copy).collect()
-}
-
 struct Limited(App);
 
 impl Limited {
@@ -194,7 +181,7 @@ on_both_engines! {
         let made = Client {
             client_id: "billing".to_owned(),
             permissions: vec!["auth.view_key".to_owned(), "auth.view_user".to_owned()],
-            keys: keys(&signer),
+            keys: signer.jwks(),
             ..Client::default()
         };
         root.clients().create_client(CreateClientRequest { client: Some(made.clone()) }).await.expect("a client");
@@ -273,7 +260,7 @@ on_both_engines! {
         create(&root, "billing", &["auth.view_key"]).await.expect("a client");
         create(&clerk, "own", &["auth.view_client"]).await.expect("a client that may do no more than they");
         let own = |permission: &str| Client { client_id: "own".to_owned(), permissions: vec![permission.to_owned()], ..Client::default() };
-        let billing = Client { client_id: "billing".to_owned(), keys: keys(&Issuer::new("x", "x", app.clock.clock())), ..Client::default() };
+        let billing = Client { client_id: "billing".to_owned(), keys: Issuer::new("x", "x", app.clock.clock()).jwks(), ..Client::default() };
         let client_id = || "billing".to_owned();
         for outcome in [
             create(&clerk, "other", &["auth.view_key"]).await.map(drop),
@@ -310,7 +297,7 @@ on_both_engines! {
     async fn an_assertion_is_as_good_as_a_secret_once(app: App) {
         let root = app.superuser("root").await;
         let signer = Issuer::new("billing", "unused", app.clock.clock());
-        let client = Client { client_id: "billing".to_owned(), keys: keys(&signer), ..Client::default() };
+        let client = Client { client_id: "billing".to_owned(), keys: signer.jwks(), ..Client::default() };
         let client = root.clients().create_client(CreateClientRequest { client: Some(client) }).await.expect("a client").into_inner();
         assert_eq!((client.client_secret.as_str(), client.secret_time), ("", None));
         let now = app.clock.now().timestamp();
@@ -349,7 +336,7 @@ on_both_engines! {
     async fn of_many_that_use_one_assertion_one_gets_a_token(app: App) {
         let root = app.superuser("root").await;
         let signer = Issuer::new("billing", "unused", app.clock.clock());
-        let client = Client { client_id: "billing".to_owned(), keys: keys(&signer), ..Client::default() };
+        let client = Client { client_id: "billing".to_owned(), keys: signer.jwks(), ..Client::default() };
         root.clients().create_client(CreateClientRequest { client: Some(client) }).await.expect("a client");
         let now = app.clock.now().timestamp();
         let claims = json!({"iss": "billing", "sub": "billing", "aud": "http://127.0.0.1:50051", "iat": now, "exp": now + 60, "jti": "1"});

@@ -55,7 +55,7 @@ on_both_engines! {
         let alice = app.user("Alice").await;
         let jwks = app.keys().get_jwks(GetJwksRequest {}).await.expect("keys").into_inner().keys;
         assert_eq!(jwks.len(), 1);
-        let (keys, refused) = KeySet::from_jwks(&auth_service::keys::shared_jwks(&jwks));
+        let (keys, refused) = KeySet::from_jwks(&jwks);
         assert!(refused.is_empty());
         for service in ["auth-service", "profile-service"] {
             let verifier = Verifier::new("http://127.0.0.1:50051", service, app.clock.clock());
