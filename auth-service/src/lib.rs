@@ -246,7 +246,7 @@ async fn keep_forgetting(db: &Db, clock: &Clock, event_log: &EventLog, retention
 async fn forget(db: &Db, clock: &Clock, event_log: &EventLog, retention: TimeDelta) -> Result<(), Error> {
     let mut tx = db.begin().await?;
     login_throttle::purge_expired(&mut tx, clock).await?;
-    clients::forget(&mut tx, clock).await?;
+    clients::purge_expired(&mut tx, clock).await?;
     django_tokens::purge_expired(&mut tx, clock).await?;
     tx.commit().await?;
     event_log.purge_expired(retention).await

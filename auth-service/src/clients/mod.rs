@@ -13,7 +13,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use store::{Executor, Tx};
 
-pub use assertion::{Assertion, Refusal, forget};
+pub use assertion::{Assertion, AssertionError, purge_expired};
 
 use crate::{
     events::OutboxTransaction,

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use access::{
     SecretFileError, UserId, read_secret_file,
-    token::{ExternalToken, TokenError, TokenSource, TokenTimes, UnverifiedToken, is_plain},
+    token::{ExternalToken, MAX_ACCESS_TOKEN_LIFETIME, TokenError, TokenSource, TokenTimes, UnverifiedToken, is_plain},
 };
 
 use crate::{project::project_name, row, user_id};
@@ -208,7 +208,7 @@ impl TokenKeys {
         }
         key.check_audience(&claims)?;
         // A refresh token is exchanged only once, and the session has its own limit, so its life has no upper bound.
-        let times = TokenTimes::check(&claims, now, matches!(kind, TokenKind::Access))?;
+        let times = TokenTimes::check(&claims, now, matches!(kind, TokenKind::Access).then_some(MAX_ACCESS_TOKEN_LIFETIME))?;
         let jti = text("jti").filter(|jti| is_plain(jti)).ok_or(TokenError::Identity)?.to_owned();
         let user_key = claims.get("user_id").and_then(row::key).filter(|key| is_plain(key)).ok_or(TokenError::Identity)?;
         Ok(DjangoToken { project: key.name.clone(), user_key, jti, times })

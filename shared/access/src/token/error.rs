@@ -28,7 +28,7 @@ pub enum TokenError {
     Issuer,
     #[error("not for this service")]
     Audience,
-    #[error("times that make no sense")]
+    #[error("`exp` or `iat` is missing, a time is not a number until the year 2100, or the lifetime is negative or too long")]
     Times,
     #[error("not valid yet")]
     NotYetValid,

@@ -22,6 +22,6 @@ pub use self::{
     revocations::{Revocation, RevocationList},
     service_token::{ClientCredentials, ServiceToken},
     source::{ExternalToken, TokenSource},
-    times::{TokenTimes, is_plain},
+    times::{MAX_ACCESS_TOKEN_LIFETIME, TokenTimes, is_plain},
     verifier::Verifier,
 };

@@ -1,14 +1,15 @@
 //! The times in a token, and the text that identifies it.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 
 use super::TokenError;
 
+/// The longest lifetime of an access token.
+pub const MAX_ACCESS_TOKEN_LIFETIME: TimeDelta = TimeDelta::hours(24);
+
 /// How far the clocks of two machines may differ, in seconds.
-pub(super) const LEEWAY: f64 = 30.0;
-/// The longest lifetime of an access token, in seconds.
-const LONGEST_LIFE: f64 = 24.0 * 3600.0;
+const LEEWAY: f64 = 30.0;
 /// 2100-01-01: the latest time that a token may hold.
 const LAST_TIME: f64 = 4_102_444_800.0;
 
@@ -23,25 +24,25 @@ pub struct TokenTimes {
 
 impl TokenTimes {
     /// Reads and checks `exp`, `iat` and `nbf` (RFC 7519 section 4.1): numbers until the year 2100, `exp` after `iat`, 30 seconds of
-    /// leeway. If `is_short`, the lifetime is at most 24 hours.
+    /// leeway. The time from `iat` to `exp` is at most `max_lifetime`, if there is one.
     ///
     /// # Errors
     ///
     /// Returns `Times`, `NotYetValid` or `Expired`.
-    pub fn check(claims: &Map<String, Value>, now: DateTime<Utc>, is_short: bool) -> Result<Self, TokenError> {
-        let now = seconds(now);
+    pub fn check(claims: &Map<String, Value>, now: DateTime<Utc>, max_lifetime: Option<TimeDelta>) -> Result<Self, TokenError> {
         let time = |name| match claims.get(name) {
             None => Ok(None),
             Some(value) => value.as_f64().filter(|time| (0.0..=LAST_TIME).contains(time)).map(Some).ok_or(TokenError::Times),
         };
         let (expires, issued) = (time("exp")?.ok_or(TokenError::Times)?, time("iat")?.ok_or(TokenError::Times)?);
-        if expires <= issued || is_short && expires - issued > LONGEST_LIFE {
+        if expires <= issued || max_lifetime.is_some_and(|max| expires - issued > max.as_seconds_f64()) {
             return Err(TokenError::Times);
         }
-        if issued > now + LEEWAY || time("nbf")?.is_some_and(|not_before| not_before > now + LEEWAY) {
+        let latest_start = seconds(now) + LEEWAY;
+        if issued > latest_start || time("nbf")?.is_some_and(|not_before| not_before > latest_start) {
             return Err(TokenError::NotYetValid);
         }
-        if expires <= now - LEEWAY {
+        if is_expired(expires, now) {
             return Err(TokenError::Expired);
         }
         Ok(Self { expires, issued })
@@ -52,6 +53,17 @@ impl TokenTimes {
     pub fn whole_seconds(self) -> (i64, i64) {
         (self.expires.floor() as i64, self.issued.floor() as i64)
     }
+
+    /// Returns the time from which a token is rejected as expired, rounded up to a second: `exp` and the leeway.
+    #[expect(clippy::cast_possible_truncation, reason = "times before the year 2100 fit")]
+    pub fn rejected_from(self) -> DateTime<Utc> {
+        DateTime::from_timestamp((self.expires + LEEWAY).ceil() as i64, 0).expect("`check` rejects times after the year 2100")
+    }
+}
+
+/// Returns true if a token with this `exp` is rejected at `now`.
+pub(super) fn is_expired(expires: f64, now: DateTime<Utc>) -> bool {
+    expires <= seconds(now) - LEEWAY
 }
 
 /// Returns true for text that is safe to show: 1 to 255 bytes, without control or bidirectional characters.
@@ -60,7 +72,7 @@ pub fn is_plain(text: &str) -> bool {
     !text.is_empty() && text.len() <= 255 && !text.chars().any(|c| c.is_control() || is_bidi(c))
 }
 
-#[allow(clippy::cast_precision_loss, reason = "seconds until the year 2100 fit a float to the microsecond")]
-pub(super) fn seconds(time: DateTime<Utc>) -> f64 {
+#[expect(clippy::cast_precision_loss, reason = "seconds until the year 2100 fit a float to the microsecond")]
+fn seconds(time: DateTime<Utc>) -> f64 {
     time.timestamp_micros() as f64 / 1e6
 }

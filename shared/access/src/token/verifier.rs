@@ -8,9 +8,8 @@ use quick_cache::{Weighter, sync::Cache};
 use serde_json::{Map, Value};
 
 use super::{
-    ACCESS_TOKEN_TYPE, Claims, ExternalToken, KeySet, KeyStore, Revocation, RevocationList, TokenError, TokenSource, TokenTimes,
-    VerifiedToken, decode_and_verify, is_plain,
-    times::{LEEWAY, seconds},
+    ACCESS_TOKEN_TYPE, Claims, ExternalToken, KeySet, KeyStore, MAX_ACCESS_TOKEN_LIFETIME, Revocation, RevocationList,
+    TokenError, TokenSource, TokenTimes, VerifiedToken, decode_and_verify, is_plain, times::is_expired,
 };
 use crate::Clock;
 
@@ -118,7 +117,7 @@ impl Verifier {
     pub fn verify(&self, token: &str) -> Result<Arc<VerifiedToken>, TokenError> {
         let now = self.clock.now();
         if let Some(verified) = self.verified.get(token) {
-            if verified.expires > seconds(now) - LEEWAY {
+            if !is_expired(verified.expires, now) {
                 return self.reject_revoked(verified);
             }
             self.verified.remove(token);
@@ -163,7 +162,7 @@ impl Verifier {
         if !claims.get("aud").is_some_and(|aud| is_us(aud) || aud.as_array().is_some_and(|aud| aud.iter().any(is_us))) {
             return Err(TokenError::Audience);
         }
-        let times = TokenTimes::check(&claims, now, true)?;
+        let times = TokenTimes::check(&claims, now, Some(MAX_ACCESS_TOKEN_LIFETIME))?;
         for name in ["sub", "jti", "client_id"] {
             if !claims.get(name).and_then(Value::as_str).is_some_and(is_plain) {
                 return Err(TokenError::Identity);
