@@ -1,8 +1,8 @@
-//! What a login costs, and what a flood of them costs everybody else: `cargo bench -p auth-service --bench login`.
+//! Measures the cost of a login, and the effect of a login flood on other calls: `cargo bench -p auth-service --bench login`.
 //!
-//! The service is a process of its own, on SQLite. Everything is measured in one run, and what counts is the ratios.
+//! The service is a separate process on SQLite. Everything is measured in one run; the ratios matter, not the absolute numbers.
 #![allow(missing_docs, reason = "a program")]
-#![allow(clippy::print_stdout, reason = "what it measures is what it prints")]
+#![allow(clippy::print_stdout, reason = "it prints its measurements")]
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
 
 use std::{
@@ -48,7 +48,7 @@ struct Options {
     /// How many logins of the flood are under way at once.
     #[arg(long, default_value_t = 200)]
     concurrent: usize,
-    /// What `cargo bench` says.
+    /// `cargo bench` passes this flag.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -160,7 +160,7 @@ async fn unknown_and_wrong(service: &Service, samples: usize) {
     println!("  ratio           {:.3}", milliseconds(unknown) / milliseconds(wrong));
 }
 
-/// What a flood of logins does to the others, and to the memory.
+/// Measures the effect of a login flood on other calls and on the memory.
 async fn flood(service: &Service, options: &Options, token: &impl Fn() -> String) {
     let channel = service.channel().await;
     let before = service.memory();

@@ -1,7 +1,7 @@
-//! What the gateway costs over gRPC for the same call: `cargo bench -p profile-service --bench gateway`.
+//! Measures the cost of the HTTP gateway compared with gRPC: `cargo bench -p profile-service --bench gateway`.
 //!
-//! One client asks one service for one note, in turn by gRPC, by JSON and by XML, on one connection of HTTP/2 each. Everything is measured
-//! in one run, and what counts is the ratios.
+//! One client reads one note, in turn with gRPC, JSON and XML, each on one HTTP/2 connection. Everything is measured in one run; the
+//! ratios matter, not the absolute numbers.
 #![allow(missing_docs, reason = "a program")]
 #![allow(clippy::print_stdout, reason = "what it measures is what it prints")]
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
@@ -31,7 +31,7 @@ struct Options {
     /// How many calls of each kind are timed.
     #[arg(long, default_value_t = 5000)]
     samples: usize,
-    /// What `cargo bench` says.
+    /// `cargo bench` passes this flag.
     #[arg(long, hide = true)]
     bench: bool,
 }

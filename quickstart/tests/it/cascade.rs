@@ -1,4 +1,4 @@
-//! What becomes of a user becomes of their profile.
+//! Changes of a user reach the user's profile.
 
 use auth_service::proto::{ActivateUserRequest, DeactivateUserRequest, UpdateUserRequest};
 use profile_service::proto::{
@@ -23,7 +23,7 @@ pub async fn note(user: &User, title: &str) -> Result<Note, tonic::Status> {
     user.notes().create_note(request).await.map(tonic::Response::into_inner)
 }
 
-/// What `DeleteUser` does to the database.
+/// Deletes a user in the database, as `DeleteUser` does.
 pub async fn delete(app: &Pair, user_id: &str) {
     let user_id = access::UserId::parse("user_id", user_id).unwrap();
     let mut change = app.event_log().begin().await.unwrap();

@@ -146,7 +146,7 @@ pub async fn assert_equal(auth: &str, profile: &str) {
 const AUTH: &str = "SELECT user_id, username, version, is_active FROM users ORDER BY user_id";
 const PROFILE: &str = "SELECT user_id, username, user_version, user_is_active FROM profiles ORDER BY user_id";
 
-/// What both services know of a user.
+/// The part of a user that both services store.
 type Shared = (UserId, String, i64, bool);
 
 async fn shared_users(db: &Db, sql: &'static str) -> Vec<Shared> {

@@ -19,7 +19,7 @@ use crate::{
     pair::{self, databases},
 };
 
-/// What a process is told.
+/// The environment variables that configure a child process.
 const ROLE: &str = "PAIR_TEST_ROLE";
 const LISTEN: &str = "PAIR_TEST_LISTEN";
 const AUTH_DATABASE: &str = "PAIR_TEST_AUTH_DATABASE";
@@ -93,7 +93,7 @@ fn told(what: &str) -> Option<String> {
     std::env::var(what).ok().filter(|value| !value.is_empty())
 }
 
-/// What the process does.
+/// Runs a service in the child process.
 #[expect(clippy::print_stdout, reason = "how it says where it listens")]
 async fn serve(role: &str) {
     let listener = TcpListener::bind(told(LISTEN).unwrap()).await.unwrap();

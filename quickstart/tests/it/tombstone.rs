@@ -71,7 +71,7 @@ on_both_engines! {
             assert!(matches!(status.code(), Code::Unauthenticated | Code::NotFound), "{status:?}");
             assert_eq!(rows_of(&app, &alice).await, 0, "round {round}");
         }
-        // Whatever a permission lets them do to others.
+        // Calls that change the data of other users, by permission.
         for round in 0..rounds(12) {
             let clerk = app.superuser(&format!("clerk{round}")).await.at(&deaf);
             note_for(&clerk, &bob.id).await.unwrap();

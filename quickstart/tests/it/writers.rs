@@ -23,7 +23,7 @@ on_both_engines! {
         let _other = pair::profile(app.profile_database.url(), app.clock.clock(), replica.channel(), Some(source), bound).await;
 
         let logs = [app.event_log(), app.event_log()];
-        // What a service tells at its start is told.
+        // The events of the start are recorded before the writers begin.
         let root = app.superuser("root").await;
         let before = last(&app).await;
         let mut writers = JoinSet::new();

@@ -1,4 +1,4 @@
-//! What does not build, and what it says.
+//! Protos that do not build, and the error messages.
 
 use std::fs;
 

@@ -107,7 +107,7 @@ mod tests {
             ("10.0.0.2", &["203.0.113.5"], "203.0.113.5"),
             ("::ffff:10.0.0.2", &["203.0.113.5"], "203.0.113.5"),
             ("2001:db8::1", &["2001:db8:7::5"], "2001:db8:7::5"),
-            // What stands farther away than the first stranger is the stranger's own word.
+            // Entries beyond the first untrusted address were written by that client, and are ignored.
             ("10.0.0.2", &["127.0.0.1, 203.0.113.5"], "203.0.113.5"),
             ("10.0.0.2", &["127.0.0.1", "203.0.113.5"], "203.0.113.5"),
             ("10.0.0.2", &["127.0.0.1, 203.0.113.5, 10.9.9.9"], "203.0.113.5"),

@@ -1,5 +1,6 @@
-//! What generated code calls before every handler: allowed? valid? — in that order, so that an outsider learns nothing from
-//! a validation error — and how it runs the handler.
+//! Authorizes and validates a request, and runs the handler. Generated code calls this module.
+//!
+//! Authorization precedes validation, so that an unauthorized caller learns nothing from a validation error.
 
 use std::{
     any::Any,

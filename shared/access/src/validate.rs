@@ -64,7 +64,7 @@ impl fmt::Display for At<'_> {
     }
 }
 
-/// What a request violates.
+/// The rules that a request violates.
 #[derive(Debug)]
 pub struct Violations(Vec<Violation>);
 

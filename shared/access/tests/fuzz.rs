@@ -150,7 +150,7 @@ mod tokens {
             prop_assert!(matches!(refusal(&Forge::new(&ISSUER).header_of(header)), Some(TokenError::Header | TokenError::Algorithm)));
         }
 
-        /// Whatever gets in says what it must say, in the types that it must have.
+        /// Every accepted token has all required claims, with the required types.
         #[test]
         fn a_signed_token_that_gets_in_is_right(
             parameter in prop_oneof!["alg|typ|kid|crit|b64|zip|enc|cty|jwk|jku|x5u|x5c", ".{0,8}"],

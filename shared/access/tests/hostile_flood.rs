@@ -12,7 +12,7 @@ use testing::TestClock;
 use testing::token_corpus;
 
 const TOKENS: usize = 100_000;
-/// What the allocator may take for itself, in pages of 4 KiB: 4 MiB.
+/// The memory that the allocator may use itself, in pages of 4 KiB: 4 MiB.
 const SLACK: u64 = 1024;
 
 /// The resident memory of this process, in pages.

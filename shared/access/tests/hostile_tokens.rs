@@ -1,4 +1,4 @@
-//! What the verifier makes of the corpus, and what it remembers of tokens.
+//! The verifier rejects the hostile tokens of the corpus, and caches only accepted ones.
 
 #![allow(missing_docs)]
 

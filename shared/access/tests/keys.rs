@@ -287,7 +287,7 @@ mod following {
         }
     }
 
-    /// What the future answers without waiting for anything.
+    /// Returns the result of a future that must be ready at once.
     fn at_once(call: impl Future<Output = Result<Arc<VerifiedToken>, TokenError>>) -> Result<Arc<VerifiedToken>, TokenError> {
         match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(outcome) => outcome,

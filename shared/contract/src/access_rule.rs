@@ -1,4 +1,4 @@
-//! Who may call a method. Generated code and descriptors fill these types in; the guards and the access layer evaluate them.
+//! The access rule of a method. Generated code and descriptors create these types; the guards and the access layer evaluate them.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use std::borrow::Cow;
 pub struct MethodRule {
     /// The path of a gRPC request: `/package.Service/Method`.
     pub path: Cow<'static, str>,
-    /// Who may call it.
+    /// The access rule of the method.
     pub rule: AccessRule,
     /// The reasons with which it fails, besides those that follow from its rule and its request.
     pub reasons: Cow<'static, [Cow<'static, str>]>,
@@ -16,24 +16,24 @@ pub struct MethodRule {
 /// `access.v1.Rule`, checked for consistency.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessRule {
-    /// Who may call.
+    /// The callers that may call.
     pub policy: AccessPolicy,
     /// The kinds of caller that may call. Empty means every kind.
     pub actors: Cow<'static, [Actor]>,
-    /// What happens while revocations are stale.
+    /// How a call is handled while the revocation feed is stale.
     pub revocation: RevocationMode,
 }
 
-/// What happens to a call while the list of revocations is older than its staleness bound.
+/// Specifies how a call is handled while the revocation feed is stale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RevocationMode {
-    /// The call goes on: the token counts until it expires.
+    /// The call proceeds. A revoked token is accepted until it expires.
     Local,
     /// The call fails with UNAVAILABLE.
     Strict,
 }
 
-/// Who may call a method.
+/// The callers that may call a method.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccessPolicy {
     /// Anyone, without a token.

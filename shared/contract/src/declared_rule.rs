@@ -13,7 +13,7 @@ const STRICT: i32 = 2;
 /// The access rule of a method as its proto declares it.
 #[derive(Debug, Clone)]
 pub struct DeclaredRule {
-    /// Who may call.
+    /// The access rule of the method.
     pub rule: AccessRule,
     /// The fields that lead to the owner's id in the request, the outermost first. Empty where the rule names no owner.
     pub owner: Vec<FieldDescriptor>,

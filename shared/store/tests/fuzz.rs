@@ -61,7 +61,7 @@ proptest! {
         assert_refused(Page::new(1, &token, (&both[..cut], &both[cut..])));
     }
 
-    /// What is before the key says of which list it is; the rest is a key or none.
+    /// The first part of a page token names its list; the rest is a key or is rejected.
     #[test]
     fn a_changed_page_token_is_refused_or_has_another_key(key in any::<Key>(), at in any::<Index>(), byte in any::<u8>()) {
         let mut token = token_corpus::bytes(&token("a list", &key));

@@ -1,4 +1,4 @@
-//! What the transport itself refuses is refused in the same form as everything else.
+//! Errors that tonic itself generates have the same form as all others.
 
 use access::limits::MESSAGE_LIMIT;
 use greeter::proto::{GreetRequest, GreetResponse, greeter_service_client::GreeterServiceClient};

@@ -23,7 +23,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 /// How long a token is kept at least, however often another is asked for.
 const SHORTEST_USE: Duration = Duration::from_secs(1);
 
-/// What a service gets its tokens for.
+/// The credentials with which a service requests its tokens.
 #[derive(Debug, Clone)]
 pub struct ClientCredentials {
     /// Its id, as `auth-service clients list` shows it.

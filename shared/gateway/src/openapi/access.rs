@@ -4,7 +4,7 @@ use contract::{AccessPolicy, Actor, ContractError, DeclaredRule, RevocationMode}
 use prost_reflect::MethodDescriptor;
 use serde_json::{Map, Value as Json};
 
-/// Who may call a method: its `access.v1.Rule`.
+/// The access rule of a method: its `access.v1.Rule`.
 pub(super) struct Access {
     pub(super) is_public: bool,
     /// A valid access token is enough.
