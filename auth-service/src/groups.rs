@@ -1,4 +1,4 @@
-//! Groups of users: their row, their members, and what is asked of the tables.
+//! The tables of groups and their members.
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -11,52 +11,44 @@ use crate::proto::Reason;
 /// The id of a group.
 pub type GroupId = Id<Group>;
 
-/// A group's row.
+/// A row of the table of groups.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-#[expect(missing_docs, reason = "the columns, as the proto documents them")]
+#[expect(missing_docs, reason = "the proto documents the columns")]
 pub struct Group {
     pub group_id: GroupId,
     pub name: String,
     pub create_time: DateTime<Utc>,
     pub update_time: DateTime<Utc>,
-    /// One more with every change of its name or its permissions.
+    /// Incremented by every change of the name or the permissions.
     pub version: i64,
 }
 
-/// A user in a group.
+/// A user who is a member of a group.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-#[expect(missing_docs, reason = "the columns, as the proto documents them")]
+#[expect(missing_docs, reason = "the proto documents the columns")]
 pub struct Member {
     pub user_id: UserId,
     pub username: String,
     pub username_key: Vec<u8>,
 }
 
-/// Checks the name that the request has in `field`: any text that shows.
-///
-/// # Errors
-///
-/// INVALID_ARGUMENT that names the field.
+/// Checks the name in `field` of the request. It must have a visible character and no control characters.
 pub fn check_name(field: &str, name: &str) -> Result<()> {
-    let shows = !name.trim().is_empty() && !name.chars().any(char::is_control);
-    if shows { Ok(()) } else { Err(Error::invalid(field, "group.name", "must not be blank, nor hold control characters")) }
+    let is_valid = !name.trim().is_empty() && !name.chars().any(char::is_control);
+    if is_valid { Ok(()) } else { Err(Error::invalid(field, "group.name", "must not be blank or contain control characters")) }
 }
 
-/// Adds a group.
+/// Creates a group.
 ///
 /// # Errors
 ///
-/// ALREADY_EXISTS where the name is taken.
+/// Returns ALREADY_EXISTS if the name is taken.
 pub async fn create(tx: &mut Tx, clock: &Clock, name: &str) -> Result<Group> {
     let now = tx.now(clock).await?;
     insert(tx, now, GroupId::new(clock), name).await?.ok_or_else(name_taken)
 }
 
-/// Adds a group's row. None where the name is taken.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Inserts a row. Returns `None` if the name is taken.
 pub async fn insert(tx: &mut Tx, now: DateTime<Utc>, group_id: GroupId, name: &str) -> Result<Option<Group>> {
     let query = tx.query(
         "INSERT INTO groups (group_id, name, name_key, create_time, update_time, version) VALUES ($1, $2, $3, $4, $4, 1)
@@ -65,31 +57,20 @@ pub async fn insert(tx: &mut Tx, now: DateTime<Utc>, group_id: GroupId, name: &s
     Ok(query.bind(group_id).bind(name).bind(name.as_bytes()).bind(now).optional().await?)
 }
 
-/// The group with this id.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Returns the group with this id.
 pub async fn find(on: impl Executor<'_>, group_id: GroupId) -> Result<Option<Group>> {
     let query = on.query("SELECT group_id, name, create_time, update_time, version FROM groups WHERE group_id = $1");
     Ok(query.bind(group_id).optional().await?)
 }
 
-/// The group with this id, which nobody else changes until the transaction ends. Whoever locks a user too locks the group first.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Returns the group with this id, and locks it for update until the transaction ends. To avoid deadlocks, a transaction that also
+/// locks a user must lock the group first.
 pub async fn lock(tx: &mut Tx, group_id: GroupId) -> Result<Option<Group>> {
     let query = tx.query("SELECT group_id, name, create_time, update_time, version FROM groups WHERE group_id = $1");
     Ok(query.bind(group_id).for_update().optional().await?)
 }
 
-/// The groups by name, after the given one.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Returns the groups with a name greater than `after`, in the order of the names.
 pub async fn list(on: impl Executor<'_>, after: Option<&String>, limit: i64) -> Result<Vec<Group>> {
     let query = on.query(
         "SELECT group_id, name, create_time, update_time, version FROM groups WHERE name_key > $1 ORDER BY name_key LIMIT $2",
@@ -97,11 +78,11 @@ pub async fn list(on: impl Executor<'_>, after: Option<&String>, limit: i64) -> 
     Ok(query.bind(after.map_or(&[][..], |after| after.as_bytes())).bind(limit).all().await?)
 }
 
-/// Writes the name of a group that was locked.
+/// Renames a locked group.
 ///
 /// # Errors
 ///
-/// ALREADY_EXISTS where it is taken.
+/// Returns ALREADY_EXISTS if the name is taken.
 pub async fn rename(tx: &mut Tx, clock: &Clock, group: Group, name: &str) -> Result<Group> {
     if group.name == name {
         return Ok(group);
@@ -115,11 +96,7 @@ pub async fn rename(tx: &mut Tx, clock: &Clock, group: Group, name: &str) -> Res
     renamed.map_err(|error| if error.is_unique_violation() { name_taken() } else { error.into() })
 }
 
-/// Marks a group as changed, since its permissions have.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Increments the version of a group whose permissions have changed.
 pub async fn touch(tx: &mut Tx, clock: &Clock, group_id: GroupId) -> Result<()> {
     let now = tx.now(clock).await?;
     let query = tx.query("UPDATE groups SET update_time = $2, version = version + 1 WHERE group_id = $1");
@@ -127,41 +104,25 @@ pub async fn touch(tx: &mut Tx, clock: &Clock, group_id: GroupId) -> Result<()> 
     Ok(())
 }
 
-/// Deletes a group that was locked, with its memberships and its permissions.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Deletes a locked group with its memberships and permissions.
 pub async fn delete(tx: &mut Tx, group_id: GroupId) -> Result<()> {
     tx.query("DELETE FROM groups WHERE group_id = $1").bind(group_id).execute().await?;
     Ok(())
 }
 
-/// Puts a user into a group, both of whom were locked. False where they are in it already.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Adds a locked user to a locked group. Returns `false` if the user is already a member.
 pub async fn add_member(tx: &mut Tx, group_id: GroupId, user_id: UserId) -> Result<bool> {
     let query = tx.query("INSERT INTO group_members (group_id, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING");
     Ok(query.bind(group_id).bind(user_id).execute().await? > 0)
 }
 
-/// Takes a user out of a group. False where they are not in it.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Removes a user from a group. Returns `false` if the user is not a member.
 pub async fn remove_member(tx: &mut Tx, group_id: GroupId, user_id: UserId) -> Result<bool> {
     let query = tx.query("DELETE FROM group_members WHERE group_id = $1 AND user_id = $2");
     Ok(query.bind(group_id).bind(user_id).execute().await? > 0)
 }
 
-/// The members of a group by username, after the given one.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Returns the members of a group with a username key greater than `after`, in the order of the keys.
 pub async fn members(on: impl Executor<'_>, group_id: GroupId, after: Option<&String>, limit: i64) -> Result<Vec<Member>> {
     let query = on.query(
         "SELECT users.user_id, username, username_key FROM group_members JOIN users ON users.user_id = group_members.user_id
@@ -171,11 +132,7 @@ pub async fn members(on: impl Executor<'_>, group_id: GroupId, after: Option<&St
     Ok(query.bind(group_id).bind(after).bind(limit).all().await?)
 }
 
-/// The permissions of each of the groups, sorted. A group without any is not among them.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Returns the sorted permissions of each group. A group without permissions has no entry.
 pub async fn permissions(db: &Db, group_ids: &[GroupId]) -> Result<HashMap<GroupId, Vec<String>>> {
     static SQL: LazyLock<String> = LazyLock::new(|| {
         format!("SELECT group_id, permission FROM group_permissions WHERE group_id IN ({})", batch::parameters(1))

@@ -286,8 +286,8 @@ pub async fn create_superuser(
 ) -> Result<(), Error> {
     let email = usernames::Email::new(email);
     let username = usernames::Username::new("username", username, email.as_ref())?;
-    let names = users::NewNames { username, email, first_name: String::new(), last_name: String::new() };
-    let password_hash = Passwords::new(policy).hash_new("password", password, names.texts()).await?;
+    let names = users::UserNames { username, email, first_name: String::new(), last_name: String::new() };
+    let password_hash = Passwords::new(policy).hash_new("password", password, names.weak_password_texts()).await?;
     let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
     users::create(&mut change, clock, &users::NewUser { names, password_hash, is_superuser: true }).await?;
     change.commit().await

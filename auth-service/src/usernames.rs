@@ -1,60 +1,56 @@
-//! When two spellings are one username or one e-mail address.
+//! Compares usernames and e-mail addresses: different spellings of one name have the same key.
 
 use access::{Error, Result};
 use precis_profiles::{UsernameCaseMapped, precis_core::profile::PrecisFastInvocation};
 
-/// A username as its user spells it, and the form that no two users share.
+/// A username as the user spells it, and its key, which is unique.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Username {
-    /// How it is shown.
-    pub shown: String,
-    /// RFC 8265, `UsernameCaseMapped`.
+    /// The spelling that is displayed.
+    pub display: String,
+    /// The spelling after `UsernameCaseMapped` of RFC 8265.
     pub key: String,
 }
 
 impl Username {
-    /// Checks the username that the request has in `field`. One with an `@` could be another user's e-mail address, and has
-    /// to be the user's own.
-    ///
-    /// # Errors
-    ///
-    /// INVALID_ARGUMENT that names the field.
+    /// Checks the username in `field` of the request. A username that contains `@` must be the user's own e-mail address, because it
+    /// could otherwise be the address of another user.
     pub fn new(field: &str, username: &str, email: Option<&Email>) -> Result<Self> {
-        let key = key(username).ok_or_else(|| not_a_username(field))?;
+        let key = key(username).ok_or_else(|| invalid_username(field))?;
         if key.contains('@') && email.is_none_or(|email| email.key != key) {
-            return Err(Error::invalid(
-                field,
-                "username.own_email",
-                "may hold an @ only where it is the user's own e-mail address",
-            ));
+            return Err(Error::invalid(field, "username.own_email", "may contain @ only if it is the user's own e-mail address"));
         }
-        Ok(Self { shown: username.to_owned(), key })
+        Ok(Self { display: username.to_owned(), key })
     }
 }
 
-/// The refusal of what can be nobody's username.
-pub fn not_a_username(field: &str) -> Error {
-    Error::invalid(field, "username.rfc8265", "must be letters, digits and signs without spaces (RFC 8265, UsernameCaseMapped)")
+/// Returns the error for a text that RFC 8265 does not allow as a username.
+pub fn invalid_username(field: &str) -> Error {
+    Error::invalid(
+        field,
+        "username.rfc8265",
+        "must consist of letters, digits and ASCII punctuation, without spaces (RFC 8265, UsernameCaseMapped)",
+    )
 }
 
-/// The form in which usernames are compared. None for what can be nobody's username.
+/// Returns the form in which usernames are compared, or `None` if RFC 8265 does not allow the text as a username.
 pub fn key(username: &str) -> Option<String> {
     UsernameCaseMapped::enforce(username).ok().map(std::borrow::Cow::into_owned)
 }
 
-/// An e-mail address as its user spells it, and the form that no two users share.
+/// An e-mail address as the user spells it, and its key, which is unique.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Email {
-    /// Where mail is sent.
-    pub shown: String,
-    /// In lower case: no provider tells two users apart by it.
+    /// The spelling that mail is sent to.
+    pub display: String,
+    /// The address in lower case. In practice, no provider distinguishes two mailboxes by case.
     pub key: String,
 }
 
 impl Email {
-    /// None where there is no address. What an address looks like, the contract says.
+    /// Returns `None` for an empty text. The validation rules of the protos check the syntax of the address.
     pub fn new(email: &str) -> Option<Self> {
-        (!email.is_empty()).then(|| Self { shown: email.to_owned(), key: email.to_lowercase() })
+        (!email.is_empty()).then(|| Self { display: email.to_owned(), key: email.to_lowercase() })
     }
 }
 
@@ -63,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spellings_that_rfc_8265_compares_as_equal_have_one_key() {
+    fn spellings_that_rfc_8265_treats_as_equal_have_one_key() {
         for (one, other) in [("Alice", "alice"), ("ＡＬＩＣＥ", "alice"), ("Ångström", "A\u{30a}ngström"), ("ΣΊΣΥΦΟΣ", "σίσυφοσ")]
         {
             assert_eq!(key(one), key(other), "{one} {other}");
@@ -73,14 +69,14 @@ mod tests {
     }
 
     #[test]
-    fn what_rfc_8265_does_not_allow_is_no_username() {
+    fn text_that_rfc_8265_does_not_allow_has_no_key() {
         for bad in ["", "two words", "tab\there", "nul\0", "\u{202e}evil", "☃", "fi\u{200d}x", "ﬁ"] {
             assert_eq!(key(bad), None, "{bad:?}");
         }
     }
 
     #[test]
-    fn an_at_sign_is_for_one_s_own_address() {
+    fn a_username_with_an_at_sign_must_be_the_own_address() {
         let own = Email::new("Alice@Example.com");
         assert!(Username::new("username", "alice@example.com", own.as_ref()).is_ok());
         for email in [None, Email::new("mallory@example.com")] {

@@ -1,4 +1,4 @@
-//! Users: their row, and what is asked of the table.
+//! The table of users.
 
 use std::sync::LazyLock;
 
@@ -13,9 +13,9 @@ use crate::{
     usernames::{Email, Username},
 };
 
-/// A user's row.
+/// A row of the table.
 #[derive(Debug, Clone, sqlx::FromRow)]
-#[expect(missing_docs, reason = "the columns, as the proto documents them")]
+#[expect(missing_docs, reason = "the proto documents the columns")]
 pub struct User {
     pub user_id: UserId,
     pub username: String,
@@ -23,65 +23,65 @@ pub struct User {
     pub email: Option<String>,
     pub first_name: String,
     pub last_name: String,
-    /// A PHC string, or one of Django's until the next Login, or `!` and anything where no password is right.
+    /// A PHC string, or a hash that Django wrote until the next Login, or a text that begins with `!` if the user has no password.
     pub password_hash: String,
     pub is_active: bool,
     pub is_superuser: bool,
     pub create_time: DateTime<Utc>,
     pub update_time: DateTime<Utc>,
     pub last_login_time: Option<DateTime<Utc>>,
-    /// One more with every change. Logins don't count.
+    /// Incremented by every change except a Login.
     pub version: i64,
 }
 
-/// The hash of a user without a password: none is right.
+/// The hash of a user without a password. No password matches it.
 pub const NO_PASSWORD: &str = "!";
 
-/// What a user may change of oneself.
+/// The fields that users may change themselves.
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "the columns, as the proto documents them")]
-pub struct NewNames {
+#[expect(missing_docs, reason = "the proto documents the columns")]
+pub struct UserNames {
     pub username: Username,
     pub email: Option<Email>,
     pub first_name: String,
     pub last_name: String,
 }
 
-impl NewNames {
-    /// What a password must not be made of.
-    pub fn texts(&self) -> Vec<String> {
-        let email = self.email.as_ref().map(|email| email.shown.clone()).unwrap_or_default();
-        vec![self.username.shown.clone(), email, self.first_name.clone(), self.last_name.clone()]
+impl UserNames {
+    /// Returns the texts that do not add to the strength of the user's password.
+    pub fn weak_password_texts(&self) -> Vec<String> {
+        let email = self.email.as_ref().map(|email| email.display.clone()).unwrap_or_default();
+        vec![self.username.display.clone(), email, self.first_name.clone(), self.last_name.clone()]
     }
 
-    /// Gives the parameters of the six columns their values.
+    /// Binds the values of the six columns in the order of the statements.
     fn bind<'c>(&self, query: Query<'c>) -> Query<'c> {
         let email = self.email.as_ref();
         query
-            .bind(&self.username.shown)
+            .bind(&self.username.display)
             .bind(self.username.key.as_bytes())
-            .bind(email.map(|email| &email.shown))
+            .bind(email.map(|email| &email.display))
             .bind(email.map(|email| &email.key))
             .bind(&self.first_name)
             .bind(&self.last_name)
     }
 }
 
-/// A user to be.
+/// The data for a new user.
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "the columns, as the proto documents them")]
+#[expect(missing_docs, reason = "the proto documents the columns")]
 pub struct NewUser {
-    pub names: NewNames,
+    pub names: UserNames,
     pub password_hash: String,
     pub is_superuser: bool,
 }
 
-/// A user's row to be.
+/// The data for a new row.
 #[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "the columns, as the proto documents them")]
+#[expect(missing_docs, reason = "the proto documents the columns")]
 pub struct NewRow<'a> {
     pub user_id: UserId,
-    pub names: &'a NewNames,
+    pub names: &'a UserNames,
     pub password_hash: &'a str,
     pub is_active: bool,
     pub is_superuser: bool,
@@ -109,11 +109,11 @@ macro_rules! returning {
     };
 }
 
-/// Adds a user, and tells.
+/// Creates a user and records an event.
 ///
 /// # Errors
 ///
-/// ALREADY_EXISTS where the username or the e-mail address is taken.
+/// Returns ALREADY_EXISTS if the username or the e-mail address is taken.
 pub async fn create(change: &mut OutboxTransaction, clock: &Clock, new: &NewUser) -> Result<User> {
     let now = change.now(clock).await?;
     let row = NewRow {
@@ -132,11 +132,7 @@ pub async fn create(change: &mut OutboxTransaction, clock: &Clock, new: &NewUser
     Err(if found.is_some() { username_taken("username") } else { email_taken("email") })
 }
 
-/// Adds a user's row, and tells. None where the username or the e-mail address is taken.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Inserts a row and records events. Returns `None` if the username or the e-mail address is taken.
 pub async fn insert(change: &mut OutboxTransaction, now: DateTime<Utc>, new: &NewRow<'_>) -> Result<Option<User>> {
     let query = change
         .query(returning!(
@@ -146,7 +142,7 @@ pub async fn insert(change: &mut OutboxTransaction, now: DateTime<Utc>, new: &Ne
              ON CONFLICT DO NOTHING"
         ))
         .bind(new.user_id);
-    // That a user is not active is told as a second change.
+    // An inactive user is recorded as two changes: created, then deactivated.
     let version: i64 = if new.is_active { 1 } else { 2 };
     let query = new.names.bind(query).bind(new.password_hash).bind(new.is_active).bind(new.is_superuser);
     let user: Option<User> = query.bind(new.create_time).bind(now).bind(new.last_login_time).bind(version).optional().await?;
@@ -159,39 +155,23 @@ pub async fn insert(change: &mut OutboxTransaction, now: DateTime<Utc>, new: &Ne
     Ok(user)
 }
 
-/// The user with this id.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Returns the user with this id.
 pub async fn find(on: impl Executor<'_>, user_id: UserId) -> Result<Option<User>> {
     Ok(on.query(select!("WHERE user_id = $1")).bind(user_id).optional().await?)
 }
 
-/// True where a user with this id is active, and stays so until the transaction ends.
-///
-/// # Errors
-///
-/// Those of the database.
-pub async fn hold(tx: &mut Tx, user_id: UserId) -> Result<bool> {
+/// Returns whether the user is active, and locks the row until the transaction ends so that this does not change.
+pub async fn lock_active(tx: &mut Tx, user_id: UserId) -> Result<bool> {
     let query = tx.query("SELECT is_active FROM users WHERE user_id = $1").bind(user_id).for_key_share();
     Ok(query.optional::<(bool,)>().await?.is_some_and(|(is_active,)| is_active))
 }
 
-/// The user with this id, whom nobody else changes until the transaction ends.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Returns the user with this id, and locks the row for update until the transaction ends.
 pub async fn lock(tx: &mut Tx, user_id: UserId) -> Result<Option<User>> {
     Ok(tx.query(select!("WHERE user_id = $1")).bind(user_id).for_update().optional().await?)
 }
 
-/// The user who signs in as `login`: the one with this username, or else the one with this e-mail address.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Returns the user with the username `login` or, if there is none, the user with this e-mail address.
 pub async fn find_by_login(on: impl Executor<'_>, login: &str) -> Result<Option<User>> {
     let username_key = crate::usernames::key(login).unwrap_or_default();
     let email_key = login.to_lowercase();
@@ -199,36 +179,32 @@ pub async fn find_by_login(on: impl Executor<'_>, login: &str) -> Result<Option<
     Ok(query.bind(username_key.into_bytes()).bind(email_key).optional().await?)
 }
 
-/// The users by username, after the given one.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Returns the users whose username key begins with `prefix` and is greater than `after`, in the order of the keys.
 pub async fn list(
     on: impl Executor<'_>,
     prefix: &str,
-    inactive_too: bool,
+    include_inactive: bool,
     after: Option<&String>,
     limit: i64,
 ) -> Result<Vec<User>> {
     let query = on.query(select!(
         "WHERE username_key >= $1 AND username_key < $2 AND username_key > $3 AND (is_active OR $4) ORDER BY username_key LIMIT $5"
     ));
-    // No UTF-8 has the byte 0xFF, so whatever begins with the prefix is less than this.
+    // UTF-8 never contains the byte 0xFF, so every text that begins with the prefix is less than this.
     let end = [prefix.as_bytes(), &[0xFF]].concat();
     let after = after.map_or(&[][..], |after| after.as_bytes());
-    Ok(query.bind(prefix.as_bytes()).bind(end).bind(after).bind(inactive_too).bind(limit).all().await?)
+    Ok(query.bind(prefix.as_bytes()).bind(end).bind(after).bind(include_inactive).bind(limit).all().await?)
 }
 
-/// Writes the names and the e-mail address of a user who was locked, and tells.
+/// Updates the names and the e-mail address of a locked user and records an event.
 ///
 /// # Errors
 ///
-/// ALREADY_EXISTS where the username or the e-mail address is taken.
-pub async fn update(change: &mut OutboxTransaction, clock: &Clock, old: &User, new: &NewNames) -> Result<User> {
+/// Returns ALREADY_EXISTS if the username or the e-mail address is taken.
+pub async fn update(change: &mut OutboxTransaction, clock: &Clock, old: &User, new: &UserNames) -> Result<User> {
     let now = change.now(clock).await?;
-    let renamed = old.username_key != new.username.key.as_bytes();
-    if renamed && find_by_key(&mut **change, &new.username.key).await?.is_some() {
+    let is_renamed = old.username_key != new.username.key.as_bytes();
+    if is_renamed && find_by_key(&mut **change, &new.username.key).await?.is_some() {
         return Err(username_taken("user.username"));
     }
     let query = change
@@ -239,37 +215,29 @@ pub async fn update(change: &mut OutboxTransaction, clock: &Clock, old: &User, n
         ))
         .bind(old.user_id);
     let updated = new.bind(query).bind(now).one::<User>().await;
-    // Whoever takes the username between the question and the write leaves this doubt, where both fields change.
-    let readdressed = old.email.as_ref() != new.email.as_ref().map(|email| &email.shown);
-    let user = updated.map_err(|error| match (error.is_unique_violation(), readdressed) {
+    // The database does not say which field is taken. Another transaction may have taken the username since the query above; if both
+    // fields change, the error then names the e-mail address.
+    let email_changed = old.email.as_ref() != new.email.as_ref().map(|email| &email.display);
+    let user = updated.map_err(|error| match (error.is_unique_violation(), email_changed) {
         (false, _) => error.into(),
         (true, true) => email_taken("user.email"),
         (true, false) => username_taken("user.username"),
     })?;
-    let username = || user.username.clone();
-    let what = if user.username == old.username {
+    let payload = if user.username == old.username {
         EventPayload::UserUpdated
     } else {
-        EventPayload::UserRenamed { username: username() }
+        EventPayload::UserRenamed { username: user.username.clone() }
     };
-    change.record(user.user_id, user.version, what);
+    change.record(user.user_id, user.version, payload);
     Ok(user)
 }
 
-/// Every user by id, after the given one.
-///
-/// # Errors
-///
-/// Those of the database.
-pub async fn all(on: impl Executor<'_>, after: UserId, limit: i64) -> Result<Vec<User>> {
+/// Returns the users with an id greater than `after`, in the order of the ids.
+pub async fn list_by_id(on: impl Executor<'_>, after: UserId, limit: i64) -> Result<Vec<User>> {
     Ok(on.query(select!("WHERE user_id > $1 ORDER BY user_id LIMIT $2")).bind(after).bind(limit).all().await?)
 }
 
-/// Those of the users that are there, in any order.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Returns the users with these ids that exist, in no particular order.
 pub async fn find_many(db: &Db, user_ids: &[UserId]) -> Result<Vec<User>> {
     static SQL: LazyLock<String> =
         LazyLock::new(|| format!(concat!("SELECT ", columns!(), " FROM users WHERE user_id IN ({})"), batch::parameters(1)));
@@ -280,26 +248,16 @@ pub async fn find_many(db: &Db, user_ids: &[UserId]) -> Result<Vec<User>> {
     Ok(users)
 }
 
-/// Raises the version of a user who was locked, since what they may do has changed, and tells: their tokens say what they might
-/// before.
-///
-/// # Errors
-///
-/// Those of the database.
-pub async fn rights_changed(change: &mut OutboxTransaction, user_id: UserId) -> Result<()> {
+/// Increments the version of a locked user whose permissions have changed, and records an event that revokes the user's access tokens.
+pub async fn record_permissions_changed(change: &mut OutboxTransaction, user_id: UserId) -> Result<()> {
     let query = change.query("UPDATE users SET version = version + 1 WHERE user_id = $1 RETURNING version").bind(user_id);
     let (version,) = query.one::<(i64,)>().await?;
     change.record(user_id, version, EventPayload::PermissionsChanged);
     Ok(())
 }
 
-/// Raises the version of every member of a group that was locked, since what its members may do has changed, or is about to, and
-/// tells.
-///
-/// # Errors
-///
-/// Those of the database.
-pub async fn rights_of_members_changed(change: &mut OutboxTransaction, group_id: GroupId) -> Result<()> {
+/// Increments the version of every member of a locked group whose permissions change, and records an event for each.
+pub async fn record_member_permissions_changed(change: &mut OutboxTransaction, group_id: GroupId) -> Result<()> {
     let query = change.query(
         "UPDATE users SET version = version + 1 WHERE user_id IN (SELECT user_id FROM group_members WHERE group_id = $1)
          RETURNING user_id, version",
@@ -310,11 +268,7 @@ pub async fn rights_of_members_changed(change: &mut OutboxTransaction, group_id:
     Ok(())
 }
 
-/// Erases a user who was locked, and whatever belongs to them, and tells. Only the id is remembered, so that it never comes back.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Deletes a locked user with all dependent rows and records an event. The id is kept in `deleted_users`, so that no import reuses it.
 pub async fn delete(change: &mut OutboxTransaction, clock: &Clock, user: &User) -> Result<()> {
     let now = change.now(clock).await?;
     change.query("DELETE FROM users WHERE user_id = $1").bind(user.user_id).execute().await?;
@@ -324,30 +278,18 @@ pub async fn delete(change: &mut OutboxTransaction, clock: &Clock, user: &User) 
     Ok(())
 }
 
-/// True where a user had this id and was deleted: nobody else may get it.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Returns whether a user with this id was deleted.
 pub async fn was_deleted(on: impl Executor<'_>, user_id: UserId) -> Result<bool> {
     let query = on.query("SELECT user_id FROM deleted_users WHERE user_id = $1").bind(user_id);
     Ok(query.optional::<(UserId,)>().await?.is_some())
 }
 
-/// True where somebody may do everything.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Returns whether there is an active superuser.
 pub async fn has_superuser(on: impl Executor<'_>) -> Result<bool> {
     Ok(on.query(select!("WHERE is_superuser AND is_active LIMIT 1")).optional::<User>().await?.is_some())
 }
 
-/// Writes another password, and tells.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Sets the hash of a new password and records an event.
 pub async fn set_password(change: &mut OutboxTransaction, clock: &Clock, user_id: UserId, password_hash: &str) -> Result<()> {
     let now = change.now(clock).await?;
     let query = change.query(
@@ -358,11 +300,7 @@ pub async fn set_password(change: &mut OutboxTransaction, clock: &Clock, user_id
     Ok(())
 }
 
-/// Lets a user who was locked sign in, or not, and tells.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Activates or deactivates a locked user. Records an event if that changes the user.
 pub async fn set_active(change: &mut OutboxTransaction, clock: &Clock, user: User, is_active: bool) -> Result<User> {
     if user.is_active == is_active {
         return Ok(user);
@@ -379,23 +317,15 @@ pub async fn set_active(change: &mut OutboxTransaction, clock: &Clock, user: Use
     Ok(user)
 }
 
-/// Writes another hash of the same password.
-///
-/// # Errors
-///
-/// Those of the database.
-pub async fn set_hash(tx: &mut Tx, user_id: UserId, password_hash: &str) -> Result<()> {
+/// Replaces the hash of an unchanged password.
+pub async fn replace_hash(tx: &mut Tx, user_id: UserId, password_hash: &str) -> Result<()> {
     let query = tx.query("UPDATE users SET password_hash = $2 WHERE user_id = $1");
     query.bind(user_id).bind(password_hash).execute().await?;
     Ok(())
 }
 
-/// Remembers a Login.
-///
-/// # Errors
-///
-/// Those of the database.
-pub async fn logged_in(tx: &mut Tx, user_id: UserId, at: DateTime<Utc>) -> Result<()> {
+/// Stores the time of a Login.
+pub async fn set_last_login(tx: &mut Tx, user_id: UserId, at: DateTime<Utc>) -> Result<()> {
     tx.query("UPDATE users SET last_login_time = $2 WHERE user_id = $1").bind(user_id).bind(at).execute().await?;
     Ok(())
 }
@@ -407,13 +337,10 @@ pub(crate) async fn find_by_key(on: impl Executor<'_>, username_key: &str) -> Re
 fn username_taken(field: &str) -> Error {
     Error::already_exists(
         Reason::UsernameTaken,
-        Violation::new(field, "username.unique", "this username is taken, in this or in another spelling"),
+        Violation::new(field, "username.unique", "the username is taken, in this or in another spelling"),
     )
 }
 
 fn email_taken(field: &str) -> Error {
-    Error::already_exists(
-        Reason::EmailTaken,
-        Violation::new(field, "email.unique", "this e-mail address belongs to another user"),
-    )
+    Error::already_exists(Reason::EmailTaken, Violation::new(field, "email.unique", "the e-mail address belongs to another user"))
 }

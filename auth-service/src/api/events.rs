@@ -139,7 +139,7 @@ impl EventStream {
 async fn send_snapshot(db: Db, position: Position, responses: mpsc::Sender<SnapshotUsersResponse>) -> Result<()> {
     let mut after = UserId::from(Uuid::nil());
     loop {
-        let page = users::all(&db, after, SNAPSHOT_PAGE_SIZE).await?;
+        let page = users::list_by_id(&db, after, SNAPSHOT_PAGE_SIZE).await?;
         let is_last = page.len() < usize::try_from(SNAPSHOT_PAGE_SIZE).unwrap_or_default();
         after = page.last().map_or(after, |user| user.user_id);
         let users = page.into_iter().map(user_state).collect();

@@ -68,7 +68,7 @@ impl group_service::Handlers for GroupApi {
             groups::check_name("group.name", &given.name)?;
             group = groups::rename(&mut change, &self.clock, group, &given.name).await?;
             // Tokens name the groups of their users.
-            users::rights_of_members_changed(&mut change, group_id).await?;
+            users::record_member_permissions_changed(&mut change, group_id).await?;
         }
         let permissions = permissions::given(&mut *change, Holder::Group(group_id)).await?;
         change.commit().await?;
@@ -82,7 +82,7 @@ impl group_service::Handlers for GroupApi {
         let group = groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
         delegator.require_permissions(&permissions::given(&mut *change, Holder::Group(group_id)).await?)?;
         check_etag("etag", &request.etag, group.version)?;
-        users::rights_of_members_changed(&mut change, group_id).await?;
+        users::record_member_permissions_changed(&mut change, group_id).await?;
         groups::delete(&mut change, group_id).await?;
         change.commit().await
     }
@@ -124,7 +124,7 @@ impl GroupApi {
             groups::remove_member(&mut change, group_id, user_id).await?
         };
         if changed {
-            users::rights_changed(&mut change, user_id).await?;
+            users::record_permissions_changed(&mut change, user_id).await?;
         }
         change.commit().await
     }

@@ -42,7 +42,7 @@ async fn begin(event_log: &EventLog, caller: &Caller, changed: Option<UserId>) -
             if changed == Some(user_id) {
                 crate::users::lock(&mut change, user_id).await?.is_some_and(|user| user.is_active)
             } else {
-                crate::users::hold(&mut change, user_id).await?
+                crate::users::lock_active(&mut change, user_id).await?
             }
         }
         Actor::Service => crate::clients::hold(&mut change, caller.subject()).await?,

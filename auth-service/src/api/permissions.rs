@@ -101,10 +101,10 @@ impl PermissionApi {
         };
         match holder {
             _ if !changed => {}
-            Holder::User(user_id) => users::rights_changed(&mut change, user_id).await?,
+            Holder::User(user_id) => users::record_permissions_changed(&mut change, user_id).await?,
             Holder::Group(group_id) => {
                 groups::touch(&mut change, &self.clock, group_id).await?;
-                users::rights_of_members_changed(&mut change, group_id).await?;
+                users::record_member_permissions_changed(&mut change, group_id).await?;
             }
         }
         change.commit().await

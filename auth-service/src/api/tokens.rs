@@ -43,14 +43,14 @@ impl token_service::Handlers for TokenApi {
     async fn login(&self, client: ClientInfo, request: LoginRequest) -> Result<LoginResponse> {
         let rejected = || Error::unauthenticated(Reason::CredentialsInvalid, "no active user has this username and password");
         // Takes a place in the queue first, so that a flood that finds it full does not reach the database.
-        let turn = self.passwords.turn()?;
+        let permit = self.passwords.acquire()?;
         let mut tx = self.db.begin().await?;
         let source = Subject::source(client.address(), self.limits);
         let subjects = source.into_iter().chain([Subject::login(&request.username, self.limits)]);
         let attempt = login_throttle::count(&mut tx, &self.clock, subjects).await?;
         tx.commit().await?;
         let found = users::find_by_login(&self.db, &request.username).await?;
-        let checked = turn.verify(&request.password, found.as_ref().map(|user| user.password_hash.as_str())).await?;
+        let checked = permit.verify(&request.password, found.as_ref().map(|user| user.password_hash.as_str())).await?;
         let user = found.filter(|user| checked != Checked::Wrong && user.is_active).ok_or_else(rejected)?;
 
         let kid = self.tokens.kid()?;
@@ -61,9 +61,9 @@ impl token_service::Handlers for TokenApi {
         let session = sessions::create(&mut tx, &self.clock, user.user_id, &kid, &client, self.lifetime).await?;
         sessions::purge_expired(&mut tx, user.user_id, session.create_time).await?;
         if let Checked::Rehashed(hash) = &checked {
-            users::set_hash(&mut tx, user.user_id, hash).await?;
+            users::replace_hash(&mut tx, user.user_id, hash).await?;
         }
-        users::logged_in(&mut tx, user.user_id, session.create_time).await?;
+        users::set_last_login(&mut tx, user.user_id, session.create_time).await?;
         login_throttle::refund(&mut tx, &attempt).await?;
         let rights = permissions::of_user(&mut tx, &self.catalogue, &user).await?;
         tx.commit().await?;

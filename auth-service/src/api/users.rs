@@ -22,7 +22,7 @@ use crate::{
     },
     sessions,
     usernames::{self, Email, Username},
-    users::{self, NewNames, NewUser, User},
+    users::{self, NewUser, User, UserNames},
 };
 
 pub(crate) struct UserApi {
@@ -43,7 +43,7 @@ impl user_service::Handlers for UserApi {
         }
         let RegisterRequest { username, email, password, first_name, last_name } = request;
         let names = new_names(&username, &email, first_name, last_name)?;
-        let password_hash = self.passwords.hash_new("password", &password, names.texts()).await?;
+        let password_hash = self.passwords.hash_new("password", &password, names.weak_password_texts()).await?;
         self.create(self.event_log.begin().await?, NewUser { names, password_hash, is_superuser: false }).await
     }
 
@@ -52,7 +52,7 @@ impl user_service::Handlers for UserApi {
         let names = new_names(&username, &email, first_name, last_name)?;
         let password_hash = match password.as_str() {
             "" => users::NO_PASSWORD.to_owned(),
-            password => self.passwords.hash_new("password", password, names.texts()).await?,
+            password => self.passwords.hash_new("password", password, names.weak_password_texts()).await?,
         };
         let change = begin(&self.event_log, &caller, None).await?;
         self.create(change, NewUser { names, password_hash, is_superuser: false }).await
@@ -75,7 +75,7 @@ impl user_service::Handlers for UserApi {
         let page: Page<String> = Page::new(page_size, &page_token, ("ListUsers", &username_prefix, show_inactive))?;
         let prefix = match username_prefix.as_str() {
             "" => String::new(),
-            prefix => usernames::key(prefix).ok_or_else(|| usernames::not_a_username("username_prefix"))?,
+            prefix => usernames::key(prefix).ok_or_else(|| usernames::invalid_username("username_prefix"))?,
         };
         let rows = users::list(&self.db, &prefix, show_inactive, page.after(), page.limit()).await?;
         let (rows, next_page_token) = page.truncate(rows, |user| String::from_utf8_lossy(&user.username_key).into_owned())?;
@@ -97,7 +97,7 @@ impl user_service::Handlers for UserApi {
         let username = Username::new("user.username", &pick("username", given.username, &user.username), email.as_ref())?;
         let first_name = pick("first_name", given.first_name, &user.first_name);
         let last_name = pick("last_name", given.last_name, &user.last_name);
-        let new = NewNames { username, email, first_name, last_name };
+        let new = UserNames { username, email, first_name, last_name };
         let user = users::update(&mut change, &self.clock, &user, &new).await?;
         change.commit().await?;
         Ok(user_message(user))
@@ -154,11 +154,11 @@ impl user_service::Handlers for UserApi {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let user = users::find(&self.db, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         let wrong = || Error::invalid("old_password", "password.current", "is not the current password");
-        let turn = self.passwords.turn()?;
+        let permit = self.passwords.acquire()?;
         let mut tx = self.db.begin().await?;
         let attempt = login_throttle::count(&mut tx, &self.clock, [Subject::password_change(user_id, self.limits)]).await?;
         tx.commit().await?;
-        if turn.verify(&request.old_password, Some(&user.password_hash)).await? == Checked::Wrong {
+        if permit.verify(&request.old_password, Some(&user.password_hash)).await? == Checked::Wrong {
             return Err(wrong());
         }
         let names = vec![user.username, user.email.unwrap_or_default(), user.first_name, user.last_name];
@@ -182,10 +182,10 @@ impl UserApi {
     }
 }
 
-fn new_names(username: &str, email: &str, first_name: String, last_name: String) -> Result<NewNames> {
+fn new_names(username: &str, email: &str, first_name: String, last_name: String) -> Result<UserNames> {
     let email = Email::new(email);
     let username = Username::new("username", username, email.as_ref())?;
-    Ok(NewNames { username, email, first_name, last_name })
+    Ok(UserNames { username, email, first_name, last_name })
 }
 
 pub(super) fn user_message(user: User) -> proto::User {

@@ -89,7 +89,7 @@ async fn give_to_group(
                 }
                 permissions::give(tx, Holder::Group(group_id), name).await?;
                 if !is_new {
-                    users::rights_of_members_changed(tx, group_id).await?;
+                    users::record_member_permissions_changed(tx, group_id).await?;
                 }
                 Ok(RowOutcome::Imported)
             };
@@ -171,7 +171,7 @@ impl Groups {
             user.count("user_permissions", pair, outcome);
         }
         if has_changed && !is_new {
-            users::rights_changed(user.tx, user_id).await?;
+            users::record_permissions_changed(user.tx, user_id).await?;
         }
         Ok(())
     }

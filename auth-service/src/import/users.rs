@@ -12,12 +12,12 @@ use crate::{
     passwords::django as hashes,
     proto,
     usernames::{Email, Username},
-    users::{self, NewNames, NewRow},
+    users::{self, NewRow, UserNames},
 };
 
 /// The parts of a new user, and the reasons why parts are left out.
 struct UserRow {
-    names: NewNames,
+    names: UserNames,
     email: Result<(), String>,
     hash: String,
     password: Result<(), String>,
@@ -91,7 +91,7 @@ fn read(section: &UserSection, row: &Row) -> Result<UserRow, String> {
         Err(error) => (users::NO_PASSWORD.to_owned(), Err(error.to_string())),
     };
     let username = Username::new("username", &username, address.as_ref()).map_err(|error| error.to_string())?;
-    let names = NewNames { username, email: address, first_name, last_name };
+    let names = UserNames { username, email: address, first_name, last_name };
     Ok(UserRow { names, email, hash, password })
 }
 
@@ -126,7 +126,7 @@ async fn insert(
         if user.names.email.take().is_none() {
             return Ok(Err("the user's id is taken".to_owned()));
         }
-        if let Err(error) = Username::new("username", &user.names.username.shown, None) {
+        if let Err(error) = Username::new("username", &user.names.username.display, None) {
             return Ok(Err(error.to_string()));
         }
         user.email = Err("the e-mail address belongs to another user".to_owned());

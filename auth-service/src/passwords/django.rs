@@ -1,6 +1,6 @@
-//! The hashes that Django writes (`django.contrib.auth.hashers`): they verify here until the first Login makes them anew.
+//! Verifies the password hashes that Django writes (`django.contrib.auth.hashers`). The first Login replaces them.
 //!
-//! What they may cost is bounded, since whoever made them was not bound by our policy.
+//! The cost of such a hash is limited, because it was not chosen by our policy.
 
 use std::{fmt::Write, num::NonZeroU32};
 
@@ -11,38 +11,35 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::{Stored, invalid};
 
-/// The most that a hash may cost. Each bound is a few times Django 5.2's own, and a second and a half of a core at most.
-const MOST_PBKDF2_ITERATIONS: u32 = 5_000_000;
-const MOST_ARGON2_MEMORY: u32 = 256 * 1024;
-const MOST_ARGON2_WORK: u64 = 4 * 256 * 1024;
-const MOST_BCRYPT_COST: u32 = 14;
-const MOST_SCRYPT_MEMORY: u64 = 256 << 20;
-const MOST_SCRYPT_WORK: u64 = 1 << 22;
-/// The longest salt, in bytes. Django's have 22.
-const LONGEST_SALT: usize = 128;
+/// The limits on the cost of a hash. Each is a few times the default of Django 5.2, and takes at most 1.5 seconds of one core.
+const MAX_PBKDF2_ITERATIONS: u32 = 5_000_000;
+const MAX_ARGON2_MEMORY: u32 = 256 * 1024;
+const MAX_ARGON2_WORK: u64 = 4 * 256 * 1024;
+const MAX_BCRYPT_COST: u32 = 14;
+const MAX_SCRYPT_MEMORY: u64 = 256 << 20;
+const MAX_SCRYPT_WORK: u64 = 1 << 22;
+/// The maximum length of a salt, in bytes. Django uses 22.
+const MAX_SALT_LENGTH: usize = 128;
 
-/// Why no Login could succeed with a hash.
+/// An error for a hash that cannot be verified here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
-pub enum HashRefusal {
-    #[error("a hash of a kind that is not known: `{0}`")]
+pub enum DjangoHashError {
+    #[error("the hash algorithm `{0}` is not supported")]
     Unknown(String),
-    #[error("a hash of `{0}` that can't be read")]
+    #[error("the `{0}` hash is malformed")]
     Malformed(&'static str),
-    #[error("a hash of `{0}` that costs too much")]
+    #[error("the cost of the `{0}` hash is above the limit")]
     TooCostly(&'static str),
 }
 
-/// Checks that a hash that Django wrote verifies here, or that it is the mark (`!…`, or nothing) of who has no password.
-///
-/// # Errors
-///
-/// Why it does not.
-pub fn check(encoded: &str) -> Result<(), HashRefusal> {
-    if encoded.is_empty() || encoded.starts_with('!') { Ok(()) } else { DjangoHash::read(encoded).map(drop) }
+/// Checks that a hash that Django wrote can be verified here. An empty hash and one that begins with `!` mean that the user has no
+/// password, and are accepted.
+pub fn check(encoded: &str) -> Result<(), DjangoHashError> {
+    if encoded.is_empty() || encoded.starts_with('!') { Ok(()) } else { DjangoHash::parse(encoded).map(drop) }
 }
 
-/// A hash that Django wrote, taken apart.
+/// A parsed hash that Django wrote.
 pub(super) enum DjangoHash {
     Pbkdf2 { algorithm: pbkdf2::Algorithm, iterations: NonZeroU32, salt: String, output: Vec<u8> },
     Argon2(Stored),
@@ -51,31 +48,31 @@ pub(super) enum DjangoHash {
 }
 
 impl DjangoHash {
-    pub(super) fn read(encoded: &str) -> Result<Self, HashRefusal> {
+    pub(super) fn parse(encoded: &str) -> Result<Self, DjangoHashError> {
         let (name, rest) = encoded.split_once('$').unwrap_or((encoded, ""));
         match name {
-            "pbkdf2_sha256" => read_pbkdf2("pbkdf2_sha256", rest, pbkdf2::PBKDF2_HMAC_SHA256, digest::SHA256_OUTPUT_LEN),
-            "pbkdf2_sha1" => read_pbkdf2("pbkdf2_sha1", rest, pbkdf2::PBKDF2_HMAC_SHA1, digest::SHA1_OUTPUT_LEN),
-            "argon2" => read_argon2(rest),
-            "bcrypt_sha256" => read_bcrypt("bcrypt_sha256", rest, true),
-            "bcrypt" => read_bcrypt("bcrypt", rest, false),
-            "scrypt" => read_scrypt(rest),
-            // Never more of it: it could be a password in plain text.
-            _ if encoded.contains('$') && name.len() <= 32 => Err(HashRefusal::Unknown(name.escape_debug().to_string())),
-            _ => Err(HashRefusal::Unknown("without a name".to_owned())),
+            "pbkdf2_sha256" => parse_pbkdf2("pbkdf2_sha256", rest, pbkdf2::PBKDF2_HMAC_SHA256, digest::SHA256_OUTPUT_LEN),
+            "pbkdf2_sha1" => parse_pbkdf2("pbkdf2_sha1", rest, pbkdf2::PBKDF2_HMAC_SHA1, digest::SHA1_OUTPUT_LEN),
+            "argon2" => parse_argon2(rest),
+            "bcrypt_sha256" => parse_bcrypt("bcrypt_sha256", rest, true),
+            "bcrypt" => parse_bcrypt("bcrypt", rest, false),
+            "scrypt" => parse_scrypt(rest),
+            // The error holds no more of the text than this, because it may be a password in plain text.
+            _ if encoded.contains('$') && name.len() <= 32 => Err(DjangoHashError::Unknown(name.escape_debug().to_string())),
+            _ => Err(DjangoHashError::Unknown("unnamed".to_owned())),
         }
     }
 
-    pub(super) fn is_of(&self, password: &str, memory: &mut Vec<Block>) -> Result<bool> {
+    pub(super) fn matches(&self, password: &str, memory: &mut Vec<Block>) -> Result<bool> {
         match self {
             Self::Pbkdf2 { algorithm, iterations, salt, output } => {
                 Ok(pbkdf2::verify(*algorithm, *iterations, salt.as_bytes(), password.as_bytes(), output).is_ok())
             }
             Self::Argon2(stored) => {
-                let kept = memory.len();
-                let outcome = stored.is_of(password, memory);
-                // What Django's Argon2 takes is five times ours, and would be kept for good.
-                memory.truncate(kept);
+                let previous_len = memory.len();
+                let outcome = stored.matches(password, memory);
+                // The memory cost of Django is five times ours. The thread would otherwise keep that memory.
+                memory.truncate(previous_len);
                 memory.shrink_to_fit();
                 outcome
             }
@@ -98,43 +95,48 @@ impl DjangoHash {
 }
 
 /// `ITERATIONS$SALT$HASH`
-fn read_pbkdf2(name: &'static str, rest: &str, algorithm: pbkdf2::Algorithm, length: usize) -> Result<DjangoHash, HashRefusal> {
-    let malformed = || HashRefusal::Malformed(name);
+fn parse_pbkdf2(
+    name: &'static str,
+    rest: &str,
+    algorithm: pbkdf2::Algorithm,
+    length: usize,
+) -> Result<DjangoHash, DjangoHashError> {
+    let malformed = || DjangoHashError::Malformed(name);
     let [iterations, salt, output] = parts(rest).ok_or_else(malformed)?;
     let iterations: u64 = number(iterations).ok_or_else(malformed)?;
-    let salt = read_salt(salt).ok_or_else(malformed)?;
-    let output = read_output(output, length).ok_or_else(malformed)?;
-    let iterations = u32::try_from(iterations).ok().filter(|iterations| *iterations <= MOST_PBKDF2_ITERATIONS);
-    let iterations = NonZeroU32::new(iterations.ok_or(HashRefusal::TooCostly(name))?).ok_or_else(malformed)?;
+    let salt = parse_salt(salt).ok_or_else(malformed)?;
+    let output = parse_output(output, length).ok_or_else(malformed)?;
+    let iterations = u32::try_from(iterations).ok().filter(|iterations| *iterations <= MAX_PBKDF2_ITERATIONS);
+    let iterations = NonZeroU32::new(iterations.ok_or(DjangoHashError::TooCostly(name))?).ok_or_else(malformed)?;
     Ok(DjangoHash::Pbkdf2 { algorithm, iterations, salt, output })
 }
 
 /// A PHC string without its first `$`.
-fn read_argon2(rest: &str) -> Result<DjangoHash, HashRefusal> {
-    let stored = Stored::read(&format!("${rest}")).ok_or(HashRefusal::Malformed("argon2"))?;
+fn parse_argon2(rest: &str) -> Result<DjangoHash, DjangoHashError> {
+    let stored = Stored::parse(&format!("${rest}")).ok_or(DjangoHashError::Malformed("argon2"))?;
     let work = u64::from(stored.params.m_cost()) * u64::from(stored.params.t_cost());
-    if stored.params.m_cost() > MOST_ARGON2_MEMORY || work > MOST_ARGON2_WORK {
-        return Err(HashRefusal::TooCostly("argon2"));
+    if stored.params.m_cost() > MAX_ARGON2_MEMORY || work > MAX_ARGON2_WORK {
+        return Err(DjangoHashError::TooCostly("argon2"));
     }
     Ok(DjangoHash::Argon2(stored))
 }
 
 /// `$2b$COST$SALT-AND-HASH`
-fn read_bcrypt(name: &'static str, rest: &str, hashes_first: bool) -> Result<DjangoHash, HashRefusal> {
-    let parts: bcrypt::HashParts = rest.parse().map_err(|_| HashRefusal::Malformed(name))?;
-    if parts.get_cost() > MOST_BCRYPT_COST {
-        return Err(HashRefusal::TooCostly(name));
+fn parse_bcrypt(name: &'static str, rest: &str, hashes_first: bool) -> Result<DjangoHash, DjangoHashError> {
+    let parts: bcrypt::HashParts = rest.parse().map_err(|_| DjangoHashError::Malformed(name))?;
+    if parts.get_cost() > MAX_BCRYPT_COST {
+        return Err(DjangoHashError::TooCostly(name));
     }
-    // 2x is what a faulty implementation wrote.
+    // The version 2x marks the hashes of a faulty implementation.
     if !["$2a$", "$2b$", "$2y$"].iter().any(|version| rest.starts_with(version)) || parts.get_cost() < 4 {
-        return Err(HashRefusal::Malformed(name));
+        return Err(DjangoHashError::Malformed(name));
     }
     Ok(DjangoHash::Bcrypt { hashes_first, hash: rest.to_owned() })
 }
 
 /// `N$SALT$R$P$HASH`
-fn read_scrypt(rest: &str) -> Result<DjangoHash, HashRefusal> {
-    let malformed = || HashRefusal::Malformed("scrypt");
+fn parse_scrypt(rest: &str) -> Result<DjangoHash, DjangoHashError> {
+    let malformed = || DjangoHashError::Malformed("scrypt");
     let [n, salt, r, p, output] = parts(rest).ok_or_else(malformed)?;
     let (n, r, p): (u64, u64, u64) =
         (number(n).ok_or_else(malformed)?, number(r).ok_or_else(malformed)?, number(p).ok_or_else(malformed)?);
@@ -143,30 +145,30 @@ fn read_scrypt(rest: &str) -> Result<DjangoHash, HashRefusal> {
     }
     let block = r.saturating_mul(128);
     let memory = block.saturating_mul(n.saturating_add(p));
-    if memory > MOST_SCRYPT_MEMORY || n.saturating_mul(r).saturating_mul(p) > MOST_SCRYPT_WORK {
-        return Err(HashRefusal::TooCostly("scrypt"));
+    if memory > MAX_SCRYPT_MEMORY || n.saturating_mul(r).saturating_mul(p) > MAX_SCRYPT_WORK {
+        return Err(DjangoHashError::TooCostly("scrypt"));
     }
     let small = |number: u64| u32::try_from(number).map_err(|_| malformed());
     let log_n = u8::try_from(n.ilog2()).map_err(|_| malformed())?;
     let params = scrypt::Params::new(log_n, small(r)?, small(p)?).map_err(|_| malformed())?;
-    let salt = read_salt(salt).ok_or_else(malformed)?;
-    Ok(DjangoHash::Scrypt { params, salt, output: read_output(output, 64).ok_or_else(malformed)? })
+    let salt = parse_salt(salt).ok_or_else(malformed)?;
+    Ok(DjangoHash::Scrypt { params, salt, output: parse_output(output, 64).ok_or_else(malformed)? })
 }
 
 fn parts<const N: usize>(text: &str) -> Option<[&str; N]> {
     text.split('$').collect::<Vec<_>>().try_into().ok()
 }
 
-/// A number without sign or leading zeros.
+/// Parses a number without a sign or leading zeros.
 fn number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|number: &u64| number.to_string() == text)
 }
 
-fn read_salt(salt: &str) -> Option<String> {
-    (1..=LONGEST_SALT).contains(&salt.len()).then(|| salt.to_owned())
+fn parse_salt(salt: &str) -> Option<String> {
+    (1..=MAX_SALT_LENGTH).contains(&salt.len()).then(|| salt.to_owned())
 }
 
-fn read_output(output: &str, length: usize) -> Option<Vec<u8>> {
+fn parse_output(output: &str, length: usize) -> Option<Vec<u8>> {
     BASE64_STANDARD.decode(output).ok().filter(|output| output.len() == length)
 }
 
@@ -176,11 +178,11 @@ mod tests {
 
     const PASSWORD: &str = "Pa$$wörd of Django";
 
-    fn is_of(encoded: &str, password: &str) -> bool {
-        DjangoHash::read(encoded).expect(encoded).is_of(password, &mut Vec::new()).expect("an answer")
+    fn matches(encoded: &str, password: &str) -> bool {
+        DjangoHash::parse(encoded).expect(encoded).matches(password, &mut Vec::new()).expect("an answer")
     }
 
-    /// Made by Django 5.2.
+    /// Hashes that Django 5.2 wrote.
     const HASHES: &[&str] = &[
         "pbkdf2_sha256$1000000$z7qCbSLbdNcQqCCYVGDQui$woBpwBg4+kvwH7mx/9xf6Gp0rMMKn+7j/6kpXS0kF+E=",
         "pbkdf2_sha1$1000000$jHv87Qawwjetxp1JLcA1X1$26D8KuKCMzTjsLHo+rBdmpbD3Rg=",
@@ -191,25 +193,25 @@ mod tests {
     ];
 
     #[test]
-    fn what_django_5_2_has_hashed_verifies() {
+    fn hashes_of_django_5_2_verify() {
         for hash in HASHES {
             assert!(check(hash).is_ok(), "{hash}");
-            assert!(is_of(hash, PASSWORD), "{hash}");
-            assert!(!is_of(hash, "Pa$$word of Django"), "{hash}");
-            assert!(!is_of(hash, ""), "{hash}");
+            assert!(matches(hash, PASSWORD), "{hash}");
+            assert!(!matches(hash, "Pa$$word of Django"), "{hash}");
+            assert!(!matches(hash, ""), "{hash}");
         }
     }
 
     #[test]
-    fn who_has_no_password_is_none_s_business() {
+    fn a_user_without_a_password_is_accepted_and_matches_none() {
         for unusable in ["", "!", "!kPqZ4m2uQ0Zl8rT3bW5xYcVdNfGhJkLmPoIuYtRe"] {
             assert_eq!(check(unusable), Ok(()));
-            assert!(Stored::read(unusable).is_none());
+            assert!(Stored::parse(unusable).is_none());
         }
     }
 
     #[test]
-    fn a_hash_that_would_cost_too_much_is_refused_before_it_is_computed() {
+    fn a_hash_above_the_cost_limit_is_rejected_before_it_is_computed() {
         let (salt, pbkdf2, scrypt) = ("salt", BASE64_STANDARD.encode([7; 32]), BASE64_STANDARD.encode([7; 64]));
         let phc = |cost: &str| format!("argon2$argon2id$v=19${cost}$c29tZXNhbHRzb21l$AAECAwQFBgcICQoLDA0ODw");
         let bcrypt = |cost: &str| format!("bcrypt$$2b${cost}$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW");
@@ -228,12 +230,12 @@ mod tests {
             (format!("scrypt$2${salt}$4294967295$1${scrypt}"), "scrypt"),
             (format!("scrypt$9223372036854775808${salt}$8$1${scrypt}"), "scrypt"),
         ] {
-            assert_eq!(check(&costly), Err(HashRefusal::TooCostly(name)), "{costly}");
+            assert_eq!(check(&costly), Err(DjangoHashError::TooCostly(name)), "{costly}");
         }
     }
 
     #[test]
-    fn what_is_no_hash_is_refused_with_the_reason() {
+    fn malformed_and_unknown_hashes_are_rejected_with_the_algorithm() {
         let output = BASE64_STANDARD.encode([7; 32]);
         for (bad, name) in [
             ("pbkdf2_sha256$1000$salt$".to_owned(), "pbkdf2_sha256"),
@@ -249,14 +251,14 @@ mod tests {
             (format!("scrypt$16385$salt$8$5${}", BASE64_STANDARD.encode([7; 64])), "scrypt"),
             (format!("scrypt$16384$salt$8$5${output}"), "scrypt"),
         ] {
-            assert_eq!(check(&bad), Err(HashRefusal::Malformed(name)), "{bad}");
+            assert_eq!(check(&bad), Err(DjangoHashError::Malformed(name)), "{bad}");
         }
         for (unknown, name) in [
             ("md5$salt$5f4dcc3b5aa765d61d8327deb882cf99", "md5"),
-            ("5f4dcc3b5aa765d61d8327deb882cf99", "without a name"),
-            ("a password that somebody has left here$", "without a name"),
+            ("5f4dcc3b5aa765d61d8327deb882cf99", "unnamed"),
+            ("a password that somebody has left here$", "unnamed"),
         ] {
-            assert_eq!(check(unknown), Err(HashRefusal::Unknown(name.to_owned())), "{unknown}");
+            assert_eq!(check(unknown), Err(DjangoHashError::Unknown(name.to_owned())), "{unknown}");
         }
     }
 }

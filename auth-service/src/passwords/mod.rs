@@ -1,7 +1,7 @@
-//! Passwords: which are accepted, and the bounded pool that hashes them.
+//! Checks the strength of passwords, and hashes them in a bounded thread pool.
 //!
-//! A hash takes tens of milliseconds of one core and 19 MiB on purpose. At most one is computed per core at once, and a
-//! bounded number wait, so that a flood of logins costs the other calls neither the processor nor the memory.
+//! Argon2id takes tens of milliseconds and 19 MiB per hash on purpose. The number of concurrent hashes and the length of the queue
+//! are bounded, so that a flood of logins does not exhaust the processor and the memory that other calls need.
 
 pub mod django;
 mod pool;
@@ -16,15 +16,16 @@ use argon2::{
 use aws_lc_rs::{constant_time, rand};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use django::DjangoHash;
-use pool::{Place, Pool};
+use pool::{Pool, QueueSlot};
 use precis_profiles::{OpaqueString, precis_core::profile::PrecisFastInvocation};
 use server::config;
 
-/// The longest password, in code points.
-const LONGEST: usize = 1024;
-/// The strength that zxcvbn has to see, of 4, and in how much of a password it looks for it: its time grows with the cube.
-const STRENGTH: zxcvbn::Score = zxcvbn::Score::Three;
-const LOOKED_AT: usize = 64;
+/// The maximum length of a password, in code points.
+const MAX_LENGTH: usize = 1024;
+/// The lowest accepted zxcvbn score, of 4.
+const MIN_SCORE: zxcvbn::Score = zxcvbn::Score::Three;
+/// The number of leading characters that zxcvbn rates. Its running time grows with the cube of the length.
+const SCORED_LENGTH: usize = 64;
 
 /// The passwords that are accepted, and the cost of a password hash.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -46,142 +47,140 @@ impl Default for Policy {
     }
 }
 
-/// Hashes passwords and checks them.
+/// Hashes and verifies passwords.
 #[derive(Debug, Clone)]
 pub struct Passwords {
     policy: Policy,
     pool: Arc<Pool>,
-    /// What an unknown user's password is checked against, so that it takes as long as a known user's.
-    nobody: Arc<str>,
+    /// The hash that stands in for the one of an unknown user, so that both take the same time to verify.
+    dummy_hash: Arc<str>,
 }
 
-/// What a password turned out to be.
+/// The result of a verification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Checked {
-    /// Not the one that was hashed.
+    /// The password does not match the hash.
     Wrong,
-    /// The one that was hashed.
+    /// The password matches the hash.
     Right,
-    /// The same, and its hash was Django's, or cheaper than those that are made today: the new one, to be stored in its place.
+    /// The password matches a hash that Django wrote, or one below today's cost. Holds the new hash to store in its place.
     Rehashed(String),
 }
 
 impl Passwords {
-    /// Accepts passwords as `policy` has it.
+    /// Starts the hashing threads.
     ///
     /// # Panics
     ///
-    /// Where the machine has no randomness, or the policy none that Argon2 knows: it fills 8 KiB at least, and once at least.
+    /// Panics if the system has no randomness, or if the policy is below the minimum of Argon2: 8 KiB of memory and one pass.
     pub fn new(policy: Policy) -> Self {
-        let nobody = policy.hash("nobody has this password", &mut Vec::new()).expect("a machine with randomness");
-        Self { policy, pool: Arc::new(Pool::start()), nobody: nobody.into() }
+        let dummy_hash = policy.hash("nobody has this password", &mut Vec::new());
+        let dummy_hash = dummy_hash.expect("the system provides randomness and the policy is valid").into();
+        Self { policy, pool: Arc::new(Pool::start()), dummy_hash }
     }
 
-    /// A password that nobody guesses: 24 characters, of 18 random bytes.
+    /// Generates a password of 24 characters from 18 random bytes.
     ///
     /// # Panics
     ///
-    /// Where the machine has no randomness.
+    /// Panics if the system has no randomness.
     pub fn generate() -> String {
         let mut bytes = [0; 18];
-        rand::fill(&mut bytes).expect("a machine with randomness");
+        rand::fill(&mut bytes).expect("the system provides randomness");
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// A place among those who wait for a core.
+    /// Reserves a slot in the hashing queue.
     ///
     /// # Errors
     ///
-    /// RESOURCE_EXHAUSTED where too many wait.
-    pub fn turn(&self) -> Result<Turn> {
-        Ok(Turn { place: self.pool.place()?, policy: self.policy, nobody: Arc::clone(&self.nobody) })
+    /// Returns RESOURCE_EXHAUSTED with `RetryInfo` if the queue is full.
+    pub fn acquire(&self) -> Result<HashPermit> {
+        Ok(HashPermit { slot: self.pool.acquire()?, policy: self.policy, dummy_hash: Arc::clone(&self.dummy_hash) })
     }
 
-    /// Hashes the new password that the request has in `field`. It must not follow from `names`: the user's own.
+    /// Checks and hashes the new password in `field` of the request. Words from `user_texts`, such as the username, do not add to
+    /// its strength.
     ///
     /// # Errors
     ///
-    /// INVALID_ARGUMENT for a password that is too short or too easily guessed, RESOURCE_EXHAUSTED where too many wait.
-    pub async fn hash_new(&self, field: &'static str, password: &str, names: Vec<String>) -> Result<String> {
+    /// Returns INVALID_ARGUMENT if the password is too short, too long or too easily guessed, and RESOURCE_EXHAUSTED if the queue is
+    /// full.
+    pub async fn hash_new(&self, field: &'static str, password: &str, user_texts: Vec<String>) -> Result<String> {
         let policy = self.policy;
         let shortest = policy.shortest;
         let password = OpaqueString::enforce(password)
-            .map_err(|_| Error::invalid(field, "password.rfc8265", "must not hold control characters (RFC 8265)"))?
+            .map_err(|_| {
+                Error::invalid(field, "password.rfc8265", "must not contain control characters (RFC 8265, OpaqueString)")
+            })?
             .into_owned();
         let length = password.chars().count();
         if length < shortest {
             return Err(Error::invalid(field, "password.min_len", format!("must have at least {shortest} characters")));
         }
-        if length > LONGEST {
-            return Err(Error::invalid(field, "password.max_len", format!("must have at most {LONGEST} characters")));
+        if length > MAX_LENGTH {
+            return Err(Error::invalid(field, "password.max_len", format!("must have at most {MAX_LENGTH} characters")));
         }
-        let place = self.pool.place()?;
+        let slot = self.pool.acquire()?;
         let hash = move |memory: &mut Vec<Block>| {
-            if is_easily_guessed(&password, &names) {
-                return Err(Error::invalid(
-                    field,
-                    "password.not_common",
-                    "is too easily guessed: a longer one of several words is better",
-                ));
+            if is_easily_guessed(&password, &user_texts) {
+                return Err(Error::invalid(field, "password.not_common", "is too easy to guess; use several unrelated words"));
             }
             policy.hash(&password, memory)
         };
-        place.run(hash).await?
+        slot.run(hash).await?
     }
 }
 
-/// A place among those who wait for a core, given back when it is dropped.
+/// Permission to compute one hash. Dropping it releases its slot in the queue.
 #[derive(Debug)]
 #[must_use]
-pub struct Turn {
-    place: Place,
+pub struct HashPermit {
+    slot: QueueSlot,
     policy: Policy,
-    nobody: Arc<str>,
+    dummy_hash: Arc<str>,
 }
 
-impl Turn {
-    /// Checks whether the password is the one that was hashed. Without a hash it takes as long, and it is not.
-    ///
-    /// # Errors
-    ///
-    /// INTERNAL where the machine can't.
+impl HashPermit {
+    /// Verifies a password. Without a hash the result is [`Checked::Wrong`], after the same time.
     pub async fn verify(self, password: &str, hash: Option<&str>) -> Result<Checked> {
-        let Self { place, policy, nobody } = self;
+        let Self { slot, policy, dummy_hash } = self;
         let typed = password.to_owned();
         let password = OpaqueString::enforce(password).unwrap_or(Cow::Borrowed(password)).into_owned();
-        if let Some(django) = hash.and_then(|hash| DjangoHash::read(hash).ok()) {
+        if let Some(django) = hash.and_then(|hash| DjangoHash::parse(hash).ok()) {
             let check = move |memory: &mut Vec<Block>| {
-                // Django hashes what was typed.
-                let is_right = django.is_of(&typed, memory)?;
-                // A wrong password takes as long as the right one, whose hash is made anew.
-                let anew = policy.hash(&password, memory)?;
-                Ok(if is_right { Checked::Rehashed(anew) } else { Checked::Wrong })
+                // Django hashes the password as typed, without OpaqueString.
+                let is_right = django.matches(&typed, memory)?;
+                // A right password is hashed again, so a wrong one is too: both take the same time.
+                let new_hash = policy.hash(&password, memory)?;
+                Ok(if is_right { Checked::Rehashed(new_hash) } else { Checked::Wrong })
             };
-            return place.run(check).await?;
+            return slot.run(check).await?;
         }
-        let known = hash.and_then(Stored::read);
+        let known = hash.and_then(Stored::parse);
         let check = move |memory: &mut Vec<Block>| {
             let is_known = known.is_some();
-            let stored = known.or_else(|| Stored::read(&nobody)).ok_or_else(|| Error::internal("nobody's hash is none"))?;
-            let is_right = stored.is_of(&password, memory)? && is_known;
+            let stored =
+                known.or_else(|| Stored::parse(&dummy_hash)).ok_or_else(|| Error::internal("the dummy hash cannot be parsed"))?;
+            let is_right = stored.matches(&password, memory)? && is_known;
             match (is_right, stored.is_cheaper_than(policy)) {
                 (true, true) => policy.hash(&password, memory).map(Checked::Rehashed),
                 (true, false) => Ok(Checked::Right),
                 (false, _) => {
-                    policy.spend_what_is_left(&stored, &password, memory)?;
+                    policy.equalize_timing(&stored, &password, memory)?;
                     Ok(Checked::Wrong)
                 }
             }
         };
-        place.run(check).await?
+        slot.run(check).await?
     }
 }
 
 impl Policy {
-    /// Hashes with Argon2id and a fresh salt, to a PHC string.
+    /// Hashes with Argon2id and a random salt, and returns a PHC string.
     fn hash(self, password: &str, memory: &mut Vec<Block>) -> Result<String> {
         let mut salt = [0; 16];
-        rand::fill(&mut salt).map_err(|_| Error::internal("the machine has no randomness"))?;
+        rand::fill(&mut salt).map_err(|_| Error::internal("the system random number generator failed"))?;
         let params = Params::new(self.memory, self.passes, 1, None).map_err(invalid)?;
         let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
         let fields = ParamsString::try_from(&params).map_err(invalid)?;
@@ -196,19 +195,19 @@ impl Policy {
         Ok(hash.to_string())
     }
 
-    /// A wrong password takes as long for a hash of earlier days as for one of today.
-    fn spend_what_is_left(self, stored: &Stored, password: &str, memory: &mut Vec<Block>) -> Result<()> {
+    /// Spends the difference in cost between an old hash and a current one, so that a wrong password takes the same time for both.
+    fn equalize_timing(self, stored: &Stored, password: &str, memory: &mut Vec<Block>) -> Result<()> {
         let work = |memory: u32, passes: u32| u64::from(memory) * u64::from(passes);
-        let left = work(self.memory, self.passes).saturating_sub(work(stored.params.m_cost(), stored.params.t_cost()));
-        match u32::try_from(left).unwrap_or(u32::MAX) / self.passes {
-            // Argon2 fills no less.
+        let difference = work(self.memory, self.passes).saturating_sub(work(stored.params.m_cost(), stored.params.t_cost()));
+        match u32::try_from(difference).unwrap_or(u32::MAX) / self.passes {
+            // Argon2 needs at least 8 KiB.
             ..8 => Ok(()),
-            left => Self { memory: left, ..self }.hash(password, memory).map(drop),
+            memory_cost => Self { memory: memory_cost, ..self }.hash(password, memory).map(drop),
         }
     }
 }
 
-/// A hash as it is stored, taken apart.
+/// A parsed PHC string of Argon2.
 struct Stored {
     algorithm: Algorithm,
     params: Params,
@@ -217,15 +216,15 @@ struct Stored {
 }
 
 impl Stored {
-    /// None for what no password fits.
-    fn read(hash: &str) -> Option<Self> {
+    /// Returns `None` if no password can match, for example because the user has none.
+    fn parse(hash: &str) -> Option<Self> {
         let hash = PasswordHash::new(hash).ok()?;
         let is_current = hash.version == Some(Version::V0x13.into());
         let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok().filter(|_| is_current)?;
         Some(Self { algorithm, params: Params::try_from(&hash).ok()?, salt: hash.salt?, output: hash.hash? })
     }
 
-    fn is_of(&self, password: &str, memory: &mut Vec<Block>) -> Result<bool> {
+    fn matches(&self, password: &str, memory: &mut Vec<Block>) -> Result<bool> {
         let mut output = vec![0; self.output.len()];
         fill(self.algorithm, self.params.clone(), password, &self.salt, &mut output, memory)?;
         Ok(constant_time::verify_slices_are_equal(&output, self.output.as_bytes()).is_ok())
@@ -236,7 +235,7 @@ impl Stored {
     }
 }
 
-/// Hashes in memory that is already there: asking the system for it each time takes a twelfth of the whole.
+/// Hashes into memory that is reused. Allocating it for each hash would take a twelfth of the total time.
 fn fill(
     algorithm: Algorithm,
     params: Params,
@@ -256,10 +255,10 @@ fn invalid(error: impl std::fmt::Display) -> Error {
     Error::internal(error.to_string())
 }
 
-fn is_easily_guessed(password: &str, names: &[String]) -> bool {
-    let begin: String = password.chars().take(LOOKED_AT).collect();
-    let names: Vec<_> = names.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
-    zxcvbn::zxcvbn(&begin, &names).score() < STRENGTH
+fn is_easily_guessed(password: &str, user_texts: &[String]) -> bool {
+    let scored: String = password.chars().take(SCORED_LENGTH).collect();
+    let user_texts: Vec<_> = user_texts.iter().map(String::as_str).filter(|text| !text.is_empty()).collect();
+    zxcvbn::zxcvbn(&scored, &user_texts).score() < MIN_SCORE
 }
 
 #[cfg(test)]
@@ -268,7 +267,7 @@ mod tests {
 
     use super::*;
 
-    async fn refusal(passwords: &Passwords, password: &str, name: &str) -> String {
+    async fn violated_rule(passwords: &Passwords, password: &str, name: &str) -> String {
         match passwords.hash_new("password", password, vec![name.to_owned()]).await {
             Err(Error::Invalid(Reason::FieldInvalid, violations)) => violations[0].rule.to_owned(),
             other => panic!("{password:?}: {other:?}"),
@@ -276,22 +275,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_password_is_long_and_not_easily_guessed() {
+    async fn new_passwords_are_long_enough_and_hard_to_guess() {
         let passwords = Passwords::new(Policy::default());
-        assert_eq!(refusal(&passwords, "short", "").await, "password.min_len");
-        assert_eq!(refusal(&passwords, &"é".repeat(14), "").await, "password.min_len");
-        assert_eq!(refusal(&passwords, &"x1".repeat(600), "").await, "password.max_len");
-        assert_eq!(refusal(&passwords, "passwordpassword", "").await, "password.not_common");
-        assert_eq!(refusal(&passwords, "bartholomew.simpson", "bartholomew.simpson").await, "password.not_common");
-        assert_eq!(refusal(&passwords, "with a\ttab inside it", "").await, "password.rfc8265");
+        assert_eq!(violated_rule(&passwords, "short", "").await, "password.min_len");
+        assert_eq!(violated_rule(&passwords, &"é".repeat(14), "").await, "password.min_len");
+        assert_eq!(violated_rule(&passwords, &"x1".repeat(600), "").await, "password.max_len");
+        assert_eq!(violated_rule(&passwords, "passwordpassword", "").await, "password.not_common");
+        assert_eq!(violated_rule(&passwords, "bartholomew.simpson", "bartholomew.simpson").await, "password.not_common");
+        assert_eq!(violated_rule(&passwords, "with a\ttab inside it", "").await, "password.rfc8265");
     }
 
     #[tokio::test]
-    async fn only_the_password_that_was_hashed_is_right_in_any_normal_form() {
+    async fn a_hash_matches_its_password_in_any_unicode_normal_form_only() {
         let passwords = Passwords::new(Policy::default());
         let hash = passwords.hash_new("password", "seven blue caf\u{e9}s of tin", Vec::new()).await.expect("a hash");
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        let check = async |password, hash| passwords.turn().expect("a turn").verify(password, hash).await.expect("an answer");
+        let check =
+            async |password, hash| passwords.acquire().expect("a permit").verify(password, hash).await.expect("an answer");
         assert_eq!(check("seven blue cafe\u{301}s of tin", Some(&*hash)).await, Checked::Right);
         assert_eq!(check("seven blue cafes of tin", Some(&*hash)).await, Checked::Wrong);
         for unusable in [None, Some("!"), Some("")] {
@@ -300,14 +300,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hash_that_costs_less_than_those_of_today_is_made_anew() {
+    async fn a_right_password_with_a_cheaper_hash_is_rehashed() {
         let password = "seven blue cafes of tin";
-        let today = Policy { memory: 64, passes: 3, ..Policy::default() };
-        let passwords = Passwords::new(today);
+        let policy = Policy { memory: 64, passes: 3, ..Policy::default() };
+        let passwords = Passwords::new(policy);
         for (memory, passes, is_cheap) in [(64, 3, false), (128, 4, false), (32, 3, true), (64, 2, true), (512, 1, true)] {
-            let hash = Policy { memory, passes, ..today }.hash(password, &mut Vec::new()).expect("a hash");
+            let hash = Policy { memory, passes, ..policy }.hash(password, &mut Vec::new()).expect("a hash");
             let check =
-                async |password| passwords.turn().expect("a turn").verify(password, Some(&*hash)).await.expect("an answer");
+                async |password| passwords.acquire().expect("a permit").verify(password, Some(&*hash)).await.expect("an answer");
             match check(password).await {
                 Checked::Rehashed(new) => assert!(is_cheap && new.starts_with("$argon2id$v=19$m=64,t=3,p=1$"), "{new}"),
                 other => assert_eq!((other, is_cheap), (Checked::Right, false), "{hash}"),
@@ -317,31 +317,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_finds_the_queue_full_is_told_when_to_come_back() {
+    async fn a_full_queue_returns_resource_exhausted_until_a_permit_is_released() {
         let passwords = Passwords::new(Policy::default());
-        let mut turns: Vec<_> = std::iter::from_fn(|| passwords.turn().ok()).collect();
-        assert_eq!(turns.len(), pool::QUEUE + pool::threads());
-        let refused = passwords.turn();
-        assert!(matches!(refused, Err(Error::Exhausted { .. })), "{refused:?}");
-        let turn = turns.pop().expect("a turn");
-        assert_eq!(turn.verify("anything", None).await.expect("an answer"), Checked::Wrong);
-        assert!(passwords.turn().is_ok(), "the place is given back");
+        let mut permits: Vec<_> = std::iter::from_fn(|| passwords.acquire().ok()).collect();
+        assert_eq!(permits.len(), pool::QUEUE_LENGTH + pool::threads());
+        let outcome = passwords.acquire();
+        assert!(matches!(outcome, Err(Error::Exhausted { .. })), "{outcome:?}");
+        let permit = permits.pop().expect("a permit");
+        assert_eq!(permit.verify("anything", None).await.expect("an answer"), Checked::Wrong);
+        assert!(passwords.acquire().is_ok(), "the slot is released");
     }
 
     #[tokio::test]
-    async fn as_many_hash_at_once_as_there_are_threads_and_a_panic_takes_none_away() {
+    async fn each_thread_runs_one_job_at_a_time_and_survives_a_panic() {
         let passwords = Passwords::new(Policy::default());
         let threads = pool::threads();
         for _ in 0..threads {
-            let outcome = passwords.pool.place().expect("a place").run(|_| panic!("in a hash")).await;
+            let outcome = passwords.pool.acquire().expect("a slot").run(|_| panic!("in a hash")).await;
             assert!(matches!(outcome, Err::<(), _>(Error::Internal(_))));
         }
         let running = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        // Each waits until all the others that can run do.
+        // Each job waits until every thread runs one.
         let barrier = Arc::new(std::sync::Barrier::new(threads));
         let work = (0..threads * 4).map(|_| {
             let (running, barrier) = (Arc::clone(&running), Arc::clone(&barrier));
-            passwords.pool.place().expect("a place").run(move |_| {
+            passwords.pool.acquire().expect("a slot").run(move |_| {
                 let at_once = running.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
                 barrier.wait();
                 running.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);

@@ -113,12 +113,12 @@ on_both_engines! {
             assert_eq!(skipped("outstanding_tokens"), 4, "{text}");
             for reason in [
                 "skipped users: the username is taken, in this or in another spelling (RFC 8265): 1",
-                "skipped users: username: may hold an @ only where it is the user's own e-mail address: 1",
-                "skipped users: username: must be letters, digits and signs without spaces",
+                "skipped users: username: may contain @ only if it is the user's own e-mail address: 1",
+                "skipped users: username: must consist of letters, digits and ASCII punctuation",
                 "skipped users.email: the e-mail address belongs to another user: 1",
                 "skipped users.email: email: ",
-                "skipped users.password: a hash of a kind that is not known: `md5`: 1",
-                "skipped users.password: a hash of `pbkdf2_sha256` that costs too much: 1",
+                "skipped users.password: the hash algorithm `md5` is not supported: 1",
+                "skipped users.password: the cost of the `pbkdf2_sha256` hash is above the limit: 1",
                 "skipped outstanding_tokens: the token has expired: 1",
                 "skipped outstanding_tokens: the token has no user: 1",
                 "skipped outstanding_tokens: the user was not imported: 2",

@@ -142,7 +142,7 @@ on_both_engines! {
         };
         assert_fails(&create("short"), "password: must have at least 15 characters");
         assert!(create("seven blue cafes of tin").status.success());
-        assert_fails(&create("seven blue cafes of tin"), "this username is taken");
+        assert_fails(&create("seven blue cafes of tin"), "the username is taken");
     }
 }
 

@@ -9,7 +9,7 @@ use auth_service::{
         user_service_client::UserServiceClient,
     },
     usernames::Username,
-    users::{self, NewNames, NewUser},
+    users::{self, NewUser, UserNames},
 };
 use tonic::{Code, Response, Status};
 
@@ -57,7 +57,7 @@ impl Writer {
             }
         };
         let username = format!("u{}", Id::<Self>::new(&self.clock));
-        let names = |username: &str| NewNames {
+        let names = |username: &str| UserNames {
             username: Username::new("username", username, None).expect("a username"),
             email: None,
             first_name: String::new(),
