@@ -258,13 +258,13 @@ async fn forget(db: &Db, clock: &Clock, event_log: &EventLog, retention: TimeDel
 ///
 /// Those of the database.
 pub async fn ensure_client(db: &Db, clock: &Clock, client_id: &str, permissions: &[&str], secret: String) -> Result<(), Error> {
-    let secret = clients::Secret::known(secret);
+    let secret = clients::Secret::new(secret);
     let permissions = permissions.iter().map(ToString::to_string).collect();
     let profile = clients::Profile { permissions, ..clients::Profile::default() };
     let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
     let now = change.now(clock).await?;
     match clients::lock(&mut change, client_id).await? {
-        Some(client) if clients::is_secret_of(Some(&client), &secret, now) => {}
+        Some(client) if clients::verify_secret(Some(&client), &secret, now) => {}
         Some(client) => drop(clients::rotate_secret(&mut change, clock, &client, &secret, true).await?),
         None => drop(clients::create(&mut change, clock, client_id, &profile, Some(&secret)).await?),
     }

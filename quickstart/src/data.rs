@@ -49,7 +49,7 @@ impl Folder {
     /// The file of the secret with which the profile service calls the auth service. It is made where it is not there: for its
     /// owner only.
     pub(crate) fn client_secret(&self) -> Result<PathBuf, Box<dyn Error>> {
-        let secret = Secret::generate()?.shown();
+        let secret = Secret::generate()?.reveal();
         self.made("profile-service.secret", || secret)
     }
 

@@ -37,12 +37,12 @@ impl client_service::Handlers for ClientApi {
         let mut change = begin(&self.event_log, &caller, None).await?;
         let client = clients::create(&mut change, &self.clock, &given.client_id, &profile, secret.as_ref()).await?;
         change.commit().await?;
-        Ok(message(client, secret))
+        Ok(client_message(client, secret))
     }
 
     async fn get_client(&self, _: Caller, request: GetClientRequest) -> Result<proto::Client> {
         let client = clients::find(&self.db, &request.client_id).await?;
-        Ok(message(client.ok_or_else(|| Error::not_found("client_id"))?, None))
+        Ok(client_message(client.ok_or_else(|| Error::not_found("client_id"))?, None))
     }
 
     async fn list_clients(&self, _: Caller, request: ListClientsRequest) -> Result<ListClientsResponse> {
@@ -50,7 +50,10 @@ impl client_service::Handlers for ClientApi {
         let mut found = clients::list(&self.db).await?;
         found.retain(|client| page.after().is_none_or(|after| client.client_id > *after));
         let (found, next_page_token) = page.truncate(found, |client| client.client_id.clone())?;
-        Ok(ListClientsResponse { clients: found.into_iter().map(|client| message(client, None)).collect(), next_page_token })
+        Ok(ListClientsResponse {
+            clients: found.into_iter().map(|client| client_message(client, None)).collect(),
+            next_page_token,
+        })
     }
 
     async fn update_client(&self, caller: Caller, request: UpdateClientRequest) -> Result<proto::Client> {
@@ -75,7 +78,7 @@ impl client_service::Handlers for ClientApi {
         delegator.require_permissions(&profile.permissions)?;
         let client = clients::update(&mut change, &self.clock, &client, &profile).await?;
         change.commit().await?;
-        Ok(message(client, None))
+        Ok(client_message(client, None))
     }
 
     async fn activate_client(&self, caller: Caller, request: ActivateClientRequest) -> Result<proto::Client> {
@@ -98,9 +101,9 @@ impl client_service::Handlers for ClientApi {
             client_id = client.client_id,
             withdraw = request.withdraw,
             caller = caller.subject(),
-            "a secret is rotated"
+            "a client secret was rotated"
         );
-        Ok(message(client, Some(secret)))
+        Ok(client_message(client, Some(secret)))
     }
 
     async fn delete_client(&self, caller: Caller, request: DeleteClientRequest) -> Result<()> {
@@ -122,12 +125,13 @@ impl ClientApi {
         delegator.require_permissions(&client.permissions())?;
         let client = clients::set_active(&mut change, &self.clock, client, is_active).await?;
         change.commit().await?;
-        Ok(message(client, None))
+        Ok(client_message(client, None))
     }
 
-    /// Checks what may be changed. A permission that it has already may stay, whether or not there still is such a one.
-    fn check(&self, profile: &Profile, already: &[String]) -> Result<()> {
-        for (index, permission) in profile.permissions.iter().enumerate().filter(|(_, permission)| !already.contains(permission))
+    /// Checks the fields of a new or changed client. A permission that the client already has may stay even if the catalogue no longer
+    /// contains it.
+    fn check(&self, profile: &Profile, current: &[String]) -> Result<()> {
+        for (index, permission) in profile.permissions.iter().enumerate().filter(|(_, permission)| !current.contains(permission))
         {
             self.catalogue.check(format!("client.permissions[{index}]"), permission)?;
         }
@@ -135,14 +139,14 @@ impl ClientApi {
     }
 }
 
-fn message(client: Client, secret: Option<Secret>) -> proto::Client {
+fn client_message(client: Client, secret: Option<Secret>) -> proto::Client {
     proto::Client {
         permissions: client.permissions(),
         keys: client.jwks(),
         client_id: client.client_id,
         display_name: client.display_name,
         is_active: client.is_active,
-        client_secret: secret.map(Secret::shown).unwrap_or_default(),
+        client_secret: secret.map(Secret::reveal).unwrap_or_default(),
         secret_time: client.secret_time.map(timestamp),
         previous_secret_expire_time: client.previous_expire_time.map(timestamp),
         create_time: Some(timestamp(client.create_time)),

@@ -34,14 +34,14 @@ impl group_service::Handlers for GroupApi {
         let mut change = begin(&self.event_log, &caller, None).await?;
         let group = groups::create(&mut change, &self.clock, &name).await?;
         change.commit().await?;
-        Ok(message(group, Vec::new()))
+        Ok(group_message(group, Vec::new()))
     }
 
     async fn get_group(&self, _: Caller, request: GetGroupRequest) -> Result<proto::Group> {
         let group_id = GroupId::parse("group_id", &request.group_id)?;
         let group = groups::find(&self.db, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
         let permissions = permissions::given(&self.db, Holder::Group(group_id)).await?;
-        Ok(message(group, permissions))
+        Ok(group_message(group, permissions))
     }
 
     async fn list_groups(&self, _: Caller, request: ListGroupsRequest) -> Result<ListGroupsResponse> {
@@ -52,7 +52,7 @@ impl group_service::Handlers for GroupApi {
         let mut permissions = groups::permissions(&self.db, &group_ids).await?;
         let groups = found.into_iter().map(|group| {
             let permissions = permissions.remove(&group.group_id).unwrap_or_default();
-            message(group, permissions)
+            group_message(group, permissions)
         });
         Ok(ListGroupsResponse { groups: groups.collect(), next_page_token })
     }
@@ -67,12 +67,12 @@ impl group_service::Handlers for GroupApi {
         if mask.writes("name", !given.name.is_empty()) && group.name != given.name {
             groups::check_name("group.name", &given.name)?;
             group = groups::rename(&mut change, &self.clock, group, &given.name).await?;
-            // Tokens name the groups of their users.
+            // Access tokens contain the names of the user's groups.
             users::record_member_permissions_changed(&mut change, group_id).await?;
         }
         let permissions = permissions::given(&mut *change, Holder::Group(group_id)).await?;
         change.commit().await?;
-        Ok(message(group, permissions))
+        Ok(group_message(group, permissions))
     }
 
     async fn delete_group(&self, caller: Caller, request: DeleteGroupRequest) -> Result<()> {
@@ -118,19 +118,19 @@ impl GroupApi {
         let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         delegator.require_superuser_for(&user)?;
         delegator.require_permissions(&permissions::given(&mut *change, Holder::Group(group_id)).await?)?;
-        let changed = if is_member {
+        let has_changed = if is_member {
             groups::add_member(&mut change, group_id, user_id).await?
         } else {
             groups::remove_member(&mut change, group_id, user_id).await?
         };
-        if changed {
+        if has_changed {
             users::record_permissions_changed(&mut change, user_id).await?;
         }
         change.commit().await
     }
 }
 
-fn message(group: Group, permissions: Vec<String>) -> proto::Group {
+fn group_message(group: Group, permissions: Vec<String>) -> proto::Group {
     proto::Group {
         group_id: group.group_id.to_string(),
         name: group.name,

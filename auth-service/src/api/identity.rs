@@ -17,7 +17,7 @@ pub(crate) struct IdentityApi {
 
 impl identity_service::Handlers for IdentityApi {
     async fn who_am_i(&self, caller: Caller, _: WhoAmIRequest) -> Result<WhoAmIResponse> {
-        // A token outlives its user by minutes.
+        // An access token can outlive its user until the revocation arrives.
         let user = users::find(&self.db, caller.user_id()?).await?.ok_or_else(Error::access_token_invalid)?;
         let session = match caller.session_id() {
             Some(session_id) => sessions::find(&self.db, session_id).await?.filter(sessions::Session::is_active),

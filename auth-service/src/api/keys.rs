@@ -32,12 +32,12 @@ impl key_service::Handlers for KeyApi {
     }
 
     async fn list_keys(&self, _: Caller, request: ListKeysRequest) -> Result<ListKeysResponse> {
-        let place = |key: &Key| (key.create_time.timestamp_micros(), key.kid.clone());
+        let cursor = |key: &Key| (key.create_time.timestamp_micros(), key.kid.clone());
         let page = Page::new(request.page_size, &request.page_token, "ListKeys")?;
         let mut found = keys::list(&self.db).await?;
-        found.retain(|key| page.after().is_none_or(|after| place(key) < *after));
-        let (found, next_page_token) = page.truncate(found, place)?;
-        Ok(ListKeysResponse { keys: found.into_iter().map(|key| self.message(key)).collect(), next_page_token })
+        found.retain(|key| page.after().is_none_or(|after| cursor(key) < *after));
+        let (found, next_page_token) = page.truncate(found, cursor)?;
+        Ok(ListKeysResponse { keys: found.into_iter().map(|key| self.key_message(key)).collect(), next_page_token })
     }
 
     async fn create_key(&self, caller: Caller, request: CreateKeyRequest) -> Result<proto::Key> {
@@ -51,36 +51,36 @@ impl key_service::Handlers for KeyApi {
         let mut change = begin(&self.event_log, &caller, None).await?;
         let key = keys::create(&mut change, &self.clock, &self.master, &made).await?;
         change.commit().await?;
-        self.changed(key).await
+        self.reload_and_reply(key).await
     }
 
     async fn activate_key(&self, caller: Caller, request: ActivateKeyRequest) -> Result<proto::Key> {
         let mut change = begin(&self.event_log, &caller, None).await?;
         let key = keys::activate(&mut change, &self.clock, &request.key_id, self.max_age, request.force).await?;
         change.commit().await?;
-        tracing::warn!(key_id = key.kid, force = request.force, caller = caller.subject(), "a key is activated");
-        self.changed(key).await
+        tracing::warn!(key_id = key.kid, force = request.force, caller = caller.subject(), "a signing key was activated");
+        self.reload_and_reply(key).await
     }
 
     async fn retire_key(&self, caller: Caller, request: RetireKeyRequest) -> Result<proto::Key> {
         let mut change = begin(&self.event_log, &caller, None).await?;
         let key = keys::retire(&mut change, &self.clock, &request.key_id, request.withdraw).await?;
         change.commit().await?;
-        tracing::warn!(key_id = key.kid, withdraw = request.withdraw, caller = caller.subject(), "a key is retired");
-        self.changed(key).await
+        tracing::warn!(key_id = key.kid, withdraw = request.withdraw, caller = caller.subject(), "a signing key was retired");
+        self.reload_and_reply(key).await
     }
 }
 
 impl KeyApi {
-    /// This replica need not wait until it looks at the keys again.
-    async fn changed(&self, key: Key) -> Result<proto::Key> {
+    /// Reloads the keys of this replica at once, without waiting for the periodic reload, and returns the message.
+    async fn reload_and_reply(&self, key: Key) -> Result<proto::Key> {
         if let Err(error) = self.keys.reload().await {
-            tracing::warn!(%error, "the keys could not be loaded after a change; they will be");
+            tracing::warn!(%error, "failed to reload the signing keys after a change; the periodic reload will retry");
         }
-        Ok(self.message(key))
+        Ok(self.key_message(key))
     }
 
-    fn message(&self, key: Key) -> proto::Key {
+    fn key_message(&self, key: Key) -> proto::Key {
         let state = match key.state {
             State::Pending => KeyState::Pending,
             State::Active => KeyState::Active,

@@ -1,4 +1,4 @@
-//! One file a proto service: its handlers, and the messages that rows become.
+//! The handlers of the proto services, one file per service, with the conversion of rows to messages.
 
 mod clients;
 mod events;
@@ -28,26 +28,29 @@ pub(crate) use users::UserApi;
 
 use crate::events::{EventLog, OutboxTransaction};
 
-/// Begins what the caller changes. They are still there, and active, when it is durable: what a token says that is not revoked here
-/// yet is not enough. A handler that locks the user who is changed names them: those who change themselves are locked at once.
+/// Begins a transaction for a change by the caller, and locks the caller's row, so that the caller is active until the commit. The
+/// access token alone does not prove that, because a revocation may not have reached this replica yet.
+///
+/// A handler that locks a user for update passes the id as `target`. If the caller is the target, the row is locked for update at once,
+/// because a later upgrade of the lock could deadlock.
 ///
 /// # Errors
 ///
-/// UNAUTHENTICATED where the caller is gone or not active, and those of the database.
-async fn begin(event_log: &EventLog, caller: &Caller, changed: Option<UserId>) -> Result<OutboxTransaction> {
+/// Returns UNAUTHENTICATED if the caller was deleted or deactivated.
+async fn begin(event_log: &EventLog, caller: &Caller, target: Option<UserId>) -> Result<OutboxTransaction> {
     let mut change = event_log.begin().await?;
-    let is_there = match caller.actor() {
+    let is_active = match caller.actor() {
         Actor::User => {
             let user_id = caller.user_id()?;
-            if changed == Some(user_id) {
+            if target == Some(user_id) {
                 crate::users::lock(&mut change, user_id).await?.is_some_and(|user| user.is_active)
             } else {
                 crate::users::lock_active(&mut change, user_id).await?
             }
         }
-        Actor::Service => crate::clients::hold(&mut change, caller.subject()).await?,
+        Actor::Service => crate::clients::lock_active(&mut change, caller.subject()).await?,
     };
-    if is_there { Ok(change) } else { Err(Error::access_token_invalid()) }
+    if is_active { Ok(change) } else { Err(Error::access_token_invalid()) }
 }
 
 fn timestamp(time: DateTime<Utc>) -> Timestamp {

@@ -25,10 +25,10 @@ pub(crate) struct PermissionApi {
 
 impl permission_service::Handlers for PermissionApi {
     async fn list_permissions(&self, _: Caller, request: ListPermissionsRequest) -> Result<ListPermissionsResponse> {
-        use list_permissions_request::Holder as Given;
+        use list_permissions_request::Holder as RequestHolder;
         let holder = match &request.holder {
-            Some(Given::UserId(id)) => Some(user(id)?),
-            Some(Given::GroupId(id)) => Some(group(id)?),
+            Some(RequestHolder::UserId(id)) => Some(parse_user(id)?),
+            Some(RequestHolder::GroupId(id)) => Some(parse_group(id)?),
             None => None,
         };
         let list = match holder {
@@ -57,20 +57,20 @@ impl permission_service::Handlers for PermissionApi {
     }
 
     async fn grant(&self, caller: Caller, request: GrantRequest) -> Result<()> {
-        use grant_request::Holder as Given;
+        use grant_request::Holder as RequestHolder;
         let holder = match request.holder.ok_or_else(|| Error::not_found("holder"))? {
-            Given::UserId(id) => user(&id)?,
-            Given::GroupId(id) => group(&id)?,
+            RequestHolder::UserId(id) => parse_user(&id)?,
+            RequestHolder::GroupId(id) => parse_group(&id)?,
         };
         self.catalogue.check("permission", &request.permission)?;
         self.set(&caller, holder, &request.permission, true).await
     }
 
     async fn revoke(&self, caller: Caller, request: RevokeRequest) -> Result<()> {
-        use revoke_request::Holder as Given;
+        use revoke_request::Holder as RequestHolder;
         let holder = match request.holder.ok_or_else(|| Error::not_found("holder"))? {
-            Given::UserId(id) => user(&id)?,
-            Given::GroupId(id) => group(&id)?,
+            RequestHolder::UserId(id) => parse_user(&id)?,
+            RequestHolder::GroupId(id) => parse_group(&id)?,
         };
         self.set(&caller, holder, &request.permission, false).await
     }
@@ -94,13 +94,13 @@ impl PermissionApi {
                 groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
             }
         }
-        let changed = if is_given {
+        let has_changed = if is_given {
             permissions::give(&mut change, holder, permission).await?
         } else {
             permissions::take(&mut change, holder, permission).await?
         };
         match holder {
-            _ if !changed => {}
+            _ if !has_changed => {}
             Holder::User(user_id) => users::record_permissions_changed(&mut change, user_id).await?,
             Holder::Group(group_id) => {
                 groups::touch(&mut change, &self.clock, group_id).await?;
@@ -111,10 +111,10 @@ impl PermissionApi {
     }
 }
 
-fn user(user_id: &str) -> Result<Holder> {
+fn parse_user(user_id: &str) -> Result<Holder> {
     UserId::parse("user_id", user_id).map(Holder::User)
 }
 
-fn group(group_id: &str) -> Result<Holder> {
+fn parse_group(group_id: &str) -> Result<Holder> {
     GroupId::parse("group_id", group_id).map(Holder::Group)
 }

@@ -42,11 +42,11 @@ impl session_service::Handlers for SessionApi {
 
     async fn revoke_all_sessions(&self, caller: Caller, request: RevokeAllSessionsRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
-        let kept = caller.session_id().filter(|_| request.keep_current);
+        let kept_session = caller.session_id().filter(|_| request.keep_current);
         let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
-        // A Login takes the same lock: its session is there to be ended, or begins afterwards.
+        // Login takes the same lock. So the session of a concurrent Login either exists already and ends here, or begins afterwards.
         users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        sessions::end_others(&mut change, user_id, kept, EndReason::Revoked).await?;
+        sessions::end_others(&mut change, user_id, kept_session, EndReason::Revoked).await?;
         change.commit().await
     }
 }

@@ -172,7 +172,7 @@ impl token_service::Handlers for TokenApi {
         let now = tx.now(&self.clock).await?;
         let found = clients::find(&mut tx, &client_id).await?;
         let is_right = match credential {
-            Credential::ClientSecret(secret) => clients::is_secret_of(found.as_ref(), &Secret::known(secret), now),
+            Credential::ClientSecret(secret) => clients::verify_secret(found.as_ref(), &Secret::new(secret), now),
             Credential::ClientAssertion(assertion) => match self.read_assertion(found.as_ref(), &assertion, now) {
                 Some(assertion) => assertion.use_up(&mut tx).await?,
                 None => false,

@@ -32,14 +32,17 @@ pub(crate) struct UserApi {
     pub(crate) passwords: Passwords,
     pub(crate) limits: Limits,
     pub(crate) catalogue: Catalogue,
-    /// Whether anyone may register.
+    /// Whether Register is open.
     pub(crate) registration: bool,
 }
 
 impl user_service::Handlers for UserApi {
     async fn register(&self, _: ClientInfo, request: RegisterRequest) -> Result<proto::User> {
         if !self.registration {
-            return Err(Error::denied(Reason::RegistrationClosed, "registration is closed: ask an administrator for an account"));
+            return Err(Error::denied(
+                Reason::RegistrationClosed,
+                "registration is closed; ask an administrator to create an account",
+            ));
         }
         let RegisterRequest { username, email, password, first_name, last_name } = request;
         let names = new_names(&username, &email, first_name, last_name)?;
@@ -153,20 +156,20 @@ impl user_service::Handlers for UserApi {
     async fn change_password(&self, caller: Caller, request: ChangePasswordRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let user = users::find(&self.db, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        let wrong = || Error::invalid("old_password", "password.current", "is not the current password");
+        let wrong_password = || Error::invalid("old_password", "password.current", "is not the current password");
         let permit = self.passwords.acquire()?;
         let mut tx = self.db.begin().await?;
         let attempt = login_throttle::count(&mut tx, &self.clock, [Subject::password_change(user_id, self.limits)]).await?;
         tx.commit().await?;
         if permit.verify(&request.old_password, Some(&user.password_hash)).await? == Checked::Wrong {
-            return Err(wrong());
+            return Err(wrong_password());
         }
         let names = vec![user.username, user.email.unwrap_or_default(), user.first_name, user.last_name];
         let password_hash = self.passwords.hash_new("new_password", &request.new_password, names).await?;
         let mut change = self.event_log.begin().await?;
-        // Somebody may have changed it, or deactivated the user, while the old one was being checked.
-        let unchanged = |now: &User| now.is_active && now.password_hash == user.password_hash;
-        users::lock(&mut change, user_id).await?.filter(unchanged).ok_or_else(wrong)?;
+        // Another call may have changed the password or deactivated the user while the old password was being verified.
+        let is_unchanged = |current: &User| current.is_active && current.password_hash == user.password_hash;
+        users::lock(&mut change, user_id).await?.filter(is_unchanged).ok_or_else(wrong_password)?;
         users::set_password(&mut change, &self.clock, user_id, &password_hash).await?;
         login_throttle::refund(&mut change, &attempt).await?;
         sessions::end_others(&mut change, user_id, caller.session_id(), sessions::EndReason::PasswordChanged).await?;

@@ -119,8 +119,8 @@ impl Output {
     #[expect(clippy::print_stdout, reason = "this is what the person who made a secret reads")]
     fn show(&self, secret: Secret) -> Result<(), CliError> {
         match &self.secret_file {
-            None => println!("{}", secret.shown()),
-            Some(path) => write(path, &secret.shown()).map_err(|source| CliError::SecretFile { path: path.clone(), source })?,
+            None => println!("{}", secret.reveal()),
+            Some(path) => write(path, &secret.reveal()).map_err(|source| CliError::SecretFile { path: path.clone(), source })?,
         }
         Ok(())
     }

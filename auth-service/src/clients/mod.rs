@@ -1,4 +1,4 @@
-//! Clients: services that call others in their own name. Their row, their credentials, and what is asked of the table.
+//! The table of clients: services that call other services in their own name, and their credentials.
 
 mod assertion;
 
@@ -21,12 +21,12 @@ use crate::{
     sessions::FIRST_PARTY,
 };
 
-/// How long the secret before is good after a rotation.
-pub const OVERLAP: TimeDelta = TimeDelta::days(1);
+/// The time for which the previous secret stays valid after a rotation.
+pub const SECRET_OVERLAP: TimeDelta = TimeDelta::days(1);
 
-/// A client's row.
+/// A row of the table.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-#[expect(missing_docs, reason = "the columns, as the migration documents them")]
+#[expect(missing_docs, reason = "the migration documents the columns")]
 pub struct Client {
     pub client_id: String,
     pub display_name: String,
@@ -42,37 +42,33 @@ pub struct Client {
     pub version: i64,
 }
 
-/// What may be changed of a client.
+/// The fields of a client that UpdateClient can change.
 #[derive(Debug, Clone, Default)]
-#[expect(missing_docs, reason = "the columns, as the proto documents them")]
+#[expect(missing_docs, reason = "the proto documents the columns")]
 pub struct Profile {
     pub display_name: String,
     pub permissions: Vec<String>,
     pub keys: Vec<Jwk>,
 }
 
-/// A client's secret, which is shown once and stored nowhere.
+/// The secret of a client. It is shown once; only its hash is stored.
 pub struct Secret(String);
 
 impl Secret {
-    /// 256 random bits.
-    ///
-    /// # Errors
-    ///
-    /// INTERNAL where the machine has no randomness.
+    /// Generates a secret of 256 random bits.
     pub fn generate() -> Result<Self> {
         let mut bytes = [0; 32];
-        rand::fill(&mut bytes).map_err(|_| Error::internal("the machine has no randomness"))?;
+        rand::fill(&mut bytes).map_err(|_| Error::internal("the system random number generator failed"))?;
         Ok(Self(BASE64_URL_SAFE_NO_PAD.encode(bytes)))
     }
 
-    /// What was generated before.
-    pub fn known(text: String) -> Self {
+    /// Wraps a secret that was generated before.
+    pub fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The secret itself.
-    pub fn shown(self) -> String {
+    /// Returns the text of the secret.
+    pub fn reveal(self) -> String {
         self.0
     }
 
@@ -82,66 +78,62 @@ impl Secret {
 }
 
 impl Client {
-    /// What it may do, sorted.
+    /// Returns the permissions of the client, sorted.
     pub fn permissions(&self) -> Vec<String> {
         self.scope.split_ascii_whitespace().map(str::to_owned).collect()
     }
 
-    /// The public keys of its assertions.
+    /// Returns the public keys that verify the assertions of the client.
     pub fn jwks(&self) -> Vec<Jwk> {
         let stored: Vec<StoredKey> = serde_json::from_str(&self.keys).unwrap_or_default();
-        stored.into_iter().map(StoredKey::jwk).collect()
+        stored.into_iter().map(Jwk::from).collect()
     }
 
-    /// The same, ready to verify with.
+    /// Returns the same keys as a set to verify with.
     pub fn key_set(&self) -> KeySet {
         KeySet::from_jwks(&self.jwks()).0
     }
 
-    /// What may be changed of it.
+    /// Returns the fields that UpdateClient can change.
     pub fn profile(&self) -> Profile {
         Profile { display_name: self.display_name.clone(), permissions: self.permissions(), keys: self.jwks() }
     }
 }
 
-/// True where `secret` is one of the client's at this time. Without a client it takes as long, and it is not.
-pub fn is_secret_of(client: Option<&Client>, secret: &Secret, now: DateTime<Utc>) -> bool {
-    let (hash, none) = (secret.hash(), vec![0; 32]);
+/// Returns whether `secret` is the current or the unexpired previous secret of the client. Without a client the result is `false`,
+/// after the same time.
+pub fn verify_secret(client: Option<&Client>, secret: &Secret, now: DateTime<Utc>) -> bool {
+    let (hash, zeros) = (secret.hash(), vec![0; 32]);
     let current = client.and_then(|client| client.secret_hash.as_ref());
-    let is_good = |client: &&Client| client.previous_expire_time.is_some_and(|expires| expires > now);
-    let previous = client.filter(is_good).and_then(|client| client.previous_hash.as_ref());
-    // Nothing hashes to zeros.
-    let matches = [current, previous].map(|stored| verify_slices_are_equal(stored.unwrap_or(&none), &hash).is_ok());
+    let is_unexpired = |client: &&Client| client.previous_expire_time.is_some_and(|expires| expires > now);
+    let previous = client.filter(is_unexpired).and_then(|client| client.previous_hash.as_ref());
+    // No secret is known whose hash is all zeros.
+    let matches = [current, previous].map(|stored| verify_slices_are_equal(stored.unwrap_or(&zeros), &hash).is_ok());
     matches[0] | matches[1]
 }
 
-/// Checks the id that the request has in `field`.
-///
-/// # Errors
-///
-/// INVALID_ARGUMENT that names the field.
+/// Checks the client id in `field` of the request.
 pub fn check_id(field: &str, client_id: &str) -> Result<()> {
-    let is_sign = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    let is_word = client_id.bytes().all(is_sign) && client_id.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
-    // Whoever reads a subject takes what looks like a UUID for a user.
-    if is_word && uuid::Uuid::try_parse(client_id).is_err() && client_id != FIRST_PARTY {
+    let is_allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let is_well_formed = client_id.bytes().all(is_allowed) && client_id.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
+    // A subject that is a UUID is the id of a user.
+    if is_well_formed && uuid::Uuid::try_parse(client_id).is_err() && client_id != FIRST_PARTY {
         return Ok(());
     }
-    let description = "must be small letters, digits and hyphens, beginning with a letter; neither a UUID nor `first-party`";
+    let description =
+        "must consist of lowercase letters, digits and hyphens and begin with a letter; must not be a UUID or `first-party`";
     Err(Error::invalid(field, "client.id", description))
 }
 
-/// Checks the public keys that the request has in `field`.
-///
-/// # Errors
-///
-/// INVALID_ARGUMENT that names the field.
+/// Checks the public keys in `field` of the request.
 pub fn check_keys(field: &str, keys: &[Jwk]) -> Result<()> {
-    let refused = KeySet::from_jwks(keys).1;
-    let is_long = |key: &Jwk| key.kid.len() > 255;
-    match refused.first().map(ToString::to_string) {
-        Some(why) => Err(Error::invalid(field, "client.keys", format!("holds a key that can't be taken: {why}"))),
-        None if keys.iter().any(is_long) => Err(Error::invalid(field, "client.keys", "holds a key id of more than 255 bytes")),
+    let errors = KeySet::from_jwks(keys).1;
+    let has_long_id = |key: &Jwk| key.kid.len() > 255;
+    match errors.first().map(ToString::to_string) {
+        Some(error) => Err(Error::invalid(field, "client.keys", format!("contains an invalid key: {error}"))),
+        None if keys.iter().any(has_long_id) => {
+            Err(Error::invalid(field, "client.keys", "contains a key id of more than 255 bytes"))
+        }
         None => Ok(()),
     }
 }
@@ -153,13 +145,13 @@ macro_rules! columns {
     };
 }
 
-/// Adds a client, with a secret where one is given.
+/// Creates a client.
 ///
-/// Its version begins at the time, so that tokens of a deleted client that had the same id are of an older one.
+/// The first version is the current time, so that it is greater than the version in the tokens of a deleted client with the same id.
 ///
 /// # Errors
 ///
-/// ALREADY_EXISTS where the id is taken.
+/// Returns ALREADY_EXISTS if the id is taken.
 pub async fn create(tx: &mut Tx, clock: &Clock, client_id: &str, profile: &Profile, secret: Option<&Secret>) -> Result<Client> {
     let now = tx.now(clock).await?;
     let query = tx.query(concat!(
@@ -168,62 +160,43 @@ pub async fn create(tx: &mut Tx, clock: &Clock, client_id: &str, profile: &Profi
          VALUES ($1, $2, $3, $4, TRUE, $5, $6, $7, $7, $8) ON CONFLICT DO NOTHING RETURNING ",
         columns!()
     ));
-    let query = query.bind(client_id).bind(&profile.display_name).bind(scope(&profile.permissions)).bind(stored(&profile.keys)?);
-    let made =
+    let query =
+        query.bind(client_id).bind(&profile.display_name).bind(scope(&profile.permissions)).bind(stored_keys(&profile.keys)?);
+    let created =
         query.bind(secret.map(Secret::hash)).bind(secret.map(|_| now)).bind(now).bind(now.timestamp_micros()).optional().await?;
-    made.ok_or_else(|| {
+    created.ok_or_else(|| {
         let taken = Violation::new("client.client_id", "client.id_unique", "another client has this id");
         Error::already_exists(Reason::AlreadyExists, taken)
     })
 }
 
-/// The client with this id.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Returns the client with this id.
 pub async fn find(on: impl Executor<'_>, client_id: &str) -> Result<Option<Client>> {
     let query = on.query(concat!("SELECT ", columns!(), " FROM clients WHERE client_id = $1"));
     Ok(query.bind(client_id).optional().await?)
 }
 
-/// True where a client with this id is active, and stays so until the transaction ends.
-///
-/// # Errors
-///
-/// Those of the database.
-pub async fn hold(tx: &mut Tx, client_id: &str) -> Result<bool> {
+/// Returns whether the client is active, and locks the row until the transaction ends so that this does not change.
+pub async fn lock_active(tx: &mut Tx, client_id: &str) -> Result<bool> {
     let query = tx.query("SELECT is_active FROM clients WHERE client_id = $1").bind(client_id).for_key_share();
     Ok(query.optional::<(bool,)>().await?.is_some_and(|(is_active,)| is_active))
 }
 
-/// The client with this id, which nobody else changes until the transaction ends.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Returns the client with this id, and locks the row for update until the transaction ends.
 pub async fn lock(tx: &mut Tx, client_id: &str) -> Result<Option<Client>> {
     let query = tx.query(concat!("SELECT ", columns!(), " FROM clients WHERE client_id = $1"));
     Ok(query.bind(client_id).for_update().optional().await?)
 }
 
-/// Every client, by id.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Returns all clients in the order of their ids.
 pub async fn list(on: impl Executor<'_>) -> Result<Vec<Client>> {
     let mut clients: Vec<Client> = on.query(concat!("SELECT ", columns!(), " FROM clients")).all().await?;
-    // Sorted here, since no two collations agree. There are as many as there are services.
+    // The two engines collate differently, so the rows are sorted here. There are only as many clients as services.
     clients.sort_by(|one, other| one.client_id.cmp(&other.client_id));
     Ok(clients)
 }
 
-/// Writes what may be changed of a client that was locked.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Updates a locked client. If the client loses a permission or a key, records an event that revokes its access tokens.
 pub async fn update(change: &mut OutboxTransaction, clock: &Clock, client: &Client, profile: &Profile) -> Result<Client> {
     let now = change.now(clock).await?;
     let query = change.query(concat!(
@@ -232,21 +205,17 @@ pub async fn update(change: &mut OutboxTransaction, clock: &Clock, client: &Clie
         columns!()
     ));
     let query = query.bind(&client.client_id).bind(&profile.display_name).bind(scope(&profile.permissions));
-    let updated: Client = query.bind(stored(&profile.keys)?).bind(now).one().await?;
+    let updated: Client = query.bind(stored_keys(&profile.keys)?).bind(now).one().await?;
     let (permissions, keys) = (updated.permissions(), updated.jwks());
-    if !client.permissions().iter().all(|held| permissions.contains(held))
-        || !client.jwks().iter().all(|held| keys.contains(held))
+    if !client.permissions().iter().all(|permission| permissions.contains(permission))
+        || !client.jwks().iter().all(|key| keys.contains(key))
     {
         change.record_client(&updated.client_id, updated.version);
     }
     Ok(updated)
 }
 
-/// Lets a client that was locked get tokens, or not.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Activates or deactivates a locked client. A deactivation revokes its access tokens.
 pub async fn set_active(change: &mut OutboxTransaction, clock: &Clock, client: Client, is_active: bool) -> Result<Client> {
     if client.is_active == is_active {
         return Ok(client);
@@ -263,12 +232,8 @@ pub async fn set_active(change: &mut OutboxTransaction, clock: &Clock, client: C
     Ok(client)
 }
 
-/// Gives a client that was locked another secret. The one before is good for [`OVERLAP`], unless it is withdrawn, together with the
-/// access tokens that somebody may have got for it.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Sets a new secret of a locked client. The previous secret stays valid for [`SECRET_OVERLAP`]. With `withdraw` it becomes invalid at
+/// once, and the access tokens of the client are revoked.
 pub async fn rotate_secret(
     change: &mut OutboxTransaction,
     clock: &Clock,
@@ -285,25 +250,21 @@ pub async fn rotate_secret(
         columns!()
     ));
     let query = query.bind(&client.client_id).bind(secret.hash()).bind(now).bind(previous);
-    let client: Client = query.bind(previous.map(|_| now + OVERLAP)).one().await?;
+    let client: Client = query.bind(previous.map(|_| now + SECRET_OVERLAP)).one().await?;
     if withdraw {
         change.record_client(&client.client_id, client.version);
     }
     Ok(client)
 }
 
-/// Deletes a client that was locked.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Deletes a locked client and revokes its access tokens.
 pub async fn delete(change: &mut OutboxTransaction, client: &Client) -> Result<()> {
     change.query("DELETE FROM clients WHERE client_id = $1").bind(&client.client_id).execute().await?;
     change.record_client(&client.client_id, client.version + 1);
     Ok(())
 }
 
-/// A public key as it is stored.
+/// A public key in the column `keys`.
 #[derive(Serialize, Deserialize)]
 struct StoredKey {
     kid: String,
@@ -311,14 +272,14 @@ struct StoredKey {
     e: String,
 }
 
-impl StoredKey {
-    fn jwk(self) -> Jwk {
+impl From<StoredKey> for Jwk {
+    fn from(key: StoredKey) -> Self {
         let text = str::to_owned;
-        Jwk { kty: text("RSA"), r#use: text("sig"), alg: text("RS256"), kid: self.kid, n: self.n, e: self.e }
+        Self { kty: text("RSA"), r#use: text("sig"), alg: text("RS256"), kid: key.kid, n: key.n, e: key.e }
     }
 }
 
-fn stored(keys: &[Jwk]) -> Result<String> {
+fn stored_keys(keys: &[Jwk]) -> Result<String> {
     let stored = |key: &Jwk| StoredKey { kid: key.kid.clone(), n: key.n.clone(), e: key.e.clone() };
     serde_json::to_string(&keys.iter().map(stored).collect::<Vec<_>>()).map_err(Error::internal)
 }
@@ -335,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_neither_a_user_s_nor_the_sign_in_s() {
+    fn client_ids_differ_from_user_ids_and_the_first_party() {
         for id in ["profile-service", "a1", "billing-2"] {
             check_id("client_id", id).expect(id);
         }
@@ -345,9 +306,9 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_before_is_good_until_it_expires() {
+    fn the_previous_secret_is_valid_until_it_expires() {
         let at = |seconds: i64| DateTime::from_timestamp(1_800_000_000 + seconds, 0).expect("a time");
-        let (new, old, other) = (Secret::known("new".to_owned()), Secret::known("old".to_owned()), Secret::known(String::new()));
+        let (new, old, other) = (Secret::new("new".to_owned()), Secret::new("old".to_owned()), Secret::new(String::new()));
         let client = Client {
             client_id: "billing".to_owned(),
             display_name: String::new(),
@@ -365,10 +326,10 @@ mod tests {
         for (secret, time, expected) in
             [(&new, 0, true), (&new, 99, true), (&old, 9, true), (&old, 10, false), (&other, 0, false)]
         {
-            assert_eq!(is_secret_of(Some(&client), secret, at(time)), expected, "at {time}");
-            assert!(!is_secret_of(None, secret, at(time)));
+            assert_eq!(verify_secret(Some(&client), secret, at(time)), expected, "at {time}");
+            assert!(!verify_secret(None, secret, at(time)));
         }
-        let none = Client { secret_hash: None, previous_hash: None, previous_expire_time: None, ..client };
-        assert!(!is_secret_of(Some(&none), &new, at(0)));
+        let without_secret = Client { secret_hash: None, previous_hash: None, previous_expire_time: None, ..client };
+        assert!(!verify_secret(Some(&without_secret), &new, at(0)));
     }
 }

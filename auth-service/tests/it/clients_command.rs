@@ -37,7 +37,7 @@ impl Fresh {
 
     async fn is_good(&self, secret: &str) -> bool {
         let client = clients::find(&self.0.0.open(), "billing").await.expect("a query");
-        clients::is_secret_of(client.as_ref(), &clients::Secret::known(secret.trim().to_owned()), access::Clock::system().now())
+        clients::verify_secret(client.as_ref(), &clients::Secret::new(secret.trim().to_owned()), access::Clock::system().now())
     }
 }
 
@@ -70,7 +70,7 @@ on_both_engines! {
 
     async fn what_can_t_be_made_is_said_and_not_made(app: Fresh) {
         for (arguments, sentence) in [
-            (&["create", "First"][..], "client_id: must be small letters, digits and hyphens"),
+            (&["create", "First"][..], "client_id: must consist of lowercase letters, digits and hyphens"),
             (&["create", "billing", "--permission", "fly"], "the permission \"fly\" is not of the form `app.codename`"),
             (&["create", "billing", "--secret-file", "/nowhere/at/all"], "/nowhere/at/all: No such file or directory"),
             (&["rotate-secret", "billing"], "client_id names nothing that exists here"),
