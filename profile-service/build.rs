@@ -1,7 +1,7 @@
 //! Generates the messages, guards and validation of profiles.v1.
 
 fn main() -> Result<(), access_build::Error> {
-    // `sqlx::migrate!` does not see by itself that a file is new.
+    // `sqlx::migrate!` does not notice a new file.
     println!("cargo:rerun-if-changed=migrations");
     access_build::Protos::built_in().compile(&[
         "profiles/v1/profile.proto",

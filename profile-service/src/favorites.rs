@@ -1,18 +1,18 @@
-//! The favourite notes of users: their SQL. A favourite is a row of its own, which goes with its note.
+//! The favorite notes of users: their SQL. A favorite is a row of its own, so that it is deleted with its note.
 
 use access::{Error, Result, UserId};
 use store::{self, Executor, Tx};
 
 use crate::{
     notes::NoteId,
-    profiles::{Place, after_or_first, username_key},
+    profiles::{NameCursor, cursor_columns, username_key},
 };
 
-/// Makes a note, which `field` names, the favourite of the user. False where it is already.
+/// Sets the favorite note of the user. Returns false if it was set already.
 ///
 /// # Errors
 ///
-/// `NOT_FOUND` where the note goes at this moment.
+/// Returns NOT_FOUND, with the name of the request's field, if the note was deleted meanwhile.
 pub(crate) async fn set(tx: &mut Tx, user_id: UserId, field: &str, (note_user_id, note_id): (UserId, NoteId)) -> Result<bool> {
     let query = tx.query(
         "INSERT INTO favorites (user_id, note_user_id, note_id) VALUES ($1, $2, $3)
@@ -25,30 +25,30 @@ pub(crate) async fn set(tx: &mut Tx, user_id: UserId, field: &str, (note_user_id
     }
 }
 
-/// Leaves the user without a favourite. False where it has none.
+/// Removes the favorite note of the user. Returns false if there was none.
 pub(crate) async fn clear(tx: &mut Tx, user_id: UserId) -> store::Result<bool> {
     Ok(tx.query("DELETE FROM favorites WHERE user_id = $1").bind(user_id).execute().await? > 0)
 }
 
-/// Whose favourite the note is, by username: users whose profiles are active, at most `limit`.
+/// Returns at most `limit` users with active profiles whose favorite this note is, sorted by username.
 pub(crate) async fn list(
     on: impl Executor<'_>,
     user_id: UserId,
     note_id: NoteId,
-    after: Option<&Place>,
+    after: Option<&NameCursor>,
     limit: i64,
-) -> store::Result<Vec<Place>> {
+) -> store::Result<Vec<NameCursor>> {
     #[derive(sqlx::FromRow)]
-    struct Admirer {
+    struct Owner {
         username: String,
         user_id: UserId,
     }
-    let (key, after) = after_or_first(after);
+    let (key, after) = cursor_columns(after);
     let query = on.query(
         "SELECT p.username, p.user_id FROM favorites f JOIN profiles p ON p.user_id = f.user_id
          WHERE f.note_user_id = $1 AND f.note_id = $2 AND p.is_active AND p.user_is_active AND (p.username_key, p.user_id) > ($3, $4)
          ORDER BY p.username_key, p.user_id LIMIT $5",
     );
-    let admirers: Vec<Admirer> = query.bind(user_id).bind(note_id).bind(key).bind(after).bind(limit).all().await?;
-    Ok(admirers.into_iter().map(|admirer| (username_key(&admirer.username), admirer.user_id)).collect())
+    let owners: Vec<Owner> = query.bind(user_id).bind(note_id).bind(key).bind(after).bind(limit).all().await?;
+    Ok(owners.into_iter().map(|owner| (username_key(&owner.username), owner.user_id)).collect())
 }

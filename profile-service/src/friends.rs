@@ -1,24 +1,24 @@
-//! Friendships: their one rule, their SQL. A friendship has a direction: the user calls the friend a friend.
+//! Friendships: their rule and their SQL. A friendship has a direction: a user adds another user as a friend.
 
 use access::{Error, Result, UserId, error::Violation};
 use chrono::{DateTime, Utc};
 use store::{self, Executor, Tx};
 
-use crate::profiles::{Place, Profile, after_or_first, select_profiles, username_key};
+use crate::profiles::{NameCursor, Profile, cursor_columns, select_profiles, username_key};
 
-/// Whose profiles a list holds.
+/// A relation between users, for lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Relation {
-    /// Those whom the user calls a friend.
+    /// The users whom this user has added as friends.
     Friends,
-    /// Those who call the user a friend.
+    /// The users who have added this user as a friend.
     FriendOf,
-    /// Those for whom both hold.
+    /// The users for whom both are true.
     Mutual,
 }
 
 impl Relation {
-    /// The method that lists it, which tells the page tokens of the three apart.
+    /// Returns the method that lists the relation. Page tokens contain it, so that a token is valid for one method only.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Friends => "ListFriends",
@@ -28,7 +28,7 @@ impl Relation {
     }
 }
 
-/// One end of a friendship, as the other holds it.
+/// The other user of a friendship.
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub(crate) struct Friend {
     pub(crate) user_id: UserId,
@@ -37,22 +37,21 @@ pub(crate) struct Friend {
 }
 
 impl Friend {
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn cursor(&self) -> NameCursor {
         (username_key(&self.username), self.user_id)
     }
 }
 
-/// The rule of a friend: somebody else.
+/// Checks that users do not add themselves.
 pub(crate) fn friend(field: &str, user_id: UserId, friend_id: UserId) -> Option<Violation> {
-    (user_id == friend_id).then(|| Violation::new(field, "friend.not_self", "must be somebody else"))
+    (user_id == friend_id).then(|| Violation::new(field, "friend.not_self", "must not be the user"))
 }
 
-/// Makes the friend a friend of the user, both of whom have a profile. Answers since when that holds, which is before now
-/// where it held already.
+/// Adds a friend. Returns the time when the friendship began, which is earlier than `now` if it existed already.
 ///
 /// # Errors
 ///
-/// `NOT_FOUND` where the profile of the friend, whom `field` names, goes at this moment.
+/// Returns NOT_FOUND, with the name of the request's field, if the friend's profile was deleted meanwhile.
 pub(crate) async fn add(
     tx: &mut Tx,
     user_id: UserId,
@@ -60,7 +59,7 @@ pub(crate) async fn add(
     friend_id: UserId,
     now: DateTime<Utc>,
 ) -> Result<DateTime<Utc>> {
-    // The update that changes nothing makes the statement answer the row that exists.
+    // The update changes nothing. It makes the statement return the existing row.
     let query = tx.query(
         "INSERT INTO friendships (user_id, friend_id, create_time) VALUES ($1, $2, $3)
          ON CONFLICT (user_id, friend_id) DO UPDATE SET create_time = friendships.create_time RETURNING create_time",
@@ -71,20 +70,20 @@ pub(crate) async fn add(
     }
 }
 
-/// The friend is no friend of the user any more.
+/// Removes a friend.
 pub(crate) async fn remove(tx: &mut Tx, user_id: UserId, friend_id: UserId) -> store::Result<()> {
     let query = tx.query("DELETE FROM friendships WHERE user_id = $1 AND friend_id = $2");
     query.bind(user_id).bind(friend_id).execute().await?;
     Ok(())
 }
 
-/// The profiles of those who stand in the relation to the user, by username: active ones only, at most `limit`.
+/// Returns at most `limit` active profiles of the users in the relation, sorted by username.
 pub(crate) async fn list(
     on: impl Executor<'_>,
     reader: Option<UserId>,
     relation: Relation,
     user_id: UserId,
-    after: Option<&Place>,
+    after: Option<&NameCursor>,
     limit: i64,
 ) -> store::Result<Vec<Profile>> {
     let sql = match relation {
@@ -102,18 +101,18 @@ pub(crate) async fn list(
              WHERE p.is_active AND p.user_is_active AND (p.username_key, p.user_id) > ($3, $4) ORDER BY p.username_key, p.user_id LIMIT $5"
         ),
     };
-    let (key, after) = after_or_first(after);
+    let (key, after) = cursor_columns(after);
     on.query(sql).bind(reader).bind(user_id).bind(key).bind(after).bind(limit).all().await
 }
 
-/// Whom the user calls a friend, by username, with the profiles that are not active: at most `limit`.
+/// Returns at most `limit` users whom the user has added as friends, sorted by username, including inactive profiles.
 pub(crate) async fn export_friends(
     on: impl Executor<'_>,
     user_id: UserId,
-    after: Option<&Place>,
+    after: Option<&NameCursor>,
     limit: i64,
 ) -> store::Result<Vec<Friend>> {
-    let (key, after) = after_or_first(after);
+    let (key, after) = cursor_columns(after);
     let query = on.query(
         "SELECT p.user_id, p.username, s.create_time FROM friendships s JOIN profiles p ON p.user_id = s.friend_id
          WHERE s.user_id = $1 AND (p.username_key, p.user_id) > ($2, $3) ORDER BY p.username_key, p.user_id LIMIT $4",
@@ -121,14 +120,14 @@ pub(crate) async fn export_friends(
     query.bind(user_id).bind(key).bind(after).bind(limit).all().await
 }
 
-/// Who calls the user a friend, by username, with the profiles that are not active: at most `limit`.
+/// Returns at most `limit` users who have added the user as a friend, sorted by username, including inactive profiles.
 pub(crate) async fn export_friend_of(
     on: impl Executor<'_>,
     user_id: UserId,
-    after: Option<&Place>,
+    after: Option<&NameCursor>,
     limit: i64,
 ) -> store::Result<Vec<Friend>> {
-    let (key, after) = after_or_first(after);
+    let (key, after) = cursor_columns(after);
     let query = on.query(
         "SELECT p.user_id, p.username, s.create_time FROM friendships s JOIN profiles p ON p.user_id = s.user_id
          WHERE s.friend_id = $1 AND (p.username_key, p.user_id) > ($2, $3) ORDER BY p.username_key, p.user_id LIMIT $4",

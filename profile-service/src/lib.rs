@@ -1,8 +1,8 @@
-//! Profiles, friends and notes, behind access tokens that are verified here, offline, with the auth service's public keys.
+//! The profile service: profiles, friends and notes. It verifies access tokens locally with the auth service's public keys.
 //!
-//! [`serve`] is the whole service; [`cli`] is its command line. A call comes from `server` through a generated guard
-//! to a handler in `api`, which begins and commits the transaction; the rules and the SQL of what it handles are in
-//! `profiles`, `friends`, `notes` and `favorites`. `sync` keeps the profiles true to the users of the auth service.
+//! [`serve`] runs the service, and [`cli`] is its command line. A call passes the layers of `server` and a generated guard, and reaches
+//! a handler in `api`, which begins and commits the transaction. The rules and the SQL are in `profiles`, `friends`, `notes` and
+//! `favorites`. `sync` applies the events of the auth service to the profiles.
 
 use std::{convert::Infallible, future::Future, sync::Arc};
 
@@ -17,7 +17,7 @@ use migrate::SchemaError;
 use server::{CorsOrigin, DocumentError, ReflectionError, Server};
 use sqlx::migrate::Migrator;
 use store::Db;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::{
     api::{FriendApi, NoteApi, ProfileApi, SyncApi},
@@ -59,35 +59,34 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 /// The name of this service in the audience of tokens.
 pub const NAME: &str = "profile-service";
 
-/// What the service stands on.
+/// The settings and the dependencies of the service.
 #[derive(Debug, Clone)]
 pub struct Service {
     /// The database, with the schema of [`MIGRATIONS`].
     pub db: Db,
-    /// What tells the time.
+    /// The clock.
     pub clock: Clock,
-    /// What verifies access tokens. Somebody else gives it its keys: see [`access::token::follow_auth_service`].
+    /// The verifier of access tokens. [`access::token::follow_auth_service`] keeps its keys up to date.
     pub verifier: Arc<Verifier>,
-    /// Where the events come from that keep the profiles and the verifier true. Without them, users whom the auth service deletes
-    /// stay here, and an access token counts until it expires.
+    /// The source of events. Without it, the profiles of deleted users remain, and revoked access tokens are accepted until they expire.
     pub events: Option<EventSource>,
-    /// The origins whose pages may call.
+    /// The origins of web pages that may call the service (CORS).
     pub cors_origins: Vec<CorsOrigin>,
-    /// The page at `/`, where there is one.
+    /// The API page at `/`. None if it is not served.
     pub page: Option<ApiDocs>,
 }
 
-/// Why the service does not start, or stops by itself.
+/// The reason why the service does not start, or stops by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The database has another schema than this version of the service.
+    /// The schema of the database does not match this version of the service.
     #[error(transparent)]
     Schema(#[from] SchemaError),
-    /// The descriptors are none.
-    #[error("reflection can't read the descriptors: {0}")]
+    /// gRPC reflection cannot read the descriptors.
+    #[error("gRPC reflection cannot read the descriptors: {0}")]
     Reflection(#[from] ReflectionError),
-    /// The same.
-    #[error("the descriptors can't be described: {0}")]
+    /// The OpenAPI document cannot be generated from the descriptors.
+    #[error("cannot generate the OpenAPI document: {0}")]
     Descriptors(#[from] DocumentError),
     /// The URL of the auth service cannot be used.
     #[error(transparent)]
@@ -140,12 +139,8 @@ pub async fn run(
     }
 }
 
-/// Serves on `listener` until `shutdown`; calls in flight then come to their end, and the database is closed. It is ready
-/// while it has keys and reaches its database.
-///
-/// # Errors
-///
-/// A schema that is not [`MIGRATIONS`], and those of the transport.
+/// Serves on `listener` until `shutdown`. Then it completes the calls in progress and closes the database. It is ready while it has
+/// keys and its database is reachable.
 pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
     let Service { db, clock, verifier, events, cors_origins, page } = service;
     migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
@@ -153,6 +148,18 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
     let is_ready = async || verifier.has_keys() && db.is_reachable().await;
     let progress = WatchProgress::default();
     let following = follow(events, Arc::clone(&verifier), UserSync::new(db.clone(), clock.clone()), progress.clone());
+    // While the calls in progress complete, the auth service may be stopping too, and its end is nothing to warn about.
+    let (stopping, stopped) = oneshot::channel();
+    let following = async {
+        tokio::select! {
+            never = following => never,
+            _ = stopped => std::future::pending::<Infallible>().await,
+        }
+    };
+    let shutdown = async {
+        shutdown.await;
+        let _ = stopping.send(());
+    };
     let metrics = metrics::routes(clock.clone(), Arc::clone(&verifier), progress.clone());
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
         .cors(&cors_origins)
@@ -174,11 +181,12 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
     Ok(outcome?)
 }
 
-/// Follows the events: for the profiles, and for the verifier, which does not wait for the database.
+/// Follows the events with two streams: one for the profiles, and one for the verifier, which does not wait for the database.
 async fn follow(events: Option<EventSource>, verifier: Arc<Verifier>, sync: UserSync, progress: WatchProgress) -> Infallible {
     let Some(source) = events else {
         tracing::warn!(
-            "no events are followed: users whom the auth service deletes stay here, and revoked tokens count until they expire"
+            "events are not followed, because no client id is set: the profiles of deleted users remain, and revoked tokens are \
+             accepted until they expire"
         );
         return std::future::pending().await;
     };

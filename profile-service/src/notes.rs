@@ -11,12 +11,12 @@ use store::{
 
 use crate::proto::Reason;
 
-/// The id of a note, unique among those of its owner.
+/// The id of a note, unique among the notes of its owner.
 pub(crate) type NoteId = Id<Note>;
 
-/// What the notes of one page weigh together at most, in bytes. Clients commonly refuse an answer of more than 4 MiB.
-pub(crate) const PAGE_WEIGHT: usize = 1 << 20;
-/// How many notes are read at a time: 2.6 MB, were each as long as a note can be.
+/// The largest size of a page of notes in bytes. gRPC clients commonly reject a message of more than 4 MiB.
+pub(crate) const PAGE_BYTES: usize = 1 << 20;
+/// The number of notes that one query reads: 2.6 MB if each has the largest size.
 const CHUNK: i64 = 64;
 
 /// A note.
@@ -30,28 +30,28 @@ pub(crate) struct Note {
     pub(crate) visibility: Visibility,
     pub(crate) create_time: DateTime<Utc>,
     pub(crate) update_time: DateTime<Utc>,
-    /// One more with every change.
+    /// Incremented with every update.
     pub(crate) version: i64,
 }
 
-/// Who can read a note.
+/// The readers of a note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
 #[repr(i16)]
 pub(crate) enum Visibility {
-    /// Its owner.
+    /// Only its owner.
     Private = 1,
-    /// Its owner, and those whom its owner calls a friend.
+    /// Its owner, and the users whom its owner has added as friends.
     Friends = 2,
-    /// Whoever is signed in.
+    /// Everybody with a valid token.
     Public = 3,
 }
 
 impl Note {
-    pub(crate) fn place(&self) -> TimeCursor<Note> {
+    pub(crate) fn cursor(&self) -> TimeCursor<Note> {
         (self.create_time.timestamp_micros(), self.note_id)
     }
 
-    pub(crate) fn weight(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.title.len() + self.body.len()
     }
 
@@ -60,7 +60,7 @@ impl Note {
     }
 }
 
-/// The rule of a title: something to read, on one line.
+/// Checks that a title is not blank and has one line.
 pub(crate) fn title(field: &str, title: &str) -> Option<Violation> {
     if title.contains(char::is_control) {
         Some(Violation::new(field, "title.one_line", "must not contain line ends or other control characters"))
@@ -77,7 +77,7 @@ macro_rules! columns {
     };
 }
 
-/// True for a note `n` that the reader, who is always `$1`, can see. NULL reads what anybody can.
+/// The SQL condition that the reader `$1` can see the note `n`. A reader NULL can see public notes.
 macro_rules! is_visible {
     () => {
         "(n.user_id = $1 OR n.visibility = 3 OR n.visibility = 2 AND EXISTS
@@ -92,7 +92,7 @@ macro_rules! select_visible {
     };
 }
 
-/// The note, if it is there and the reader can see it.
+/// Returns the note if it exists and the reader can see it.
 pub(crate) async fn find(
     on: impl Executor<'_>,
     reader: Option<UserId>,
@@ -103,7 +103,7 @@ pub(crate) async fn find(
     query.bind(reader).bind(user_id).bind(note_id).optional().await
 }
 
-/// Those of the notes of one user that are there and that the reader can see, in any order.
+/// Returns the notes of one user that exist and that the reader can see, in any order.
 pub(crate) async fn find_many(db: &Db, reader: Option<UserId>, user_id: UserId, note_ids: &[NoteId]) -> store::Result<Vec<Note>> {
     static SQL: LazyLock<String> =
         LazyLock::new(|| format!(select_visible!(" AND n.user_id = $2 AND n.note_id IN ({})"), batch::parameters(3)));
@@ -115,7 +115,7 @@ pub(crate) async fn find_many(db: &Db, reader: Option<UserId>, user_id: UserId, 
     Ok(notes)
 }
 
-/// The notes of one user that the reader can see, the newest first: `limit` of them, or as many as it takes to outweigh a page.
+/// Returns the notes of one user that the reader can see, newest first. It stops at `limit` notes, or once they exceed the size of a page.
 pub(crate) async fn list(
     db: &Db,
     reader: Option<UserId>,
@@ -123,7 +123,7 @@ pub(crate) async fn list(
     after: Option<TimeCursor<Note>>,
     limit: i64,
 ) -> store::Result<Vec<Note>> {
-    let (mut notes, mut weight, mut after, mut wanted) = (Vec::new(), 0, after, limit);
+    let (mut notes, mut bytes, mut after, mut wanted) = (Vec::new(), 0, after, limit);
     loop {
         let size = wanted.min(CHUNK);
         let (time, note_id) = before(after);
@@ -132,23 +132,23 @@ pub(crate) async fn list(
         ));
         let chunk: Vec<Note> = query.bind(reader).bind(user_id).bind(time).bind(note_id).bind(size).all().await?;
         wanted -= size;
-        weight += chunk.iter().map(Note::weight).sum::<usize>();
+        bytes += chunk.iter().map(Note::size).sum::<usize>();
         let is_last = chunk.len() < usize::try_from(size).unwrap_or_default();
-        after = chunk.last().map(Note::place).or(after);
+        after = chunk.last().map(Note::cursor).or(after);
         notes.extend(chunk);
-        if is_last || wanted == 0 || weight > PAGE_WEIGHT {
+        if is_last || wanted == 0 || bytes > PAGE_BYTES {
             return Ok(notes);
         }
     }
 }
 
-/// Adds a note. One that exists with the same id and the same content is answered as it is.
+/// Creates a note. If a note with the same id and the same content exists, it is returned, so that the call can be retried.
 ///
 /// # Errors
 ///
-/// `ALREADY_EXISTS` where the note with the id has other content, and `NOT_FOUND` where the owner has no profile.
+/// Returns ALREADY_EXISTS if a note with this id has other content, and NOT_FOUND if the owner has no profile.
 pub(crate) async fn create(tx: &mut Tx, note: &Note) -> Result<Note> {
-    // The update that changes nothing waits for whoever is adding the same note, and makes the statement answer it.
+    // The update changes nothing. It waits for a transaction that is creating the same note, and makes the statement return the row.
     let query = tx.query(concat!(
         "INSERT INTO notes (",
         columns!(),
@@ -163,17 +163,17 @@ pub(crate) async fn create(tx: &mut Tx, note: &Note) -> Result<Note> {
     if stored.has_content_of(note) {
         return Ok(stored);
     }
-    let description = "is the id of a note with another title, body or visibility";
+    let description = "a note with this id exists with another title, body or visibility; choose another id";
     Err(Error::already_exists(Reason::AlreadyExists, Violation::new("note_id", "note_id.same_content", description)))
 }
 
-/// The note, if it is there, which nobody else changes until the transaction ends.
+/// Returns the note, if it exists, and locks it until the transaction ends.
 pub(crate) async fn lock(tx: &mut Tx, user_id: UserId, note_id: NoteId) -> store::Result<Option<Note>> {
     let query = tx.query(concat!("SELECT ", columns!(), " FROM notes WHERE user_id = $1 AND note_id = $2"));
     query.bind(user_id).bind(note_id).for_update().optional().await
 }
 
-/// Writes a note that is locked and was changed.
+/// Writes a changed note. The row must be locked.
 pub(crate) async fn update(tx: &mut Tx, note: &mut Note, now: DateTime<Utc>) -> store::Result<()> {
     note.version += 1;
     note.update_time = now;
@@ -186,7 +186,7 @@ pub(crate) async fn update(tx: &mut Tx, note: &mut Note, now: DateTime<Utc>) -> 
     Ok(())
 }
 
-/// Deletes the note, and with it the favourites that it was.
+/// Deletes the note. Rows of `favorites` that refer to it are deleted with it.
 pub(crate) async fn delete(tx: &mut Tx, user_id: UserId, note_id: NoteId) -> store::Result<()> {
     tx.query("DELETE FROM notes WHERE user_id = $1 AND note_id = $2").bind(user_id).bind(note_id).execute().await?;
     Ok(())

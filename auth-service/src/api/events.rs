@@ -104,7 +104,7 @@ impl EventStream {
             }
             tokio::select! {
                 is_open = self.reader.notified() => if !is_open {
-                    return Err(Error::Unavailable("the service stops".into()));
+                    return Ok(());
                 },
                 () = tokio::time::sleep_until(checkpoint) => {}
                 () = tokio::time::sleep_until(deadline) => return Ok(()),

@@ -1,4 +1,4 @@
-//! Everything that is held about one user, as a stream that holds no more than a page at a time.
+//! Streams all data about one user. At most one page is in memory.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,23 +15,23 @@ use crate::{
     proto::{ExportProfileResponse, ExportedFriend, export_profile_response::Item},
 };
 
-/// How many items wait for a client that reads slowly.
-const WAITING: usize = 16;
-/// How long a client that has stopped reading is waited for.
-const PATIENCE: Duration = Duration::from_mins(1);
-/// How many notes are read at a time.
-const NOTES: i64 = 50;
-/// How many friends are read at a time.
-const FRIENDS: i64 = 500;
+/// The number of items that wait for a slow client.
+const QUEUE_LENGTH: usize = 16;
+/// The time after which the export ends if the client reads nothing.
+const SEND_TIMEOUT: Duration = Duration::from_mins(1);
+/// The number of notes that one query reads.
+const NOTE_PAGE_SIZE: i64 = 50;
+/// The number of friends that one query reads.
+const FRIEND_PAGE_SIZE: i64 = 500;
 
 type Items = Sender<Result<ExportProfileResponse>>;
 
-/// Streams what is held about the user of the profile. It is no snapshot: what changes meanwhile may be in it or not.
+/// Streams the profile and all data of its user. It is not a snapshot: a change during the export may be included or not.
 pub(super) fn stream(db: Db, profile: Profile) -> Streaming<ExportProfileResponse> {
-    let (items, stream) = mpsc::channel(WAITING);
+    let (items, stream) = mpsc::channel(QUEUE_LENGTH);
     let work = async move {
         if let Err(Stop::Failed(error)) = export(&db, profile, &items).await {
-            // A client that has left meanwhile can't be told.
+            // The client may have disconnected.
             let _ = items.send(Err(error)).await;
         }
     };
@@ -39,10 +39,11 @@ pub(super) fn stream(db: Db, profile: Profile) -> Streaming<ExportProfileRespons
     Box::pin(ReceiverStream::new(stream))
 }
 
-/// Why an export ends before its end.
+/// The reason why an export stops early.
 enum Stop {
-    /// Nobody reads any more.
-    Unwanted,
+    /// The client no longer reads.
+    ClientGone,
+    /// The database failed.
     Failed(Error),
 }
 
@@ -58,23 +59,23 @@ async fn export(db: &Db, profile: Profile, items: &Items) -> Result<(), Stop> {
 
     let mut after = None;
     loop {
-        let page = notes::list(db, Some(user_id), user_id, after, NOTES).await?;
+        let page = notes::list(db, Some(user_id), user_id, after, NOTE_PAGE_SIZE).await?;
         let Some(last) = page.last() else { break };
-        after = Some(Note::place(last));
+        after = Some(Note::cursor(last));
         send(items, page.into_iter().map(super::notes::message).map(Item::Note)).await?;
     }
     let mut after = None;
     loop {
-        let page = friends::export_friends(db, user_id, after.as_ref(), FRIENDS).await?;
+        let page = friends::export_friends(db, user_id, after.as_ref(), FRIEND_PAGE_SIZE).await?;
         let Some(last) = page.last() else { break };
-        after = Some(Friend::place(last));
+        after = Some(Friend::cursor(last));
         send(items, page.into_iter().map(message).map(Item::Friend)).await?;
     }
     let mut after = None;
     loop {
-        let page = friends::export_friend_of(db, user_id, after.as_ref(), FRIENDS).await?;
+        let page = friends::export_friend_of(db, user_id, after.as_ref(), FRIEND_PAGE_SIZE).await?;
         let Some(last) = page.last() else { break };
-        after = Some(Friend::place(last));
+        after = Some(Friend::cursor(last));
         send(items, page.into_iter().map(message).map(Item::FriendOf)).await?;
     }
     Ok(())
@@ -83,9 +84,9 @@ async fn export(db: &Db, profile: Profile, items: &Items) -> Result<(), Stop> {
 async fn send(items: &Items, page: impl IntoIterator<Item = Item>) -> Result<(), Stop> {
     for item in page {
         let sent = items.send(Ok(ExportProfileResponse { item: Some(item) }));
-        match tokio::time::timeout(PATIENCE, sent).await {
+        match tokio::time::timeout(SEND_TIMEOUT, sent).await {
             Ok(Ok(())) => {}
-            _ => return Err(Stop::Unwanted),
+            _ => return Err(Stop::ClientGone),
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use store::{Db, page::Page};
 use super::{begin, profile_message::message, reader, refuse};
 use crate::{
     friends::{self, Relation},
-    profiles::{self, PAGE_WEIGHT, Profile},
+    profiles::{self, PAGE_BYTES, Profile},
     proto::{
         self, AddFriendRequest, Friendship, ListFriendOfRequest, ListFriendOfResponse, ListFriendsRequest, ListFriendsResponse,
         ListMutualFriendsRequest, ListMutualFriendsResponse, RemoveFriendRequest, friend_service,
@@ -66,7 +66,7 @@ impl friend_service::Handlers for FriendApi {
 }
 
 impl FriendApi {
-    /// A page of one of the three lists, and the token of the next.
+    /// Returns a page of one of the three lists, and the token of the next page.
     async fn list(
         &self,
         caller: Caller,
@@ -80,7 +80,7 @@ impl FriendApi {
         if found.is_empty() {
             profiles::must_exist(&self.db, "user_id", user_id).await?;
         }
-        let (profiles, next_page_token) = page.truncate_to_bytes(found, Profile::place, Profile::weight, PAGE_WEIGHT)?;
+        let (profiles, next_page_token) = page.truncate_to_bytes(found, Profile::cursor, Profile::size, PAGE_BYTES)?;
         Ok((profiles.into_iter().map(message).collect(), next_page_token))
     }
 }

@@ -1,5 +1,5 @@
-//! The handlers: one struct for each service of the proto, with the one mapping of its rows to messages. A handler is reached
-//! by whoever may call it, with a request that keeps the rules of the proto.
+//! The handlers: one struct for each service of the proto, and the mapping of its rows to messages. The generated guard has checked
+//! the access rule and the request before a handler is called.
 
 mod export;
 mod friends;
@@ -16,12 +16,14 @@ use store::{Db, Tx};
 
 pub(crate) use self::{friends::FriendApi, notes::NoteApi, profiles::ProfileApi, sync::SyncApi};
 
-/// Begins what the caller changes of `owner`'s. A user who does is still there when it is durable: a token says nothing of a user who
-/// was deleted after it was issued. What the caller owns goes with them, so of that nothing has to be asked.
+/// Begins a transaction that changes data of `owner`.
+///
+/// A caller who is another user must still exist when the transaction commits, because their token may be older than their deletion.
+/// A caller who is the owner needs no check: their data is deleted with them.
 ///
 /// # Errors
 ///
-/// UNAUTHENTICATED where the caller is a user who is gone, and those of the database.
+/// Returns UNAUTHENTICATED if the caller is a deleted user.
 async fn begin(db: &Db, caller: &Caller, owner: UserId) -> Result<Tx> {
     let mut tx = db.begin().await?;
     match caller.user_id() {
@@ -32,12 +34,12 @@ async fn begin(db: &Db, caller: &Caller, owner: UserId) -> Result<Tx> {
     }
 }
 
-/// Who reads: nobody in particular where the caller is a service.
+/// Returns the user who reads. None if the caller is a service.
 fn reader(caller: &Caller) -> Option<UserId> {
     caller.user_id().ok()
 }
 
-/// Refuses a request whose fields break rules: with every violation, not only the first.
+/// Returns INVALID_ARGUMENT with all violations, if there are any.
 fn refuse(broken: impl IntoIterator<Item = Option<Violation>>) -> Result<()> {
     let violations: Vec<_> = broken.into_iter().flatten().collect();
     if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(Reason::FieldInvalid, violations)) }

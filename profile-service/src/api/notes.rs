@@ -13,7 +13,7 @@ use store::{
 use super::{begin, reader, refuse};
 use crate::{
     favorites,
-    notes::{self, Note, NoteId, PAGE_WEIGHT, Visibility},
+    notes::{self, Note, NoteId, PAGE_BYTES, Visibility},
     profiles,
     proto::{
         self, BatchGetNotesRequest, BatchGetNotesResponse, CreateNoteRequest, DeleteNoteRequest, GetNoteRequest,
@@ -65,7 +65,7 @@ impl note_service::Handlers for NoteApi {
         if found.is_empty() {
             profiles::must_exist(&self.db, "user_id", user_id).await?;
         }
-        let (notes, next_page_token) = page.truncate_to_bytes(found, Note::place, Note::weight, PAGE_WEIGHT)?;
+        let (notes, next_page_token) = page.truncate_to_bytes(found, Note::cursor, Note::size, PAGE_BYTES)?;
         Ok(ListNotesResponse { notes: notes.into_iter().map(message).collect(), next_page_token })
     }
 
@@ -127,7 +127,7 @@ impl note_service::Handlers for NoteApi {
     }
 }
 
-/// A note as the API shows it.
+/// Returns the message for a note.
 pub(super) fn message(note: Note) -> proto::Note {
     let visibility = match note.visibility {
         Visibility::Private => proto::Visibility::Private,

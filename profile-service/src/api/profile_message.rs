@@ -1,4 +1,4 @@
-//! A profile as the API shows it.
+//! Maps a profile to its message.
 
 use access::{UserId, proto::google::Date};
 use chrono::{Datelike, NaiveDate};
@@ -11,7 +11,7 @@ use crate::{
     proto::{self, NoteReference},
 };
 
-/// A profile as the API shows it.
+/// Returns the message for a profile.
 pub(super) fn message(profile: Profile) -> proto::Profile {
     let reference = |(user_id, note_id): (UserId, notes::NoteId)| NoteReference {
         user_id: user_id.to_string(),

@@ -11,7 +11,7 @@ use store::{
 use super::{begin, export, profile_message::message, reader, refuse};
 use crate::{
     favorites, notes,
-    profiles::{self, PAGE_WEIGHT, Profile},
+    profiles::{self, PAGE_BYTES, Profile},
     proto::{
         self, ActivateProfileRequest, BatchGetProfilesRequest, BatchGetProfilesResponse, ClearFavoriteNoteRequest,
         DeactivateProfileRequest, ExportProfileRequest, ExportProfileResponse, GetProfileRequest, ListProfilesRequest,
@@ -35,7 +35,7 @@ impl profile_service::Handlers for ProfileApi {
         let (prefix, inactive_too) = (&request.username_prefix, request.show_inactive);
         let page = Page::new(request.page_size, &request.page_token, ("ListProfiles", prefix, inactive_too))?;
         let found = profiles::list(&self.db, reader(&caller), prefix, inactive_too, page.after(), page.limit()).await?;
-        let (profiles, next_page_token) = page.truncate_to_bytes(found, Profile::place, Profile::weight, PAGE_WEIGHT)?;
+        let (profiles, next_page_token) = page.truncate_to_bytes(found, Profile::cursor, Profile::size, PAGE_BYTES)?;
         Ok(ListProfilesResponse { profiles: profiles.into_iter().map(message).collect(), next_page_token })
     }
 
@@ -119,7 +119,7 @@ impl profile_service::Handlers for ProfileApi {
 
     async fn export_profile(&self, _: Caller, request: ExportProfileRequest) -> Result<Streaming<ExportProfileResponse>> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
-        // As its owner sees it, whoever asks.
+        // The export shows the profile as its owner sees it, also to another caller.
         let profile = profiles::find(&self.db, Some(user_id), user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         Ok(export::stream(self.db.clone(), profile))
     }

@@ -1,4 +1,4 @@
-//! Profiles: the row, its rules, its SQL. The favourite note is part of what a reader gets of a profile, where they can see it.
+//! Profiles: the row, its rules, its SQL. A reader sees the favorite note of a profile only if they can see the note.
 
 mod user_snapshot;
 
@@ -17,10 +17,10 @@ pub(crate) use user_snapshot::{
     set_user_active, set_user_version,
 };
 
-/// What the profiles of one page weigh together at most, in bytes. Clients commonly refuse an answer of more than 4 MiB.
-pub(crate) const PAGE_WEIGHT: usize = 1 << 20;
+/// The largest size of a page of profiles in bytes. gRPC clients commonly reject a message of more than 4 MiB.
+pub(crate) const PAGE_BYTES: usize = 1 << 20;
 
-/// A profile, as one reader sees it.
+/// A profile as one reader sees it.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub(crate) struct Profile {
     pub(crate) user_id: UserId,
@@ -33,67 +33,64 @@ pub(crate) struct Profile {
     pub(crate) user_is_active: bool,
     pub(crate) create_time: DateTime<Utc>,
     pub(crate) update_time: DateTime<Utc>,
-    /// One more with every change that somebody makes to the profile. That the user is renamed, or that the favourite goes
-    /// with its note, is none.
+    /// Incremented with every update of the profile, but not when the user is renamed or the favorite note is deleted.
     pub(crate) version: i64,
     pub(crate) favorite_user_id: Option<UserId>,
     pub(crate) favorite_note_id: Option<NoteId>,
 }
 
-/// Where a profile stands in a list by username.
-pub(crate) type Place = (String, UserId);
+/// The position of a profile in a list by username.
+pub(crate) type NameCursor = (String, UserId);
 
 impl Profile {
-    pub(crate) fn place(&self) -> Place {
+    pub(crate) fn cursor(&self) -> NameCursor {
         (username_key(&self.username), self.user_id)
     }
 
-    pub(crate) fn weight(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.username.len() + self.bio.len() + self.website.len()
     }
 }
 
-/// The form of a username that lists are ordered by and that prefixes are compared in. Letter by letter, so that the form of
-/// a prefix is a prefix of the form.
+/// Returns the form of a username by which lists are sorted and prefixes are compared. It maps each letter by itself, so that the
+/// key of a prefix is a prefix of the key.
 pub(crate) fn username_key(username: &str) -> String {
     username.chars().flat_map(char::to_lowercase).collect()
 }
 
-/// The rule of a date of birth, which is given as a year, a month and a day: a day that exists, today at the latest.
-///
-/// # Errors
-///
-/// The violation.
+/// Parses a date of birth from a year, a month and a day. It must exist and must not be in the future.
 pub(crate) fn birth_date(field: &str, (year, month, day): (i32, i32, i32), today: NaiveDate) -> Result<NaiveDate, Violation> {
     let part = |part| u32::try_from(part).ok();
     let date = part(month).zip(part(day)).and_then(|(month, day)| NaiveDate::from_ymd_opt(year, month, day));
     match date.filter(|_| (1..=9999).contains(&year)) {
-        None => Err(Violation::new(field, "date.real", "must be a day that exists, with its year, month and day")),
+        None => {
+            Err(Violation::new(field, "date.real", "must be an existing date with year, month and day, for example 1990-02-28"))
+        }
         Some(date) if date > today => Err(Violation::new(field, "date.past", "must not be in the future")),
         Some(date) => Ok(date),
     }
 }
 
-/// The rule of a website: none, or an http or https URL of a host, without credentials.
+/// Checks that a website is empty, or an http or https URL with a host and without credentials.
 pub(crate) fn website(field: &str, website: &str) -> Option<Violation> {
     if website.is_empty() {
         return None;
     }
-    // A parser of URLs overlooks white space and backslashes, and a missing `//`. Those who show the URL may not.
+    // The URL parser ignores white space, backslashes and a missing `//`. A program that shows the URL may not.
     let is_exact = !website.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\');
     let url = Url::parse(website).ok().filter(|url| is_exact && matches!(url.scheme(), "http" | "https") && url.has_host());
     let after_scheme = website.split_once(':').and_then(|(_, rest)| rest.strip_prefix("//"));
     let authority = after_scheme.and_then(|rest| rest.split(['/', '?', '#']).next()).filter(|authority| !authority.is_empty());
     match url.and(authority) {
-        None => Some(Violation::new(field, "website.http_url", "must be an http or https URL, such as https://example.com/")),
+        None => Some(Violation::new(field, "website.http_url", "must be an http or https URL, for example https://example.com/")),
         Some(authority) if authority.contains('@') => {
-            Some(Violation::new(field, "website.no_credentials", "must not have a username or a password in it"))
+            Some(Violation::new(field, "website.no_credentials", "must not contain a username or a password"))
         }
         Some(_) => None,
     }
 }
 
-/// The columns of [`Profile`], for the reader `$1`.
+/// Selects the columns of [`Profile`] for the reader `$1`.
 macro_rules! select_profiles {
     ($rest:literal) => {
         concat!(
@@ -110,12 +107,12 @@ macro_rules! select_profiles {
 }
 pub(crate) use select_profiles;
 
-/// The profile of the user, if there is one.
+/// Returns the profile of the user, if there is one.
 pub(crate) async fn find(on: impl Executor<'_>, reader: Option<UserId>, user_id: UserId) -> store::Result<Option<Profile>> {
     on.query(select_profiles!("WHERE p.user_id = $2")).bind(reader).bind(user_id).optional().await
 }
 
-/// Those of the profiles that are there, in any order.
+/// Returns the profiles that exist, in any order.
 pub(crate) async fn find_many(db: &Db, reader: Option<UserId>, user_ids: &[UserId]) -> store::Result<Vec<Profile>> {
     static SQL: LazyLock<String> = LazyLock::new(|| format!(select_profiles!("WHERE p.user_id IN ({})"), batch::parameters(2)));
     let mut profiles = Vec::new();
@@ -125,51 +122,47 @@ pub(crate) async fn find_many(db: &Db, reader: Option<UserId>, user_ids: &[UserI
     Ok(profiles)
 }
 
-/// Checks that the user whom `field` names has a profile.
-///
-/// # Errors
-///
-/// `NOT_FOUND`.
+/// Returns NOT_FOUND, with the name of the request's field, if the user has no profile.
 pub(crate) async fn must_exist(on: impl Executor<'_>, field: &str, user_id: UserId) -> Result<()> {
     let found: Option<(UserId,)> = on.query("SELECT user_id FROM profiles WHERE user_id = $1").bind(user_id).optional().await?;
     found.map(|_| ()).ok_or_else(|| Error::not_found(field))
 }
 
-/// The profiles whose usernames begin with `prefix`, by username: at most `limit`.
+/// Returns at most `limit` profiles whose usernames begin with `prefix`, sorted by username.
 pub(crate) async fn list(
     on: impl Executor<'_>,
     reader: Option<UserId>,
     prefix: &str,
-    inactive_too: bool,
-    after: Option<&Place>,
+    include_inactive: bool,
+    after: Option<&NameCursor>,
     limit: i64,
 ) -> store::Result<Vec<Profile>> {
     let prefix = username_key(prefix);
-    // No UTF-8 has the byte 0xFF, so whatever begins with the prefix is less than this.
+    // UTF-8 never contains the byte 0xFF, so every key that begins with the prefix is less than this.
     let end = [prefix.as_bytes(), &[0xFF]].concat();
     let (key, user_id) = after.cloned().unwrap_or((prefix, Uuid::nil().into()));
     let query = on.query(select_profiles!(
         "WHERE (p.username_key, p.user_id) > ($2, $3) AND p.username_key < $4 AND (p.is_active AND p.user_is_active OR $5)
          ORDER BY p.username_key, p.user_id LIMIT $6"
     ));
-    query.bind(reader).bind(key.into_bytes()).bind(user_id).bind(end).bind(inactive_too).bind(limit).all().await
+    query.bind(reader).bind(key.into_bytes()).bind(user_id).bind(end).bind(include_inactive).bind(limit).all().await
 }
 
-/// The place that a list by username goes on after, as the columns have it.
-pub(crate) fn after_or_first(after: Option<&Place>) -> (Vec<u8>, UserId) {
+/// Returns the cursor as values of the columns; the first position if there is none.
+pub(crate) fn cursor_columns(after: Option<&NameCursor>) -> (Vec<u8>, UserId) {
     let (key, user_id) = after.cloned().unwrap_or((String::new(), Uuid::nil().into()));
     (key.into_bytes(), user_id)
 }
 
-/// The version of the user that the profile has the username of, if there is a profile.
+/// Returns the version of the user that the profile has reached, if there is a profile.
 pub(crate) async fn user_version(on: impl Executor<'_>, user_id: UserId) -> store::Result<Option<i64>> {
     let found: Option<(i64,)> = on.query("SELECT user_version FROM profiles WHERE user_id = $1").bind(user_id).optional().await?;
     Ok(found.map(|(version,)| version))
 }
 
-/// The profile, if there is one, which nobody else changes until the transaction ends.
+/// Returns the profile, if there is one, and locks it until the transaction ends.
 pub(crate) async fn lock(tx: &mut Tx, reader: Option<UserId>, user_id: UserId) -> store::Result<Option<Profile>> {
-    // Apart from the read, because a row that is only joined can't be locked.
+    // A statement of its own, because PostgreSQL cannot lock the rows of an outer join.
     let query = tx.query("SELECT user_id FROM profiles WHERE user_id = $1").bind(user_id);
     match query.for_update().optional::<(UserId,)>().await? {
         Some(_) => find(tx, reader, user_id).await,
@@ -177,7 +170,7 @@ pub(crate) async fn lock(tx: &mut Tx, reader: Option<UserId>, user_id: UserId) -
     }
 }
 
-/// Writes a profile that is locked and was changed.
+/// Writes a changed profile. The row must be locked.
 pub(crate) async fn update(tx: &mut Tx, profile: &mut Profile, now: DateTime<Utc>) -> store::Result<()> {
     profile.version += 1;
     profile.update_time = now;

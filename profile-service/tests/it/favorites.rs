@@ -1,4 +1,4 @@
-//! Favourite notes: set, shown, listed from the note's side, and gone with the note.
+//! Favorite notes: set, shown, listed from the note's side, and gone with the note.
 
 use profile_service::proto::{
     ClearFavoriteNoteRequest, DeactivateProfileRequest, DeleteNoteRequest, ListFavoritedByRequest, Note, NoteReference, Profile,
@@ -98,7 +98,7 @@ on_both_engines! {
         assert_eq!(set(&editor, &alice.id, reference(&public)).await.unwrap().favorite_note, Some(reference(&public)));
         assert_not_found(set(&editor, NOBODY, reference(&public)).await, "user_id");
         assert_not_found(clear(&editor, NOBODY).await, "user_id");
-        // A favourite that the caller can't see is cleared all the same.
+        // A favorite that the caller can't see is cleared all the same.
         set(&alice, "me", reference(&private)).await.unwrap();
         clear(&editor, &alice.id).await.unwrap();
         assert_eq!(alice.profile("me").await.unwrap().favorite_note, None);

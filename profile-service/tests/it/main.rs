@@ -9,7 +9,7 @@ mod export;
 mod favorites;
 mod friends;
 mod gateway;
-mod gateway_twins;
+mod gateway_parity;
 mod guards;
 mod note_lists;
 mod notes;

@@ -16,30 +16,30 @@ const NOTES: &str = "profiles.v1.NoteService";
 /// Both services, and whoever calls them.
 struct Pair {
     _services: [App; 2],
-    twins: Parity,
+    parity: Parity,
 }
 
 impl Pair {
     async fn start(engine: Engine) -> Self {
         let services = [App::start(engine).await, App::start(engine).await];
         let [grpc, http] = &services;
-        let mut twins = Parity::new(DESCRIPTORS, grpc.channel.clone(), http.address);
+        let mut parity = Parity::new(DESCRIPTORS, grpc.channel.clone(), http.address);
         let everything = "profile.view_profile profile.change_profile profile.add_note profile.change_note profile.delete_note";
         for (name, scope) in [("alice", ""), ("bob", ""), ("carol", ""), ("admin", everything)] {
             let mut claims = grpc.issuer.claims(UserId::new(&grpc.clock), name);
             scope.clone_into(&mut claims.scope);
-            twins.name(&format!("{name}.id"), &claims.sub);
-            twins.name(name, &grpc.issuer.token(&claims));
+            parity.name(&format!("{name}.id"), &claims.sub);
+            parity.name(name, &grpc.issuer.token(&claims));
         }
         for note in 0..9 {
-            twins.name(&format!("note{note}"), &note_id(note));
+            parity.name(&format!("note{note}"), &note_id(note));
         }
-        twins.name("nobody", NOBODY);
-        Self { _services: services, twins }
+        parity.name("nobody", NOBODY);
+        Self { _services: services, parity }
     }
 
     async fn call(&mut self, who: &str, service: &str, method: &str, request: Value, expected: Code) {
-        self.twins.call("last", who, &format!("{service}/{method}"), request, expected).await;
+        self.parity.call("last", who, &format!("{service}/{method}"), request, expected).await;
     }
 }
 
@@ -55,7 +55,7 @@ on_both_engines! {
         friends(&mut pair).await;
         favorites_and_export(&mut pair).await;
         deletions(&mut pair).await;
-        assert!(pair.twins.calls() >= 150, "{} calls", pair.twins.calls());
+        assert!(pair.parity.calls() >= 150, "{} calls", pair.parity.calls());
     }
 }
 
