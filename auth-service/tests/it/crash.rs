@@ -1,4 +1,4 @@
-//! `kill -9` at each step of a refresh, and right after a Revoke: nobody is signed out by it, and nobody is signed in again.
+//! Kills the process (`kill -9`) at each step of a refresh, and after a Revoke: no session ends, and no ended session continues.
 
 use std::{
     fs,
@@ -22,10 +22,10 @@ use uuid::Uuid;
 
 use crate::{app::PASSWORD, starting};
 
-/// The service as a process, on a database that outlives it.
+/// The service as a process, with a database that outlives it.
 struct Mortal {
     database: starting::Fresh,
-    /// What the service reaches PostgreSQL by.
+    /// The proxy between the service and PostgreSQL.
     wire: Option<FaultProxy>,
     master_key: String,
     process: Child,
@@ -75,8 +75,8 @@ impl Mortal {
         self.tokens().refresh(request.clone()).await.map(tonic::Response::into_inner)
     }
 
-    /// Sends a request, and kills the service at the given step. Answers what it has answered before, if anything, and whether
-    /// there was such a step.
+    /// Sends a request, and kills the service at the given step. Returns the response, if there was one before, and whether the step
+    /// exists.
     async fn killed_at(&mut self, step: usize, request: &RefreshRequest) -> (Option<RefreshResponse>, bool) {
         let mut tokens = self.tokens();
         let request = request.clone();
@@ -113,7 +113,7 @@ async fn serve(url: &str, master_key: &str) -> (Child, String) {
     let mut process = command.env("MASTER_KEY", master_key).stderr(Stdio::piped()).spawn().expect("a process");
     let mut lines = BufReader::new(process.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
     let (tell, told) = oneshot::channel();
-    // A pipe that nobody reads would stop the service.
+    // The service would block on a full pipe that nobody reads.
     std::thread::spawn(move || {
         let _ = tell.send(lines.find(|line| line.contains("serving")));
         lines.for_each(drop);
@@ -123,14 +123,14 @@ async fn serve(url: &str, master_key: &str) -> (Child, String) {
     (process, address)
 }
 
-/// SQLite has no wire. A third of the steps is so many turns of the scheduler after the request was sent; another, as many
+/// SQLite has no connection to cut. A third of the steps are turns of the scheduler after the request was sent, and another third
 /// after the service has begun to write.
 pub(crate) async fn pass_on_sqlite(step: usize, url: &str) {
     let wal = format!("{}-wal", url.trim_start_matches("sqlite:"));
     let state = || fs::metadata(&wal).ok().and_then(|file| Some((file.len(), file.modified().ok()?)));
     let before: Option<(u64, SystemTime)> = state();
     if !step.is_multiple_of(3) {
-        // The answer is not waited for: the write comes before it.
+        // The write comes before the response.
         while state() == before {
             yield_now().await;
         }
@@ -161,12 +161,12 @@ on_both_engines! {
                 kills += 1;
                 step += 1;
             } else {
-                // It ran through: the next round begins again at its first step.
+                // The call completed, so the next round begins at the first step again.
                 step = 0;
             }
             let again = app.refresh(&request).await.expect("the successor, after the crash");
             if let Some(first) = first {
-                assert_eq!(again.refresh_token, first.refresh_token, "a second successor");
+                assert_eq!(again.refresh_token, first.refresh_token, "two different successors");
             }
             assert_eq!(generation(&db).await, before + 1);
             let next = RefreshRequest { refresh_token: again.refresh_token, request_id: String::new() };

@@ -1,4 +1,4 @@
-//! What the auth service tells: each change once, in the order in which it became true.
+//! The event log: each change is recorded once, in commit order.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ use crate::app::{App, Bearer, PASSWORD};
 
 const ANOTHER_PASSWORD: &str = "eleven grey doors of zinc";
 
-/// A service that may watch.
+/// Returns the token of a service that may watch events.
 async fn token(app: &App) -> String {
     let master_key = MasterKey::from_base64(&app.master_key).expect("a master key");
     let ring = KeyRing::open(app.database.open(), app.clock.clock(), master_key, KeyBits::default(), TimeDelta::zero());
@@ -42,7 +42,7 @@ async fn events_of(app: &App, channel: Channel) -> EventServiceClient<Intercepte
     EventServiceClient::with_interceptor(channel, Bearer(token(app).await))
 }
 
-/// One who watches from the beginning.
+/// A client that watches events.
 struct Watcher {
     stream: Streaming<WatchEventsResponse>,
     through: Position,
@@ -55,7 +55,7 @@ impl Watcher {
         Ok(Self { stream, through: after.cloned().unwrap_or_default() })
     }
 
-    /// The events until the position, and the checkpoint there.
+    /// Returns the events up to the position.
     async fn until(&mut self, pos: i64) -> Vec<Event> {
         let mut events: Vec<Event> = Vec::new();
         while self.through.pos < pos {
@@ -85,7 +85,7 @@ fn kinds(events: &[Event]) -> Vec<&'static str> {
 }
 
 on_both_engines! {
-    async fn every_change_is_told_in_its_place(app: App) {
+    async fn every_change_is_recorded_in_order(app: App) {
         let mut watcher = Watcher::open(&app, app.server.channel(), None, &[]).await.expect("a stream");
         let (alice, root) = (app.user("alice").await, app.superuser("root").await);
         let user_id = alice.user.user_id.clone();
@@ -115,7 +115,7 @@ on_both_engines! {
         assert!(events.iter().any(|event| matches!(&event.what, Some(What::UserRenamed(name)) if name.username == "alicia")));
     }
 
-    async fn every_end_of_a_session_is_told(app: App) {
+    async fn every_end_of_a_session_is_recorded(app: App) {
         let alice = app.user("alice").await;
         let mut watcher = Watcher::open(&app, app.server.channel(), None, &[EventKind::SessionsEnded]).await.expect("a stream");
         let logout = |token: &str| LogoutRequest { refresh_token: token.to_owned() };
@@ -142,7 +142,7 @@ on_both_engines! {
         assert_eq!(ended.len(), 4, "{ended:?}");
     }
 
-    async fn a_watcher_goes_on_where_it_was_and_is_told_when_it_can_t(app: App) {
+    async fn a_watcher_continues_from_its_position_or_gets_a_cursor_error(app: App) {
         for name in ["alice", "bob", "carol"] {
             app.register(name).await;
         }
@@ -165,7 +165,7 @@ on_both_engines! {
             assert_refused(refused, Code::FailedPrecondition, "POSITION_UNKNOWN", &gone("POSITION_KNOWN"));
         }
 
-        // What is older than a week is deleted, but for the last of it.
+        // Events older than a week are deleted, except the last of them.
         app.clock.advance(TimeDelta::days(8));
         app.register("dave").await;
         let event_log = EventLog::new(app.database.open(), app.clock.clock());
@@ -174,16 +174,16 @@ on_both_engines! {
         assert_refused(refused, Code::OutOfRange, "POSITION_GONE", &gone("POSITION_KEPT"));
         let mut kept = Watcher::open(&app, app.server.channel(), Some(&here), &[]).await.expect("a stream");
         assert_eq!(kinds(&kept.until(end(&app).await).await), ["USER_CREATED"]);
-        // One who has never watched begins with what revokes tokens that may still be alive.
+        // Without a position, the stream starts with the events that revoke tokens which may still be valid.
         let mut recent = Watcher::open(&app, app.server.channel(), None, &[]).await.expect("a stream");
         assert_eq!(kinds(&recent.until(end(&app).await).await), ["USER_CREATED"]);
     }
 
-    async fn a_watcher_of_a_database_that_was_restored_under_it_is_told(app: App) {
+    async fn a_watcher_of_a_restored_database_gets_a_cursor_error(app: App) {
         app.register("alice").await;
         let mut watcher = Watcher::open(&app, app.server.channel(), None, &[]).await.expect("a stream");
         watcher.until(end(&app).await).await;
-        // What a restore does: the last event is not there, and another takes its place.
+        // The same as a restore: the last event is missing, and another takes its position.
         let db = app.database.open();
         let mut tx = db.begin().await.expect("a transaction");
         tx.query("DELETE FROM outbox WHERE pos = (SELECT last FROM feed)").execute().await.expect("a delete");
@@ -221,7 +221,7 @@ on_both_engines! {
         let refused = client.watch_events(with_token(&root.login.access_token, request(None))).await.map(drop);
         assert_refused(refused, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
         let token = token(&app).await;
-        // The clock of the tests stands, so that the token is as good as expired for a stream that begins now.
+        // The test clock does not move, so the token has expired for a stream that begins now.
         app.clock.advance(TimeDelta::seconds(610));
         let mut stream = client.watch_events(with_token(&token, request(None))).await.expect("a stream").into_inner();
         while stream.message().await.expect("an answer, or the end").is_some() {}
@@ -248,7 +248,7 @@ on_both_engines! {
         while ended.message().await.expect("an answer, or the end").is_some() {}
         let refused = client.watch_events(with_token(&first, request(None))).await.map(drop);
         assert_refused(refused, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
-        // Another client's goes on, and so does a stream of the same client that knows of it.
+        // The stream of another client continues, and so does a new stream of the same client.
         app.register("alice").await;
         assert_eq!(kinds(&other.until(end(&app).await).await).last(), Some(&"USER_CREATED"));
         let mut again = client.watch_events(with_token(&token().await, request(None))).await.expect("a stream").into_inner();
@@ -258,19 +258,19 @@ on_both_engines! {
         }
         assert!(kinds(&seen).contains(&"CLIENT_RESTRICTED"));
 
-        // A key that has leaked may have signed the token of any stream.
+        // A withdrawn key may have signed the token of any stream.
         let key = root.keys().create_key(CreateKeyRequest::default()).await.expect("a key").into_inner();
         let request = RetireKeyRequest { key_id: key.key_id, withdraw: true };
         root.keys().retire_key(request).await.expect("a key that is gone");
         while again.message().await.expect("an answer, or the end").is_some() {}
     }
 
-    async fn a_watcher_that_reads_nothing_is_closed_and_holds_nobody_up(app: App) {
+    async fn a_watcher_that_reads_nothing_is_closed_and_delays_nobody(app: App) {
         let mut idle = Watcher::open(&app, app.server.channel(), None, &[]).await.expect("a stream");
         let mut quick = Watcher::open(&app, app.server.channel(), None, &[]).await.expect("a stream");
         let event_log = EventLog::new(app.database.open(), app.clock.clock());
         let sessions: Vec<_> = (0..500).map(|number| Uuid::from_u128(number).into()).collect();
-        // 32 MiB, in answers of 1 MiB: several times what is held for one that does not read.
+        // 32 MiB in messages of 1 MiB: several times the amount that is buffered for a client that does not read.
         for _ in 0..40 {
             let mut change = event_log.begin().await.expect("a transaction");
             for _ in 0..40 {
@@ -279,7 +279,7 @@ on_both_engines! {
             change.commit().await.expect("a commit");
         }
         quick.until(end(&app).await).await;
-        // The one that reads goes on. Seven checkpoints take longer than the other is waited for.
+        // The client that reads continues. Seven checkpoints take longer than the send timeout of the other.
         for _ in 0..7 {
             quick.stream.message().await.expect("an answer").expect("no end");
         }

@@ -85,14 +85,14 @@ impl App {
         user
     }
 
-    /// Whoever has a token with these claims.
+    /// Returns a client with a token of these claims.
     pub fn caller(&self, claims: Claims) -> User {
         let bearer = format!("Bearer {}", self.issuer.token(&claims));
         let token = WithToken(bearer.parse().unwrap());
         User { id: claims.sub.clone(), claims, bearer, token, channel: self.channel.clone() }
     }
 
-    /// Whoever has no token.
+    /// Returns a client without a token.
     pub fn stranger(&self) -> NoteServiceClient<Channel> {
         NoteServiceClient::new(self.channel.clone())
     }

@@ -38,7 +38,7 @@ on_both_engines! {
         let missing = acknowledged.iter().filter(|id| !listed.iter().any(|note| note.note_id == **id)).count();
         assert_eq!(missing, 0, "acknowledged writes are missing");
 
-        // What the service's own connections see could still be inside a transaction; another connection's view is not.
+        // Read over another connection: the service's own connections could still be inside a transaction.
         let elsewhere = app.database.open();
         let (stored,): (i64,) = elsewhere.query("SELECT COUNT(*) FROM notes").one().await.expect("a count");
         assert!(usize::try_from(stored).expect("a count") >= acknowledged.len());

@@ -93,7 +93,7 @@ on_both_engines! {
         for refused in [set(&bob, &alice.id, reference(&public)).await, clear(&bob, &alice.id).await, clear(&bob, NOBODY).await] {
             assert_refused(refused, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
         }
-        // What counts is what the caller can see.
+        // The caller must be able to see the note.
         assert_not_found(set(&editor, &alice.id, reference(&private)).await, "note.note_id");
         assert_eq!(set(&editor, &alice.id, reference(&public)).await.unwrap().favorite_note, Some(reference(&public)));
         assert_not_found(set(&editor, NOBODY, reference(&public)).await, "user_id");

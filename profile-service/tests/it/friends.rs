@@ -45,7 +45,7 @@ on_both_engines! {
         assert_eq!(friends(&alice, "me").await.unwrap(), ["bob", "carol"]);
         assert_eq!(friend_of(&alice, "me").await.unwrap(), ["bob"]);
         assert_eq!(mutual_friends(&alice, "me").await.unwrap(), ["bob"]);
-        // Whoever is signed in may read.
+        // Every caller with a token may read.
         assert_eq!(friends(&alice, &carol.id).await.unwrap(), [""; 0]);
         assert_eq!(friend_of(&bob, &carol.id).await.unwrap(), ["alice"]);
         assert_eq!(mutual_friends(&bob, &carol.id).await.unwrap(), [""; 0]);

@@ -1,4 +1,4 @@
-//! What HTTP has and gRPC has not: methods, types, conditions, streams of lines and events, XML, and requests that are wrong
+//! Features of HTTP that gRPC does not have: methods, types, conditions, streams of lines and events, XML, and requests that are wrong
 //! in ways of their own.
 
 use serde_json::{Value, json};
@@ -243,7 +243,7 @@ on_both_engines! {
         assert!(packed.body.starts_with(&[0x1f, 0x8b]) && packed.body.len() < plain.body.len() / 4);
         let refused = alice.sends(&app, "GET /v1/profiles/me/notes", &[("accept-encoding", "gzip;q=0")], b"").await;
         assert_eq!(refused.body, plain.body);
-        // What was packed is unpacked.
+        // Compressed requests are decompressed.
         let broken = alice.sends(&app, "POST /v1/profiles/me/notes", &[JSON, ("content-encoding", "gzip")], &packed.body[..20]).await;
         assert_refused(&broken, 400, "FIELD_INVALID", Some(("body", "BODY_GZIP")));
     }

@@ -30,7 +30,7 @@ async fn delete(user: &User, note: &Note, etag: &str) -> Result<(), Status> {
     user.notes().delete_note(request).await.map(Response::into_inner)
 }
 
-/// What an update of the note is sent with.
+/// Returns the request that updates the note.
 fn of(stored: &Note, change: Note) -> Note {
     Note { user_id: stored.user_id.clone(), note_id: stored.note_id.clone(), ..change }
 }
@@ -64,7 +64,7 @@ on_both_engines! {
         // The id is the owner's own.
         let of_bob = create(&bob, "me", CHOSEN, note("Bob's", "", Visibility::Public)).await.unwrap();
         assert_eq!((of_bob.note_id.as_str(), of_bob.title.as_str()), (CHOSEN, "Bob's"));
-        // What the note itself says of its ids is not read.
+        // The ids inside the note are ignored.
         let strange = Note { user_id: bob.id.clone(), note_id: NOBODY.to_owned(), ..content };
         assert_eq!(create(&alice, "me", CHOSEN, strange).await.unwrap(), created);
     }

@@ -35,7 +35,7 @@ on_both_engines! {
         assert!(profile.is_active && profile.bio.is_empty() && profile.birth_date.is_none() && profile.favorite_note.is_none());
         let now = prost_types::Timestamp { seconds: app.clock.now().timestamp(), nanos: 0 };
         assert_eq!((profile.create_time, profile.update_time), (Some(now), Some(now)));
-        // Whatever the first call is: here one that is refused.
+        // Any first call creates the profile, even one that is rejected.
         let bob = app.caller(app.issuer.claims(access::UserId::new(&app.clock), "bob"));
         assert_not_found(bob.profile(NOBODY).await, "user_id");
         assert_eq!(alice.profile(&bob.id).await.unwrap().display_name, "bob");

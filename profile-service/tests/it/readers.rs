@@ -1,4 +1,4 @@
-//! Who sees which note: three visibilities, four kinds of reader, and every method that reads.
+//! The visibility of notes: three visibilities, four kinds of reader, and every method that reads.
 
 use access::Actor;
 use profile_service::proto::{

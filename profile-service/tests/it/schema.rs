@@ -1,4 +1,4 @@
-//! What the migrations build is what `schema.sql` declares.
+//! The migrations build the schema that `schema.sql` declares.
 
 use std::process::{Command, Stdio};
 

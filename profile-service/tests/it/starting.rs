@@ -1,4 +1,4 @@
-//! What the service starts on, what it refuses to start on, and how it stops.
+//! The start of the service, the reasons why it does not start, and its stop.
 
 use std::{
     io::{BufRead, BufReader},
