@@ -1,12 +1,17 @@
-//! The text of a migration: which of it is for which engine, its statements, and their tokens.
+//! The text of a migration: its sections for each engine, its statements, and their tokens.
 //!
-//! What follows a line `-- on sqlite:` or `-- on postgres:` is for that engine alone, until `-- on both:` or the end.
+//! The lines after `-- on sqlite:` or `-- on postgres:` are for that engine alone, up to `-- on both:` or the end.
 
-use std::{borrow::Cow, fmt, iter};
+use std::{borrow::Cow, fmt, iter::once};
+
+use sqlparser::{
+    dialect::PostgreSqlDialect,
+    tokenizer::{Location, Token as SqlToken, TokenWithSpan, Tokenizer},
+};
 
 const SECTION: &str = "-- on ";
 
-/// What a database runs on.
+/// A database engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
     /// `SQLite`.
@@ -16,7 +21,7 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// The line that begins what is for it alone.
+    /// Returns the line that begins the section for this engine.
     pub(super) fn section(self) -> &'static str {
         match self {
             Self::Sqlite => "-- on sqlite:",
@@ -34,52 +39,49 @@ impl fmt::Display for Engine {
     }
 }
 
-/// What of a text is for an engine. The lines that are not are empty, so that those that are keep their numbers.
-///
-/// # Errors
-///
-/// The line of a section that is none.
+/// Returns the text for an engine. The lines for the other one are replaced by empty lines, which keeps the line numbers. The error is a
+/// line that looks like the first line of a section, but names no engine.
 pub(super) fn select_section(text: &str, engine: Engine) -> Result<Cow<'_, str>, &str> {
     if !text.lines().any(|line| line.starts_with(SECTION)) {
         return Ok(text.into());
     }
-    let mut is_for_it = true;
-    let mut chosen = String::with_capacity(text.len());
+    let mut is_selected = true;
+    let mut selected = String::with_capacity(text.len());
     for line in text.lines() {
         match line.trim_end() {
-            "-- on both:" => is_for_it = true,
-            line if line == engine.section() => is_for_it = true,
-            line if [Engine::Sqlite, Engine::Postgres].iter().any(|other| line == other.section()) => is_for_it = false,
-            // A comment may begin like this. One that ends like a section is a section that is misspelled.
+            "-- on both:" => is_selected = true,
+            line if line == engine.section() => is_selected = true,
+            line if [Engine::Sqlite, Engine::Postgres].iter().any(|other| line == other.section()) => is_selected = false,
+            // An ordinary comment may begin with `-- on `. With a colon at its end it is a misspelled section.
             line if line.starts_with(SECTION) && line.ends_with(':') => return Err(line),
-            _ if is_for_it => chosen.push_str(line),
+            _ if is_selected => selected.push_str(line),
             _ => {}
         }
-        chosen.push('\n');
+        selected.push('\n');
     }
-    Ok(chosen.into())
+    Ok(selected.into())
 }
 
-/// A word, a quoted name or text, or a sign.
+/// A word, a quoted name, a string or a symbol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Token<'a> {
     pub(super) text: &'a str,
-    /// Where it begins in the text.
+    /// The offset of its first byte.
     pub(super) start: usize,
 }
 
 impl<'a> Token<'a> {
-    /// Where the next may begin.
+    /// Returns the offset after its last byte.
     pub(super) fn end(&self) -> usize {
         self.start + self.text.len()
     }
 
-    /// True for this word of the language.
+    /// Returns true if the token is this keyword.
     pub(super) fn is(&self, keyword: &str) -> bool {
         self.text.eq_ignore_ascii_case(keyword)
     }
 
-    /// As a name: without its quotes, or in the lower case that a name without quotes means.
+    /// Returns the name that the token stands for: without its quotes, or in lower case if it has none.
     pub(super) fn name(&self) -> Cow<'a, str> {
         match self.text.strip_prefix('"').and_then(|inside| inside.strip_suffix('"')) {
             Some(quoted) => quoted.replace("\"\"", "\"").into(),
@@ -89,77 +91,56 @@ impl<'a> Token<'a> {
     }
 }
 
-/// The tokens of a text, without its comments.
+/// Returns the tokens of a text, without its comments. If a quote or a comment is not closed, the rest of the text is one token, and the
+/// engine reports the error.
 pub(super) fn tokens(text: &str) -> Vec<Token<'_>> {
-    let mut at = 0;
-    iter::from_fn(|| {
-        loop {
-            let rest = &text[at..];
-            let first = rest.chars().next()?;
-            let length = match first {
-                c if c.is_whitespace() => {
-                    at += c.len_utf8();
-                    continue;
-                }
-                '-' if rest.starts_with("--") => {
-                    at += rest.find('\n').unwrap_or(rest.len());
-                    continue;
-                }
-                '/' if rest.starts_with("/*") => {
-                    at += rest.find("*/").map_or(rest.len(), |end| end + 2);
-                    continue;
-                }
-                '\'' | '"' => quoted(rest, first),
-                '$' => dollars(rest),
-                c if c.is_alphanumeric() || c == '_' => {
-                    rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len())
-                }
-                c => c.len_utf8(),
-            };
-            let word = Token { text: &rest[..length], start: at };
-            at += length;
-            return Some(word);
-        }
-    })
-    .collect()
-}
-
-/// How long a quoted word is. A quote that stands twice is one inside.
-fn quoted(rest: &str, quote: char) -> usize {
-    let mut inside = rest.char_indices().skip(1).peekable();
-    while let Some((index, c)) = inside.next() {
-        if c == quote && inside.next_if(|(_, next)| *next == quote).is_none() {
-            return index + 1;
+    // The dialect of PostgreSQL also reads the statements for SQLite, which has no dollar quotes and no nested comments.
+    let mut found = Vec::new();
+    let mut tokenizer = Tokenizer::new(&PostgreSqlDialect {}, text).with_unescape(false);
+    let is_complete = tokenizer.tokenize_with_location_into_buf(&mut found).is_ok();
+    let lines: Vec<_> = once(0).chain(text.match_indices('\n').map(|(index, _)| index + 1)).collect();
+    let offset = |location: Location| {
+        let (line, column) = (index(location.line), index(location.column));
+        let start = lines.get(line).copied().unwrap_or(text.len());
+        text[start..].char_indices().nth(column).map_or(text.len(), |(length, _)| start + length)
+    };
+    // The tokens are cut out of the text, because sqlparser does not print them as they are written.
+    let token = |start: usize, end: usize| Token { text: &text[start..end], start };
+    let mut tokens = Vec::with_capacity(found.len());
+    let mut end = 0;
+    for TokenWithSpan { token: kind, span } in &found {
+        end = offset(span.end);
+        if !matches!(kind, SqlToken::Whitespace(_)) {
+            tokens.push(token(offset(span.start), end));
         }
     }
-    rest.len()
+    let rest = text[end..].trim_start();
+    if !is_complete && !rest.starts_with("/*") && !rest.is_empty() {
+        tokens.push(token(text.len() - rest.len(), text.len()));
+    }
+    tokens
 }
 
-/// How long `$tag$ … $tag$` is, or the sign alone.
-fn dollars(rest: &str) -> usize {
-    let Some(end) = rest[1..].find('$').map(|end| end + 2) else { return 1 };
-    let tag = &rest[..end];
-    if tag[1..end - 1].contains(|c: char| !c.is_alphanumeric() && c != '_') {
-        return 1;
-    }
-    rest[end..].find(tag).map_or(rest.len(), |close| end + close + tag.len())
+/// Returns the index of a line or a column, which sqlparser counts from 1.
+fn index(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX).saturating_sub(1)
 }
 
 /// A statement of a text.
 #[derive(Debug, Clone)]
 #[cfg_attr(not(feature = "autogenerate"), expect(dead_code, reason = "only `makemigrations` reads comments and lines"))]
 pub(super) struct Statement<'a> {
-    /// The comments before it.
+    /// The comments before the statement.
     pub(super) comments: &'a str,
-    /// Itself, from its first word to its last.
+    /// The statement, from its first token to its last.
     pub(super) text: &'a str,
-    /// Its tokens, whose places are those in the whole text.
+    /// Its tokens, with their offsets in the whole text.
     pub(super) tokens: Vec<Token<'a>>,
-    /// The line that it begins on; the first is 1.
+    /// The number of its first line, from 1.
     pub(super) line: usize,
 }
 
-/// The statements of a text.
+/// Returns the statements of a text.
 pub(super) fn statements(text: &str) -> Vec<Statement<'_>> {
     let mut statements = Vec::new();
     let mut begin = 0;
@@ -182,7 +163,7 @@ pub(super) fn statements(text: &str) -> Vec<Statement<'_>> {
     statements
 }
 
-/// What stands between the parenthesis that the tokens begin with and its other, and what follows.
+/// Returns the tokens between the parenthesis that the tokens begin with and its closing one, and the tokens after it.
 pub(super) fn parenthesized<'w, 'a>(tokens: &'w [Token<'a>]) -> Option<(&'w [Token<'a>], &'w [Token<'a>])> {
     let mut depth = 0;
     if tokens.first()?.text != "(" {
@@ -195,7 +176,7 @@ pub(super) fn parenthesized<'w, 'a>(tokens: &'w [Token<'a>]) -> Option<(&'w [Tok
     Some((&tokens[1..end], &tokens[end + 1..]))
 }
 
-/// What stands between the commas that are in no parentheses.
+/// Splits tokens at the commas that are in no parentheses.
 pub(super) fn split<'w, 'a>(tokens: &'w [Token<'a>]) -> impl Iterator<Item = &'w [Token<'a>]> {
     let mut depth = 0;
     tokens
@@ -211,14 +192,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_what_stands_between_comments() {
+    fn tokens_do_not_include_comments() {
         let text = "SELECT 'it''s -- one', \"a b\" /* ; */ FROM t -- ; \n WHERE x<>$1; DO $x$ a; b $x$";
         let found: Vec<_> = tokens(text).iter().map(|word| word.text).collect();
-        let sql = ["SELECT", "'it''s -- one'", ",", "\"a b\"", "FROM", "t", "WHERE", "x", "<", ">", "$", "1", ";"];
+        let sql = ["SELECT", "'it''s -- one'", ",", "\"a b\"", "FROM", "t", "WHERE", "x", "<>", "$1", ";"];
         assert_eq!(found, [&sql[..], &["DO", "$x$ a; b $x$"]].concat());
-        for unfinished in ["'", "\"a", "$a$ b", "/* a", "-- a", "$", "é", "''"] {
-            tokens(unfinished);
+        for (unfinished, rest) in
+            [("a 'b", "'b"), ("a \"b", "\"b"), ("a $b$ c", "$b$ c"), ("é\n 'é;", "'é;"), ("a ''", "''"), ("a $", "$")]
+        {
+            assert_eq!(tokens(unfinished).last().map(|token| token.text), Some(rest), "{unfinished}");
         }
+        for comment in ["/* a", "-- a", "/* /* */ ;", ""] {
+            assert!(tokens(comment).is_empty(), "{comment}");
+        }
+        let texts = |text| tokens(text).iter().map(|token| token.text).collect::<Vec<_>>();
+        assert_eq!(texts("/* /* */ ; */ E'\\';é'\r\n; é -- é"), ["E'\\';é'", ";", "é"]);
     }
 
     #[test]

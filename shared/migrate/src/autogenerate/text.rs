@@ -1,4 +1,4 @@
-//! The texts of tables and indexes: what a migration is written from, with its comments, and the same on both engines.
+//! The statements of tables and indexes, with their comments. Migrations are generated from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,22 +6,22 @@ use super::constraint::{Constraint, Kind};
 pub(super) use super::normalize::quoted;
 use crate::sql::{Statement, Token, parenthesized, split, statements, tokens};
 
-/// What the statements that made a schema say.
+/// The statements of a schema.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SchemaText {
-    /// In the order in which they were made.
+    /// The tables, in the order of their statements.
     pub(super) tables: Vec<Table>,
     pub(super) indexes: BTreeMap<String, Index>,
 }
 
-/// `CREATE TABLE …`.
+/// A `CREATE TABLE` statement.
 #[derive(Debug, Clone)]
 pub(super) struct Table {
     pub(super) name: String,
     /// The whole statement, with the comments before it.
     pub(super) text: String,
-    /// Where the name stands in the text.
-    place: (usize, usize),
+    /// The range of the name in the text.
+    name_range: (usize, usize),
     pub(super) columns: Vec<Column>,
     constraints: Vec<WrittenConstraint>,
 }
@@ -30,9 +30,9 @@ pub(super) struct Table {
 #[derive(Debug, Clone)]
 pub(super) struct Column {
     pub(super) name: String,
-    /// The lines above it.
+    /// The comment lines above it.
     pub(super) comments: String,
-    /// Its name, type, NOT NULL and DEFAULT alone.
+    /// Its name, type, NOT NULL and DEFAULT, without its constraints.
     pub(super) plain: String,
     pub(super) type_name: String,
     pub(super) default: Option<String>,
@@ -41,17 +41,17 @@ pub(super) struct Column {
     constraints: Vec<WrittenConstraint>,
 }
 
-/// A constraint as it is written.
+/// A constraint with its text.
 #[derive(Debug, Clone)]
 pub(super) struct WrittenConstraint {
     pub(super) is: Constraint,
-    /// As that of a table, without its name.
+    /// The text as a constraint of the table, without its name.
     pub(super) text: String,
-    /// The name that it is given.
+    /// Its explicit name.
     pub(super) name: Option<String>,
 }
 
-/// `CREATE INDEX …`.
+/// A `CREATE INDEX` statement.
 #[derive(Debug, Clone)]
 pub(super) struct Index {
     pub(super) table: String,
@@ -59,7 +59,7 @@ pub(super) struct Index {
 }
 
 impl SchemaText {
-    /// Reads the statements of a schema, or answers what is none of one.
+    /// Parses the statements of a schema. The error is the first line of a statement that is not one of a schema.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut texts = Self::default();
         for statement in statements(text) {
@@ -87,14 +87,14 @@ impl SchemaText {
         self.table(table)?.columns.iter().find(|found| found.name == column)
     }
 
-    /// The indexes of a table, which are not its constraints.
+    /// Returns the indexes of a table, without those of its constraints.
     pub(super) fn indexes_of(&self, table: &str) -> impl Iterator<Item = &str> {
         self.indexes.values().filter(move |index| index.table == table).map(|index| index.text.as_str())
     }
 }
 
 impl Table {
-    /// Reads one. None where the text is no `CREATE TABLE` that is understood.
+    /// Parses a `CREATE TABLE` statement. Returns None for any other statement.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let tokens = tokens(text);
         if !(tokens.first()?.is("CREATE") && tokens.get(1)?.is("TABLE")) {
@@ -103,13 +103,13 @@ impl Table {
         let name = tokens.get(2)?;
         let (inside, rest) = parenthesized(&tokens[3..])?;
         if !rest.is_empty() {
-            // WITHOUT ROWID, INHERITS, …: one engine knows them.
+            // Only one engine accepts WITHOUT ROWID, INHERITS and so on.
             return None;
         }
         let mut table = Self {
             name: name.name().into_owned(),
             text: text.to_owned(),
-            place: (name.start, name.end()),
+            name_range: (name.start, name.end()),
             columns: Vec::new(),
             constraints: Vec::new(),
         };
@@ -124,12 +124,12 @@ impl Table {
         Some(table)
     }
 
-    /// Its constraints and those of its columns, as those of a table. NOT NULL and DEFAULT belong to the column.
+    /// Returns its constraints and those of its columns, all as constraints of the table. NOT NULL and DEFAULT belong to the column.
     pub(super) fn constraints(&self) -> Vec<WrittenConstraint> {
         self.columns.iter().flat_map(|column| &column.constraints).chain(&self.constraints).cloned().collect()
     }
 
-    /// How a constraint is written here.
+    /// Returns the text of a constraint.
     pub(super) fn written(&self, constraint: &Constraint) -> Option<WrittenConstraint> {
         self.constraints().into_iter().find(|written| written.is.kind.means(&constraint.kind))
     }
@@ -138,9 +138,9 @@ impl Table {
         self.columns.iter().map(|column| column.name.clone()).collect()
     }
 
-    /// The statement that makes it with another name.
+    /// Returns the statement that creates the table under another name.
     pub(super) fn renamed(&self, name: &str) -> String {
-        format!("{}{name}{}", &self.text[..self.place.0], &self.text[self.place.1..])
+        format!("{}{name}{}", &self.text[..self.name_range.0], &self.text[self.name_range.1..])
     }
 }
 
@@ -149,12 +149,12 @@ fn column(text: &str, element: &[Token<'_>]) -> Option<Column> {
         ["CONSTRAINT", "PRIMARY", "NOT", "NULL", "UNIQUE", "CHECK", "DEFAULT", "COLLATE", "REFERENCES", "GENERATED", "AS"];
     let name = element.first()?.name().into_owned();
     let is_clause = |word: &Token<'_>| CLAUSES.iter().any(|clause| word.is(clause));
-    let type_end = element[1..].iter().position(is_clause).map_or(element.len(), |place| place + 1);
+    let type_end = element[1..].iter().position(is_clause).map_or(element.len(), |index| index + 1);
     let mut plain = source(text, &element[..type_end]).to_owned();
     let (mut default, mut is_required, mut is_generated, mut written) = (None, false, false, Vec::new());
     let mut rest = &element[type_end..];
     while let [first, behind @ ..] = rest {
-        // A name in front belongs to the constraint, and NOT NULL keeps none.
+        // A CONSTRAINT name belongs to the constraint that follows, and is dropped for NOT NULL.
         if let Some((one, left)) = constraint(text, rest, Some(&name)) {
             written.push(one);
             rest = left;
@@ -191,19 +191,15 @@ fn column(text: &str, element: &[Token<'_>]) -> Option<Column> {
     })
 }
 
-/// How many tokens a default is: `(…)`, `-1`, `f(…)`, or one.
+/// Returns the number of tokens of a default: `(…)`, `-1`, `f(…)`, or one token.
 fn value(tokens: &[Token<'_>]) -> usize {
     let Some(first) = tokens.first() else { return 0 };
     let begin = usize::from(matches!(first.text, "-" | "+"));
     let signed = begin + usize::from(first.text != "(");
-    // The digits before a point, the point, and those behind it are tokens of their own.
-    if tokens.get(signed).is_some_and(|word| word.text == ".") {
-        return signed + 2;
-    }
     parenthesized(&tokens[signed.min(tokens.len())..]).map_or(signed, |(inside, _)| signed + inside.len() + 2)
 }
 
-/// The constraint that the tokens begin with, and what follows.
+/// Parses the constraint that the tokens begin with, and returns it with the tokens after it.
 fn constraint<'w, 'a>(text: &str, tokens: &'w [Token<'a>], column: Option<&str>) -> Option<(WrittenConstraint, &'w [Token<'a>])> {
     let (name, tokens) = match tokens {
         [first, name, rest @ ..] if first.is("CONSTRAINT") => (Some(name.name().into_owned()), rest),
@@ -240,14 +236,14 @@ fn constraint<'w, 'a>(text: &str, tokens: &'w [Token<'a>], column: Option<&str>)
     Some((WrittenConstraint { is, text: own_text, name }, &tokens[end..]))
 }
 
-/// The comments on lines of their own between a word and the one before it.
+/// Returns the comment lines between a token and the one before it.
 fn comments(text: &str, tokens: &[Token<'_>], word: &Token<'_>) -> String {
     let begin = tokens.iter().take_while(|other| other.start < word.start).last().map_or(0, Token::end);
     let lines = text[begin..word.start].lines().skip(1).map(str::trim).filter(|line| line.starts_with("--"));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The name and the table of an index.
+/// Returns the name and the table of a `CREATE INDEX` statement.
 fn index(statement: &Statement<'_>) -> Option<(String, String)> {
     let mut tokens = statement.tokens.iter().filter(|word| !word.is("UNIQUE"));
     if !(tokens.next()?.is("CREATE") && tokens.next()?.is("INDEX")) {
@@ -259,14 +255,14 @@ fn index(statement: &Statement<'_>) -> Option<(String, String)> {
 }
 
 impl Index {
-    /// The statement that makes it while others read and write.
+    /// Returns the statement that creates it CONCURRENTLY.
     pub(super) fn concurrently(&self) -> String {
         let keyword = tokens(&self.text).into_iter().find(|word| word.is("INDEX")).map_or(0, |word| word.end());
         format!("{} CONCURRENTLY{}", &self.text[..keyword], &self.text[keyword..])
     }
 }
 
-/// The text from the first of the tokens to the last.
+/// Returns the text from the first token to the last.
 fn source<'t>(text: &'t str, tokens: &[Token<'_>]) -> &'t str {
     match tokens {
         [] => "",
