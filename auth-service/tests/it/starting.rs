@@ -76,7 +76,7 @@ on_both_engines! {
     async fn an_empty_database_has_to_be_migrated_first(app: Fresh) {
         let output = app.serve(&MasterKey::generate()).output().expect("a process");
         let count = migration_names().len();
-        assert_fails(&output, &format!("the database is {count} migration(s) behind this version of the service: run `migrate` first"));
+        assert_fails(&output, &format!("the database has {count} unapplied migration(s): run `migrate` first"));
         let output = app.command("migrate").output().expect("a process");
         let applied = migration_names().iter().map(|name| format!("  Applying {name}... OK\n")).collect::<Vec<_>>().concat();
         assert_eq!(String::from_utf8_lossy(&output.stderr), applied);
@@ -88,7 +88,7 @@ on_both_engines! {
         app.migrated().await;
         app.execute("UPDATE _sqlx_migrations SET version = 99 WHERE version = (SELECT MAX(version) FROM _sqlx_migrations)").await;
         let output = app.serve(&MasterKey::generate()).output().expect("a process");
-        assert_fails(&output, "the database has migration 99, which this version of the service does not know");
+        assert_fails(&output, "the database has migration 99, which this version of the service does not have: run the version that applied it");
     }
 
     async fn a_migration_that_was_changed_is_refused(app: Fresh) {
@@ -97,7 +97,7 @@ on_both_engines! {
         tx.query("UPDATE _sqlx_migrations SET checksum = $1").bind(vec![1_u8, 2, 3]).execute().await.expect("a statement");
         tx.commit().await.expect("a commit");
         let output = app.serve(&MasterKey::generate()).output().expect("a process");
-        assert_fails(&output, "migration 0001_initial has been changed since it was applied");
+        assert_fails(&output, "migration 0001_initial was changed after it was applied");
     }
 
     async fn a_wrong_master_key_is_refused_and_changes_nothing(app: Fresh) {
@@ -113,7 +113,7 @@ on_both_engines! {
         app.migrated().await;
         app.execute("DROP TABLE signing_keys").await;
         let output = app.serve(&MasterKey::generate()).output().expect("a process");
-        assert_fails(&output, "the schema is damaged, and the database has to be restored from a backup: ");
+        assert_fails(&output, "the schema is damaged, restore the database from a backup: ");
         assert_fails(&output, "signing_keys");
     }
 
@@ -159,7 +159,7 @@ async fn a_file_that_is_no_database_is_refused() {
 #[test]
 fn a_database_that_can_t_be_reached_or_named_is_said() {
     for (url, sentence) in [
-        ("postgres://nobody@127.0.0.1:1/none", "the schema can't be read"),
+        ("postgres://nobody@127.0.0.1:1/none", "cannot read the schema"),
         ("mysql://root@localhost/test", "the database URL must begin with `sqlite:` or `postgres:`"),
         ("sqlite::memory:", "an in-memory SQLite database can't be served"),
     ] {

@@ -16,15 +16,15 @@ impl Fresh {
 }
 
 on_both_engines! {
-    async fn no_migration_is_forgotten_and_all_are_safe_to_release(app: Fresh) {
+    async fn schema_sql_has_no_changes_without_a_migration_and_all_are_safe_to_release(app: Fresh) {
         let mut check = Command::new(env!("CARGO_BIN_EXE_profile-service"));
         check.args(["makemigrations", "--check", "--source", env!("CARGO_MANIFEST_DIR"), "--database-url", app.0.url()]);
         let output = check.env_clear().stdin(Stdio::null()).output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+        let text = [output.stdout, output.stderr].concat();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&text));
     }
 
-    async fn the_schema_is_the_same_after_a_way_back_to_nothing(app: Fresh) {
+    async fn the_schema_is_the_same_after_all_migrations_are_reverted_and_applied(app: Fresh) {
         let db = app.0.open();
         migrate(&db, &MIGRATIONS).await.unwrap();
         let schema = app.0.schema().await;

@@ -159,9 +159,9 @@ fn what_can_t_be_started_is_said_in_one_sentence() {
     let taken = listener.local_addr().unwrap().to_string();
     let fresh = format!("sqlite:{}", folder.path().join("fresh.db").display());
     for (arguments, sentence) in [
-        (&["serve", "--listen", "127.0.0.1:0", "--database-url", &corrupt][..], "the schema can't be read"),
-        (&["serve", "--listen", "127.0.0.1:0", "--database-url", &missing], "the schema can't be read"),
-        (&["migrate", "--database-url", &corrupt], "the schema can't be read"),
+        (&["serve", "--listen", "127.0.0.1:0", "--database-url", &corrupt][..], "cannot read the schema"),
+        (&["serve", "--listen", "127.0.0.1:0", "--database-url", &missing], "cannot read the schema"),
+        (&["migrate", "--database-url", &corrupt], "cannot read the schema"),
         (&["migrate", "--database-url", "mysql://x"], "must begin with `sqlite:` or `postgres:`"),
         (&["serve", "--listen", &taken, "--database-url", &fresh], "can't be listened on"),
         (

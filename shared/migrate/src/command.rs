@@ -1,4 +1,4 @@
-//! The verbs as commands, the same for every service. They say what Django's say.
+//! The migration commands, the same for every service. Their output follows Django's.
 
 use std::io;
 
@@ -15,16 +15,16 @@ use crate::{
     run::{MigrationEvent, Mode, history, migrate_to, plan},
 };
 
-/// What can be done to the schema.
+/// The migration commands.
 #[derive(Debug, Subcommand)]
 pub enum MigrationCommand {
-    /// Applies the migrations that are not applied yet, or goes forwards or back to one of them.
+    /// Applies all migrations, or applies and reverts migrations up to a target.
     Migrate(Migrate),
-    /// Lists the migrations, and marks those that are applied.
+    /// Lists all migrations and marks the applied ones.
     Showmigrations(Showmigrations),
-    /// Shows the SQL of a migration.
+    /// Prints the SQL of a migration.
     Sqlmigrate(Sqlmigrate),
-    /// Writes the migration that leads to the schema that `schema.sql` declares.
+    /// Creates a migration from the changes to `schema.sql`.
     #[cfg(feature = "autogenerate")]
     Makemigrations(Box<Makemigrations>),
 }
@@ -34,16 +34,16 @@ pub enum MigrationCommand {
 pub struct Migrate {
     #[command(flatten)]
     database: DatabaseArgs,
-    /// The migration that is the last one applied afterwards: its number, its name, or the beginning of it. `zero` undoes all.
+    /// The last migration to be applied afterwards: its number, its name, or a prefix of its name. `zero` reverts all migrations.
     #[arg(value_name = "TARGET")]
     target: Option<Target>,
-    /// Records the migrations as applied, or as not applied, without running them.
+    /// Marks the migrations as applied or unapplied without running them.
     #[arg(long)]
     fake: bool,
-    /// Shows what would be done, and does nothing.
+    /// Prints the planned operations without running them.
     #[arg(long, conflicts_with = "check")]
     plan: bool,
-    /// Fails where something would be done, and does nothing.
+    /// Exits with an error if there are planned operations, without running them.
     #[arg(long)]
     check: bool,
 }
@@ -53,7 +53,7 @@ pub struct Migrate {
 pub struct Showmigrations {
     #[command(flatten)]
     database: DatabaseArgs,
-    /// Without the times.
+    /// Omits the times.
     #[arg(long)]
     plan: bool,
 }
@@ -61,15 +61,15 @@ pub struct Showmigrations {
 /// The flags of `sqlmigrate`.
 #[derive(Debug, Args)]
 pub struct Sqlmigrate {
-    /// The migration: its number, its name, or the beginning of it.
+    /// The migration: its number, its name, or a prefix of its name.
     #[arg(value_name = "NAME")]
     name: String,
-    /// What undoes it.
+    /// Prints the SQL that reverts the migration.
     #[arg(long)]
     backwards: bool,
 }
 
-/// Why a verb failed, as a sentence.
+/// The reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum CommandError {
@@ -80,18 +80,14 @@ pub enum CommandError {
     #[cfg(feature = "autogenerate")]
     #[error(transparent)]
     Make(#[from] MakeError),
-    #[error("{0} migration(s) are to be applied or undone")]
+    #[error("{0} planned operation(s): run `migrate`")]
     Unapplied(usize),
-    #[error("the output can't be written: {0}")]
+    #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
 
 impl MigrationCommand {
-    /// Does it, with the migrations of a service. Progress goes to standard error, what was asked for to standard output.
-    ///
-    /// # Errors
-    ///
-    /// What a person has to be told.
+    /// Runs the command with the migrations of a service. Progress is written to standard error, results to standard output.
     pub async fn run(self, migrations: &Migrator) -> Result<(), CommandError> {
         match self {
             Self::Migrate(arguments) => migrate(arguments, migrations).await,
@@ -126,9 +122,9 @@ async fn migrate(arguments: Migrate, migrations: &Migrator) -> Result<(), Comman
         return if arguments.check && !changes.is_empty() { Err(CommandError::Unapplied(changes.len())) } else { Ok(()) };
     }
     let (mode, done) = if arguments.fake { (Mode::Fake, "FAKED") } else { (Mode::Run, "OK") };
-    let mut is_under_way = false;
+    let mut is_running = false;
     let outcome = migrate_to(&db, migrations, &target, mode, |progress| {
-        is_under_way = matches!(progress, MigrationEvent::Started(_));
+        is_running = matches!(progress, MigrationEvent::Started(_));
         match progress {
             MigrationEvent::Started(Change::Apply(name)) => eprint!("  Applying {name}..."),
             MigrationEvent::Started(Change::Unapply(name)) => eprint!("  Unapplying {name}..."),
@@ -136,8 +132,8 @@ async fn migrate(arguments: Migrate, migrations: &Migrator) -> Result<(), Comman
         }
     });
     let outcome = outcome.await;
-    if is_under_way {
-        // The error begins a line of its own.
+    if is_running {
+        // The error starts on a new line.
         eprintln!();
     }
     if outcome? == 0 {
@@ -160,7 +156,7 @@ async fn show(database: &DatabaseArgs, without_times: bool, migrations: &Migrato
     Ok(())
 }
 
-/// Unlike `println!`, it does not panic where nobody reads.
+/// Writes a line to standard output. Unlike `println!`, it does not panic if the reader has closed the pipe.
 fn write(line: &str) -> Result<(), CommandError> {
     use io::Write;
     Ok(writeln!(io::stdout(), "{line}")?)

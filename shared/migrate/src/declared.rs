@@ -2,7 +2,7 @@
 
 use crate::sql::{parenthesized, split, statements};
 
-/// Words with which a table constraint begins. Everything else is a column.
+/// The keywords with which a table constraint begins. Every other element is a column.
 const CONSTRAINTS: [&str; 5] = ["CONSTRAINT", "PRIMARY", "UNIQUE", "FOREIGN", "CHECK"];
 
 /// A table and its columns.

@@ -2,86 +2,88 @@
 
 use sqlx::migrate::MigrateError;
 
-/// Why a schema can't be used as it is, or can't be brought to where it should be.
+/// The reason why a schema cannot be used or migrated.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
-    /// Migrations that are still to be applied.
-    #[error("the database is {0} migration(s) behind this version of the service: run `migrate` first")]
+    /// Migrations are not applied yet.
+    #[error("the database has {0} unapplied migration(s): run `migrate` first")]
     Behind(usize),
-    /// A newer version has migrated it.
-    #[error("the database has migration {0}, which this version of the service does not know: a newer version has migrated it")]
+    /// A newer version of the service has migrated the database.
+    #[error("the database has migration {0}, which this version of the service does not have: run the version that applied it")]
     Ahead(i64),
-    /// The text of a migration is not the one that was applied.
-    #[error("migration {0} has been changed since it was applied to this database")]
+    /// The file of an applied migration has changed.
+    #[error("migration {0} was changed after it was applied to this database: restore its file, and add a new migration")]
     Changed(String),
-    /// A migration that should have been applied before another that is.
-    #[error("migration {missing} is not applied, but {applied} is, which comes after it: give it a later number")]
+    /// A migration is applied before another one with a lower number.
+    #[error("migration {applied} is applied before {missing}, which has a lower number: give {missing} a later number")]
     OutOfOrder {
-        /// What is not applied.
+        /// The migration that is not applied.
         missing: String,
-        /// What is.
+        /// The migration that is applied.
         applied: String,
     },
-    /// Half of a migration.
-    #[error("migration {0} was applied only in part: restore the database from a backup, or mend it by hand")]
+    /// A migration is recorded as incomplete.
+    #[error("migration {0} was applied only in part: restore the database from a backup, or repair it by hand")]
     Partial(i64),
-    /// The migrations are applied, and yet something is missing.
-    #[error("the schema is damaged, and the database has to be restored from a backup: {0}")]
+    /// All migrations are applied, but a table or a column is missing.
+    #[error("the schema is damaged, restore the database from a backup: {0}")]
     Damaged(#[source] sqlx::Error),
-    /// No schema can be read.
-    #[error("the schema can't be read: {0}")]
+    /// The schema cannot be read.
+    #[error("cannot read the schema: {0}")]
     Unreadable(#[source] MigrateError),
-    /// A migration does not apply, or can't be undone. It changed nothing.
-    #[error("migration {name} failed, and changed nothing: {cause}")]
+    /// A migration failed and was rolled back.
+    #[error("migration {name} failed and was rolled back: {cause}")]
     Failed {
-        /// Which.
+        /// The name of the migration.
         name: String,
-        /// What the database says of it.
+        /// The error of the database.
         #[source]
         cause: MigrateError,
     },
-    /// A migration that runs in no transaction stopped on its way. Mended, it runs from its beginning.
-    #[error("migration {name} failed, and what it did before stays; it runs from its beginning the next time: {cause}")]
+    /// A migration without a transaction failed between two statements. The next run starts again with its first statement.
+    #[error(
+        "migration {name} failed without a transaction, so its earlier statements are not rolled back; `migrate` runs all of them again: {cause}"
+    )]
     Interrupted {
-        /// Which.
+        /// The name of the migration.
         name: String,
-        /// What the database says of it.
+        /// The error of the database.
         #[source]
         cause: sqlx::Error,
     },
-    /// A line of a migration reads like one that says what is for which engine.
-    #[error("migration {name} has the line `{line}`: it has to be `-- on sqlite:`, `-- on postgres:` or `-- on both:`")]
+    /// A line of a migration looks like the first line of a section, but names no engine.
+    #[error("migration {name} has the line `{line}`: expected `-- on sqlite:`, `-- on postgres:` or `-- on both:`")]
     Section {
-        /// Which.
+        /// The name of the migration.
         name: String,
         /// The line.
         line: String,
     },
-    /// A migration leaves rows that refer to rows that are not there.
-    #[error("migration {name} failed, and changed nothing: rows of {table} refer to rows that are not there")]
+    /// A migration leaves rows that violate a foreign key.
+    #[error("migration {name} failed and was rolled back: rows of {table} refer to rows that do not exist")]
     Dangling {
-        /// Which.
+        /// The name of the migration.
         name: String,
-        /// The table that refers.
+        /// The table with the foreign key.
         table: String,
     },
-    /// There is no way back.
-    #[error("migration {name} can't be undone: {why}")]
+    /// The migration has no SQL that reverts it.
+    #[error("migration {name} is irreversible: {why}")]
     Irreversible {
-        /// Which.
+        /// The name of the migration.
         name: String,
-        /// What its down file says.
+        /// The reason in its down file.
         why: String,
     },
     /// No migration has this name.
-    #[error("there is no migration {0}: `showmigrations` lists those that there are")]
+    #[error("no migration matches {0}: `showmigrations` lists all migrations")]
     Unknown(String),
-    /// More than one migration begins like this.
-    #[error("{target} may be {}", .names.join(" or "))]
+    /// More than one migration has this prefix.
+    #[error("more than one migration matches {target}: {}", .names.join(", "))]
     Ambiguous {
-        /// What was said.
+        /// The prefix.
         target: String,
-        /// What it may mean.
+        /// The migrations that match.
         names: Vec<String>,
     },
 }

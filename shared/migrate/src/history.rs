@@ -1,4 +1,4 @@
-//! What is applied of what there is, and the way from there to a target.
+//! The migrations of a service, which of them are applied, and the plan from there to a target.
 
 use std::{convert::Infallible, fmt, str::FromStr};
 
@@ -6,17 +6,17 @@ use sqlx::migrate::{AppliedMigration, Migration as MigrationFile, Migrator};
 
 use crate::error::SchemaError;
 
-/// What a down file that undoes nothing begins with, before the reason.
+/// The first line of a down file that cannot revert its migration begins with this, before the reason.
 const IRREVERSIBLE: &str = "-- irreversible:";
 
-/// Where to go.
+/// The target of `migrate`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// Everything is applied.
+    /// All migrations are applied.
     Latest,
-    /// Nothing is applied.
+    /// No migration is applied.
     Zero,
-    /// This migration is the last that is applied: its number, its name, or the beginning of it.
+    /// This migration is the last one applied. It is given by its number, its name, or a prefix of its name.
     Named(String),
 }
 
@@ -28,17 +28,17 @@ impl FromStr for Target {
     }
 }
 
-/// What is done to one migration, by its name.
+/// An operation on the migration with this name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// It is applied.
+    /// The migration is applied.
     Apply(String),
-    /// It is undone.
+    /// The migration is reverted.
     Unapply(String),
 }
 
 impl Change {
-    /// The name of the migration, as in `0001_initial`.
+    /// Returns the name of the migration, for example `0001_initial`.
     pub fn name(&self) -> &str {
         match self {
             Self::Apply(name) | Self::Unapply(name) => name,
@@ -55,13 +55,13 @@ impl fmt::Display for Change {
     }
 }
 
-/// The migrations of a service, the first first, and how many of them are applied.
+/// The migrations of a service in their order, and how many of them are applied.
 pub(super) struct History<'a> {
-    steps: Vec<Migration<'a>>,
+    migrations: Vec<Migration<'a>>,
     applied: usize,
 }
 
-/// A migration: its two files.
+/// The two files of a migration.
 #[derive(Clone, Copy)]
 pub(super) struct Migration<'a> {
     pub(super) up: &'a MigrationFile,
@@ -69,91 +69,94 @@ pub(super) struct Migration<'a> {
 }
 
 impl Migration<'_> {
-    /// As its files are named: `0001_initial`.
+    /// Returns the name of its files, for example `0001_initial`.
     pub(super) fn name(&self) -> String {
         format!("{:04}_{}", self.up.version, self.up.description.replace(' ', "_"))
     }
 
-    /// Why it can't be undone, where it can't.
+    /// Returns the reason why it cannot be reverted, if it cannot.
     fn irreversible(&self) -> Option<String> {
-        let Some(down) = self.down else { return Some("it has no down file".to_owned()) };
+        let Some(down) = self.down else { return Some("it has no .down.sql file".to_owned()) };
         let reason = down.sql.as_str().trim_start().strip_prefix(IRREVERSIBLE)?;
         Some(reason.lines().next().unwrap_or_default().trim().to_owned())
     }
 }
 
 impl<'a> History<'a> {
-    /// The history of a database that has these migrations.
-    pub(super) fn of(migrations: &'a Migrator, applied: &[AppliedMigration]) -> Result<Self, SchemaError> {
+    /// Creates the history of a database with the applied migrations.
+    pub(super) fn new(migrations: &'a Migrator, applied: &[AppliedMigration]) -> Result<Self, SchemaError> {
         let down = |version| migrations.iter().find(|other| other.version == version && other.migration_type.is_down_migration());
         let ups = migrations.iter().filter(|migration| !migration.migration_type.is_down_migration());
-        let mut steps: Vec<_> = ups.map(|up| Migration { up, down: down(up.version) }).collect();
-        steps.sort_by_key(|step| step.up.version);
+        let mut sorted: Vec<_> = ups.map(|up| Migration { up, down: down(up.version) }).collect();
+        sorted.sort_by_key(|migration| migration.up.version);
         for applied in applied {
-            match steps.iter().find(|step| step.up.version == applied.version) {
+            match sorted.iter().find(|migration| migration.up.version == applied.version) {
                 None => return Err(SchemaError::Ahead(applied.version)),
-                Some(step) if step.up.checksum != applied.checksum => return Err(SchemaError::Changed(step.name())),
+                Some(migration) if migration.up.checksum != applied.checksum => {
+                    return Err(SchemaError::Changed(migration.name()));
+                }
                 Some(_) => {}
             }
         }
-        let is_applied = |step: &Migration<'_>| applied.iter().any(|applied| applied.version == step.up.version);
-        let first_missing = steps.iter().position(|step| !is_applied(step)).unwrap_or(steps.len());
-        if let Some(later) = steps[first_missing..].iter().find(|step| is_applied(step)) {
-            return Err(SchemaError::OutOfOrder { missing: steps[first_missing].name(), applied: later.name() });
+        let is_applied = |migration: &Migration<'_>| applied.iter().any(|applied| applied.version == migration.up.version);
+        let first_missing = sorted.iter().position(|migration| !is_applied(migration)).unwrap_or(sorted.len());
+        if let Some(later) = sorted[first_missing..].iter().find(|migration| is_applied(migration)) {
+            return Err(SchemaError::OutOfOrder { missing: sorted[first_missing].name(), applied: later.name() });
         }
-        Ok(Self { steps, applied: first_missing })
+        Ok(Self { migrations: sorted, applied: first_missing })
     }
 
-    /// Every migration, the first first.
-    pub(super) fn steps(&self) -> impl Iterator<Item = &Migration<'a>> {
-        self.steps.iter()
+    /// Returns all migrations in their order.
+    pub(super) fn migrations(&self) -> impl Iterator<Item = &Migration<'a>> {
+        self.migrations.iter()
     }
 
-    /// The steps to the target. Nothing is begun that can't be finished: going back over what can't be undone is refused.
+    /// Returns the operations that lead to the target. It returns an error if one of them is to revert an irreversible migration, so
+    /// that nothing starts that cannot be completed.
     pub(super) fn plan(&self, target: &Target, is_fake: bool) -> Result<Vec<(Change, Migration<'a>)>, SchemaError> {
         let wanted = match target {
-            Target::Latest => self.steps.len(),
+            Target::Latest => self.migrations.len(),
             Target::Zero => 0,
             Target::Named(name) => self.find(name)? + 1,
         };
         if wanted >= self.applied {
-            let ahead = &self.steps[self.applied..wanted];
-            return Ok(ahead.iter().map(|step| (Change::Apply(step.name()), *step)).collect());
+            let ahead = &self.migrations[self.applied..wanted];
+            return Ok(ahead.iter().map(|migration| (Change::Apply(migration.name()), *migration)).collect());
         }
-        let behind = self.steps[wanted..self.applied].iter().rev();
+        let behind = self.migrations[wanted..self.applied].iter().rev();
         behind
-            .map(|step| match step.irreversible().filter(|_| !is_fake) {
-                None => Ok((Change::Unapply(step.name()), *step)),
-                Some(why) => Err(SchemaError::Irreversible { name: step.name(), why }),
+            .map(|migration| match migration.irreversible().filter(|_| !is_fake) {
+                None => Ok((Change::Unapply(migration.name()), *migration)),
+                Some(why) => Err(SchemaError::Irreversible { name: migration.name(), why }),
             })
             .collect()
     }
 
-    /// The migration that a person means.
+    /// Returns the index of the migration that `target` names.
     fn find(&self, target: &str) -> Result<usize, SchemaError> {
-        let is_number = |step: &Migration<'_>| target.parse() == Ok(step.up.version);
-        if let Some(index) = self.steps.iter().position(|step| is_number(step) || step.name() == target) {
+        let is_number = |migration: &Migration<'_>| target.parse() == Ok(migration.up.version);
+        if let Some(index) = self.migrations.iter().position(|migration| is_number(migration) || migration.name() == target) {
             return Ok(index);
         }
-        let matching = |index: &usize| self.steps[*index].name().starts_with(target);
-        match (0..self.steps.len()).filter(matching).collect::<Vec<_>>().as_slice() {
+        let matching = |index: &usize| self.migrations[*index].name().starts_with(target);
+        match (0..self.migrations.len()).filter(matching).collect::<Vec<_>>().as_slice() {
             [] => Err(SchemaError::Unknown(target.to_owned())),
             [index] => Ok(*index),
             several => Err(SchemaError::Ambiguous {
                 target: target.to_owned(),
-                names: several.iter().map(|index| self.steps[*index].name()).collect(),
+                names: several.iter().map(|index| self.migrations[*index].name()).collect(),
             }),
         }
     }
 }
 
-/// The text of one migration, forwards or backwards.
+/// Returns the SQL that applies a migration, or that reverts it if `backwards`.
 pub(super) fn sql<'a>(migrations: &'a Migrator, name: &str, backwards: bool) -> Result<&'a str, SchemaError> {
-    let history = History::of(migrations, &[])?;
-    let step = history.steps[history.find(name)?];
-    match (backwards, step.down) {
-        (false, _) => Ok(step.up.sql.as_str()),
+    let history = History::new(migrations, &[])?;
+    let migration = history.migrations[history.find(name)?];
+    match (backwards, migration.down) {
+        (false, _) => Ok(migration.up.sql.as_str()),
         (true, Some(down)) => Ok(down.sql.as_str()),
-        (true, None) => Err(SchemaError::Irreversible { name: step.name(), why: "it has no down file".to_owned() }),
+        (true, None) => Err(SchemaError::Irreversible { name: migration.name(), why: "it has no .down.sql file".to_owned() }),
     }
 }

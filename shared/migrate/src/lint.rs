@@ -1,55 +1,55 @@
-//! What of a migration the previous release can't run beside, or what keeps everybody waiting while it is done.
+//! Finds statements of a migration that break the previous release while it still runs, or that block writes for long.
 //!
-//! While a new version is rolled out the old one still runs, on the schema of the new one. So what is taken away, or asked for, is
-//! released in two steps. Only PostgreSQL is looked at: a file of SQLite has one process.
+//! During a rollout the previous release runs on the schema of the new one. So columns and tables are removed, and new requirements
+//! added, in two releases. Only the statements for PostgreSQL are checked, because an SQLite file has one process.
 
 use std::{collections::BTreeSet, fmt};
 
 use crate::sql::{Engine, Statement, Token, select_section, split, statements};
 
-/// What a comment above a statement begins with that says why it is safe all the same.
+/// A comment above a statement that begins with this, and gives a reason, turns the check off.
 const SAFE: &str = "-- safe:";
 
-/// A statement that should not be released like this.
+/// A statement that is not safe to release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
     migration: String,
     line: usize,
-    what: String,
-    way: &'static str,
+    problem: String,
+    remedy: &'static str,
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, line {}: {}: {}", self.migration, self.line, self.what, self.way)
+        write!(f, "{}, line {}: {}: {}", self.migration, self.line, self.problem, self.remedy)
     }
 }
 
-const DROP: &str = "stop using it in one release, and drop it in the next";
+const DROP: &str = "stop using it in one release, and drop it in the next one";
 const RENAME: &str = "add the new one and write both in one release, and drop the old one in the next";
 const TYPE: &str = "add a column of the new type and write both in one release, and drop the old one in the next";
 const NO_VALUE: &str = "give it a DEFAULT, or add it without NOT NULL and require it in the next release";
-const REQUIRE: &str = "write it always in one release and fill the rows that have none, and require it in the next";
-const DEFAULT: &str = "write it always in one release, and drop the default in the next";
-const INDEX: &str = "make it CONCURRENTLY `-- on postgres:`, in a file that begins with `-- no-transaction`";
+const REQUIRE: &str = "always write it in one release and fill the existing rows, and require it in the next one";
+const DEFAULT: &str = "always write it in one release, and drop the default in the next one";
+const INDEX: &str = "create it CONCURRENTLY under `-- on postgres:`, in a file that begins with `-- no-transaction`";
 const CONSTRAINT: &str = "add it NOT VALID, and VALIDATE it in a file that begins with `-- no-transaction`";
 const UNIQUE: &str =
-    "make a UNIQUE INDEX CONCURRENTLY, in a file that begins with `-- no-transaction`, and add the constraint USING it";
+    "create a UNIQUE INDEX CONCURRENTLY, in a file that begins with `-- no-transaction`, and add the constraint USING INDEX";
 
-/// The statements of the text that goes forwards, except those above which `-- safe: ` and a reason stand.
+/// Returns the findings in the text of an up file.
 pub(super) fn findings(migration: &str, text: &str) -> Vec<Finding> {
-    // A section that is none is said by whoever runs it.
+    // `migrate` reports an invalid section.
     let Ok(text) = select_section(text, Engine::Postgres) else { return Vec::new() };
     let statements = statements(&text);
-    // What nobody uses yet, nobody misses.
+    // The previous release does not use a table that this file creates.
     let mut new_tables = BTreeSet::new();
     let mut findings = Vec::new();
     for statement in &statements {
         let is_safe =
             statement.comments.lines().any(|line| line.trim().strip_prefix(SAFE).is_some_and(|why| !why.trim().is_empty()));
-        for (what, way) in look(statement, &statements, &mut new_tables) {
+        for (problem, remedy) in check(statement, &statements, &mut new_tables) {
             if !is_safe {
-                findings.push(Finding { migration: migration.to_owned(), line: statement.line, what, way });
+                findings.push(Finding { migration: migration.to_owned(), line: statement.line, problem, remedy });
             }
         }
     }
@@ -58,7 +58,8 @@ pub(super) fn findings(migration: &str, text: &str) -> Vec<Finding> {
 
 type Found = Vec<(String, &'static str)>;
 
-fn look(statement: &Statement<'_>, all: &[Statement<'_>], new_tables: &mut BTreeSet<String>) -> Found {
+/// Returns the problems of a statement, and remembers the tables that it creates.
+fn check(statement: &Statement<'_>, all: &[Statement<'_>], new_tables: &mut BTreeSet<String>) -> Found {
     let optional = |word: &&Token<'_>| !["IF", "NOT", "EXISTS", "ONLY", "UNIQUE"].iter().any(|optional| word.is(optional));
     let head: Vec<_> = statement.tokens.iter().filter(optional).copied().collect();
     let (Some(verb), Some(object)) = (head.first(), head.get(1)) else { return Found::new() };
@@ -69,7 +70,7 @@ fn look(statement: &Statement<'_>, all: &[Statement<'_>], new_tables: &mut BTree
             return Found::new();
         };
         if !head[2..].iter().any(|word| word.is("CONCURRENTLY")) && !new_tables.contains(&table) {
-            return vec![(format!("nobody writes to {table} while the index is made"), INDEX)];
+            return vec![(format!("writes to {table} wait while the index is built"), INDEX)];
         }
     } else if verb.is("DROP") && object.is("TABLE") {
         let tables = split(&head[2..]).filter_map(|tokens| Some(tokens.first()?.name().into_owned()));
@@ -86,7 +87,7 @@ fn look(statement: &Statement<'_>, all: &[Statement<'_>], new_tables: &mut BTree
     Found::new()
 }
 
-/// One action of ALTER TABLE.
+/// Returns the problem of one action of ALTER TABLE.
 fn alter(table: &str, action: &[Token<'_>], all: &[Statement<'_>]) -> Option<(String, &'static str)> {
     let optional = |word: &&Token<'_>| !["COLUMN", "IF", "EXISTS"].iter().any(|optional| word.is(optional));
     let has = |sequence: &[&str]| {
@@ -110,7 +111,7 @@ fn alter(table: &str, action: &[Token<'_>], all: &[Statement<'_>]) -> Option<(St
         }
         add_constraint(table, &has)
     } else if tokens[0].is("ALTER") {
-        // The column may be called as one of the keywords is.
+        // The column may have the name of a keyword.
         let does = |sequence: &[&str]| {
             tokens[2..].windows(sequence.len()).any(|tokens| tokens.iter().zip(sequence).all(|(word, keyword)| word.is(keyword)))
         };
@@ -129,15 +130,15 @@ fn alter(table: &str, action: &[Token<'_>], all: &[Statement<'_>]) -> Option<(St
 }
 
 fn add_constraint(table: &str, has: &dyn Fn(&[&str]) -> bool) -> Option<(String, &'static str)> {
-    let waits = || format!("nobody writes to {table} while every row is looked at");
+    let problem = || format!("writes to {table} wait while every row is checked");
     if has(&["PRIMARY"]) || has(&["UNIQUE"]) {
-        (!has(&["USING", "INDEX"])).then(|| (waits(), UNIQUE))
+        (!has(&["USING", "INDEX"])).then(|| (problem(), UNIQUE))
     } else {
-        ((has(&["CHECK"]) || has(&["REFERENCES"])) && !has(&["NOT", "VALID"])).then(|| (waits(), CONSTRAINT))
+        ((has(&["CHECK"]) || has(&["REFERENCES"])) && !has(&["NOT", "VALID"])).then(|| (problem(), CONSTRAINT))
     }
 }
 
-/// True where the file gives the column a default.
+/// Returns true if the file sets a default of the column.
 fn sets_default(column: &Token<'_>, all: &[Statement<'_>]) -> bool {
     all.iter().any(|statement| {
         let mut tokens = statement.tokens.windows(3);
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_previous_release_can_t_run_beside_is_found_with_the_way_around_it() {
+    fn each_unsafe_statement_is_found_with_its_remedy() {
         for (statement, what, way) in [
             ("DROP TABLE t", "the previous release uses the table t", DROP),
             ("DROP TABLE IF EXISTS \"t\" CASCADE", "the previous release uses the table t", DROP),
@@ -168,11 +169,11 @@ mod tests {
             ("ALTER TABLE t ALTER c TYPE BIGINT", "the previous release reads and writes another type in t.c", TYPE),
             ("ALTER TABLE t ALTER COLUMN c SET NOT NULL", "the previous release may write NULL into t.c", REQUIRE),
             ("ALTER TABLE t ALTER COLUMN c DROP DEFAULT", "the previous release may leave out t.c", DEFAULT),
-            ("CREATE INDEX i ON t (c)", "nobody writes to t while the index is made", INDEX),
-            ("CREATE UNIQUE INDEX i ON t (c)", "nobody writes to t while the index is made", INDEX),
-            ("ALTER TABLE t ADD CHECK (c > 0)", "nobody writes to t while every row is looked at", CONSTRAINT),
-            ("ALTER TABLE t ADD COLUMN c UUID REFERENCES u", "nobody writes to t while every row is looked at", CONSTRAINT),
-            ("ALTER TABLE t ADD CONSTRAINT n UNIQUE (c)", "nobody writes to t while every row is looked at", UNIQUE),
+            ("CREATE INDEX i ON t (c)", "writes to t wait while the index is built", INDEX),
+            ("CREATE UNIQUE INDEX i ON t (c)", "writes to t wait while the index is built", INDEX),
+            ("ALTER TABLE t ADD CHECK (c > 0)", "writes to t wait while every row is checked", CONSTRAINT),
+            ("ALTER TABLE t ADD COLUMN c UUID REFERENCES u", "writes to t wait while every row is checked", CONSTRAINT),
+            ("ALTER TABLE t ADD CONSTRAINT n UNIQUE (c)", "writes to t wait while every row is checked", UNIQUE),
         ] {
             assert_eq!(found(&format!("\n{statement};")), [format!("0002_x, line 2: {what}: {way}")], "{statement}");
             assert_eq!(found(&format!("-- on postgres:\n{statement}")).len(), 1, "{statement}");
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_disturbs_nobody_is_not_found() {
+    fn a_safe_statement_is_not_found() {
         for text in [
             "CREATE TABLE t (a TEXT NOT NULL); CREATE INDEX i ON t (a); ALTER TABLE t ADD b TEXT NOT NULL; DROP TABLE t",
             "ALTER TABLE t ADD COLUMN c TEXT; ALTER TABLE t ADD COLUMN d BIGINT NOT NULL DEFAULT 0",

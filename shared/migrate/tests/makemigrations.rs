@@ -166,7 +166,7 @@ impl Service {
         rows.into_iter().map(|(row,)| row).collect()
     }
 
-    /// What the engine reports of the declared schema alone.
+    /// Returns the schema that the engine reports for schema.sql alone.
     async fn declared(&self) -> Vec<String> {
         let database = TestDatabase::new(self.engine).await;
         let schema = fs::read_to_string(self.path("schema.sql")).expect("a schema");
@@ -179,7 +179,7 @@ impl Service {
     }
 
     /// Makes the migration, goes forwards, back and forwards, and looks at the schema and at the rows each time.
-    async fn goes_there_and_back(&self, arguments: &[&str], files: &[&str]) {
+    async fn applies_and_reverts(&self, arguments: &[&str], files: &[&str]) {
         let before = self.database.schema().await;
         let rows = self.rows(EVERY_ROW).await;
         self.make(arguments).await.expect("a migration");
@@ -210,7 +210,7 @@ impl Service {
 on_both_engines! {
     async fn a_table_is_added_with_its_indexes(app: Service) {
         app.declare(&format!("{FIRST}\n-- Those who look.\nCREATE TABLE viewers (\n    id BIGINT PRIMARY KEY,\n    parent_id BIGINT REFERENCES parents (id)\n);\nCREATE INDEX viewers_of ON viewers (parent_id);\n"));
-        app.goes_there_and_back(&[], &["0002_create_viewers"]).await;
+        app.applies_and_reverts(&[], &["0002_create_viewers"]).await;
         let up = app.read("0002_create_viewers.up.sql");
         assert!(up.starts_with("-- Those who look.\nCREATE TABLE viewers (\n") && !up.contains("-- on "), "{up}");
         app.check().await.expect("what is new can be released");
@@ -238,7 +238,7 @@ on_both_engines! {
 
     async fn a_column_is_added(app: Service) {
         app.change(&[("    nick TEXT,", "    nick TEXT,\n    -- In metres.\n    height BIGINT NOT NULL DEFAULT 7,")]);
-        app.goes_there_and_back(&[], &["0002_add_parents_height"]).await;
+        app.applies_and_reverts(&[], &["0002_add_parents_height"]).await;
         let up = app.read("0002_add_parents_height.up.sql");
         assert_eq!(up, "-- In metres.\nALTER TABLE parents ADD COLUMN height BIGINT NOT NULL DEFAULT 7;\n");
         assert_eq!(app.rows("SELECT CAST(height AS TEXT) FROM parents").await, ["7"]);
@@ -247,7 +247,7 @@ on_both_engines! {
 
     async fn a_column_is_added_that_refers_to_another_table(app: Service) {
         app.change(&[("    note TEXT,", "    note TEXT,\n    god_id BIGINT REFERENCES parents (id) ON DELETE SET NULL,")]);
-        app.goes_there_and_back(&["god"], &["0002_god", "0003_god_online"]).await;
+        app.applies_and_reverts(&["god"], &["0002_god", "0003_god_online"]).await;
         let online = app.read("0003_god_online.up.sql");
         assert!(online.starts_with("-- no-transaction\n-- on postgres:\n") && online.contains(" NOT VALID;\n"), "{online}");
         app.check().await.expect("what keeps nobody waiting");
@@ -255,7 +255,7 @@ on_both_engines! {
 
     async fn a_column_is_dropped(app: Service) {
         app.change(&[("    nick TEXT,\n", "")]);
-        app.goes_there_and_back(&[], &["0002_drop_parents_nick"]).await;
+        app.applies_and_reverts(&[], &["0002_drop_parents_nick"]).await;
         assert_eq!(app.read("0002_drop_parents_nick.up.sql"), "ALTER TABLE parents DROP COLUMN nick;\n");
     }
 
@@ -264,18 +264,18 @@ on_both_engines! {
             ("    kind TEXT NOT NULL DEFAULT 'a' CHECK (kind IN ('a', 'b')), -- not 'c'\n", ""),
             ("CREATE INDEX parents_by_kind ON parents (kind) WHERE kind = 'a';\n", ""),
         ]);
-        app.goes_there_and_back(&["kind_goes"], &["0002_kind_goes"]).await;
+        app.applies_and_reverts(&["kind_goes"], &["0002_kind_goes"]).await;
     }
 
     async fn a_type_changes(app: Service) {
         app.change(&[("size INTEGER NOT NULL DEFAULT 1", "size BIGINT NOT NULL DEFAULT 1")]);
-        app.goes_there_and_back(&[], &["0002_change_parents_size"]).await;
+        app.applies_and_reverts(&[], &["0002_change_parents_size"]).await;
         assert!(app.check().await.expect_err("another type").contains("not safe"));
     }
 
     async fn a_default_changes(app: Service) {
         app.change(&[("size INTEGER NOT NULL DEFAULT 1", "size INTEGER NOT NULL DEFAULT -2")]);
-        app.goes_there_and_back(&[], &["0002_change_parents_size"]).await;
+        app.applies_and_reverts(&[], &["0002_change_parents_size"]).await;
         app.execute("INSERT INTO parents (id, name) VALUES (3, 'three')").await.expect("a row");
         assert_eq!(app.rows("SELECT CAST(size AS TEXT) FROM parents WHERE id = 3").await, ["-2"]);
         app.check().await.expect("a default like another");
@@ -283,7 +283,7 @@ on_both_engines! {
 
     async fn a_column_is_required_and_another_is_not(app: Service) {
         app.change(&[("note TEXT", "note TEXT NOT NULL"), ("    name TEXT NOT NULL", "    name TEXT")]);
-        app.goes_there_and_back(&["required"], &["0002_required", "0003_required_online"]).await;
+        app.applies_and_reverts(&["required"], &["0002_required", "0003_required_online"]).await;
         app.execute("INSERT INTO parents (id) VALUES (3)").await.expect("a row without a name");
         app.execute("INSERT INTO children (parent_id, id) VALUES (3, 1)").await.expect_err("a row without a note");
         assert!(app.check().await.expect_err("NULLs of the previous release").contains("not safe"));
@@ -291,13 +291,13 @@ on_both_engines! {
 
     async fn an_index_is_added_and_one_is_dropped(app: Service) {
         app.change(&[("CREATE INDEX parents_by_name ON parents (name);\n", "CREATE UNIQUE INDEX parents_by_size ON parents (size, id) WHERE size > 0;\n")]);
-        app.goes_there_and_back(&["indexes"], &["0002_indexes", "0003_indexes_online"]).await;
+        app.applies_and_reverts(&["indexes"], &["0002_indexes", "0003_indexes_online"]).await;
         app.check().await.expect("what keeps nobody waiting");
     }
 
     async fn an_index_alone_is_one_migration(app: Service) {
         app.declare(&format!("{FIRST}CREATE INDEX children_by_note ON children (note);"));
-        app.goes_there_and_back(&[], &["0002_add_children_by_note"]).await;
+        app.applies_and_reverts(&[], &["0002_add_children_by_note"]).await;
         let up = app.read("0002_add_children_by_note.up.sql");
         let expected = "-- no-transaction
 -- on sqlite:
@@ -313,26 +313,26 @@ CREATE INDEX CONCURRENTLY children_by_note ON children (note);
 
     async fn an_index_changes(app: Service) {
         app.change(&[("parents_by_name ON parents (name)", "parents_by_name ON parents (name DESC, id)")]);
-        app.goes_there_and_back(&["by_name"], &["0002_by_name", "0003_by_name_online"]).await;
+        app.applies_and_reverts(&["by_name"], &["0002_by_name", "0003_by_name_online"]).await;
     }
 
     async fn a_check_changes(app: Service) {
         app.change(&[("CHECK (kind IN ('a', 'b'))", "CHECK (kind IN ('a', 'b', 'c'))"), ("CHECK (id > 0)", "CHECK (id > 0 AND id < 100)")]);
-        app.goes_there_and_back(&["kinds"], &["0002_kinds", "0003_kinds_online"]).await;
+        app.applies_and_reverts(&["kinds"], &["0002_kinds", "0003_kinds_online"]).await;
         app.execute("INSERT INTO parents (id, name, kind) VALUES (3, 'three', 'c')").await.expect("a kind that is new");
         app.execute("INSERT INTO parents (id, name, kind) VALUES (4, 'four', 'd')").await.expect_err("a kind that is none");
         app.check().await.expect("what keeps nobody waiting");
     }
 
-    async fn a_unique_constraint_comes_and_another_goes(app: Service) {
+    async fn a_unique_constraint_is_added_and_another_dropped(app: Service) {
         app.change(&[("code TEXT UNIQUE", "code TEXT,\n    UNIQUE (name, kind)")]);
-        app.goes_there_and_back(&["unique"], &["0002_unique", "0003_unique_online"]).await;
+        app.applies_and_reverts(&["unique"], &["0002_unique", "0003_unique_online"]).await;
         app.execute("INSERT INTO parents (id, name) VALUES (3, 'two')").await.expect_err("a name that is there");
     }
 
-    async fn a_foreign_key_changes_what_it_does(app: Service) {
+    async fn the_action_of_a_foreign_key_changes(app: Service) {
         app.change(&[("REFERENCES parents ON DELETE CASCADE", "REFERENCES parents (id) ON UPDATE CASCADE ON DELETE CASCADE")]);
-        app.goes_there_and_back(&["follows"], &["0002_follows", "0003_follows_online"]).await;
+        app.applies_and_reverts(&["follows"], &["0002_follows", "0003_follows_online"]).await;
         app.execute("INSERT INTO children (parent_id, id) VALUES (2, 9)").await.expect("a row");
         app.execute("UPDATE parents SET id = 22 WHERE id = 2").await.expect("a change");
         assert_eq!(app.rows("SELECT CAST(parent_id AS TEXT) FROM children").await, ["22"]);
@@ -340,22 +340,22 @@ CREATE INDEX CONCURRENTLY children_by_note ON children (note);
 
     async fn a_primary_key_changes(app: Service) {
         app.change(&[("PRIMARY KEY (parent_id, id)", "PRIMARY KEY (id, parent_id)")]);
-        app.goes_there_and_back(&["key"], &["0002_key", "0003_key_online"]).await;
+        app.applies_and_reverts(&["key"], &["0002_key", "0003_key_online"]).await;
     }
 
-    async fn a_column_is_renamed_where_it_is_said(app: Service) {
+    async fn a_column_is_renamed_with_the_flag(app: Service) {
         app.change(&[("    nick TEXT,", "    nickname TEXT,")]);
-        let question = "was it renamed? Say so with `--rename parents.nick=nickname`, or with `--no-rename` that nothing was";
+        let question = "possible rename: pass `--rename parents.nick=nickname` if it is one, or --no-rename to drop the old one and add the new one";
         assert_eq!(app.refused(&[]).await, question);
-        app.goes_there_and_back(&["--rename", "parents.nick=nickname"], &["0002_rename_parents_nick_nickname"]).await;
+        app.applies_and_reverts(&["--rename", "parents.nick=nickname"], &["0002_rename_parents_nick_nickname"]).await;
         assert_eq!(app.read("0002_rename_parents_nick_nickname.up.sql"), "ALTER TABLE parents RENAME COLUMN nick TO nickname;\n");
         app.back().await;
         assert_eq!(app.rows("SELECT COALESCE(nick, '-') FROM parents").await, ["-"]);
     }
 
-    async fn what_was_not_renamed_is_dropped(app: Service) {
+    async fn a_column_is_dropped_with_no_rename(app: Service) {
         app.change(&[("    nick TEXT,", "    nickname TEXT,")]);
-        app.goes_there_and_back(&["nicks", "--no-rename"], &["0002_nicks"]).await;
+        app.applies_and_reverts(&["nicks", "--no-rename"], &["0002_nicks"]).await;
         assert_eq!(app.rows("SELECT COALESCE(nickname, '-') FROM parents").await, ["-"]);
     }
 
@@ -377,25 +377,24 @@ CREATE INDEX CONCURRENTLY children_by_note ON children (note);
         }
     }
 
-    async fn a_column_without_a_value_is_refused_and_one_that_goes_can_t_come_back(app: Service) {
+    async fn a_new_column_needs_a_value_and_dropping_a_required_one_is_irreversible(app: Service) {
         app.change(&[("    nick TEXT,", "    nick TEXT,\n    age BIGINT NOT NULL,")]);
-        let sentence = "parents.age has to have a value in every row, and the rows that are there have none: give it a DEFAULT, or declare it without NOT NULL, fill it, and add NOT NULL in another migration";
+        let sentence = "parents.age is NOT NULL without a default, and existing rows have no value: give it a DEFAULT, or add it without NOT NULL, fill it, and add NOT NULL in another migration";
         assert_eq!(app.refused(&["--no-rename"]).await, sentence);
         app.change(&[("    -- How it is called.\n    name TEXT NOT NULL,\n", ""), ("CREATE INDEX parents_by_name ON parents (name);\n", "")]);
         app.make(&["nameless"]).await.expect("a migration");
         let down = app.read("0002_nameless.down.sql");
-        assert_eq!(down, "-- irreversible: parents.name has to have a value in every row, and the values are gone\n");
+        assert_eq!(down, "-- irreversible: parents.name is NOT NULL without a default, and its values are lost\n");
         app.migrate().await;
         assert_eq!(app.database.schema().await, app.declared().await);
     }
 
     async fn a_type_that_the_engines_convert_differently_is_refused(app: Service) {
         app.change(&[("    nick TEXT,", "    nick TIMESTAMPTZ,")]);
-        assert!(app.refused(&[]).await.starts_with("the type of parents.nick can't be changed from TEXT to TIMESTAMPTZ in the same way on both"));
+        assert!(app.refused(&[]).await.starts_with("the engines convert parents.nick from TEXT to TIMESTAMPTZ in different ways"));
     }
 
-    async fn without_a_change_nothing_is_written(app: Service) {
-        // What is said in another way is the same.
+    async fn another_spelling_is_not_a_change(app: Service) {
         app.change(&[
             ("    code TEXT UNIQUE\n", "    \"code\" text,\n    CONSTRAINT parents_code_unique UNIQUE (code)\n"),
             ("REFERENCES parents ON", "REFERENCES parents (id) ON"),
@@ -408,15 +407,15 @@ CREATE INDEX CONCURRENTLY children_by_note ON children (note);
         assert_eq!(app.files().len(), 2);
     }
 
-    async fn a_forgotten_migration_fails_the_check(app: Service) {
+    async fn a_missing_migration_fails_the_check(app: Service) {
         app.change(&[("size INTEGER NOT NULL DEFAULT 1", "size INTEGER NOT NULL DEFAULT 2")]);
-        assert_eq!(app.refused(&["--check"]).await, "the migrations don't build what schema.sql declares: run `makemigrations`");
+        assert_eq!(app.refused(&["--check"]).await, "schema.sql has changes that are not in a migration: run `makemigrations`");
         app.declare("CREATE VIEW v AS SELECT 1;");
-        assert!(app.refused(&["--check"]).await.ends_with("nothing else: `CREATE VIEW v AS SELECT 1`"));
+        assert!(app.refused(&["--check"]).await.ends_with("but it has `CREATE VIEW v AS SELECT 1`"));
         app.declare("CREATE TABLE t (");
         app.refused(&["--check"]).await;
         fs::remove_file(app.path("schema.sql")).expect("a file");
-        assert!(app.refused(&["x"]).await.starts_with("there is no schema.sql with migrations/ beside it in "));
+        assert!(app.refused(&["x"]).await.contains(" has no schema.sql and migrations/: "));
     }
 
     async fn an_empty_migration_is_named_and_numbered(app: Service) {

@@ -1,4 +1,4 @@
-//! What is refused, with migrations made up for it, on both engines.
+//! Migrations and their errors, on both engines.
 
 #![allow(missing_docs)]
 
@@ -74,7 +74,7 @@ on_both_engines! {
         let broken = (3, "c", "CREATE TABLE c (id BIGINT); CREATE TABLE a (id BIGINT)", Some("DROP TABLE c"));
         let migrations = migrator(&[A, B, broken]);
         let error = migrate(&app.db, &migrations).await.expect_err("a table that is there");
-        assert!(error.to_string().starts_with("migration 0003_c failed, and changed nothing: "), "{error}");
+        assert!(error.to_string().starts_with("migration 0003_c failed and was rolled back: "), "{error}");
         assert_eq!(app.applied(&migrations).await, ["0001_a", "0002_b_and_more"]);
         app.execute("SELECT * FROM c").await.expect_err("a table that is not there");
         assert_eq!(app.migrate_to(&migrator(&[A, B, (3, "c", "CREATE TABLE c (id BIGINT)", None)]), "3").await.expect("a mended one"), 1);
@@ -83,14 +83,14 @@ on_both_engines! {
     async fn a_file_that_is_missing_or_changed_or_too_late_is_named(app: Scratch) {
         migrate(&app.db, &migrator(&[A, (3, "c", "CREATE TABLE c (id BIGINT)", Some("DROP TABLE c"))])).await.expect("migrations");
         for (migrations, sentence) in [
-            (migrator(&[A]), "the database has migration 3, which this version of the service does not know: a newer version has migrated it"),
+            (migrator(&[A]), "the database has migration 3, which this version of the service does not have: run the version that applied it"),
             (
                 migrator(&[A, (3, "c", "CREATE TABLE c (id TEXT)", Some("DROP TABLE c"))]),
-                "migration 0003_c has been changed since it was applied to this database",
+                "migration 0003_c was changed after it was applied to this database: restore its file, and add a new migration",
             ),
             (
                 migrator(&[A, B, (3, "c", "CREATE TABLE c (id BIGINT)", Some("DROP TABLE c"))]),
-                "migration 0002_b_and_more is not applied, but 0003_c is, which comes after it: give it a later number",
+                "migration 0003_c is applied before 0002_b_and_more, which has a lower number: give 0002_b_and_more a later number",
             ),
         ] {
             for target in ["zero", "1", "3"] {
@@ -112,17 +112,17 @@ on_both_engines! {
         app.migrate_to(&migrations, "zero").await.expect("a way back");
         let misspelled = migrator(&[(1, "a", "-- on sqlight:\nCREATE TABLE b (id BIGINT)", None)]);
         let error = app.migrate_to(&misspelled, "1").await.expect_err("a section that is none");
-        let sentence = "migration 0001_a has the line `-- on sqlight:`: it has to be `-- on sqlite:`, `-- on postgres:` or `-- on both:`";
+        let sentence = "migration 0001_a has the line `-- on sqlight:`: expected `-- on sqlite:`, `-- on postgres:` or `-- on both:`";
         assert_eq!(error.to_string(), sentence);
     }
 
     async fn what_can_t_be_undone_is_said_before_anything_is(app: Scratch) {
         let hashed = (2, "hash", "CREATE TABLE b (id BIGINT)", Some("-- irreversible: a hash has no way back\n"));
-        for (second, why) in [(hashed, "a hash has no way back"), ((2, "hash", "CREATE TABLE b (id BIGINT)", None), "it has no down file")] {
+        for (second, why) in [(hashed, "a hash has no way back"), ((2, "hash", "CREATE TABLE b (id BIGINT)", None), "it has no .down.sql file")] {
             let migrations = migrator(&[A, second, (3, "c", "CREATE TABLE c (id BIGINT)", Some("DROP TABLE c"))]);
             migrate(&app.db, &migrations).await.expect("migrations");
             let error = app.migrate_to(&migrations, "zero").await.expect_err("no way back");
-            assert_eq!(error.to_string(), format!("migration 0002_hash can't be undone: {why}"));
+            assert_eq!(error.to_string(), format!("migration 0002_hash is irreversible: {why}"));
             assert_eq!(app.applied(&migrations).await.len(), 3);
             app.migrate_to(&migrations, "2").await.expect("a way back that does not pass it");
             // Recorded as undone it can be, by whoever has undone it.
@@ -150,7 +150,7 @@ async fn a_table_of_sqlite_is_made_anew_under_those_that_refer_to_it() {
 
     let migrations = migrator(&[A, B, (3, "name", anew, None), (4, "empty", "DELETE FROM a", None)]);
     let error = app.migrate_to(&migrations, "4").await.expect_err("rows that refer to nothing");
-    assert_eq!(error.to_string(), "migration 0004_empty failed, and changed nothing: rows of b refer to rows that are not there");
+    assert_eq!(error.to_string(), "migration 0004_empty failed and was rolled back: rows of b refer to rows that do not exist");
     assert_eq!(app.applied(&migrations).await.len(), 3);
 }
 
@@ -186,7 +186,7 @@ async fn replicas_that_wait_for_the_lock_do_not_hold_up_what_runs_in_no_transact
     broken.migrations.to_mut().iter_mut().for_each(|file| file.no_tx = file.sql.as_str().starts_with("-- no-transaction"));
     let error = app.migrate_to(&broken, "3").await.expect_err("a table that is there").to_string();
     assert!(
-        error.starts_with("migration 0003_b failed, and what it did before stays; it runs from its beginning the next time: "),
+        error.starts_with("migration 0003_b failed without a transaction, so its earlier statements are not rolled back; `migrate` runs all of them again: "),
         "{error}"
     );
 }

@@ -1,4 +1,4 @@
-//! What leads from one schema to another.
+//! The differences between two schemas.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use super::{
     schema::{Column, Schema},
 };
 
-/// A difference, in a table that both have unless it says otherwise.
+/// A difference. Except for `CreateTable` and `DropTable`, the table is in both schemas.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Change {
     CreateTable(String),
@@ -16,8 +16,9 @@ pub(super) enum Change {
     DropColumn(String, String),
     Retype(String, String),
     Default(String, String),
-    /// It becomes NOT NULL, or no longer is.
+    /// The column becomes NOT NULL.
     Require(String, String),
+    /// The column is no longer NOT NULL.
     Allow(String, String),
     AddConstraint(String, Constraint),
     DropConstraint(String, Constraint),
@@ -27,7 +28,7 @@ pub(super) enum Change {
 }
 
 impl Change {
-    /// What undoes it.
+    /// Returns the change that reverts it.
     pub(super) fn inverse(self) -> Self {
         match self {
             Self::CreateTable(table) => Self::DropTable(table),
@@ -45,7 +46,7 @@ impl Change {
         }
     }
 
-    /// The table that it is about.
+    /// Returns the table that it changes.
     pub(super) fn table(&self) -> &str {
         match self {
             Self::CreateTable(table)
@@ -63,7 +64,7 @@ impl Change {
         }
     }
 
-    /// What a migration that begins with it may be called.
+    /// Returns a name for a migration that begins with this change.
     pub(super) fn proposed_name(&self) -> String {
         match self {
             Self::CreateTable(table) => format!("create_{table}"),
@@ -81,7 +82,7 @@ impl Change {
     }
 }
 
-/// As a line of a list. The engines say the same of the same.
+/// Formats the change as a line of the output. The lines of both engines are the same for the same change.
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -101,7 +102,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// What leads from one schema to the other, in an order of no meaning.
+/// Returns the changes from one schema to the other, in no particular order.
 pub(super) fn changes(before: &Schema, after: &Schema) -> Vec<Change> {
     let mut changes = Vec::new();
     for name in before.0.keys().filter(|name| !after.0.contains_key(*name)) {
@@ -139,11 +140,11 @@ pub(super) fn changes(before: &Schema, after: &Schema) -> Vec<Change> {
 }
 
 fn changes_of_column(table: &str, name: &str, old: &Column, new: &Column) -> Vec<Change> {
-    let place = || (table.to_owned(), name.to_owned());
+    let names = || (table.to_owned(), name.to_owned());
     let mut changes = Vec::new();
     let mut differ = |is_different: bool, change: fn(String, String) -> Change| {
         if is_different {
-            let (table, column) = place();
+            let (table, column) = names();
             changes.push(change(table, column));
         }
     };
@@ -154,7 +155,7 @@ fn changes_of_column(table: &str, name: &str, old: &Column, new: &Column) -> Vec
     changes
 }
 
-/// What may be a rename: what is gone and what is new, of the same shape. As `--rename` takes it.
+/// Returns the possible renames as values of `--rename`: pairs of a dropped and an added table or column of the same definition.
 pub(super) fn possible_renames(changes: &[Change], before: &Schema, after: &Schema) -> Vec<String> {
     let mut renames = Vec::new();
     for change in changes {
@@ -175,13 +176,13 @@ pub(super) fn possible_renames(changes: &[Change], before: &Schema, after: &Sche
     renames
 }
 
-/// What the engines see differently: the changes that only one of them reports.
+/// Returns the changes that only one of the engines reports.
 pub(super) fn disagreement(one: &[Change], other: &[Change]) -> (Vec<String>, Vec<String>) {
     let lines = |changes: &[Change]| changes.iter().map(ToString::to_string).collect::<Vec<_>>();
     let (mut one, mut other) = (lines(one), lines(other));
     one.retain(|line| match other.iter().position(|same| same == line) {
-        Some(place) => {
-            other.swap_remove(place);
+        Some(index) => {
+            other.swap_remove(index);
             false
         }
         None => true,
@@ -189,7 +190,7 @@ pub(super) fn disagreement(one: &[Change], other: &[Change]) -> (Vec<String>, Ve
     (one, other)
 }
 
-/// True for a foreign key.
+/// Returns true if the constraint is a foreign key.
 pub(super) fn is_foreign(constraint: &Constraint) -> bool {
     matches!(constraint.kind, Kind::ForeignKey { .. })
 }

@@ -1,15 +1,15 @@
-//! Constraints: what they say, and what PostgreSQL calls them.
+//! Constraints, and their default names on PostgreSQL.
 
 use std::collections::BTreeSet;
 
 use super::normalize::normalize;
 use crate::sql::{Token, parenthesized, tokens};
 
-/// A constraint, whatever it is called.
+/// A constraint without its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Constraint {
     pub(super) kind: Kind,
-    /// What only PostgreSQL reports: `DEFERRABLE`, `NOT VALID`.
+    /// Attributes that only PostgreSQL reports: `DEFERRABLE`, `NOT VALID`.
     pub(super) state: String,
 }
 
@@ -24,12 +24,12 @@ pub(super) enum Kind {
         on_update: String,
         on_delete: String,
     },
-    /// The expression, as its engine has it.
+    /// The expression, as the engine reports it.
     Check(String),
 }
 
 impl Constraint {
-    /// Reads one, which stands behind its column where it is the constraint of one.
+    /// Parses a constraint of a table, or of `column`.
     pub(super) fn parse(tokens: &[Token<'_>], column: Option<&str>) -> Option<Self> {
         let own = || column.map(|column| vec![column.to_owned()]);
         let keyword = tokens.first()?;
@@ -51,7 +51,7 @@ impl Constraint {
         Some(Self { kind, state: normalize(rest) })
     }
 
-    /// The columns that it can't do without. (For a CHECK: every word that might be one.)
+    /// Returns the columns that it uses. For a CHECK it returns every word that may be a column.
     pub(super) fn mentions(&self) -> Vec<String> {
         match &self.kind {
             Kind::PrimaryKey(columns) | Kind::Unique(columns) | Kind::ForeignKey { columns, .. } => columns.clone(),
@@ -59,9 +59,9 @@ impl Constraint {
         }
     }
 
-    /// What it says, whichever engine reports it.
+    /// Returns a description that is the same on both engines.
     pub(super) fn summary(&self) -> String {
-        let what = match &self.kind {
+        let description = match &self.kind {
             Kind::PrimaryKey(columns) => format!("PRIMARY KEY ({})", columns.join(", ")),
             Kind::Unique(columns) => format!("UNIQUE ({})", columns.join(", ")),
             Kind::ForeignKey { columns, table, referenced, on_update, on_delete } => format!(
@@ -72,11 +72,11 @@ impl Constraint {
             // The engines write the same expression in different ways.
             Kind::Check(_) => "CHECK".to_owned(),
         };
-        format!("{what} {}", self.state).trim_end().to_owned()
+        format!("{description} {}", self.state).trim_end().to_owned()
     }
 
-    /// What PostgreSQL calls one that is given no name.
-    pub(super) fn usual_name(&self, table: &str, columns: &BTreeSet<String>) -> String {
+    /// Returns the name that PostgreSQL gives a constraint without one.
+    pub(super) fn default_name(&self, table: &str, columns: &BTreeSet<String>) -> String {
         match &self.kind {
             Kind::PrimaryKey(_) => format!("{table}_pkey"),
             Kind::Unique(columns) => format!("{table}_{}_key", columns.join("_")),
@@ -93,7 +93,7 @@ impl Constraint {
 }
 
 impl Kind {
-    /// True where a text that says this means the other: it may leave out the columns of the other table.
+    /// Returns true if the text of this constraint creates the other one. A foreign key may omit the columns that it refers to.
     pub(super) fn means(&self, other: &Self) -> bool {
         match (self, other) {
             (
@@ -129,7 +129,7 @@ fn foreign<'w, 'a>(columns: Vec<String>, tokens: &'w [Token<'a>]) -> Option<(Kin
     Some((Kind::ForeignKey { columns, table, referenced, on_update, on_delete }, rest))
 }
 
-/// The names in parentheses that the tokens begin with, and what follows.
+/// Returns the names in parentheses that the tokens begin with, and the tokens after them.
 fn names<'w, 'a>(tokens: &'w [Token<'a>]) -> Option<(Vec<String>, &'w [Token<'a>])> {
     let (inside, rest) = parenthesized(tokens)?;
     Some((inside.iter().filter(|word| word.text != ",").map(|word| word.name().into_owned()).collect(), rest))

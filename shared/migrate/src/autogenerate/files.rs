@@ -1,4 +1,4 @@
-//! The folder of a service: its `schema.sql` and its `migrations/`, and the files that are written there.
+//! The source folder of a service: its `schema.sql`, its `migrations/`, and the files that are written there.
 
 use std::{
     fmt::Write as _,
@@ -19,7 +19,7 @@ use crate::{history::Migration, sql::Engine};
 
 const NO_TRANSACTION: &str = "-- no-transaction";
 
-/// What stands in the folder.
+/// The contents of the folder.
 pub(super) struct Sources {
     folder: PathBuf,
     /// The text of `schema.sql`.
@@ -27,9 +27,9 @@ pub(super) struct Sources {
     pub(super) migrations: Migrator,
 }
 
-/// A migration that is to be written.
+/// The files of a new migration.
 pub(super) struct MigrationFiles {
-    /// As in `0004_name`.
+    /// The name of the migration, for example `0004_name`.
     pub(super) name: String,
     up: MigrationFile,
     down: MigrationFile,
@@ -48,46 +48,51 @@ impl Sources {
         Ok(Self { folder: folder.to_owned(), schema, migrations })
     }
 
-    /// The migrations that a script is, under this name and the next numbers.
-    pub(super) fn pairs(&self, name: &str, script: &Script) -> Vec<MigrationFiles> {
+    /// Returns the migrations for a script, with this name and the next numbers.
+    pub(super) fn migrations_of(&self, name: &str, script: &Script) -> Vec<MigrationFiles> {
         let Script { renames, sqlite, postgres, online, irreversible } = script;
         let down = |shared: &Statements, sqlite: &Statements, postgres: &Statements| match irreversible {
             Some(why) => format!("-- irreversible: {why}\n"),
             None => text(&Statements::new(), sqlite, postgres, shared),
         };
-        let nothing = Statements::new();
+        let none = Statements::new();
         let mut texts = Vec::new();
         if online.up.is_empty() {
-            let up = text(&renames.up, &sqlite.up, &postgres.up, &nothing);
+            let up = text(&renames.up, &sqlite.up, &postgres.up, &none);
             texts.push((name.to_owned(), up, down(&renames.down, &sqlite.down, &postgres.down)));
         } else if renames.up.is_empty() && postgres.up.is_empty() {
-            let up = format!("{NO_TRANSACTION}\n{}", text(&nothing, &sqlite.up, &online.up, &nothing));
-            texts.push((name.to_owned(), up, down(&nothing, &sqlite.down, &online.down)));
+            let up = format!("{NO_TRANSACTION}\n{}", text(&none, &sqlite.up, &online.up, &none));
+            texts.push((name.to_owned(), up, down(&none, &sqlite.down, &online.down)));
         } else {
-            let up = text(&renames.up, &sqlite.up, &postgres.up, &nothing);
+            let up = text(&renames.up, &sqlite.up, &postgres.up, &none);
             texts.push((name.to_owned(), up, down(&renames.down, &sqlite.down, &postgres.down)));
-            let up = format!("{NO_TRANSACTION}\n{}", text(&nothing, &nothing, &online.up, &nothing));
-            texts.push((format!("{name}_online"), up, text(&nothing, &nothing, &online.down, &nothing)));
+            let up = format!("{NO_TRANSACTION}\n{}", text(&none, &none, &online.up, &none));
+            texts.push((format!("{name}_online"), up, text(&none, &none, &online.down, &none)));
         }
-        let numbered = (self.next()..).zip(texts);
+        let numbered = (self.next_number()..).zip(texts);
         numbered.map(|(number, (name, up, down))| MigrationFiles::new(number, &name, up, down)).collect()
     }
 
-    /// A migration that does nothing yet.
+    /// Returns an empty migration.
     pub(super) fn empty(&self, name: &str) -> MigrationFiles {
-        MigrationFiles::new(self.next(), name, "-- What is to be done.\n".to_owned(), "-- What undoes it.\n".to_owned())
+        MigrationFiles::new(
+            self.next_number(),
+            name,
+            "-- Write the statements of the migration here.\n".to_owned(),
+            "-- Write the statements that revert it here.\n".to_owned(),
+        )
     }
 
-    fn next(&self) -> i64 {
+    fn next_number(&self) -> i64 {
         self.migrations.iter().map(|migration| migration.version).max().unwrap_or_default() + 1
     }
 
-    /// Writes them, and answers which files that are.
-    pub(super) fn write(&self, pairs: &[MigrationFiles]) -> Result<Vec<String>, MakeError> {
+    /// Writes the files, and returns their paths.
+    pub(super) fn write(&self, migrations: &[MigrationFiles]) -> Result<Vec<String>, MakeError> {
         let mut written = Vec::new();
-        for pair in pairs {
-            for (kind, migration) in [("up", &pair.up), ("down", &pair.down)] {
-                let path = self.folder.join("migrations").join(format!("{}.{kind}.sql", pair.name));
+        for files in migrations {
+            for (kind, migration) in [("up", &files.up), ("down", &files.down)] {
+                let path = self.folder.join("migrations").join(format!("{}.{kind}.sql", files.name));
                 let created = fs::File::create_new(&path);
                 let outcome = created.and_then(|mut file| io::Write::write_all(&mut file, migration.sql.as_str().as_bytes()));
                 outcome.map_err(|source| MakeError::File { path: path.clone(), source })?;
@@ -101,8 +106,8 @@ impl Sources {
 impl MigrationFiles {
     fn new(number: i64, name: &str, up: String, down: String) -> Self {
         let migration = |kind, text: String| {
-            let is_alone = text.starts_with(NO_TRANSACTION);
-            MigrationFile::new(number, name.replace('_', " ").into(), kind, AssertSqlSafe(text).into_sql_str(), is_alone)
+            let no_tx = text.starts_with(NO_TRANSACTION);
+            MigrationFile::new(number, name.replace('_', " ").into(), kind, AssertSqlSafe(text).into_sql_str(), no_tx)
         };
         Self {
             name: format!("{number:04}_{name}"),
@@ -111,12 +116,13 @@ impl MigrationFiles {
         }
     }
 
-    pub(super) fn step(&self) -> Migration<'_> {
+    pub(super) fn migration(&self) -> Migration<'_> {
         Migration { up: &self.up, down: Some(&self.down) }
     }
 }
 
-/// The text of a file: what both engines do, then what each does, then what both do again. What they do alike is written once.
+/// Returns the text of a file: statements for both engines, then those for each engine, then again statements for both. Statements that
+/// are the same for both engines are written once.
 fn text(first: &[String], sqlite: &[String], postgres: &[String], last: &[String]) -> String {
     let same = sqlite.iter().zip(postgres).take_while(|(one, other)| one == other).count();
     let (sqlite_rest, postgres_rest) = (&sqlite[same..], &postgres[same..]);
@@ -132,7 +138,7 @@ fn text(first: &[String], sqlite: &[String], postgres: &[String], last: &[String
     let mut text = String::new();
     for (section, statements) in parts {
         let statements = statements.concat();
-        // Before the first section everything is for both.
+        // The statements before the first section are for both engines.
         if !statements.is_empty()
             && !section.is_empty()
             && (section != "-- on both:" || text.contains("\n-- on ") || text.starts_with("-- on "))

@@ -1,7 +1,8 @@
-//! `makemigrations`: finds what leads from the schema that the migrations build to the one that `schema.sql` declares, and writes it.
+//! `makemigrations`: compares the schema that the migrations build with the one that `schema.sql` declares, and writes the migration
+//! from the one to the other.
 //!
-//! Both are made in scratch databases of each engine, and what is compared is what the engines report of them. What is written is tried
-//! there as well, forwards, back and forwards, before it is written.
+//! Both schemas are built in scratch databases of each engine, and the comparison uses the catalogs of the engines. Before a migration
+//! is written, it is applied, reverted and applied again in a scratch database.
 
 mod compare;
 mod constraint;
@@ -44,63 +45,63 @@ use self::error::list;
 /// The flags of `makemigrations`.
 #[derive(Debug, Args)]
 pub struct Makemigrations {
-    /// What the migration is called: lower-case letters, digits and `_`. Without it, what it does.
+    /// The name of the migration: lower-case letters, digits and `_`. By default it is made from the changes.
     #[arg(value_name = "NAME", value_parser = name, required_if_eq("empty", "true"))]
     name: Option<String>,
-    /// Writes a migration that does nothing yet.
+    /// Creates an empty migration.
     #[arg(long, conflicts_with_all = ["check", "rename"])]
     empty: bool,
-    /// Writes nothing, and fails where the migrations and `schema.sql` differ, or where a migration is not safe to release.
+    /// Writes nothing, and exits with an error if `schema.sql` has changes without a migration, or if a migration is not safe to release.
     #[arg(long, conflicts_with = "rename")]
     check: bool,
-    /// What was renamed: `table.old=new` for a column, `old=new` for a table. May be given more than once.
+    /// A rename: `table.old=new` for a column, `old=new` for a table. May be given more than once.
     #[arg(long, value_name = "OLD=NEW")]
     rename: Vec<Rename>,
-    /// Nothing else was renamed: what is gone is dropped, and what is new is empty.
+    /// Drops and adds columns and tables instead of asking whether they were renamed.
     #[arg(long)]
     no_rename: bool,
-    /// The folder that holds `schema.sql` and `migrations/`. `cargo run` knows it.
+    /// The folder with `schema.sql` and `migrations/`. `cargo run` sets it.
     #[arg(long, env = "CARGO_MANIFEST_DIR", value_name = "FOLDER", default_value = ".")]
     source: PathBuf,
-    /// A database on PostgreSQL, to compare there as well: `postgres://user@host/name`. Nothing of it is read or changed.
+    /// A PostgreSQL database, to compare the schemas there as well: `postgres://user@host/name`. Its tables are not read or changed.
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
-    /// A file that holds the database's password.
+    /// A file with the password of the database.
     #[arg(long, env = "DATABASE_PASSWORD_FILE", value_name = "FILE")]
     database_password_file: Option<PathBuf>,
 }
 
 fn name(text: &str) -> Result<String, String> {
     let is_name = !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if is_name { Ok(text.to_owned()) } else { Err("it has to be lower-case letters, digits and `_`".to_owned()) }
+    if is_name { Ok(text.to_owned()) } else { Err("a name must have lower-case letters, digits and `_`".to_owned()) }
 }
 
-/// What was found on one engine.
+/// The comparison on one engine.
 struct Comparison {
     engine: Engine,
-    /// What the migrations build, before and after the renames.
+    /// The schema that the migrations build, before and after the renames.
     built: Schema,
     before: Schema,
-    /// What is declared.
+    /// The schema that `schema.sql` declares.
     after: Schema,
-    /// What is there after the renames as statements, on SQLite, which keeps them.
+    /// The statements of the schema after the renames. Only SQLite keeps them.
     texts: String,
     changes: Vec<Change>,
 }
 
-/// What a person is told: standard output, and standard error.
+/// The text for standard output and for standard error.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub(super) output: String,
     pub(super) remarks: String,
 }
 
-/// Does it.
+/// Runs the command.
 pub(super) async fn run(arguments: Makemigrations, report: &mut Report) -> Result<(), MakeError> {
     let sources = Sources::read(&arguments.source).await?;
     if arguments.empty {
-        let pair = sources.empty(&arguments.name.unwrap_or_default());
-        return list_files(&sources, &[pair], report);
+        let files = sources.empty(&arguments.name.unwrap_or_default());
+        return list_files(&sources, &[files], report);
     }
     let password = arguments.database_password_file.as_deref().map(read_secret_file).transpose()?;
     let is_postgres = |url: &&String| url.starts_with("postgres");
@@ -109,7 +110,7 @@ pub(super) async fn run(arguments: Makemigrations, report: &mut Report) -> Resul
     if server.is_none() {
         report
             .remarks
-            .push_str("PostgreSQL was not compared: `--database-url postgres://user@host/name` names a server to try it on.\n");
+            .push_str("The schemas were compared on SQLite only: pass --database-url postgres://user@host/name to compare them on PostgreSQL too.\n");
     }
     let servers: Vec<_> = std::iter::once(None).chain(server.as_ref().map(Some)).collect();
 
@@ -137,21 +138,21 @@ pub(super) async fn run(arguments: Makemigrations, report: &mut Report) -> Resul
     let names = Names::new(&sqlite.changes, &before, &after, postgres.map(|found| (&found.before, &*found.changes)));
     let script = script(&sqlite.changes, &arguments.rename, &before, &after, &names);
     let name = arguments.name.unwrap_or_else(|| propose(&arguments.rename, &sqlite.changes));
-    let pairs = sources.pairs(&name, &script);
+    let migrations = sources.migrations_of(&name, &script);
     for (server, compared) in servers.iter().zip(&compared) {
-        verify_round_trip(&sources, &pairs, script.irreversible.is_none(), Scratch::new(*server).await?, compared).await?;
+        verify_round_trip(&sources, &migrations, script.irreversible.is_none(), Scratch::new(*server).await?, compared).await?;
     }
     if let Some(why) = &script.irreversible {
-        let _ = writeln!(report.remarks, "It can't be undone, unless you write how: {why}.");
+        let _ = writeln!(report.remarks, "The migration is irreversible, unless you edit its .down.sql file: {why}.");
     }
-    for finding in pairs.iter().flat_map(|pair| lint::findings(&pair.name, pair.step().up.sql.as_str())) {
+    for finding in migrations.iter().flat_map(|files| lint::findings(&files.name, files.migration().up.sql.as_str())) {
         let _ = writeln!(report.remarks, "Not safe to release: {finding}");
     }
-    list_files(&sources, &pairs, report)
+    list_files(&sources, &migrations, report)
 }
 
-fn list_files(sources: &Sources, pairs: &[MigrationFiles], report: &mut Report) -> Result<(), MakeError> {
-    for path in sources.write(pairs)? {
+fn list_files(sources: &Sources, migrations: &[MigrationFiles], report: &mut Report) -> Result<(), MakeError> {
+    for path in sources.write(migrations)? {
         let _ = writeln!(report.output, "{path}");
     }
     Ok(())
@@ -174,9 +175,9 @@ async fn compare(sources: &Sources, renames: &[Rename], server: Option<&Db>) -> 
     Ok(Comparison { engine, built, texts: scratch.texts().await?, before, after, changes })
 }
 
-/// Refuses what the engines see differently.
+/// Returns an error if the engines report different changes.
 fn ensure_engines_agree(sqlite: &Comparison, postgres: &Comparison) -> Result<(), MakeError> {
-    // With the type of a column PostgreSQL writes what is said about it in another way.
+    // PostgreSQL rewrites the constraints and indexes of a column when its type changes.
     let follows_a_type = |change: &&Change| {
         let is_type = |other: &Change| matches!(other, Change::Retype(table, _) if table == change.table());
         let is_rewritten = matches!(
@@ -192,10 +193,11 @@ fn ensure_engines_agree(sqlite: &Comparison, postgres: &Comparison) -> Result<()
     }
 }
 
-/// Compares, and looks at every migration that there is.
+/// Returns an error if there are changes, or if a migration is not safe to release.
 fn check(sources: &Sources, sqlite: &Comparison, report: &mut Report) -> Result<(), MakeError> {
-    let history = History::of(&sources.migrations, &[])?;
-    let findings: Vec<_> = history.steps().flat_map(|step| lint::findings(&step.name(), step.up.sql.as_str())).collect();
+    let history = History::new(&sources.migrations, &[])?;
+    let findings: Vec<_> =
+        history.migrations().flat_map(|migration| lint::findings(&migration.name(), migration.up.sql.as_str())).collect();
     for finding in &findings {
         let _ = writeln!(report.output, "{finding}");
     }
@@ -205,15 +207,10 @@ fn check(sources: &Sources, sqlite: &Comparison, report: &mut Report) -> Result<
     if findings.is_empty() { Ok(()) } else { Err(MakeError::Unsafe(findings.len())) }
 }
 
-/// Refuses what only a person can decide.
-fn reject_ambiguous(
-    found: &Comparison,
-    nothing_was_renamed: bool,
-    before: &SchemaText,
-    after: &SchemaText,
-) -> Result<(), MakeError> {
+/// Returns an error if the changes are ambiguous or lose data.
+fn reject_ambiguous(found: &Comparison, no_rename: bool, before: &SchemaText, after: &SchemaText) -> Result<(), MakeError> {
     let renames = possible_renames(&found.changes, &found.before, &found.after);
-    if !renames.is_empty() && !nothing_was_renamed {
+    if !renames.is_empty() && !no_rename {
         return Err(MakeError::Ask(renames.iter().map(|rename| format!("`--rename {rename}`")).collect()));
     }
     for change in &found.changes {
@@ -235,13 +232,14 @@ fn reject_ambiguous(
     Ok(())
 }
 
-/// True where both engines make the same of every value. (SQLite keeps what it can't convert.)
+/// Returns true if both engines convert every value in the same way. SQLite keeps values that it cannot convert.
 fn converts(from: &str, to: &str) -> bool {
     let is_integer = |name: &str| matches!(name, "SMALLINT" | "INTEGER" | "INT" | "BIGINT");
     let is_text = |name: &str| name == "TEXT" || name.starts_with("VARCHAR");
     (is_integer(from) && (is_integer(to) || to == "TEXT")) || (is_text(from) && is_text(to))
 }
 
+/// Returns a name for the migration.
 fn propose(renames: &[Rename], changes: &[Change]) -> String {
     let mut names = renames.iter().map(Rename::proposed_name).chain(changes.iter().map(Change::proposed_name));
     match (names.next(), names.next()) {
@@ -251,10 +249,10 @@ fn propose(renames: &[Rename], changes: &[Change]) -> String {
     }
 }
 
-/// Goes forwards, back and forwards again, and looks where that leads.
+/// Applies the migrations, reverts them and applies them again, and checks the schema after each step.
 async fn verify_round_trip(
     sources: &Sources,
-    pairs: &[MigrationFiles],
+    migrations: &[MigrationFiles],
     is_reversible: bool,
     mut scratch: Scratch,
     found: &Comparison,
@@ -263,27 +261,27 @@ async fn verify_round_trip(
     let failed = |error: crate::SchemaError| MakeError::Unproven { engine, why: error.to_string() };
     scratch.build(&sources.migrations).await?;
     for is_first in [true, false] {
-        for pair in pairs {
-            let change = history::Change::Apply(pair.name.clone());
-            scratch.perform(&sources.migrations, &change, pair.step()).await.map_err(failed)?;
+        for files in migrations {
+            let change = history::Change::Apply(files.name.clone());
+            scratch.perform(&sources.migrations, &change, files.migration()).await.map_err(failed)?;
         }
-        expect(engine, &found.after, &scratch.schema().await?, "forwards")?;
+        ensure_schema(engine, &found.after, &scratch.schema().await?, "after it was applied")?;
         if !(is_first && is_reversible) {
             break;
         }
-        for pair in pairs.iter().rev() {
-            let change = history::Change::Unapply(pair.name.clone());
-            scratch.perform(&sources.migrations, &change, pair.step()).await.map_err(failed)?;
+        for files in migrations.iter().rev() {
+            let change = history::Change::Unapply(files.name.clone());
+            scratch.perform(&sources.migrations, &change, files.migration()).await.map_err(failed)?;
         }
-        expect(engine, &found.built, &scratch.schema().await?, "back")?;
+        ensure_schema(engine, &found.built, &scratch.schema().await?, "after it was reverted")?;
     }
     Ok(())
 }
 
-fn expect(engine: Engine, expected: &Schema, is: &Schema, direction: &str) -> Result<(), MakeError> {
-    let missing: Vec<_> = changes(is, expected).iter().map(ToString::to_string).collect();
+fn ensure_schema(engine: Engine, expected: &Schema, actual: &Schema, step: &str) -> Result<(), MakeError> {
+    let missing: Vec<_> = changes(actual, expected).iter().map(ToString::to_string).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    Err(MakeError::Unproven { engine, why: format!("{direction} it would leave {}", list(&missing)) })
+    Err(MakeError::Unproven { engine, why: format!("{step}, the schema lacks {}", list(&missing)) })
 }

@@ -2,9 +2,9 @@
 
 use crate::sql::Token;
 
-/// The tokens, however they are written.
+/// Returns the tokens in a form that does not depend on case, quotes and spaces.
 pub(super) fn normalize(tokens: &[Token<'_>]) -> String {
-    let word = |word: &Token<'_>| {
+    let normal = |word: &Token<'_>| {
         let name = word.name();
         if word.text.starts_with('\'') || (word.text.starts_with('"') && quoted(&name) != *name) {
             word.text.to_owned()
@@ -12,10 +12,10 @@ pub(super) fn normalize(tokens: &[Token<'_>]) -> String {
             name.to_uppercase()
         }
     };
-    tokens.iter().map(word).collect::<Vec<_>>().join(" ")
+    tokens.iter().map(normal).collect::<Vec<_>>().join(" ")
 }
 
-/// A name as it can stand in a statement.
+/// Returns a name as it is written in a statement, with quotes if it needs them.
 pub(super) fn quoted(name: &str) -> String {
     let is_plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');

@@ -1,21 +1,21 @@
-//! Renames, which nobody can guess.
+//! Renames, which the comparison of schemas cannot tell from a drop and an addition.
 
 use std::str::FromStr;
 
 use super::text::quoted;
 
-/// What a person says was renamed: `teams=groups`, or `users.nick=nickname`.
+/// A value of `--rename`: `teams=groups` or `users.nick=nickname`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rename {
-    /// The table whose column it is, under its new name. None where the table itself is renamed.
+    /// The table of the renamed column, under its new name. None if the table itself is renamed.
     table: Option<String>,
     old: String,
     new: String,
 }
 
-/// What is none.
+/// The error for a value that is not a rename.
 #[derive(Debug, thiserror::Error)]
-#[error("it has to be `table.old=new` for a column, or `old=new` for a table")]
+#[error("expected table.old=new for a column, or old=new for a table")]
 pub(super) struct RenameError;
 
 impl FromStr for Rename {
@@ -33,7 +33,7 @@ impl FromStr for Rename {
 }
 
 impl Rename {
-    /// The statement that does it, on both engines.
+    /// Returns the statement, which is the same on both engines.
     pub(super) fn statement(&self) -> String {
         let (old, new) = (quoted(&self.old), quoted(&self.new));
         match &self.table {
@@ -42,12 +42,12 @@ impl Rename {
         }
     }
 
-    /// What undoes it.
+    /// Returns the rename that reverts it.
     pub(super) fn inverse(&self) -> Self {
         Self { table: self.table.clone(), old: self.new.clone(), new: self.old.clone() }
     }
 
-    /// What a migration that begins with it may be called.
+    /// Returns a name for a migration that begins with this rename.
     pub(super) fn proposed_name(&self) -> String {
         match &self.table {
             None => format!("rename_{}_{}", self.old, self.new),

@@ -1,4 +1,4 @@
-//! A schema as an engine reports it: what its texts come to, however they are written.
+//! A schema as an engine reports it, independent of how its statements are written.
 
 use std::collections::BTreeMap;
 
@@ -11,20 +11,20 @@ use super::{
 };
 use crate::sql::tokens;
 
-/// The table in which sqlx keeps the history.
+/// The table in which sqlx records the applied migrations.
 const HISTORY: &str = "_sqlx_migrations";
 
-/// The tables of a schema by their names.
+/// The tables of a schema, by their names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Schema(pub(super) BTreeMap<String, Table>);
 
-/// A table. The order of its columns does not matter, nor what its constraints are called.
+/// A table. Two tables are equal whatever the order of their columns and the names of their constraints.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Table {
     pub(super) columns: BTreeMap<String, Column>,
-    /// With their names, where the engine knows them.
+    /// The constraints, with their names on PostgreSQL.
     pub(super) constraints: BTreeMap<Constraint, String>,
-    /// What each says, by its name.
+    /// The definitions of the indexes, by their names.
     pub(super) indexes: BTreeMap<String, String>,
 }
 
@@ -41,11 +41,11 @@ impl Eq for Table {}
 pub(super) struct Column {
     pub(super) type_name: String,
     pub(super) is_required: bool,
-    /// Or what it is generated from.
+    /// The default, or the expression of a generated column.
     pub(super) default: Option<String>,
 }
 
-/// What SQLite has, and the texts that it keeps.
+/// Reads the schema of an SQLite database, and the statements that created it.
 pub(super) async fn of_sqlite(connection: &mut SqliteConnection) -> sqlx::Result<(Schema, Vec<String>)> {
     let objects: Vec<(String, String, String, String)> = sqlx::query_as(
         "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite!_%' ESCAPE '!'
@@ -73,13 +73,13 @@ async fn table_of_sqlite(connection: &mut SqliteConnection, name: &str, sql: &st
     let mut primary = BTreeMap::new();
     let columns = sqlx::query_as("SELECT name, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo($1)");
     let columns: Vec<(String, String, bool, Option<String>, i64, i64)> = columns.bind(name).fetch_all(&mut *connection).await?;
-    for (column, type_name, is_required, default, place, hidden) in columns {
-        if place > 0 {
-            primary.insert(place, column.clone());
+    for (column, type_name, is_required, default, position, hidden) in columns {
+        if position > 0 {
+            primary.insert(position, column.clone());
         }
         let default = if hidden > 1 { Some("GENERATED".to_owned()) } else { default };
-        // SQLite alone has NULLs in primary keys, and nobody wants them.
-        let is_required = is_required || place > 0;
+        // Only SQLite accepts NULL in a primary key.
+        let is_required = is_required || position > 0;
         table.columns.insert(column, Column { type_name: type_name.to_uppercase(), is_required, default });
     }
     let mut add = |kind| table.constraints.insert(Constraint { kind, state: String::new() }, String::new());
@@ -106,7 +106,7 @@ async fn table_of_sqlite(connection: &mut SqliteConnection, name: &str, sql: &st
             on_delete: on_delete.clone(),
         });
     }
-    // Of its CHECKs SQLite keeps the text alone.
+    // SQLite reports CHECK constraints only in the text of the statement.
     for constraint in text::Table::parse(sql).into_iter().flat_map(|table| table.constraints()) {
         if let Kind::Check(_) = constraint.is.kind {
             add(constraint.is.kind);
@@ -115,7 +115,7 @@ async fn table_of_sqlite(connection: &mut SqliteConnection, name: &str, sql: &st
     Ok(table)
 }
 
-/// A foreign key that names no columns means those of the primary key.
+/// Adds the columns of the primary key to foreign keys that name no columns.
 fn resolve(schema: &mut Schema) {
     let primary: BTreeMap<_, _> = schema
         .0
@@ -143,7 +143,7 @@ fn resolve(schema: &mut Schema) {
     }
 }
 
-/// What PostgreSQL has of temporary tables.
+/// Reads the schema of the temporary tables of a PostgreSQL connection.
 pub(super) async fn of_postgres(connection: &mut PgConnection) -> sqlx::Result<Schema> {
     let mut schema = Schema::default();
     let tables: Vec<(i64, String)> = sqlx::query_as(
@@ -170,7 +170,7 @@ pub(super) async fn of_postgres(connection: &mut PgConnection) -> sqlx::Result<S
         .bind(oid)
         .fetch_all(&mut *connection)
         .await?;
-        // The pretty form names no schema.
+        // The pretty form omits the name of the schema.
         let indexes: Vec<(String, String)> = sqlx::query_as(
             "SELECT c.relname::TEXT, pg_get_indexdef(i.indexrelid, 0, TRUE) || CASE WHEN i.indisvalid THEN '' ELSE ' INVALID' END
              FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid

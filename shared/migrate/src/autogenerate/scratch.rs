@@ -1,4 +1,4 @@
-//! Databases to try things on, of which nothing is left.
+//! Scratch databases, which are deleted when their connection closes.
 
 use sqlx::{
     AssertSqlSafe, ConnectOptions, PgConnection, SqliteConnection,
@@ -20,15 +20,15 @@ use crate::{
 };
 use store::{Db, DedicatedConnection};
 
-/// An empty database: one of SQLite in memory, or the temporary tables of a connection to PostgreSQL, which go with it. Those need
-/// no right to make anything, and hide every table that is there.
+/// An empty database: SQLite in memory, or the temporary tables of a PostgreSQL connection. Temporary tables need no right to create
+/// tables, and hide the tables of the database.
 pub(super) enum Scratch {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
 }
 
 impl Scratch {
-    /// One of SQLite, or of the server of a database.
+    /// Creates a scratch database, on SQLite or on the server of a database.
     pub(super) async fn new(server: Option<&Db>) -> Result<Self, MakeError> {
         let unreachable = |error: sqlx::Error| MakeError::Unreachable(error);
         let Some(server) = server else {
@@ -63,31 +63,31 @@ impl Scratch {
     /// Applies every migration.
     pub(super) async fn build(&mut self, migrations: &Migrator) -> Result<(), SchemaError> {
         let table = &migrations.table_name;
-        let made = match self {
+        let created = match self {
             Self::Sqlite(connection) => connection.ensure_migrations_table(table).await,
             Self::Postgres(connection) => connection.ensure_migrations_table(table).await,
         };
-        made.map_err(SchemaError::Unreadable)?;
-        for step in History::of(migrations, &[])?.steps() {
-            self.perform(migrations, &Change::Apply(step.name()), *step).await?;
+        created.map_err(SchemaError::Unreadable)?;
+        for migration in History::new(migrations, &[])?.migrations() {
+            self.perform(migrations, &Change::Apply(migration.name()), *migration).await?;
         }
         Ok(())
     }
 
-    /// Applies a migration, or undoes it.
+    /// Applies or reverts a migration.
     pub(super) async fn perform(
         &mut self,
         migrations: &Migrator,
         change: &Change,
-        step: Migration<'_>,
+        migration: Migration<'_>,
     ) -> Result<(), SchemaError> {
         match self {
-            Self::Sqlite(connection) => perform_on_sqlite(connection, migrations, change, step, Mode::Run).await,
-            Self::Postgres(connection) => perform_on_postgres(connection, migrations, change, step, Mode::Run).await,
+            Self::Sqlite(connection) => perform_on_sqlite(connection, migrations, change, migration, Mode::Run).await,
+            Self::Postgres(connection) => perform_on_postgres(connection, migrations, change, migration, Mode::Run).await,
         }
     }
 
-    /// What is there, as the engine reports it.
+    /// Reads the schema.
     pub(super) async fn schema(&mut self) -> Result<Schema, MakeError> {
         let read = match self {
             Self::Sqlite(connection) => schema::of_sqlite(connection).await.map(|(schema, _)| schema),
@@ -96,7 +96,7 @@ impl Scratch {
         read.map_err(MakeError::Unreachable)
     }
 
-    /// What is there as statements, which only SQLite keeps.
+    /// Reads the statements of the schema. Only SQLite keeps them.
     pub(super) async fn texts(&mut self) -> Result<String, MakeError> {
         match self {
             Self::Sqlite(connection) => {

@@ -1,7 +1,7 @@
-//! The SQL of a change, forwards and back.
+//! The SQL of a migration, up and down.
 //!
-//! PostgreSQL alters a table. SQLite makes it anew where it can't, which keeps its rows and what refers to it. What PostgreSQL can do
-//! while others read and write (an index, a constraint) it does in no transaction, in statements that can be repeated.
+//! PostgreSQL alters a table. SQLite rebuilds the table if it cannot alter it, which keeps the rows and the references to the table.
+//! Indexes and constraints are added on PostgreSQL without blocking reads and writes, outside a transaction, in repeatable statements.
 
 use super::{
     compare::{Change, is_foreign},
@@ -14,27 +14,27 @@ use super::{
 /// Statements, without their semicolons.
 pub(super) type Statements = Vec<String>;
 
-/// A change as statements.
+/// The statements of a migration.
 #[derive(Debug)]
 pub(super) struct Script {
-    /// On both engines, before everything else.
+    /// The renames, which run first, on both engines.
     pub(super) renames: UpDown,
     pub(super) sqlite: UpDown,
     pub(super) postgres: UpDown,
-    /// PostgreSQL's as well, and in no transaction.
+    /// Statements for PostgreSQL that run outside a transaction.
     pub(super) online: UpDown,
-    /// Why there is no way back, where there is none.
+    /// The reason why the migration is irreversible, if it is.
     pub(super) irreversible: Option<String>,
 }
 
-/// Forwards and back.
+/// Statements that apply and that revert.
 #[derive(Debug)]
 pub(super) struct UpDown {
     pub(super) up: Statements,
     pub(super) down: Statements,
 }
 
-/// Writes what leads from the one to the other, after the renames.
+/// Returns the statements for the changes from one schema to the other.
 pub(super) fn script(changes: &[Change], renames: &[Rename], before: &SchemaText, after: &SchemaText, names: &Names) -> Script {
     let renames = UpDown {
         up: renames.iter().map(Rename::statement).collect(),
@@ -72,11 +72,11 @@ fn irreversible(changes: &[Change], before: &SchemaText) -> Option<String> {
         _ => None,
     });
     let lost: Vec<_> = lost.collect();
-    (!lost.is_empty()).then(|| format!("{} has to have a value in every row, and the values are gone", lost.join(", ")))
+    (!lost.is_empty()).then(|| format!("{} is NOT NULL without a default, and its values are lost", lost.join(", ")))
 }
 
 impl Column {
-    /// True where the rows that are there can do without a value of it.
+    /// Returns true if existing rows need no value for the column.
     pub(super) fn can_be_added(&self) -> bool {
         !self.is_required || self.default.is_some() || self.is_generated
     }
@@ -100,10 +100,10 @@ fn created<'a>(changes: &[Change], texts: &'a SchemaText) -> Vec<&'a Table> {
     texts.tables.iter().filter(|table| changes.contains(&Change::CreateTable(table.name.clone()))).collect()
 }
 
-/// What refers to another goes before it.
+/// Drops tables, those with a foreign key before the tables that they refer to.
 fn drop_tables(changes: &[Change], before: &SchemaText, statements: &mut Statements) {
-    let gone = before.tables.iter().rev().filter(|table| changes.contains(&Change::DropTable(table.name.clone())));
-    statements.extend(gone.map(|table| format!("DROP TABLE {}", quoted(&table.name))));
+    let dropped = before.tables.iter().rev().filter(|table| changes.contains(&Change::DropTable(table.name.clone())));
+    statements.extend(dropped.map(|table| format!("DROP TABLE {}", quoted(&table.name))));
 }
 
 fn on_sqlite(changes: &[Change], before: &SchemaText, after: &SchemaText) -> Statements {
@@ -114,10 +114,10 @@ fn on_sqlite(changes: &[Change], before: &SchemaText, after: &SchemaText) -> Sta
             && of(&table.name).iter().any(|change| !matches!(change, Change::AddIndex(..) | Change::DropIndex(..)))
     };
     let altered: Vec<_> = after.tables.iter().filter(is_altered).collect();
-    let is_made_anew = |table: &str| altered.iter().any(|altered| altered.name == table && !is_simple(&of(table), before, after));
+    let is_rebuilt = |table: &str| altered.iter().any(|altered| altered.name == table && !is_simple(&of(table), before, after));
     for change in changes {
         if let Change::DropIndex(table, index) = change
-            && !is_made_anew(table)
+            && !is_rebuilt(table)
         {
             statements.push(format!("DROP INDEX {}", quoted(index)));
         }
@@ -126,7 +126,7 @@ fn on_sqlite(changes: &[Change], before: &SchemaText, after: &SchemaText) -> Sta
         create(table, after, &mut statements);
     }
     for table in &altered {
-        if is_made_anew(&table.name) {
+        if is_rebuilt(&table.name) {
             rebuild_table(table, before, after, &mut statements);
         } else {
             alter_columns(&of(&table.name), after, &mut statements);
@@ -134,7 +134,7 @@ fn on_sqlite(changes: &[Change], before: &SchemaText, after: &SchemaText) -> Sta
     }
     for change in changes {
         if let Change::AddIndex(table, index) = change
-            && !is_made_anew(table)
+            && !is_rebuilt(table)
         {
             statements.extend(after.indexes.get(index).map(|index| index.text.clone()));
         }
@@ -143,7 +143,7 @@ fn on_sqlite(changes: &[Change], before: &SchemaText, after: &SchemaText) -> Sta
     statements
 }
 
-/// True where SQLite can alter the table as PostgreSQL does: columns come without a constraint, or go that no constraint needs.
+/// Returns true if SQLite can alter the table: it adds columns without constraints, and drops columns without constraints.
 fn is_simple(changes: &[&Change], before: &SchemaText, after: &SchemaText) -> bool {
     changes.iter().all(|change| match change {
         Change::AddColumn(table, column) => {
@@ -171,7 +171,7 @@ fn alter_columns(changes: &[&Change], after: &SchemaText, statements: &mut State
     }
 }
 
-/// The rows are copied. What refers to the table refers to its name, and so to the new one.
+/// Rebuilds a table: copies its rows into a new one and renames that. Foreign keys refer to the name, and so to the new table.
 fn rebuild_table(table: &Table, before: &SchemaText, after: &SchemaText, statements: &mut Statements) {
     let (name, new) = (quoted(&table.name), quoted(&format!("new_{}", table.name)));
     let is_kept = |column: &&Column| {
@@ -193,14 +193,14 @@ fn on_postgres(changes: &[Change], before: &SchemaText, after: &SchemaText, name
     let each = |statement: &dyn Fn(&Change) -> Option<String>| changes.iter().filter_map(statement).collect::<Statements>();
     let drop_constraint = |change: &Change, foreign: bool| match change {
         Change::DropConstraint(table, constraint) if is_foreign(constraint) == foreign => {
-            Some(format!("ALTER TABLE {} DROP CONSTRAINT {}", quoted(table), quoted(names.of(table, constraint))))
+            Some(format!("ALTER TABLE {} DROP CONSTRAINT {}", quoted(table), quoted(names.get(table, constraint))))
         }
         _ => None,
     };
     let add_constraint = |change: &Change, foreign: bool| match change {
         Change::AddConstraint(table, constraint) if is_foreign(constraint) == foreign => {
             let text = after.table(table)?.written(constraint)?.text;
-            Some(format!("ALTER TABLE {} ADD CONSTRAINT {} {text}", quoted(table), quoted(names.of(table, constraint))))
+            Some(format!("ALTER TABLE {} ADD CONSTRAINT {} {text}", quoted(table), quoted(names.get(table, constraint))))
         }
         _ => None,
     };
@@ -241,31 +241,31 @@ fn change_columns(changes: &[&Change], before: &SchemaText, after: &SchemaText, 
         };
         let (Some(old), Some(new)) = (before.column(table, name), after.column(table, name)) else { continue };
         let column = quoted(name);
-        let with = |what: String| format!("ALTER TABLE {} ALTER COLUMN {column} {what}", quoted(table));
+        let alter = |action: String| format!("ALTER TABLE {} ALTER COLUMN {column} {action}", quoted(table));
         let set_default = || match &new.default {
-            Some(default) => with(format!("SET DEFAULT {default}")),
-            None => with("DROP DEFAULT".to_owned()),
+            Some(default) => alter(format!("SET DEFAULT {default}")),
+            None => alter("DROP DEFAULT".to_owned()),
         };
         match change {
             Change::Retype(..) => {
-                // A default of the old type may be none of the new.
-                statements.extend(old.default.as_ref().map(|_| with("DROP DEFAULT".to_owned())));
+                // The default of the old type may not be valid for the new one.
+                statements.extend(old.default.as_ref().map(|_| alter("DROP DEFAULT".to_owned())));
                 let type_name = &new.type_name;
-                statements.push(with(format!("TYPE {type_name} USING CAST({column} AS {type_name})")));
+                statements.push(alter(format!("TYPE {type_name} USING CAST({column} AS {type_name})")));
                 statements.extend(new.default.as_ref().map(|_| set_default()));
             }
             Change::Default(..) if changes.contains(&&Change::Retype(table.clone(), name.clone())) => {}
             Change::Default(..) => statements.push(set_default()),
-            Change::Require(..) => statements.push(with("SET NOT NULL".to_owned())),
-            _ => statements.push(with("DROP NOT NULL".to_owned())),
+            Change::Require(..) => statements.push(alter("SET NOT NULL".to_owned())),
+            _ => statements.push(alter("DROP NOT NULL".to_owned())),
         }
     }
 }
 
-/// Each change begins with what removes the half of it that may be there.
+/// Returns repeatable statements. Each change first removes what an interrupted run may have left.
 fn online_on_postgres(changes: &[Change], after: &SchemaText, names: &Names) -> Statements {
     let mut changes: Vec<_> = changes.iter().collect();
-    // A foreign key may refer to what a new UNIQUE makes unique, and a primary key to what has become NOT NULL.
+    // A foreign key may need a new UNIQUE, and a primary key a new NOT NULL.
     changes.sort_by_key(|change| match change {
         Change::Require(..) => 0,
         Change::AddConstraint(_, constraint) if is_foreign(constraint) => 2,
@@ -286,7 +286,7 @@ fn online_on_postgres(changes: &[Change], after: &SchemaText, names: &Names) -> 
                 ]);
             }
             Change::AddConstraint(_, constraint) => {
-                let name = quoted(names.of(change.table(), constraint));
+                let name = quoted(names.get(change.table(), constraint));
                 let Some(written) = after.table(change.table()).and_then(|table| table.written(constraint)) else { continue };
                 statements.push(format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {name}"));
                 if let Kind::PrimaryKey(columns) | Kind::Unique(columns) = &constraint.kind {
