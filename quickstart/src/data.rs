@@ -1,4 +1,4 @@
-//! What the quickstart keeps in its folder, and what it tells the person who runs it.
+//! The files of the quickstart's folder, and the messages that it prints.
 
 use std::{
     error::Error,
@@ -22,7 +22,7 @@ use store::Db;
 /// The superuser's name.
 const SUPERUSER: &str = "admin";
 
-/// What the profile service may do in its own name.
+/// The permissions of profile-service's account.
 const PROFILE_SERVICE_PERMISSIONS: [&str; 1] = ["auth.watch_event"];
 
 /// The folder of the databases, of the master key and of the profile service's secret.

@@ -1,4 +1,4 @@
-//! What an administrator does to users: deactivating, activating, and giving them another password.
+//! An administrator deactivates and activates users, and sets their passwords.
 
 use std::sync::Arc;
 

@@ -106,7 +106,7 @@ impl App {
         self.actor(self.login(&actor.user.username).await)
     }
 
-    /// Whoever has signed in.
+    /// A user who has logged in.
     pub(crate) fn actor(&self, login: LoginResponse) -> Actor {
         Actor { user: login.user.clone().expect("a user"), login, channel: self.server.channel() }
     }

@@ -325,7 +325,7 @@ on_both_engines! {
             assert_no_token(issue(&app, "billing", sign(typ, change)).await);
         }
         assert_no_token(issue(&app, "other", sign("JWT", json!({"jti": "5", "iss": "other", "sub": "other"}))).await);
-        // What was refused is not used up.
+        // A rejected assertion does not use up its `jti`.
         issue(&app, "billing", sign("JWT", json!({"jti": "5"}))).await.expect("a token");
         issue(&app, "billing", Credential::ClientAssertion("x.y.z".to_owned())).await.expect_err("a refusal");
         // A secret beside the keys.

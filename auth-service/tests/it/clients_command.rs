@@ -26,7 +26,7 @@ impl Fresh {
         command.args(rest).stdout(Stdio::piped()).output().expect("a process")
     }
 
-    /// What a command that succeeds says, to standard output and to standard error.
+    /// Returns the standard output and the standard error of a command that must succeed.
     fn says(&self, arguments: &[&str]) -> (String, String) {
         let output = self.clients(arguments);
         let text = |bytes| String::from_utf8(bytes).expect("text");

@@ -95,7 +95,7 @@ on_both_engines! {
         }
         is_too_often(login("alice@example.com", PASSWORD).await);
 
-        // Whoever is signed in stays so.
+        // Existing sessions are not affected.
         let request = RefreshRequest { refresh_token: session.refresh_token, request_id: String::new() };
         app.tokens().refresh(request).await.expect("a successor");
 

@@ -89,7 +89,7 @@ on_both_engines! {
         assert_eq!([kid(&login.access_token), kid(&login.refresh_token)], [made.key_id.clone(), made.key_id.clone()]);
         assert_eq!(list(&root).await, [(made.key_id.clone(), KeyState::Active), (first.clone(), KeyState::Retired)]);
 
-        // What the first key has signed is as good as ever.
+        // Tokens that the first key signed are still valid.
         alice.identity().who_am_i(WhoAmIRequest {}).await.expect("an answer");
         let successor = refresh(&app, &alice.login.refresh_token, None).await.expect("a successor");
         assert_eq!(kid(&successor.refresh_token), made.key_id);

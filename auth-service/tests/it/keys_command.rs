@@ -29,7 +29,7 @@ impl Fresh {
         command.args(rest).env("MASTER_KEY", &self.master_key).stdout(Stdio::piped()).output().expect("a process")
     }
 
-    /// What a command that succeeds says.
+    /// Returns the output of a command that must succeed.
     fn says(&self, arguments: &[&str]) -> String {
         let output = self.keys(arguments);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

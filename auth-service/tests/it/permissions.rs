@@ -52,7 +52,7 @@ impl Actor {
     }
 }
 
-/// What a user may do, their groups and their version, as their next token says.
+/// Returns the permissions, the groups and the version in the next token of a user.
 async fn says_next(app: &App, actor: &Actor) -> (String, Vec<String>, i64) {
     let login = app.login(&actor.user.username).await;
     let claims = claims(&login.access_token);
@@ -98,7 +98,7 @@ on_both_engines! {
         let both = vec!["All readers".to_owned(), "Editors".to_owned()];
         assert_eq!(says_next(&app, &alice).await, ("auth.view_user profile.change_note".to_owned(), both.clone(), 5));
 
-        // What is theirs is taken; what is their group's stays.
+        // The user's own permission is revoked; the permission of the group stays.
         for _ in 0..2 {
             root.revoke("auth.view_user", user_id).await.expect("a revocation");
         }

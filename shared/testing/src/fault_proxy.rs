@@ -124,7 +124,7 @@ async fn couple(near: impl AsyncRead + AsyncWrite, far: impl AsyncRead + AsyncWr
     tokio::join!(carry(from_near, to_far, barrier), carry(from_far, to_near, barrier));
 }
 
-/// Whoever closes first, and how, is for the two ends to find out.
+/// Either end may close first, and the other end has to detect it.
 async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, barrier: &Barrier) {
     let mut message = vec![0; 1 << 16];
     while let Ok(length @ 1..) = from.read(&mut message).await {

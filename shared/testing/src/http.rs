@@ -61,7 +61,7 @@ pub async fn send(address: SocketAddr, request_line: &str, headers: &[(&str, &st
     let mut stream = TcpStream::connect(address).await.expect("a connection");
     let (mut read, mut write) = stream.split();
     let mut answer = Vec::new();
-    // Whoever answers early reads no further, and may reset what is still being sent.
+    // A server that answers early stops reading, and may reset the connection while the body is sent.
     let send = async {
         let _ = write.write_all(head.as_bytes()).await;
         let _ = write.write_all(body).await;

@@ -20,7 +20,7 @@ pub struct Parity {
     statuses: MessageDescriptor,
     grpc: Channel,
     http: SocketAddr,
-    /// What a `$name` in a request stands for, for each.
+    /// The values of the `$name` placeholders in requests, for each of the two.
     names: [HashMap<String, String>; 2],
     /// Ids, keys and tokens, which are random: they count as the same where they come at the same places.
     seen: [HashMap<String, usize>; 2],

@@ -19,7 +19,7 @@ struct Bounds {
     with_thief: bool,
 }
 
-/// What the rest of a story follows from.
+/// The state that determines the rest of a scenario.
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
     generation: i64,
@@ -37,7 +37,7 @@ struct Key {
 
 impl Key {
     fn of(world: &World<'_>) -> Self {
-        // What is past the grace is past it.
+        // Every time after the grace period is equivalent.
         let age = |time: DateTime<Utc>| (world.now - time).min(GRACE + TimeDelta::seconds(1)).num_seconds();
         let rotation =
             |(generation, rotation): (&i64, &super::Rotation)| (*generation, rotation.by == Party::Thief, age(rotation.at));
@@ -108,7 +108,7 @@ fn explore(bounds: Bounds, promise: impl Fn(&World<'_>, &World<'_>) -> Result<()
                 way.reverse();
                 panic!("{broken}, after {way:#?}");
             }
-            // What the thief has twice is worth no more.
+            // Holding the same token twice makes no difference.
             after.stolen.sort_by_key(|token| token.generation);
             after.stolen.dedup();
             let is_within =

@@ -20,7 +20,7 @@ const REMEMBERED: i64 = 16;
 
 const LIFETIME: Lifetime = Lifetime { idle: TimeDelta::days(14), absolute: TimeDelta::days(90) };
 
-/// What happens next. `which` counts round those that there are.
+/// The next step. `which` counts round those that there are.
 #[derive(Debug, Clone, Copy)]
 enum Step {
     /// The client refreshes, and nothing goes wrong.
@@ -103,7 +103,7 @@ impl fmt::Display for Broken {
 /// The generation that was presented, and its successor where it got one.
 type Answer = (i64, Option<Token>);
 
-/// Who got the successor of a generation first, when, and which.
+/// The first caller that got the successor of a generation, with the time and the token.
 #[derive(Debug, Clone)]
 struct Rotation {
     by: Party,
@@ -216,7 +216,7 @@ impl<'a> World<'a> {
     }
 
     fn receive(&mut self, (generation, successor): Answer) {
-        // What answers an older request says nothing new.
+        // A response to an older request contains nothing new.
         if generation != self.token.generation {
             return;
         }

@@ -15,7 +15,7 @@ pub use forge::{Forge, Key, SECOND_KEY, base64, bytes, parts};
 /// A token that nobody may get in with.
 #[derive(Debug)]
 pub struct Hostile {
-    /// What is wrong with it.
+    /// The defect of the token.
     pub name: String,
     /// The token.
     pub token: String,
@@ -37,7 +37,7 @@ impl Hostile {
 /// A token that must get in, however odd it looks.
 #[derive(Debug)]
 pub struct Good {
-    /// What is unusual about it.
+    /// The unusual property of the token.
     pub name: &'static str,
     /// The token.
     pub token: String,

@@ -138,7 +138,7 @@ fn other_messages(forge: &Forge<'_>) -> Named {
     ])
 }
 
-/// What a token claims is not looked at before its signature.
+/// The claims are not evaluated before the signature is verified.
 fn before_the_claims(forge: &Forge<'_>) -> Named {
     let unsigned = |token: &str| signed_by(token, &[7; 256]);
     named([
