@@ -1,28 +1,30 @@
 //! The connections to the database, and transactions.
 
-use std::{path::Path, str::FromStr, time::Duration};
+use std::{path::Path, str::FromStr, sync::Arc, time::Duration};
 
 use access::Clock;
 use chrono::{DateTime, Utc};
 use sqlx::{
-    ConnectOptions, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction,
-    postgres::{PgConnectOptions, PgPoolOptions},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    ConnectOptions, PgConnection, SqliteConnection,
+    postgres::PgConnectOptions,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    Error, Result,
+    Result,
+    pool::{Lease, Pool},
     query::{Query, Target},
 };
 
-/// How long a call waits for a connection before it fails with UNAVAILABLE.
+/// How long a call waits for the database before it fails with UNAVAILABLE.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a write on SQLite waits for another process that has locked the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a migration on SQLite waits for another process that migrates.
 const MIGRATION_BUSY_TIMEOUT: Duration = Duration::from_hours(1);
-/// A connection that has been idle for longer is tested before it is used.
-const IDLE_TEST_AFTER: Duration = Duration::from_secs(1);
+/// The server reports its own timeout before the client gives up.
+const STATEMENT_MARGIN: Duration = Duration::from_secs(1);
 
 /// A database. Clones share their connections.
 #[derive(Debug, Clone)]
@@ -30,22 +32,47 @@ pub struct Db(Pools);
 
 #[derive(Debug, Clone)]
 enum Pools {
-    Postgres(PgPool),
-    /// SQLite has one writer anyway, and a queue of one connection is fairer than its busy handler. Readers never wait for it.
-    Sqlite {
-        read: SqlitePool,
-        write: SqlitePool,
+    Postgres {
+        pool: Pool<PgConnection>,
+        /// Transactions may use three quarters of the connections. The rest is for reads, which go on while writes wait for locks.
+        writers: Arc<Semaphore>,
+        /// The options of a connection without time limits.
+        dedicated: Box<PgConnectOptions>,
     },
+    /// SQLite has one writer anyway, and a queue of one connection is fairer than its busy handler. Readers never wait for it.
+    Sqlite { read: Pool<SqliteConnection>, write: Pool<SqliteConnection> },
+}
+
+/// The time limits of a service's work on PostgreSQL. Zero is no limit. SQLite has no use for them: it has one process and one writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// The longest time of one statement.
+    pub statement: Duration,
+    /// The longest time that a statement waits for a lock.
+    pub lock: Duration,
+    /// The longest time that a transaction may be idle. The server ends it then, so that a frozen process holds no lock for ever.
+    pub idle_transaction: Duration,
+}
+
+impl Timeouts {
+    /// No limits, for migrations and imports.
+    pub const NONE: Self = Self { statement: Duration::ZERO, lock: Duration::ZERO, idle_transaction: Duration::ZERO };
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { statement: Duration::from_secs(5), lock: Duration::from_secs(1), idle_transaction: Duration::from_secs(3) }
+    }
 }
 
 /// A transaction. It is rolled back if it is dropped without a commit.
 #[derive(Debug)]
-pub struct Tx(Transactions);
+pub struct Tx(Transaction);
 
 #[derive(Debug)]
-enum Transactions {
-    Postgres(Transaction<'static, Postgres>),
-    Sqlite(Transaction<'static, Sqlite>),
+enum Transaction {
+    Postgres(Lease<PgConnection>, OwnedSemaphorePermit),
+    Sqlite(Lease<SqliteConnection>),
 }
 
 /// The reason why a database URL is not accepted.
@@ -64,61 +91,69 @@ pub enum UrlError {
 
 impl Db {
     /// Prepares up to `connections` connections to `url`: `sqlite:path/to/file.db` or `postgres://user@host/name`. It opens none.
-    /// `password` is used for PostgreSQL and takes precedence over one in the URL.
+    /// `password` is used for PostgreSQL and takes precedence over one in the URL. The default [`Timeouts`] apply.
     ///
     /// # Errors
     ///
     /// Returns an error if the URL cannot be used. The first query finds out whether the database exists.
     pub fn new(url: &str, password: Option<&str>, connections: u32) -> Result<Self, UrlError> {
+        Self::with_timeouts(url, password, connections, Timeouts::default())
+    }
+
+    /// As [`Db::new`], with other time limits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::new`].
+    pub fn with_timeouts(url: &str, password: Option<&str>, connections: u32, timeouts: Timeouts) -> Result<Self, UrlError> {
         match url.split_once(':') {
-            Some(("postgres" | "postgresql", _)) => Self::postgres(url, password, connections),
+            Some(("postgres" | "postgresql", _)) => Self::postgres(url, password, connections, timeouts),
             Some(("sqlite", _)) => Self::sqlite(url, connections),
             _ => Err(UrlError::Scheme),
         }
     }
 
-    fn postgres(url: &str, password: Option<&str>, connections: u32) -> Result<Self, UrlError> {
+    fn postgres(url: &str, password: Option<&str>, connections: u32, timeouts: Timeouts) -> Result<Self, UrlError> {
         let mut options = PgConnectOptions::from_str(url).map_err(UrlError::Malformed)?;
         if let Some(password) = password {
             options = options.password(password);
         }
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .test_before_acquire(false)
-            .before_acquire(|connection, metadata| {
-                Box::pin(async move {
-                    if metadata.idle_for > IDLE_TEST_AFTER {
-                        sqlx::Connection::ping(connection).await?;
-                    }
-                    Ok(true)
-                })
-            })
-            .connect_lazy_with(options);
-        Ok(Self(Pools::Postgres(pool)))
+        let dedicated = Box::new(options.clone());
+        let limits = [
+            ("statement_timeout", timeouts.statement),
+            ("lock_timeout", timeouts.lock),
+            ("idle_in_transaction_session_timeout", timeouts.idle_transaction),
+        ];
+        let options = options.options(limits.map(|(name, limit)| (name, limit.as_millis())));
+        let limit = (!timeouts.statement.is_zero()).then(|| timeouts.statement + STATEMENT_MARGIN);
+        let size = usize::try_from(connections).unwrap_or(usize::MAX).clamp(1, 1000);
+        let writers = Arc::new(Semaphore::new((size - size / 4).max(1)));
+        Ok(Self(Pools::Postgres { pool: Pool::new(options, size, limit, true), writers, dedicated }))
     }
 
     fn sqlite(url: &str, connections: u32) -> Result<Self, UrlError> {
         let options = sqlite_options(url)?;
-        let pool = || SqlitePoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).test_before_acquire(false);
-        let write = pool().max_connections(1).connect_lazy_with(options.clone());
-        let read = pool().max_connections(connections.max(1)).connect_lazy_with(options.read_only(true));
+        let write = Pool::new(options.clone(), 1, None, false);
+        let read = Pool::new(options.read_only(true), usize::try_from(connections).unwrap_or(1), None, false);
         Ok(Self(Pools::Sqlite { read, write }))
     }
 
     /// Begins a transaction that writes. It is rolled back if it is dropped without a commit.
     pub async fn begin(&self) -> Result<Tx> {
-        let db = self.clone();
-        // If the future of a BEGIN were dropped, its connection would go back to the pool inside a transaction, and later writes on it
-        // would be acknowledged and lost. A task of its own cannot be dropped.
-        let begun = tokio::spawn(async move {
-            Ok(Tx(match db.0 {
-                Pools::Postgres(pool) => Transactions::Postgres(pool.begin().await?),
-                // A plain BEGIN takes the lock at the first write, and fails if another transaction wrote since the first read.
-                Pools::Sqlite { write, .. } => Transactions::Sqlite(write.begin_with("BEGIN IMMEDIATE").await?),
-            }))
-        });
-        begun.await.map_err(|stopped| Error::Failed(sqlx::Error::Protocol(stopped.to_string())))?
+        Ok(Tx(match &self.0 {
+            Pools::Postgres { pool, writers, .. } => {
+                let permit = tokio::time::timeout(ACQUIRE_TIMEOUT, Arc::clone(writers).acquire_owned()).await;
+                let permit = permit.ok().and_then(std::result::Result::ok).ok_or(sqlx::Error::PoolTimedOut)?;
+                let mut lease = pool.acquire().await?;
+                lease.begin().await?;
+                Transaction::Postgres(lease, permit)
+            }
+            Pools::Sqlite { write, .. } => {
+                let mut lease = write.acquire().await?;
+                lease.begin().await?;
+                Transaction::Sqlite(lease)
+            }
+        }))
     }
 
     /// Opens a connection outside the pool, for migrations. On SQLite it does not enforce foreign keys, and it waits for up to an hour
@@ -130,9 +165,9 @@ impl Db {
     pub async fn dedicated(&self) -> sqlx::Result<DedicatedConnection> {
         let connected = async {
             Ok(match &self.0 {
-                Pools::Postgres(pool) => DedicatedConnection::Postgres(pool.connect_options().connect().await?),
+                Pools::Postgres { dedicated, .. } => DedicatedConnection::Postgres(dedicated.connect().await?),
                 Pools::Sqlite { write, .. } => {
-                    let options = SqliteConnectOptions::clone(&write.connect_options());
+                    let options = SqliteConnectOptions::clone(write.options());
                     DedicatedConnection::Sqlite(options.foreign_keys(false).busy_timeout(MIGRATION_BUSY_TIMEOUT).connect().await?)
                 }
             })
@@ -151,7 +186,7 @@ impl Db {
     pub async fn close(&self) {
         let closed = async {
             match &self.0 {
-                Pools::Postgres(pool) => pool.close().await,
+                Pools::Postgres { pool, .. } => pool.close().await,
                 Pools::Sqlite { read, write } => {
                     read.close().await;
                     write.close().await;
@@ -167,7 +202,7 @@ impl Tx {
     /// Returns the time that all replicas share: the time of PostgreSQL's server, or of `clock` on SQLite, which has one process.
     /// A clock other than the system clock is used on both.
     pub async fn now(&mut self, clock: &Clock) -> Result<DateTime<Utc>> {
-        if let (Transactions::Postgres(_), true) = (&self.0, clock.is_system()) {
+        if let (Transaction::Postgres(..), true) = (&self.0, clock.is_system()) {
             // The time of the statement: `now()` is the time of the BEGIN, before the transaction waited for any lock.
             return Ok(self.query("SELECT clock_timestamp()").one::<(DateTime<Utc>,)>().await?.0);
         }
@@ -177,8 +212,8 @@ impl Tx {
     /// Commits. The changes then survive a crash and a power cut.
     pub async fn commit(self) -> Result<()> {
         Ok(match self.0 {
-            Transactions::Postgres(transaction) => transaction.commit().await,
-            Transactions::Sqlite(transaction) => transaction.commit().await,
+            Transaction::Postgres(lease, _permit) => lease.commit().await,
+            Transaction::Sqlite(lease) => lease.commit().await,
         }?)
     }
 }
@@ -192,7 +227,7 @@ pub trait Executor<'c> {
 impl<'c> Executor<'c> for &'c Db {
     fn query(self, sql: &'static str) -> Query<'c> {
         match &self.0 {
-            Pools::Postgres(pool) => Query::postgres(sql, Target::PostgresPool(pool)),
+            Pools::Postgres { pool, .. } => Query::postgres(sql, Target::PostgresPool(pool)),
             Pools::Sqlite { read, .. } => Query::sqlite(sql, Target::SqlitePool(read)),
         }
     }
@@ -201,8 +236,8 @@ impl<'c> Executor<'c> for &'c Db {
 impl<'c> Executor<'c> for &'c mut Tx {
     fn query(self, sql: &'static str) -> Query<'c> {
         match &mut self.0 {
-            Transactions::Postgres(transaction) => Query::postgres(sql, Target::Postgres(transaction)),
-            Transactions::Sqlite(transaction) => Query::sqlite(sql, Target::Sqlite(transaction)),
+            Transaction::Postgres(lease, _) => Query::postgres(sql, Target::Postgres(lease)),
+            Transaction::Sqlite(lease) => Query::sqlite(sql, Target::Sqlite(lease)),
         }
     }
 }

@@ -65,6 +65,7 @@ impl From<sqlx::Error> for Error {
             return match error {
                 sqlx::Error::Io(_)
                 | sqlx::Error::Tls(_)
+                | sqlx::Error::Protocol(_)
                 | sqlx::Error::PoolTimedOut
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::WorkerCrashed => Self::Unavailable(error),
@@ -98,19 +99,20 @@ impl From<Error> for access::Error {
     }
 }
 
-/// Connection exceptions, insufficient resources and operator intervention (a shutdown) on PostgreSQL; `SQLITE_BUSY`, `LOCKED`, `IOERR`,
-/// `FULL` and `CANTOPEN`.
+/// Connection exceptions, insufficient resources, operator intervention (a shutdown, a statement timeout), a lock timeout, an idle
+/// transaction that the server ended and a read-only server on PostgreSQL; `SQLITE_BUSY`, `LOCKED`, `NOMEM`, `IOERR`, `FULL` and
+/// `CANTOPEN`.
 fn is_unavailable(error: &dyn DatabaseError) -> bool {
     error.code().is_some_and(|code| match error.try_downcast_ref::<sqlx::sqlite::SqliteError>() {
-        Some(_) => matches!(code.parse::<i32>().unwrap_or_default() & 0xff, 5 | 6 | 10 | 13 | 14),
-        None => matches!(&code[..2.min(code.len())], "08" | "53" | "57"),
+        Some(_) => matches!(code.parse::<i32>().unwrap_or_default() & 0xff, 5 | 6 | 7 | 10 | 13 | 14),
+        None => matches!(&code[..2.min(code.len())], "08" | "53" | "57") || matches!(code.as_ref(), "25006" | "25P03" | "55P03"),
     })
 }
 
-/// `serialization_failure`, `deadlock_detected` and `lock_not_available`; `SQLITE_BUSY_RECOVERY` and `SQLITE_BUSY_SNAPSHOT`. A plain
+/// `serialization_failure` and `deadlock_detected`; `SQLITE_BUSY_RECOVERY` and `SQLITE_BUSY_SNAPSHOT`. A plain
 /// `SQLITE_BUSY` is not one of them: that query has waited for the busy timeout already.
 fn is_conflict(error: &dyn DatabaseError) -> bool {
-    error.code().is_some_and(|code| matches!(code.as_ref(), "40001" | "40P01" | "55P03" | "261" | "517"))
+    error.code().is_some_and(|code| matches!(code.as_ref(), "40001" | "40P01" | "261" | "517"))
 }
 
 #[cfg(test)]
@@ -157,10 +159,10 @@ mod tests {
     #[test]
     fn an_error_is_classified_by_its_code() {
         let classify = |code| Error::from(sqlx::Error::Database(Box::new(Engine(code))));
-        for code in ["40001", "40P01", "55P03"] {
+        for code in ["40001", "40P01"] {
             assert!(classify(code).is_retryable() && classify(code).is_transient(), "{code}");
         }
-        for code in ["08006", "53300", "57P01"] {
+        for code in ["08006", "53300", "57P01", "57014", "55P03", "25006", "25P03"] {
             assert!(classify(code).is_transient() && !classify(code).is_retryable(), "{code}");
         }
         assert!(classify("23505").is_unique_violation());

@@ -20,12 +20,13 @@ mod database_args;
 mod db;
 mod error;
 pub mod page;
+mod pool;
 mod query;
 pub mod update;
 
 pub use self::{
     database_args::{DatabaseArgs, OpenError},
-    db::{Db, DedicatedConnection, Executor, Tx, UrlError},
+    db::{Db, DedicatedConnection, Executor, Timeouts, Tx, UrlError},
     error::{Error, Result},
     query::{Parameter, Query, Row},
 };

@@ -1,14 +1,16 @@
 //! Queries: one SQL text, bound to the driver of the engine that it runs on.
 
 use sqlx::{
-    AssertSqlSafe, Encode, FromRow, PgConnection, PgPool, Postgres, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, SqlitePool,
-    Type,
+    AssertSqlSafe, Encode, FromRow, PgConnection, Postgres, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, Type,
     error::BoxDynError,
     postgres::{PgArguments, PgRow},
     sqlite::{SqliteArguments, SqliteRow},
 };
 
-use crate::Result;
+use crate::{
+    Result,
+    pool::{Lease, Pool},
+};
 
 /// A value that both engines accept as a parameter.
 pub trait Parameter<'q>: Encode<'q, Postgres> + Type<Postgres> + Encode<'q, Sqlite> + Type<Sqlite> {}
@@ -29,10 +31,10 @@ pub struct Query<'c> {
 }
 
 pub(crate) enum Target<'c> {
-    PostgresPool(&'c PgPool),
-    Postgres(&'c mut PgConnection),
-    SqlitePool(&'c SqlitePool),
-    Sqlite(&'c mut SqliteConnection),
+    PostgresPool(&'c Pool<PgConnection>),
+    Postgres(&'c mut Lease<PgConnection>),
+    SqlitePool(&'c Pool<SqliteConnection>),
+    Sqlite(&'c mut Lease<SqliteConnection>),
 }
 
 enum Arguments {
@@ -43,15 +45,21 @@ enum Arguments {
 macro_rules! run {
     ($query:expr, $make:ident, $fetch:ident) => {{
         let sql = $query.text();
-        Ok(match ($query.arguments.map_err(sqlx::Error::Encode)?, $query.target) {
-            (Arguments::Postgres(arguments), Target::PostgresPool(pool)) => sqlx::$make(sql, arguments).$fetch(pool).await,
-            (Arguments::Postgres(arguments), Target::Postgres(connection)) => {
-                sqlx::$make(sql, arguments).$fetch(connection).await
+        match ($query.arguments.map_err(sqlx::Error::Encode)?, $query.target) {
+            (Arguments::Postgres(arguments), Target::PostgresPool(pool)) => {
+                pool.acquire().await?.run(|connection| sqlx::$make(sql, arguments).$fetch(connection)).await
             }
-            (Arguments::Sqlite(arguments), Target::SqlitePool(pool)) => sqlx::$make(sql, arguments).$fetch(pool).await,
-            (Arguments::Sqlite(arguments), Target::Sqlite(connection)) => sqlx::$make(sql, arguments).$fetch(connection).await,
+            (Arguments::Postgres(arguments), Target::Postgres(lease)) => {
+                lease.run(|connection| sqlx::$make(sql, arguments).$fetch(connection)).await
+            }
+            (Arguments::Sqlite(arguments), Target::SqlitePool(pool)) => {
+                pool.acquire().await?.run(|connection| sqlx::$make(sql, arguments).$fetch(connection)).await
+            }
+            (Arguments::Sqlite(arguments), Target::Sqlite(lease)) => {
+                lease.run(|connection| sqlx::$make(sql, arguments).$fetch(connection)).await
+            }
             _ => unreachable!("a query is created with the arguments of its target"),
-        }?)
+        }
     }};
 }
 
@@ -107,34 +115,40 @@ impl<'c> Query<'c> {
     ///
     /// Returns `Failed` if there is no row.
     pub async fn one<T: Row>(self) -> Result<T> {
-        run!(self, query_as_with, fetch_one)
+        Ok(run!(self, query_as_with, fetch_one)?)
     }
 
     /// Returns the row, if there is one.
     pub async fn optional<T: Row>(self) -> Result<Option<T>> {
-        run!(self, query_as_with, fetch_optional)
+        Ok(run!(self, query_as_with, fetch_optional)?)
     }
 
     /// Returns every row.
     pub async fn all<T: Row>(self) -> Result<Vec<T>> {
-        run!(self, query_as_with, fetch_all)
+        Ok(run!(self, query_as_with, fetch_all)?)
     }
 
     /// Runs the query and returns the number of rows that it changed.
     pub async fn execute(self) -> Result<u64> {
         let sql = self.text();
         Ok(match (self.arguments.map_err(sqlx::Error::Encode)?, self.target) {
-            (Arguments::Postgres(arguments), Target::PostgresPool(pool)) => {
-                sqlx::query_with(sql, arguments).execute(pool).await?.rows_affected()
+            (Arguments::Postgres(arguments), Target::PostgresPool(pool)) => pool
+                .acquire()
+                .await?
+                .run(|connection| sqlx::query_with(sql, arguments).execute(connection))
+                .await?
+                .rows_affected(),
+            (Arguments::Postgres(arguments), Target::Postgres(lease)) => {
+                lease.run(|connection| sqlx::query_with(sql, arguments).execute(connection)).await?.rows_affected()
             }
-            (Arguments::Postgres(arguments), Target::Postgres(on)) => {
-                sqlx::query_with(sql, arguments).execute(on).await?.rows_affected()
-            }
-            (Arguments::Sqlite(arguments), Target::SqlitePool(pool)) => {
-                sqlx::query_with(sql, arguments).execute(pool).await?.rows_affected()
-            }
-            (Arguments::Sqlite(arguments), Target::Sqlite(on)) => {
-                sqlx::query_with(sql, arguments).execute(on).await?.rows_affected()
+            (Arguments::Sqlite(arguments), Target::SqlitePool(pool)) => pool
+                .acquire()
+                .await?
+                .run(|connection| sqlx::query_with(sql, arguments).execute(connection))
+                .await?
+                .rows_affected(),
+            (Arguments::Sqlite(arguments), Target::Sqlite(lease)) => {
+                lease.run(|connection| sqlx::query_with(sql, arguments).execute(connection)).await?.rows_affected()
             }
             _ => unreachable!("a query is created with the arguments of its target"),
         })

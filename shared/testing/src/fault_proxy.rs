@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -25,6 +25,14 @@ pub struct FaultProxy {
     /// Ends the connections that there are.
     cuts: watch::Sender<()>,
     barrier: Arc<Barrier>,
+    silence: Arc<Silence>,
+}
+
+/// The connections that swallow every byte: those whose number is below the limit.
+#[derive(Debug, Default)]
+struct Silence {
+    below: AtomicU64,
+    next_connection: AtomicU64,
 }
 
 /// How many messages still pass, and who is told of the one that does not.
@@ -41,8 +49,22 @@ impl FaultProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address: SocketAddr = listener.local_addr().expect("an address");
         let (is_cut, cuts, barrier) = (Arc::new(AtomicBool::new(false)), watch::Sender::new(()), Arc::<Barrier>::default());
-        tokio::spawn(forward(listener, options, Arc::clone(&is_cut), cuts.clone(), Arc::clone(&barrier)));
-        Self { url: with_host(url, address), is_cut, cuts, barrier }
+        let silence = Arc::<Silence>::default();
+        let shared = (Arc::clone(&is_cut), Arc::clone(&barrier), Arc::clone(&silence));
+        tokio::spawn(forward(listener, options, cuts.clone(), shared));
+        Self { url: with_host(url, address), is_cut, cuts, barrier, silence }
+    }
+
+    /// Swallows every byte from now on, in both directions, also of new connections. No connection is closed: this is how a network
+    /// looks that loses every packet.
+    pub fn silence(&self) {
+        self.silence.below.store(u64::MAX, Ordering::SeqCst);
+    }
+
+    /// Forwards the bytes of new connections again. Those that exist stay silent for ever.
+    pub fn heal(&self) {
+        let existing = self.silence.next_connection.load(Ordering::SeqCst);
+        self.silence.below.store(existing, Ordering::SeqCst);
     }
 
     /// Lets so many messages pass from now on, of either direction, and holds the next one back for ever. Ends when that
@@ -91,44 +113,50 @@ fn with_host(url: &str, host: SocketAddr) -> String {
 async fn forward(
     listener: TcpListener,
     to: PgConnectOptions,
-    is_cut: Arc<AtomicBool>,
     cuts: watch::Sender<()>,
-    barrier: Arc<Barrier>,
+    (is_cut, barrier, silence): (Arc<AtomicBool>, Arc<Barrier>, Arc<Silence>),
 ) {
     while let Ok((near, _)) = listener.accept().await {
         if is_cut.load(Ordering::SeqCst) {
             continue;
         }
         let (mut cut, to, barrier) = (cuts.subscribe(), to.clone(), Arc::clone(&barrier));
+        let silence = (Arc::clone(&silence), silence.next_connection.fetch_add(1, Ordering::SeqCst));
         tokio::spawn(async move {
             tokio::select! {
                 _ = cut.changed() => {}
-                () = connect(near, &to, &barrier) => {}
+                () = connect(near, &to, &barrier, &silence) => {}
             }
         });
     }
 }
 
-async fn connect(near: TcpStream, to: &PgConnectOptions, barrier: &Barrier) {
+type SilenceOf = (Arc<Silence>, u64);
+
+async fn connect(near: TcpStream, to: &PgConnectOptions, barrier: &Barrier, silence: &SilenceOf) {
     if let Some(folder) = to.get_socket() {
         let path = folder.join(format!(".s.PGSQL.{}", to.get_port()));
-        couple(near, UnixStream::connect(path).await.expect("the socket of PostgreSQL"), barrier).await;
+        couple(near, UnixStream::connect(path).await.expect("the socket of PostgreSQL"), barrier, silence).await;
     } else {
         let far = TcpStream::connect((to.get_host(), to.get_port())).await;
-        couple(near, far.expect("the port of PostgreSQL"), barrier).await;
+        couple(near, far.expect("the port of PostgreSQL"), barrier, silence).await;
     }
 }
 
-async fn couple(near: impl AsyncRead + AsyncWrite, far: impl AsyncRead + AsyncWrite, barrier: &Barrier) {
+async fn couple(near: impl AsyncRead + AsyncWrite, far: impl AsyncRead + AsyncWrite, barrier: &Barrier, silence: &SilenceOf) {
     let ((from_near, to_near), (from_far, to_far)) = (split(near), split(far));
-    tokio::join!(carry(from_near, to_far, barrier), carry(from_far, to_near, barrier));
+    tokio::join!(carry(from_near, to_far, barrier, silence), carry(from_far, to_near, barrier, silence));
 }
 
 /// Either end may close first, and the other end has to detect it.
-async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, barrier: &Barrier) {
+async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, barrier: &Barrier, silence: &SilenceOf) {
     let mut message = vec![0; 1 << 16];
     while let Ok(length @ 1..) = from.read(&mut message).await {
         pass(barrier).await;
+        let (silence, connection) = silence;
+        if *connection < silence.below.load(Ordering::SeqCst) {
+            continue;
+        }
         if to.write_all(&message[..length]).await.is_err() {
             break;
         }

@@ -1,0 +1,275 @@
+//! A pool whose connections are only reused while they are known to be clean.
+//!
+//! A connection on which an operation was cancelled, timed out or failed in the transport is closed instead of being returned. So
+//! neither a cut network nor a full disk can leave a connection in the pool that never works again.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use deadpool::{
+    Runtime,
+    managed::{self, Manager, Metrics, Object, PoolConfig, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts},
+};
+use parking_lot::Mutex;
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection, SqliteConnection};
+use tokio::runtime::Handle;
+
+/// The longest time that a call waits for a connection, or for a new one to be established.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// The longest time that a new connection may take, and that a test or a rollback of an old one may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const TEST_TIMEOUT: Duration = Duration::from_secs(1);
+/// A connection that has been idle for longer is tested before it is used.
+const IDLE_TEST_AFTER: Duration = Duration::from_secs(1);
+
+/// A pool of connections of one engine.
+pub(crate) struct Pool<C: Engine>(managed::Pool<Opener<C>>);
+
+/// Opens and tests connections.
+pub(crate) struct Opener<C: Engine> {
+    options: C::Options,
+    /// The longest time that one operation may take.
+    limit: Option<Duration>,
+    /// True if a connection can be lost while it is idle.
+    is_remote: bool,
+    /// Connections that were last used before this time are not trusted: the network or the server failed.
+    distrusted_before: Mutex<Option<Instant>>,
+    is_closed: AtomicBool,
+}
+
+/// A connection in the pool.
+pub(crate) struct Pooled<C> {
+    connection: C,
+    used: Instant,
+}
+
+/// A connection that one caller uses.
+pub(crate) struct Lease<C: Engine> {
+    /// None once the connection was given back or closed.
+    object: Option<Object<Opener<C>>>,
+    pool: Pool<C>,
+    /// True while an operation runs, and after one that leaves the connection in an unknown state.
+    is_unclean: bool,
+    /// True between BEGIN and the end of the transaction.
+    in_transaction: bool,
+    /// True once a statement of the transaction has failed.
+    has_failed: bool,
+}
+
+impl<C: Engine> Clone for Pool<C> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<C: Engine> fmt::Debug for Pool<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("status", &self.0.status()).finish()
+    }
+}
+
+impl<C: Engine> fmt::Debug for Lease<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("in_transaction", &self.in_transaction).finish_non_exhaustive()
+    }
+}
+
+impl<C: Engine> Manager for Opener<C> {
+    type Type = Pooled<C>;
+    type Error = sqlx::Error;
+
+    async fn create(&self) -> sqlx::Result<Pooled<C>> {
+        Ok(Pooled { connection: self.options.connect().await?, used: Instant::now() })
+    }
+
+    async fn recycle(&self, pooled: &mut Pooled<C>, _: &Metrics) -> RecycleResult<sqlx::Error> {
+        let distrusted = |before: Option<Instant>| before.is_some_and(|before| pooled.used <= before);
+        if distrusted(*self.distrusted_before.lock()) {
+            return Err(RecycleError::message("the connection is older than the last failure"));
+        }
+        if self.is_remote && pooled.used.elapsed() > IDLE_TEST_AFTER {
+            let tested = tokio::time::timeout(TEST_TIMEOUT, pooled.connection.ping()).await;
+            if !matches!(tested, Ok(Ok(()))) {
+                self.distrust();
+                return Err(RecycleError::message("the idle connection does not answer"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<C: Engine> Opener<C> {
+    /// Makes every connection that is idle now unusable.
+    fn distrust(&self) {
+        *self.distrusted_before.lock() = Some(Instant::now());
+    }
+}
+
+impl<C: Engine> Pool<C> {
+    /// Prepares up to `size` connections. It opens none. `limit` is the longest time of one operation. `is_remote` says that a connection
+    /// can be lost while it is idle.
+    pub(crate) fn new(options: C::Options, size: usize, limit: Option<Duration>, is_remote: bool) -> Self {
+        let opener = Opener { options, limit, is_remote, distrusted_before: Mutex::new(None), is_closed: AtomicBool::new(false) };
+        let timeouts = Timeouts { wait: Some(ACQUIRE_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: None };
+        // The connection that was used last is the one that is least likely to be lost.
+        let config = PoolConfig { max_size: size.max(1), timeouts, queue_mode: QueueMode::Lifo };
+        let pool = managed::Pool::builder(opener).config(config).runtime(Runtime::Tokio1).build();
+        Self(pool.expect("a runtime is set for the timeouts"))
+    }
+
+    /// Returns the options of its connections.
+    pub(crate) fn options(&self) -> &C::Options {
+        &self.0.manager().options
+    }
+
+    /// Waits up to 3 seconds for a connection.
+    pub(crate) async fn acquire(&self) -> sqlx::Result<Lease<C>> {
+        if self.0.manager().is_closed.load(Ordering::Relaxed) {
+            return Err(sqlx::Error::PoolClosed);
+        }
+        let object = self.0.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => error,
+            PoolError::Closed => sqlx::Error::PoolClosed,
+            PoolError::Timeout(_) | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => sqlx::Error::PoolTimedOut,
+        })?;
+        let (object, pool) = (Some(object), self.clone());
+        Ok(Lease { object, pool, is_unclean: false, in_transaction: false, has_failed: false })
+    }
+
+    /// Closes every connection, after the operations in flight have finished.
+    pub(crate) async fn close(&self) {
+        self.0.manager().is_closed.store(true, Ordering::Relaxed);
+        while self.0.status().size > 0 {
+            for pooled in self.0.retain(|_, _| false).removed {
+                let _ = pooled.connection.close().await;
+            }
+            if self.0.status().size > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        self.0.close();
+    }
+}
+
+impl<C: Engine> Lease<C> {
+    /// Runs one operation within the time limit. If the returned future is dropped, the connection is closed.
+    pub(crate) async fn run<'a, T, F>(&'a mut self, operation: impl FnOnce(&'a mut C) -> F) -> sqlx::Result<T>
+    where
+        F: Future<Output = sqlx::Result<T>> + 'a,
+    {
+        let Self { object, pool, is_unclean, has_failed, .. } = self;
+        let opener = pool.0.manager();
+        let pooled = object.as_mut().expect("a lease has its connection until it is dropped");
+        *is_unclean = true;
+        pooled.used = Instant::now();
+        let operation = operation(&mut pooled.connection);
+        let outcome = match opener.limit {
+            Some(limit) => tokio::time::timeout(limit, operation).await.unwrap_or_else(|_| {
+                let message = format!("the database did not answer within {} s", limit.as_secs());
+                Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, message)))
+            }),
+            None => operation.await,
+        };
+        match &outcome {
+            Ok(_) => *is_unclean = false,
+            Err(error) if loses_connection(error) => {
+                *has_failed = true;
+                opener.distrust();
+            }
+            Err(_) => {
+                *has_failed = true;
+                *is_unclean = false;
+            }
+        }
+        outcome
+    }
+
+    /// Begins a transaction. It is rolled back if the lease is dropped before [`commit`](Self::commit).
+    pub(crate) async fn begin(&mut self) -> sqlx::Result<()> {
+        self.run(|connection| connection.execute_raw(C::BEGIN)).await?;
+        self.in_transaction = true;
+        Ok(())
+    }
+
+    /// Commits the transaction.
+    pub(crate) async fn commit(mut self) -> sqlx::Result<()> {
+        if self.has_failed && C::STATEMENT_FAILS_TRANSACTION {
+            return Err(sqlx::Error::AnyDriverError("a statement of the transaction failed before its COMMIT".into()));
+        }
+        self.run(|connection| connection.execute_raw("COMMIT")).await?;
+        self.in_transaction = false;
+        Ok(())
+    }
+}
+
+/// The parts of a driver that differ between the engines.
+pub(crate) trait Engine: Connection + Send + 'static {
+    /// The statement that begins a transaction that writes.
+    const BEGIN: &'static str;
+
+    /// True if a failed statement makes the whole transaction fail. COMMIT then rolls back and still reports success.
+    const STATEMENT_FAILS_TRANSACTION: bool;
+
+    /// Runs a statement without parameters.
+    fn execute_raw(&mut self, sql: &'static str) -> impl Future<Output = sqlx::Result<()>> + Send;
+}
+
+impl Engine for PgConnection {
+    const BEGIN: &'static str = "BEGIN";
+    const STATEMENT_FAILS_TRANSACTION: bool = true;
+
+    async fn execute_raw(&mut self, sql: &'static str) -> sqlx::Result<()> {
+        self.execute(sql).await.map(drop)
+    }
+}
+
+impl Engine for SqliteConnection {
+    // A plain BEGIN takes the lock at the first write, and fails if another transaction wrote since the first read.
+    const BEGIN: &'static str = "BEGIN IMMEDIATE";
+    const STATEMENT_FAILS_TRANSACTION: bool = false;
+
+    async fn execute_raw(&mut self, sql: &'static str) -> sqlx::Result<()> {
+        self.execute(sql).await.map(drop)
+    }
+}
+
+impl<C: Engine> Drop for Lease<C> {
+    fn drop(&mut self) {
+        let Some(mut object) = self.object.take() else { return };
+        if self.is_unclean {
+            // Dropping a connection closes it without waiting for the other side.
+            drop(Object::take(object));
+        } else if self.in_transaction {
+            let Ok(runtime) = Handle::try_current() else { return drop(Object::take(object)) };
+            runtime.spawn(async move {
+                let rolled_back = tokio::time::timeout(TEST_TIMEOUT, object.connection.execute_raw("ROLLBACK")).await;
+                // SQLite ends a transaction by itself when the disk is full. Then ROLLBACK fails, and a new connection is opened.
+                if !matches!(rolled_back, Ok(Ok(()))) {
+                    drop(Object::take(object));
+                }
+            });
+        }
+    }
+}
+
+/// Returns true if the connection cannot be used after this error: the transport failed, the server closes the connection, or the
+/// server is read-only after a failover (25006).
+fn loses_connection(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) if error.try_downcast_ref::<sqlx::postgres::PgDatabaseError>().is_some() => {
+            error.code().is_some_and(|code| {
+                code.starts_with("08") || matches!(code.as_ref(), "25006" | "25P03" | "57P01" | "57P02" | "57P03")
+            })
+        }
+        // FULL, IOERR, NOMEM, CORRUPT and NOTADB.
+        sqlx::Error::Database(error) => error
+            .code()
+            .and_then(|code| code.parse::<i32>().ok())
+            .is_some_and(|code| matches!(code & 0xff, 7 | 10 | 11 | 13 | 26)),
+        _ => false,
+    }
+}
