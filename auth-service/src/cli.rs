@@ -13,7 +13,7 @@ use access::{Clock, read_secret_file};
 use clap::{Args, Parser, Subcommand};
 use migrate::MigrationCommand;
 use server::{config::LogArgs, health};
-use store::DatabaseArgs;
+use store::{DatabaseArgs, TimeoutArgs};
 use tokio::net::TcpListener;
 
 pub use crate::cli_error::CliError;
@@ -55,6 +55,8 @@ struct Serve {
     listen: SocketAddr,
     #[command(flatten)]
     database: DatabaseArgs,
+    #[command(flatten)]
+    timeouts: TimeoutArgs,
     #[command(flatten)]
     log: LogArgs,
     #[command(flatten)]
@@ -124,9 +126,9 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
 }
 
 async fn serve(arguments: Serve) -> Result<(), CliError> {
-    let Serve { listen: address, database, log, master_key, settings } = arguments;
+    let Serve { listen: address, database, timeouts, log, master_key, settings } = arguments;
     log.init()?;
-    let (db, master_key) = (database.open()?, master_key.read()?);
+    let (db, master_key) = (database.open_with(timeouts)?, master_key.read()?);
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
     Box::pin(crate::serve(db, Clock::system(), master_key, settings, listener, server::stop_signal())).await?;
     Ok(())

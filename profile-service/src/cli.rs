@@ -6,7 +6,7 @@ use access::Clock;
 use clap::{Args, Parser, Subcommand};
 use migrate::MigrationCommand;
 use server::{config::LogArgs, health};
-use store::DatabaseArgs;
+use store::{DatabaseArgs, TimeoutArgs};
 use tokio::net::TcpListener;
 
 pub use crate::cli_error::CliError;
@@ -41,6 +41,8 @@ struct Serve {
     #[command(flatten)]
     database: DatabaseArgs,
     #[command(flatten)]
+    timeouts: TimeoutArgs,
+    #[command(flatten)]
     log: LogArgs,
     #[command(flatten)]
     settings: Settings,
@@ -64,9 +66,9 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
 }
 
 async fn serve(arguments: Serve) -> Result<(), CliError> {
-    let Serve { listen: address, database, log, settings } = arguments;
+    let Serve { listen: address, database, timeouts, log, settings } = arguments;
     log.init()?;
-    let db = database.open()?;
+    let db = database.open_with(timeouts)?;
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
     Ok(Box::pin(crate::run(db, Clock::system(), settings, listener, server::stop_signal())).await?)
 }

@@ -1,11 +1,11 @@
 //! The command-line flags that name a database.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use access::{SecretFileError, read_secret_file};
 use clap::Args;
 
-use crate::{Db, UrlError};
+use crate::{Db, Timeouts, UrlError};
 
 /// The flags of every command that uses the database.
 #[derive(Debug, Clone, Args)]
@@ -21,6 +21,31 @@ pub struct DatabaseArgs {
     pub database_connections: u32,
 }
 
+/// The time limits of a service's work on PostgreSQL. SQLite ignores them.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct TimeoutArgs {
+    /// The longest time of one statement on PostgreSQL, in seconds. 0 is no limit.
+    #[arg(long, env = "DATABASE_STATEMENT_TIMEOUT", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=3600))]
+    pub database_statement_timeout: u32,
+    /// The longest time that a statement waits for a lock on PostgreSQL, in seconds. 0 is no limit.
+    #[arg(long, env = "DATABASE_LOCK_TIMEOUT", value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=3600))]
+    pub database_lock_timeout: u32,
+    /// The time after which PostgreSQL ends an idle transaction, in seconds, so that a frozen process holds no lock. 0 is no limit.
+    #[arg(long, env = "DATABASE_IDLE_TRANSACTION_TIMEOUT", value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u32).range(0..=3600))]
+    pub database_idle_transaction_timeout: u32,
+}
+
+impl From<TimeoutArgs> for Timeouts {
+    fn from(arguments: TimeoutArgs) -> Self {
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        Self {
+            statement: seconds(arguments.database_statement_timeout),
+            lock: seconds(arguments.database_lock_timeout),
+            idle_transaction: seconds(arguments.database_idle_transaction_timeout),
+        }
+    }
+}
+
 /// The reason why the flags do not lead to a database.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -33,13 +58,22 @@ pub enum OpenError {
 }
 
 impl DatabaseArgs {
-    /// Prepares the connections. It opens none.
+    /// Prepares the connections of a command, whose work has no time limits. It opens none.
     ///
     /// # Errors
     ///
     /// Returns an error if the password file or the URL cannot be used.
     pub fn open(&self) -> Result<Db, OpenError> {
+        self.open_with(Timeouts::NONE)
+    }
+
+    /// Prepares the connections of a service, with time limits for its work. It opens none.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_with(&self, timeouts: impl Into<Timeouts>) -> Result<Db, OpenError> {
         let password = self.database_password_file.as_deref().map(read_secret_file).transpose()?;
-        Ok(Db::new(&self.database_url, password.as_deref(), self.database_connections)?)
+        Ok(Db::with_timeouts(&self.database_url, password.as_deref(), self.database_connections, timeouts.into())?)
     }
 }

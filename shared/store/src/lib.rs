@@ -25,7 +25,7 @@ mod query;
 pub mod update;
 
 pub use self::{
-    database_args::{DatabaseArgs, OpenError},
+    database_args::{DatabaseArgs, OpenError, TimeoutArgs},
     db::{Db, DedicatedConnection, Executor, Timeouts, Tx, UrlError},
     error::{Error, Result},
     query::{Parameter, Query, Row},
