@@ -109,7 +109,7 @@ event_kinds! {
     UserDeleted = Nothing {} => revoke_all_tokens;
     /// These sessions ended: at most [`MAX_SESSIONS`].
     SessionsEnded { session_ids: Vec<SessionId> } = SessionsEnded { session_ids: session_ids }
-        => |_| revoke(Revocation::Sessions(session_ids.clone()));
+        => |_| Some(revoke(Revocation::Sessions(session_ids.clone())));
     /// The permissions of the user changed.
     PermissionsChanged = Nothing {} => revoke_older_tokens;
     /// The key was published, and does not sign yet.
@@ -119,25 +119,25 @@ event_kinds! {
     /// The key no longer signs. It verifies until its last token has expired.
     KeyRetired { kid: String } = KeyId { key_id: kid };
     /// The key was withdrawn. No token that it signed is valid.
-    KeyWithdrawn { kid: String } = KeyId { key_id: kid } => |_| revoke(Revocation::Key(kid.clone()));
+    KeyWithdrawn { kid: String } = KeyId { key_id: kid } => |_| Some(revoke(Revocation::Key(kid.clone())));
     /// The client lost a permission or a credential.
     ClientRestricted { client_id: String, version: i64 } = ClientVersion { client_id: client_id, version: version }
-        => |_| revoke(Revocation::Client(client_id.clone(), *version));
+        => |_| Some(revoke(Revocation::Client(client_id.clone(), *version)));
 }
 
 /// The number of sessions that one event names at most. Readers hold an event in memory.
 pub const MAX_SESSIONS: usize = 500;
 
-fn revoke(revocation: Revocation) -> Option<VerifierEffect> {
-    Some(VerifierEffect::Revoke(revocation))
+fn revoke(revocation: Revocation) -> VerifierEffect {
+    VerifierEffect::Revoke(revocation)
 }
 
 fn revoke_older_tokens(user: Option<(UserId, i64)>) -> Option<VerifierEffect> {
-    user.and_then(|(user_id, version)| revoke(Revocation::OlderThan(user_id, version)))
+    user.map(|(user_id, version)| revoke(Revocation::OlderThan(user_id, version)))
 }
 
 fn revoke_all_tokens(user: Option<(UserId, i64)>) -> Option<VerifierEffect> {
-    user.and_then(|(user_id, _)| revoke(Revocation::User(user_id)))
+    user.map(|(user_id, _)| revoke(Revocation::User(user_id)))
 }
 
 impl EventPayload {
@@ -218,30 +218,30 @@ mod tests {
         let session_id = SessionId::from(Uuid::from_u128(7));
         let sessions = r#"{"session_ids":["00000000-0000-0000-0000-000000000007"]}"#;
         let user_id = UserId::from(Uuid::from_u128(7));
-        let older = || revoke(Revocation::OlderThan(user_id, 3));
+        let older = || Some(revoke(Revocation::OlderThan(user_id, 3)));
         vec![
             (EventPayload::UserCreated { username: username() }, "USER_CREATED", name, None),
             (EventPayload::UserRenamed { username: username() }, "USER_RENAMED", name, None),
             (EventPayload::UserUpdated, "USER_UPDATED", "null", None),
             (EventPayload::UserActivated, "USER_ACTIVATED", "null", None),
             (EventPayload::UserDeactivated, "USER_DEACTIVATED", "null", older()),
-            (EventPayload::UserDeleted, "USER_DELETED", "null", revoke(Revocation::User(user_id))),
+            (EventPayload::UserDeleted, "USER_DELETED", "null", Some(revoke(Revocation::User(user_id)))),
             (
                 EventPayload::SessionsEnded { session_ids: vec![session_id] },
                 "SESSIONS_ENDED",
                 sessions,
-                revoke(Revocation::Sessions(vec![session_id])),
+                Some(revoke(Revocation::Sessions(vec![session_id]))),
             ),
             (EventPayload::PermissionsChanged, "PERMISSIONS_CHANGED", "null", older()),
             (EventPayload::KeyCreated { kid: kid() }, "KEY_CREATED", key, Some(VerifierEffect::RefreshKeys)),
             (EventPayload::KeyActivated { kid: kid() }, "KEY_ACTIVATED", key, Some(VerifierEffect::RefreshKeys)),
             (EventPayload::KeyRetired { kid: kid() }, "KEY_RETIRED", key, None),
-            (EventPayload::KeyWithdrawn { kid: kid() }, "KEY_WITHDRAWN", key, revoke(Revocation::Key(kid()))),
+            (EventPayload::KeyWithdrawn { kid: kid() }, "KEY_WITHDRAWN", key, Some(revoke(Revocation::Key(kid())))),
             (
                 EventPayload::ClientRestricted { client_id: kid(), version: 7 },
                 "CLIENT_RESTRICTED",
                 r#"{"client_id":"k","version":7}"#,
-                revoke(Revocation::Client(kid(), 7)),
+                Some(revoke(Revocation::Client(kid(), 7))),
             ),
         ]
     }

@@ -75,7 +75,7 @@ impl EventSource {
         let request = self.request(SnapshotUsersRequest {}).await?;
         let mut client = EventServiceClient::new(self.channel.clone());
         let response = client.snapshot_users(request).await;
-        self.into_stream(response)
+        self.accept(response)
     }
 
     pub(super) async fn watch(&self, after: Position, kinds: &[EventKind]) -> Result<Streaming<WatchEventsResponse>, WatchError> {
@@ -84,10 +84,10 @@ impl EventSource {
         let request = self.request(WatchEventsRequest { epoch, after: pos, after_event_id: event_id, kinds }).await?;
         let mut client = EventServiceClient::new(self.channel.clone());
         let response = client.watch_events(request).await;
-        self.into_stream(response)
+        self.accept(response)
     }
 
-    fn into_stream<T>(&self, response: Result<Response<T>, Status>) -> Result<T, WatchError> {
+    fn accept<T>(&self, response: Result<Response<T>, Status>) -> Result<T, WatchError> {
         let was_rejected = response.as_ref().is_err_and(|status| status.code() == Code::Unauthenticated);
         self.was_rejected.store(was_rejected, Ordering::Relaxed);
         Ok(response.map_err(Box::new)?.into_inner())
