@@ -4,7 +4,7 @@ mod clients;
 mod keys;
 
 use std::{
-    io::{self, BufRead, IsTerminal},
+    io::{self, BufRead, IsTerminal, Write},
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -33,6 +33,8 @@ enum Command {
     Serve(Box<Serve>),
     #[command(flatten)]
     Migration(MigrationCommand),
+    /// Prints the access rules of this service in JSON, for `auth-service serve --access-rules`.
+    AccessRules,
     /// Checks that a running service is ready. Fails if it is not.
     Health(Health),
     /// Creates a superuser, who holds every permission.
@@ -117,12 +119,17 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Serve(arguments) => Box::pin(serve(*arguments)).await,
         Command::Migration(command) => Ok(command.run(&MIGRATIONS).await?),
+        Command::AccessRules => Ok(print_access_rules()?),
         Command::Health(arguments) => Ok(health::check(arguments.address).await?),
         Command::Createsuperuser(arguments) => create_superuser(arguments).await,
         Command::Keys(command) => keys::run(command).await,
         Command::Clients(command) => clients::run(command).await,
         Command::Import(command) => Box::pin(import::run(command)).await,
     }
+}
+
+fn print_access_rules() -> io::Result<()> {
+    io::stdout().write_all(crate::access_rules().to_json().as_bytes())
 }
 
 async fn serve(arguments: Serve) -> Result<(), CliError> {

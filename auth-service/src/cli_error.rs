@@ -33,6 +33,8 @@ pub enum CliError {
     Schema(#[from] SchemaError),
     #[error(transparent)]
     MigrationCommand(#[from] CommandError),
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
     #[error(transparent)]
     Health(#[from] HealthError),
     #[error("there is no master key: `--master-key-file` names the file that holds it, and `openssl rand -base64 32` makes one")]

@@ -8,7 +8,7 @@ use store::{Db, Executor};
 
 use crate::{
     clients,
-    permissions::{self, CATALOGUE, Catalogue},
+    permissions::{self, Catalogue},
     users::{self, User},
 };
 
@@ -47,9 +47,7 @@ impl<'a> Delegator<'a> {
     /// Returns PERMISSION_DENIED with the name of the first missing permission.
     pub fn require_permissions<'p>(&self, permissions: impl IntoIterator<Item = &'p String>) -> Result<()> {
         match permissions.into_iter().find(|permission| !self.holds(permission)) {
-            Some(missing) => {
-                Err(Error::PermissionMissing(CATALOGUE.iter().copied().find(|known| known == missing).map(Into::into)))
-            }
+            Some(missing) => Err(Error::PermissionMissing(self.catalogue.contains(missing).then(|| missing.clone().into()))),
             None => Ok(()),
         }
     }

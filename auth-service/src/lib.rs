@@ -26,7 +26,7 @@ pub mod users;
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use access::{
-    Clock, Error, error,
+    AccessRulesFile, Clock, Error, error,
     token::{self, Verifier},
 };
 use chrono::TimeDelta;
@@ -105,6 +105,24 @@ pub enum ServeError {
     Transport(#[from] tonic::transport::Error),
 }
 
+/// Returns the access rules of this service, as `auth-service access-rules` prints them.
+pub fn access_rules() -> AccessRulesFile {
+    AccessRulesFile::new(
+        NAME,
+        &[
+            token_service::METHODS,
+            identity_service::METHODS,
+            session_service::METHODS,
+            user_service::METHODS,
+            group_service::METHODS,
+            permission_service::METHODS,
+            client_service::METHODS,
+            key_service::METHODS,
+            event_service::METHODS,
+        ],
+    )
+}
+
 /// Serves on `listener` until `shutdown`. Calls in flight come to their end.
 ///
 /// # Errors
@@ -118,7 +136,7 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let catalogue = Catalogue::new(&settings.permissions)?;
+    let catalogue = Catalogue::new(&settings.access_rules, &settings.permissions)?;
     let django_keys = settings.django_tokens.read()?;
     migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
     let Lifetime { idle, absolute } = settings.session_lifetime;
@@ -142,8 +160,12 @@ pub async fn serve(
     let passwords = Passwords::new(settings.passwords);
     let introspection =
         Introspection { db: db.clone(), clock: clock.clone(), tokens: tokens.clone(), verifier: Arc::clone(&verifier) };
-    let endpoints =
-        Endpoints { issuer: &settings.issuer, password_grant: settings.password_grant, introspection: introspection.clone() };
+    let endpoints = Endpoints {
+        issuer: &settings.issuer,
+        password_grant: settings.password_grant,
+        introspection: introspection.clone(),
+        catalogue: &catalogue,
+    };
     let page = (!settings.http.no_page).then(|| ApiDocs { auth_url: String::new() });
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
         .trusted_proxies(&settings.trusted_proxies)
@@ -185,7 +207,12 @@ pub async fn serve(
             clock: clock.clone(),
             catalogue: catalogue.clone(),
         }))
-        .add(client_service::guarded(ClientApi { db: db.clone(), event_log: event_log.clone(), clock: clock.clone(), catalogue }))
+        .add(client_service::guarded(ClientApi {
+            db: db.clone(),
+            event_log: event_log.clone(),
+            clock: clock.clone(),
+            catalogue: catalogue.clone(),
+        }))
         .add(key_service::guarded(KeyApi {
             db: db.clone(),
             event_log: event_log.clone(),

@@ -4,44 +4,39 @@
 
 use std::sync::Arc;
 
-use access::{Error, Result, UserId};
+use access::{AccessRulesFile, Error, Result, UserId};
 use store::{Executor, Tx};
 
 use crate::{groups::GroupId, users::User};
 
-/// Every permission that an access rule of either service asks for, sorted.
-pub const CATALOGUE: &[&str] = include!(concat!(env!("OUT_DIR"), "/permissions.rs"));
+/// The maximum length of all permissions together, in bytes: the access token of a superuser holds them all.
+const MAX_LENGTH: usize = 3072;
 
-/// The most that the catalogue takes in the token of somebody who may do everything, in bytes.
-const LONGEST: usize = 3072;
-
-/// Every permission that there is: those of the pair, and those of other services that the operator has named.
+/// Every permission that exists: those that the access rules of the auth service and of other services name, and those that the
+/// operator adds.
 #[derive(Debug, Clone)]
 pub struct Catalogue(Arc<[String]>);
 
-/// Permissions that the catalogue can't be made of.
+/// The reason why permissions cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogueError {
-    /// One that no access rule could ask for.
-    #[error("the permission {0:?} is not of the form `app.codename`, in small letters and underscores")]
+    /// No access rule could name the permission.
+    #[error("the permission {0:?} is not of the form `app.codename`, in lowercase letters and underscores")]
     Malformed(String),
-    /// More than the token of a superuser has room for.
-    #[error("all permissions together are longer than {LONGEST} bytes, and a token has no room for more")]
+    /// The access token of a superuser would be too long.
+    #[error("all permissions together are longer than {MAX_LENGTH} bytes, the maximum that an access token has room for")]
     TooLong,
 }
 
 impl Catalogue {
-    /// The permissions of the pair, and these.
-    ///
-    /// # Errors
-    ///
-    /// A permission that is none, or too many of them.
-    pub fn new(others: &[String]) -> Result<Self, CatalogueError> {
+    /// Creates the catalogue of the auth service's own permissions, those of the files, and `others`.
+    pub fn new(files: &[AccessRulesFile], others: &[String]) -> Result<Self, CatalogueError> {
         others.iter().try_for_each(|permission| check_form(permission))?;
-        let mut all: Vec<_> = CATALOGUE.iter().map(ToString::to_string).chain(others.iter().cloned()).collect();
+        let mut all = crate::access_rules().permissions;
+        all.extend(files.iter().flat_map(|file| &file.permissions).chain(others).cloned());
         all.sort();
         all.dedup();
-        if all.iter().map(|permission| permission.len() + 1).sum::<usize>() > LONGEST {
+        if all.iter().map(|permission| permission.len() + 1).sum::<usize>() > MAX_LENGTH {
             return Err(CatalogueError::TooLong);
         }
         Ok(Self(all.into()))
@@ -74,18 +69,9 @@ impl Catalogue {
     }
 }
 
-/// Checks that an access rule could ask for the permission.
-///
-/// # Errors
-///
-/// That it could not.
+/// Checks that an access rule could name the permission.
 pub fn check_form(permission: &str) -> Result<(), CatalogueError> {
-    let is_word = |part: &str| {
-        let is_sign = |b: u8| b.is_ascii_lowercase() || b == b'_';
-        !part.is_empty() && part.bytes().all(is_sign)
-    };
-    let is_well_formed = permission.split_once('.').is_some_and(|(app, codename)| is_word(app) && is_word(codename));
-    if is_well_formed { Ok(()) } else { Err(CatalogueError::Malformed(permission.to_owned())) }
+    if access::is_permission(permission) { Ok(()) } else { Err(CatalogueError::Malformed(permission.to_owned())) }
 }
 
 /// What a user may do, and in which groups they are.
@@ -189,14 +175,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_catalogue_is_that_of_the_pair_and_what_the_operator_adds() {
-        let catalogue = Catalogue::new(&["greeter.greet_people".to_owned(), CATALOGUE[0].to_owned()]).expect("a catalogue");
-        assert_eq!(catalogue.all().len(), CATALOGUE.len() + 1);
+    fn the_catalogue_is_that_of_the_access_rules_and_the_operator() {
+        let own = crate::access_rules().permissions;
+        assert!(own.iter().all(|permission| permission.starts_with("auth.")), "{own:?}");
+        let greeter = AccessRulesFile {
+            service: "greeter".to_owned(),
+            methods: vec![],
+            permissions: vec!["greeter.greet_people".to_owned()],
+        };
+        let catalogue = Catalogue::new(&[greeter], &["clock.set".to_owned(), own[0].clone()]).expect("a catalogue");
+        assert_eq!(catalogue.all().len(), own.len() + 2);
         assert!(catalogue.contains("greeter.greet_people") && !catalogue.contains("greeter.greet"));
         for malformed in ["greeter", ".greet", "greeter.", "Greeter.greet", "greeter.greet people", "a.b.c"] {
-            assert_eq!(Catalogue::new(&[malformed.to_owned()]).err(), Some(CatalogueError::Malformed(malformed.to_owned())));
+            assert_eq!(Catalogue::new(&[], &[malformed.to_owned()]).err(), Some(CatalogueError::Malformed(malformed.to_owned())));
         }
         let many: Vec<_> = (0..100).map(|n| format!("greeter.greet_{}", "x".repeat(n))).collect();
-        assert_eq!(Catalogue::new(&many).err(), Some(CatalogueError::TooLong));
+        assert_eq!(Catalogue::new(&[], &many).err(), Some(CatalogueError::TooLong));
     }
 }

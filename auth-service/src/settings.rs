@@ -1,5 +1,6 @@
 //! The settings of `auth-service serve`. Each field is a flag, an environment variable and a key of the configuration file.
 
+use access::AccessRulesFile;
 use chrono::TimeDelta;
 use clap::Args;
 use django::tokens::TokenArgs;
@@ -55,6 +56,10 @@ pub struct Settings {
     /// advises against it.
     #[arg(long, env = "PASSWORD_GRANT")]
     pub password_grant: bool,
+    /// A file with the access rules of another service, as `SERVICE access-rules` prints them: the permissions that they name may
+    /// be granted. May be given more than once.
+    #[arg(long, env = "ACCESS_RULES", value_name = "FILE", value_delimiter = ',', value_parser = AccessRulesFile::read)]
+    pub access_rules: Vec<AccessRulesFile>,
     /// A permission of another service that may be granted, for example `greeter.greet_people`. May be given more than once.
     #[arg(long = "permission", env = "PERMISSION", value_name = "APP.CODENAME", value_delimiter = ',')]
     pub permissions: Vec<String>,

@@ -1,6 +1,9 @@
 //! The commands: `serve`, the migration commands, `health`, and `import`.
 
-use std::net::SocketAddr;
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+};
 
 use access::Clock;
 use clap::{Args, Parser, Subcommand};
@@ -26,6 +29,8 @@ enum Command {
     Serve(Box<Serve>),
     #[command(flatten)]
     Migration(MigrationCommand),
+    /// Prints the access rules of this service in JSON, for `auth-service serve --access-rules`.
+    AccessRules,
     /// Checks that a running service is ready. Fails if it is not.
     Health(Health),
     /// Imports profiles, notes and friends from another system.
@@ -60,9 +65,14 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Serve(arguments) => Box::pin(serve(*arguments)).await,
         Command::Migration(command) => Ok(command.run(&MIGRATIONS).await?),
+        Command::AccessRules => Ok(print_access_rules()?),
         Command::Health(arguments) => Ok(health::check(arguments.address).await?),
         Command::Import(command) => Box::pin(import::run(command)).await,
     }
+}
+
+fn print_access_rules() -> io::Result<()> {
+    io::stdout().write_all(crate::access_rules().to_json().as_bytes())
 }
 
 async fn serve(arguments: Serve) -> Result<(), CliError> {

@@ -23,6 +23,8 @@ pub enum CliError {
     Serve(#[from] ServeError),
     #[error(transparent)]
     MigrationCommand(#[from] CommandError),
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
     #[error(transparent)]
     Health(#[from] HealthError),
     #[error(transparent)]

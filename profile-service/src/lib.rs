@@ -7,7 +7,7 @@
 use std::{convert::Infallible, future::Future, sync::Arc};
 
 use access::{
-    Clock,
+    AccessRulesFile, Clock,
     events::{self, EventSource, WatchProgress},
     token::{AuthUrlError, ClientCredentials, ServiceToken, Verifier, auth_channel, follow_auth_service},
 };
@@ -100,6 +100,12 @@ pub enum ServeError {
     /// The transport failed.
     #[error("the server failed: {0}")]
     Transport(#[from] tonic::transport::Error),
+}
+
+/// Returns the access rules of this service, as `profile-service access-rules` prints them.
+pub fn access_rules() -> AccessRulesFile {
+    let methods = [profile_service::METHODS, friend_service::METHODS, note_service::METHODS, sync_service::METHODS];
+    AccessRulesFile::new(NAME, &methods)
 }
 
 /// Serves on `listener` until `shutdown`, with the keys and the events of the auth service that the settings name.

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use access::Clock;
+use access::{AccessRulesFile, Clock};
 use clap::Parser;
 use server::{
     config::HttpArgs,
@@ -29,21 +29,32 @@ const READINESS_INTERVAL: Duration = Duration::from_millis(50);
 #[derive(Debug, Parser)]
 #[command(name = "quickstart", version)]
 struct Quickstart {
-    /// The folder of the databases and of the master key. It is made where it is not there.
+    /// The folder of the databases, the master key and the secrets. The program creates it if it does not exist.
     #[arg(long, value_name = "FOLDER", default_value = "data")]
     data_dir: PathBuf,
-    /// Where the auth service listens.
+    /// The address of the auth service.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
     auth_listen: SocketAddr,
-    /// Where the profile service listens.
+    /// The address of the profile service.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50052")]
     profile_listen: SocketAddr,
     #[command(flatten)]
     http: HttpArgs,
-    /// Lets `/oauth2/token` take passwords, for clients that know no other way.
+    /// Accepts the password grant (RFC 6749 section 4.3) at `/oauth2/token`, for clients that support no other grant.
     #[arg(long)]
     password_grant: bool,
-    /// Which log lines are written to standard error, such as `info`.
+    /// A service, in addition to the profile service, that accepts the access tokens: an entry of their `aud` claim. May be given
+    /// more than once.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    audience: Vec<String>,
+    /// A file with the access rules of another service, as `SERVICE access-rules` prints them: the permissions that they name may
+    /// be granted. May be given more than once.
+    #[arg(long, value_name = "FILE", value_delimiter = ',', value_parser = AccessRulesFile::read)]
+    access_rules: Vec<AccessRulesFile>,
+    /// A permission of another service that may be granted, for example `greeter.greet_people`. May be given more than once.
+    #[arg(long = "permission", value_name = "APP.CODENAME", value_delimiter = ',')]
+    permissions: Vec<String>,
+    /// The log lines that are written to standard error: a level, or levels by module, for example `info`.
     #[arg(long, value_name = "FILTER", default_value = "warn")]
     log_filter: String,
 }
@@ -76,7 +87,9 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
     let (auth_url, profile_url) = (url(auth_address), url(profile_address));
     let auth_settings = auth_service::Settings {
         issuer: auth_url.clone(),
-        audience: vec![profile_service::NAME.to_owned()],
+        audience: [vec![profile_service::NAME.to_owned()], arguments.audience].concat(),
+        access_rules: [vec![profile_service::access_rules()], arguments.access_rules].concat(),
+        permissions: arguments.permissions,
         // The API page of the profile service signs in at the auth service.
         http: HttpArgs {
             cors_origins: arguments.http.cors_origins.iter().cloned().chain([profile_url.parse()?]).collect(),

@@ -1,4 +1,5 @@
-//! Keeps `docs/reference/configuration.md` equal to the flags of the programs. `UPDATE=1 cargo test -p quickstart --bin quickstart`
+//! Keeps `docs/reference/configuration.md` equal to the flags of the programs, and `deploy/access-rules/` equal to their access
+//! rules. `UPDATE=1 cargo test -p quickstart --bin quickstart`
 //! writes it again.
 
 use std::{fmt::Write, fs, path::Path};
@@ -116,6 +117,13 @@ fn assert_generated(file: &str, text: &str) {
 #[test]
 fn the_reference_of_the_configuration_is_up_to_date() {
     assert_generated("docs/reference/configuration.md", &reference());
+}
+
+#[test]
+fn the_access_rules_of_the_deployment_are_up_to_date() {
+    for rules in [auth_service::access_rules(), profile_service::access_rules()] {
+        assert_generated(&format!("deploy/access-rules/{}.json", rules.service), &rules.to_json());
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use access::{Clock, Error};
+use access::{AccessRulesFile, Clock, Error};
 use chrono::{DateTime, SubsecRound, Utc};
 use clap::{Args, Subcommand};
 use store::DatabaseArgs;
@@ -17,7 +17,7 @@ use crate::{
     MIGRATIONS, SCHEMA,
     clients::{self, Client, Profile, Secret},
     events::EventLog,
-    permissions::{self, CATALOGUE},
+    permissions,
 };
 
 #[derive(Debug, Subcommand)]
@@ -42,6 +42,9 @@ pub(super) struct Create {
     /// A permission that it holds. May be given more than once.
     #[arg(long = "permission", value_name = "APP.CODENAME")]
     permissions: Vec<String>,
+    /// A file with the access rules of another service, as for `serve`. May be given more than once.
+    #[arg(long, env = "ACCESS_RULES", value_name = "FILE", value_delimiter = ',', value_parser = AccessRulesFile::read)]
+    access_rules: Vec<AccessRulesFile>,
     #[command(flatten)]
     output: Output,
 }
@@ -80,13 +83,17 @@ pub(super) async fn run(command: Command) -> Result<(), CliError> {
     let db = database.open()?;
     migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
     match command {
-        Command::Create(Create { client_id, display_name, permissions, output, .. }) => {
+        Command::Create(Create { client_id, display_name, permissions, access_rules, output, .. }) => {
             clients::check_id("client_id", &client_id)?;
-            for permission in permissions.iter().filter(|permission| !CATALOGUE.contains(&permission.as_str())) {
+            let own = crate::access_rules().permissions;
+            for permission in permissions.iter().filter(|permission| !own.contains(permission)) {
                 permissions::check_form(permission)?;
-                eprintln!(
-                    "{permission} is no permission of the pair: it counts while `serve --permission {permission}` names it"
-                );
+                if !access_rules.iter().any(|file| file.permissions.contains(permission)) {
+                    eprintln!(
+                        "note: {permission} is not a permission of auth-service. It takes effect while `serve` knows it from \
+                         --access-rules or --permission"
+                    );
+                }
             }
             let secret = Secret::generate()?;
             let mut tx = db.begin().await?;
@@ -95,7 +102,7 @@ pub(super) async fn run(command: Command) -> Result<(), CliError> {
             // Before the commit: a secret that can't be shown is none.
             output.show(secret)?;
             tx.commit().await?;
-            eprintln!("the client {client_id} is made");
+            eprintln!("created the client {client_id}");
         }
         Command::List(_) => print(&clients::list(&db).await?),
         Command::RotateSecret(RotateSecret { client_id, withdraw, output, .. }) => {

@@ -4,10 +4,10 @@ use axum::{Router, response::IntoResponse, routing::get};
 use http::header;
 use serde_json::{Value, json};
 
-use crate::permissions;
+use crate::permissions::Catalogue;
 
-pub(super) fn routes(issuer: &str, password_grant: bool) -> Router {
-    let server = metadata(issuer, password_grant);
+pub(super) fn routes(issuer: &str, password_grant: bool, catalogue: &Catalogue) -> Router {
+    let server = metadata(issuer, password_grant, catalogue);
     // The OpenID document exists because many verifiers look for the keys there. This service issues no ID tokens.
     let mut openid = server.clone();
     openid["subject_types_supported"] = json!(["public"]);
@@ -17,7 +17,7 @@ pub(super) fn routes(issuer: &str, password_grant: bool) -> Router {
         .route("/.well-known/openid-configuration", get(async move || answer(&openid)))
 }
 
-fn metadata(issuer: &str, password_grant: bool) -> Value {
+fn metadata(issuer: &str, password_grant: bool, catalogue: &Catalogue) -> Value {
     let base = issuer.trim_end_matches('/');
     let mut grants = vec!["refresh_token", "client_credentials"];
     if password_grant {
@@ -32,7 +32,7 @@ fn metadata(issuer: &str, password_grant: bool) -> Value {
         "grant_types_supported": grants,
         // There is no authorization endpoint.
         "response_types_supported": [],
-        "scopes_supported": permissions::CATALOGUE,
+        "scopes_supported": catalogue.all(),
         "introspection_endpoint": format!("{base}/oauth2/introspect"),
         "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "private_key_jwt"],
         "introspection_endpoint_auth_signing_alg_values_supported": ["RS256"],

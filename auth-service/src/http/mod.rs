@@ -12,7 +12,7 @@ use axum::Router;
 use tonic::Status;
 use tonic_types::StatusExt;
 
-use crate::introspection::Introspection;
+use crate::{introspection::Introspection, permissions::Catalogue};
 
 /// The settings and services that the endpoints need.
 pub(crate) struct Endpoints<'a> {
@@ -21,12 +21,14 @@ pub(crate) struct Endpoints<'a> {
     /// Whether `/oauth2/token` accepts the password grant.
     pub(crate) password_grant: bool,
     pub(crate) introspection: Introspection,
+    /// The permissions that exist: the supported scopes.
+    pub(crate) catalogue: &'a Catalogue,
 }
 
 /// Returns the routes of all endpoints.
 pub(crate) fn routes(endpoints: Endpoints<'_>) -> Router {
-    let Endpoints { issuer, password_grant, introspection } = endpoints;
-    metadata::routes(issuer, password_grant).merge(oauth::routes(password_grant)).merge(django::routes(introspection))
+    let Endpoints { issuer, password_grant, introspection, catalogue } = endpoints;
+    metadata::routes(issuer, password_grant, catalogue).merge(oauth::routes(password_grant)).merge(django::routes(introspection))
 }
 
 /// Returns the delay of `RetryInfo` in whole seconds, for `Retry-After`.

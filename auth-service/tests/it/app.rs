@@ -1,6 +1,6 @@
 //! The harness: a whole auth service on a port of the system's choice, and the people who use it.
 
-use access::Clock;
+use access::{AccessRulesFile, Clock};
 use auth_service::{
     Settings,
     keys::MasterKey,
@@ -30,6 +30,11 @@ pub(crate) fn registration(username: &str) -> RegisterRequest {
     RegisterRequest { username: username.to_owned(), password: PASSWORD.to_owned(), ..RegisterRequest::default() }
 }
 
+/// Returns the access rules of the profile service, as an operator gives them to this service.
+pub(crate) fn profile_rules() -> AccessRulesFile {
+    include_str!("../../../deploy/access-rules/profile-service.json").parse().expect("a file with access rules")
+}
+
 pub(crate) struct App {
     pub(crate) clock: TestClock,
     pub(crate) database: TestDatabase,
@@ -39,7 +44,8 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) async fn start(engine: Engine) -> Self {
-        Self::start_with(engine, Settings { audience: vec!["profile-service".to_owned()], ..Settings::default() }).await
+        let audience = vec!["profile-service".to_owned()];
+        Self::start_with(engine, Settings { audience, access_rules: vec![profile_rules()], ..Settings::default() }).await
     }
 
     pub(crate) async fn start_with(engine: Engine, settings: Settings) -> Self {

@@ -46,8 +46,8 @@ on_both_engines! {
         let create = ["create", "billing", "--permission", "auth.view_user", "--permission", "greeter.greet_people"];
         let (first, noted) = app.says(&create);
         assert_eq!(first.trim().len(), 43);
-        assert!(noted.contains("greeter.greet_people is no permission of the pair") && noted.ends_with("the client billing is made\n"));
-        assert!(!Catalogue::new(&[]).expect("a catalogue").contains("greeter.greet_people"));
+        assert!(noted.contains("note: greeter.greet_people is not a permission of auth-service.") && noted.ends_with("created the client billing\n"));
+        assert!(!Catalogue::new(&[], &[]).expect("a catalogue").contains("greeter.greet_people"));
         let (listed, _) = app.says(&["list"]);
         let line = listed.lines().nth(1).expect("a client");
         assert!(line.starts_with("billing ") && line.contains(" ACTIVE ") && line.ends_with("auth.view_user greeter.greet_people"), "{line}");

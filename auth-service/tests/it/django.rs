@@ -14,7 +14,7 @@ use testing::{DjangoProject, Engine, TestClock, assert_refused};
 use tonic::Code;
 
 use crate::{
-    app::App,
+    app::{App, profile_rules},
     starting::{Fresh, assert_fails},
 };
 
@@ -155,7 +155,7 @@ on_both_engines! {
 }
 
 async fn assert_logins(project: &DjangoProject, database: Fresh) {
-    let app = app_on(database, Settings::default()).await;
+    let app = app_on(database, Settings { access_rules: vec![profile_rules()], ..Settings::default() }).await;
     for (username, password) in &project.facts.passwords {
         let request = || auth_service::proto::LoginRequest { username: username.clone(), password: password.clone() };
         let outcome = app.tokens().login(request()).await;

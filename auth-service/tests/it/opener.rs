@@ -34,7 +34,7 @@ impl Opener {
         let master_key = MasterKey::from_base64(&app.master_key).expect("a master key");
         let keys =
             KeyRing::open(db.clone(), clock.clone(), master_key, KeyBits::default(), TimeDelta::zero()).await.expect("the keys");
-        let catalogue = Catalogue::new(&[]).expect("a catalogue");
+        let catalogue = Catalogue::new(&[], &[]).expect("a catalogue");
         let rights = permissions::of_user(&db, &catalogue, &user).await.expect("rights");
         let Settings { issuer, audience, access_lifetime, .. } = Settings::default();
         let keys = Arc::new(keys);

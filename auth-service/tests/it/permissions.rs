@@ -2,7 +2,7 @@
 
 use auth_service::{
     Settings,
-    permissions::CATALOGUE,
+    permissions::Catalogue,
     proto::{
         AddMemberRequest, CreateGroupRequest, DeleteGroupRequest, GetUserRequest, GrantRequest, Group, ListPermissionsRequest,
         ListUsersRequest, RemoveMemberRequest, RevokeRequest, UpdateGroupRequest, WhoAmIRequest, grant_request,
@@ -13,7 +13,7 @@ use testing::on_both_engines;
 use testing::{Engine, assert_refused};
 use tonic::{Code, Status};
 
-use crate::app::{Actor, App, claims};
+use crate::app::{Actor, App, claims, profile_rules};
 
 /// A UUID that names nobody.
 const NOBODY: &str = "018f0000-0000-7000-8000-000000000000";
@@ -179,7 +179,7 @@ on_both_engines! {
         root.grant("greeter.greet_people", &alice.user.user_id).await.expect("a grant");
         assert_eq!(says_next(&app, &alice).await.0, "greeter.greet_people");
         let me = root.identity().who_am_i(WhoAmIRequest {}).await.expect("an answer").into_inner();
-        assert_eq!(me.permissions.len(), CATALOGUE.len() + 1);
+        assert_eq!(me.permissions.len(), auth_service::access_rules().permissions.len() + 1);
     }
 
     async fn permissions_are_listed(app: App) {
@@ -199,7 +199,7 @@ on_both_engines! {
                 break;
             }
         }
-        assert_eq!(all, CATALOGUE);
+        assert_eq!(all, Catalogue::new(&[profile_rules()], &[]).expect("a catalogue").all());
         let of = |user_id: &str| Some(list_permissions_request::Holder::UserId(user_id.to_owned()));
         let given = list(ListPermissionsRequest { holder: of(&alice.user.user_id), ..Default::default() }).await.expect("a list");
         assert_eq!(given.permissions.iter().map(|given| given.permission.as_str()).collect::<Vec<_>>(), ["auth.view_user"]);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use access::token::{KeySet, Verifier};
+use auth_service::permissions::Catalogue;
 use auth_service::proto::{
     ChangePasswordRequest, GetJwksRequest, LoginRequest, LogoutRequest, RefreshRequest, RefreshResponse, WhoAmIRequest,
     token_service_client::TokenServiceClient,
@@ -47,7 +48,8 @@ on_both_engines! {
     async fn a_superuser_holds_every_permission(app: App) {
         let root = app.superuser("root").await;
         let me = root.identity().who_am_i(WhoAmIRequest {}).await.expect("an answer").into_inner();
-        assert_eq!(me.permissions, auth_service::permissions::CATALOGUE);
+        let catalogue = Catalogue::new(&[crate::app::profile_rules()], &[]).expect("a catalogue");
+        assert_eq!(me.permissions, catalogue.all());
         assert!(me.permissions.iter().any(|permission| permission == "profile.change_note"));
     }
 

@@ -30,12 +30,11 @@ mod reasons;
 mod validation;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
 };
 
-use contract::DeclaredRule;
 use prost_reflect::{DescriptorPool, FileDescriptor};
 
 /// The crate that generated code is written against. A generated file imports it once, at its top, as [`ACCESS_ALIAS`].
@@ -106,22 +105,6 @@ impl Protos {
         #[expect(clippy::disallowed_methods, reason = "how cargo speaks to a build script")]
         let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: call this from a build script")?);
         self.compile_to(&out, files)
-    }
-
-    /// Every permission that the access rules of `files` name, sorted.
-    ///
-    /// # Errors
-    ///
-    /// As [`Protos::compile`].
-    pub fn permissions(&self, files: &[&str]) -> Result<BTreeSet<String>, Error> {
-        let pool = pool(&self.parse(files)?)?;
-        let mut permissions = BTreeSet::new();
-        for file in own_files(&pool, files) {
-            for method in file.services().flat_map(|service| service.methods().collect::<Vec<_>>()) {
-                permissions.extend(DeclaredRule::read(&method)?.rule.policy.permission().map(|name| name.clone().into_owned()));
-            }
-        }
-        Ok(permissions)
     }
 
     fn compile_to(&self, out: &Path, files: &[&str]) -> Result<(), Error> {

@@ -25,6 +25,7 @@
 extern crate self as access;
 
 mod access_rules;
+mod access_rules_file;
 mod authentication;
 mod caller;
 mod client_info;
@@ -43,10 +44,11 @@ mod secret_file;
 pub mod token;
 pub mod validate;
 
-pub use contract::{AccessPolicy, AccessRule, Actor, MethodRule, RevocationMode};
+pub use contract::{AccessPolicy, AccessRule, Actor, MethodRule, RevocationMode, is_permission};
 
 pub use self::{
     access_rules::AccessRules,
+    access_rules_file::{AccessRulesFile, AccessRulesFileError},
     authentication::{Authentication, AuthenticationLayer, OnAuthenticated},
     caller::Caller,
     client_info::{ClientInfo, parse_network, rate_limit_key},

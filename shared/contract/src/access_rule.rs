@@ -58,6 +58,12 @@ impl AccessPolicy {
     }
 }
 
+/// Returns true if `text` has the form of a permission: `app.codename`, in lowercase letters and underscores.
+pub fn is_permission(text: &str) -> bool {
+    let is_part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    text.split_once('.').is_some_and(|(app, codename)| is_part(app) && is_part(codename))
+}
+
 /// A kind of caller: the `actor` claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase", try_from = "String")]

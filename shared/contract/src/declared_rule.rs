@@ -2,7 +2,7 @@
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MethodDescriptor, Value};
 
-use crate::{AccessPolicy, AccessRule, Actor, ContractError, RevocationMode, option::option, path_of_fields};
+use crate::{AccessPolicy, AccessRule, Actor, ContractError, RevocationMode, is_permission, option::option, path_of_fields};
 
 /// `access.v1.Actor.ACTOR_USER` and `ACTOR_SERVICE`.
 const USER: i32 = 1;
@@ -94,11 +94,6 @@ fn reasons(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<Vec<Strin
             }
         })
         .collect()
-}
-
-fn is_permission(text: &str) -> bool {
-    let is_part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
-    text.split_once('.').is_some_and(|(app, codename)| is_part(app) && is_part(codename))
 }
 
 fn actors(rule: &DynamicMessage) -> Result<Vec<Actor>, String> {

@@ -36,7 +36,7 @@ pub use self::{
     http_route::HttpRoute,
     path_template::{Capture, PathTemplate, Segment},
 };
-pub use access_rule::{AccessPolicy, AccessRule, Actor, MethodRule, RevocationMode, UnknownActor};
+pub use access_rule::{AccessPolicy, AccessRule, Actor, MethodRule, RevocationMode, UnknownActor, is_permission};
 
 /// A declaration in the protos that contradicts itself or cannot be understood.
 #[cfg(feature = "descriptors")]
