@@ -14,6 +14,14 @@ pub use crate::proto::access::v1::Reason;
 /// The domain of the reasons in `access.v1.Reason`. They mean the same in every service.
 pub const DOMAIN: &str = "access.v1";
 
+/// The most violations in one response.
+const VIOLATION_LIMIT: usize = 10;
+/// The most bytes for all violations, for the path of one field, and for the message. With these limits the message and the details
+/// stay below 4 KiB together.
+const VIOLATION_BYTES: usize = 2048;
+const FIELD_BYTES: usize = 256;
+const MESSAGE_BYTES: usize = 512;
+
 /// A published reason: the `reason` and the `domain` of `google.rpc.ErrorInfo` (AIP-193).
 ///
 /// `access-build` generates the conversion for an enum `Reason` in a service's own package.
@@ -255,26 +263,47 @@ pub fn error_chain(error: &(dyn StdError + 'static)) -> String {
     })
 }
 
+/// Summarizes the violations in one sentence. The details hold them one by one.
 fn invalid_message(violations: &[Violation]) -> String {
-    let sentences: Vec<_> =
-        violations.iter().map(|violation| format!("{}: {}", violation.field, violation.description)).collect();
-    sentences.join("; ")
+    match violations {
+        [] => "the request is not valid".to_owned(),
+        [only] => format!("{}: {}", only.field, only.description),
+        [first, others @ ..] => format!("{}: {}; and {} more", first.field, first.description, others.len()),
+    }
+}
+
+/// Returns the first violations, as many as a response has room for: clients refuse headers of more than 8 KiB.
+fn field_violations(violations: &[Violation]) -> Vec<FieldViolation> {
+    let mut bytes = 0;
+    let violations = violations.iter().take(VIOLATION_LIMIT).map(|violation| FieldViolation {
+        field: truncate(violation.field.clone(), FIELD_BYTES),
+        description: violation.description.clone().into_owned(),
+        reason: violation.rule.replace('.', "_").to_uppercase(),
+        localized_message: None,
+    });
+    violations
+        .take_while(|violation| {
+            let is_first = bytes == 0;
+            bytes += violation.field.len() + violation.description.len() + violation.reason.len();
+            is_first || bytes <= VIOLATION_BYTES
+        })
+        .collect()
+}
+
+/// Cuts a text at a character, to at most `bytes` bytes.
+fn truncate(mut text: String, bytes: usize) -> String {
+    if text.len() > bytes {
+        text.truncate(text.floor_char_boundary(bytes - '…'.len_utf8()));
+        text.push('…');
+    }
+    text
 }
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         error.log();
         let mut details = ErrorDetails::new();
-        let violations: Vec<_> = error
-            .violations()
-            .iter()
-            .map(|violation| FieldViolation {
-                field: violation.field.clone(),
-                description: violation.description.clone().into_owned(),
-                reason: violation.rule.replace('.', "_").to_uppercase(),
-                localized_message: None,
-            })
-            .collect();
+        let violations = field_violations(error.violations());
         if !violations.is_empty() {
             details.set_bad_request(violations);
         }
@@ -288,7 +317,7 @@ impl From<Error> for Status {
             _ => HashMap::new(),
         };
         details.set_error_info(error.reason().name, error.reason().domain, metadata);
-        Status::with_error_details(error.code(), error.to_string(), details)
+        Status::with_error_details(error.code(), truncate(error.to_string(), MESSAGE_BYTES), details)
     }
 }
 
@@ -296,4 +325,35 @@ impl From<Error> for Status {
 pub fn status(code: Code, reason: Reason, message: &str) -> Status {
     let ErrorReason { domain, name } = reason.into();
     Status::with_error_details(code, message, ErrorDetails::with_error_info(name, domain, HashMap::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_with_many_long_violations_stays_small() {
+        let violation = |index: usize| {
+            let field = format!("user_ids[{index}].{}", "é".repeat(10_000));
+            Violation::new(field, "string.uuid", "must be a UUID, for example 0190a6c4-5f5e-7cc1-9d3f-1a2b3c4d5e6f")
+        };
+        for count in [1, 10, 100_000] {
+            let status = Status::from(Error::Invalid(Reason::FieldInvalid, (0..count).map(violation).collect()));
+            assert!(status.message().len() + status.details().len() <= 4096, "{count}");
+            let details = status.get_error_details();
+            let violations = &details.bad_request().expect("violations").field_violations;
+            assert!((1..=10).contains(&violations.len()), "{count}");
+            assert_eq!(details.error_info().expect("a reason").reason, "FIELD_INVALID");
+        }
+    }
+
+    #[test]
+    fn the_message_names_the_first_violation_and_counts_the_others() {
+        let violation = |index: usize| Violation::new(format!("user_ids[{index}]"), "string.uuid", "must be a UUID");
+        let message = |count| Error::Invalid(Reason::FieldInvalid, (0..count).map(violation).collect()).to_string();
+        assert_eq!(message(1), "user_ids[0]: must be a UUID");
+        assert_eq!(message(12), "user_ids[0]: must be a UUID; and 11 more");
+        let status = Status::from(Error::Invalid(Reason::FieldInvalid, (0..12).map(violation).collect()));
+        assert_eq!(status.get_error_details().bad_request().expect("violations").field_violations.len(), 10);
+    }
 }
