@@ -185,7 +185,12 @@ pub async fn serve(
             introspection,
         }))
         .add(identity_service::guarded(IdentityApi { db: db.clone(), catalogue: catalogue.clone() }))
-        .add(session_service::guarded(SessionApi { db: db.clone(), event_log: event_log.clone(), clock: clock.clone() }))
+        .add(session_service::guarded(SessionApi {
+            db: db.clone(),
+            event_log: event_log.clone(),
+            clock: clock.clone(),
+            catalogue: catalogue.clone(),
+        }))
         .add(user_service::guarded(UserApi {
             db: db.clone(),
             event_log: event_log.clone(),

@@ -63,13 +63,6 @@ impl Subject {
         Self::new("change", user_id.to_string().as_bytes(), limits.per_account)
     }
 
-    /// Returns the subject for a client that authenticates from `address`. The address is part of it, so that failed attempts from
-    /// elsewhere do not lock the client out. Guessing its secret of 256 bits is infeasible anyway.
-    pub fn client(client_id: &str, address: Option<IpAddr>, limits: Limits) -> Self {
-        let source = address.map(|address| access::rate_limit_key(address).to_string()).unwrap_or_default();
-        Self::new("client", format!("{client_id} {source}").as_bytes(), limits.per_account)
-    }
-
     fn new(kind: &str, value: &[u8], limit: usize) -> Self {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, &[kind.as_bytes(), &[0], value].concat()).as_ref());

@@ -5,7 +5,9 @@ use store::{Db, page::Page};
 
 use super::{begin, timestamp};
 use crate::{
+    delegation::Delegator,
     events::EventLog,
+    permissions::Catalogue,
     proto::{self, ListSessionsRequest, ListSessionsResponse, RevokeAllSessionsRequest, RevokeSessionRequest, session_service},
     sessions::{self, EndReason, Session},
     users,
@@ -15,6 +17,7 @@ pub(crate) struct SessionApi {
     pub(crate) db: Db,
     pub(crate) event_log: EventLog,
     pub(crate) clock: Clock,
+    pub(crate) catalogue: Catalogue,
 }
 
 impl session_service::Handlers for SessionApi {
@@ -33,6 +36,7 @@ impl session_service::Handlers for SessionApi {
     async fn revoke_session(&self, caller: Caller, request: RevokeSessionRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let session_id = SessionId::parse("session_id", &request.session_id)?;
+        self.require_superset_of(&caller, user_id).await?;
         let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
         let found = sessions::find(&mut *change, session_id).await?.filter(|session| session.user_id == user_id);
         found.ok_or_else(|| Error::not_found("session_id"))?;
@@ -43,11 +47,20 @@ impl session_service::Handlers for SessionApi {
     async fn revoke_all_sessions(&self, caller: Caller, request: RevokeAllSessionsRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let kept_session = caller.session_id().filter(|_| request.keep_current);
+        self.require_superset_of(&caller, user_id).await?;
         let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
         // Login takes the same lock. So the session of a concurrent Login either exists already and ends here, or begins afterwards.
         users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         sessions::end_others(&mut change, user_id, kept_session, EndReason::Revoked).await?;
         change.commit().await
+    }
+}
+
+impl SessionApi {
+    /// Checks that the caller is the user, or holds every permission that the user holds.
+    async fn require_superset_of(&self, caller: &Caller, user_id: UserId) -> Result<()> {
+        let user = users::find(&self.db, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        Delegator::load(&self.db, caller, &self.catalogue).await?.require_superset_of(&self.db, &user).await
     }
 }
 

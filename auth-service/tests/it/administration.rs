@@ -8,8 +8,8 @@ use auth_service::{
     keys::{KeyBits, KeyRing, MasterKey},
     proto::{
         ActivateUserRequest, BatchGetUsersRequest, CreateGroupRequest, CreateUserRequest, DeactivateUserRequest,
-        DeleteUserRequest, GetUserRequest, Group, LoginRequest, RefreshRequest, SetPasswordRequest, UpdateUserRequest, User,
-        WhoAmIRequest, user_service_client::UserServiceClient,
+        DeleteUserRequest, GetUserRequest, Group, LoginRequest, RefreshRequest, RevokeAllSessionsRequest, RevokeSessionRequest,
+        SetPasswordRequest, UpdateUserRequest, User, WhoAmIRequest, user_service_client::UserServiceClient,
     },
     users,
 };
@@ -132,7 +132,7 @@ on_both_engines! {
 
     async fn nobody_changes_a_user_who_may_do_more(app: App) {
         let (alice, root) = (app.user("alice").await, app.superuser("root").await);
-        let clerk = app.clerk(&root, "clerk", &["auth.change_user", "auth.delete_user"]).await;
+        let clerk = app.clerk(&root, "clerk", &["auth.change_user", "auth.delete_user", "auth.change_session"]).await;
         let user_id = alice.user.user_id.as_str();
         root.grant("auth.change_permission", user_id).await.expect("a grant");
         let user = User { user_id: user_id.to_owned(), email: "clerk@example.com".to_owned(), ..User::default() };
@@ -141,7 +141,11 @@ on_both_engines! {
         let deactivated = deactivate(&mut clerk.users(), user_id).await.map(drop);
         let deleted = delete(&mut clerk.users(), user_id).await;
         let superuser = delete(&mut clerk.users(), &root.user.user_id).await;
-        for outcome in [update, set, deactivated, deleted, superuser] {
+        let revoke = |user_id: &str| RevokeAllSessionsRequest { user_id: user_id.to_owned(), keep_current: false };
+        let signed_out = clerk.sessions().revoke_all_sessions(revoke(user_id)).await.map(drop);
+        let request = RevokeSessionRequest { user_id: user_id.to_owned(), session_id: NOBODY.to_owned() };
+        let one_session = clerk.sessions().revoke_session(request).await.map(drop);
+        for outcome in [update, set, deactivated, deleted, superuser, signed_out, one_session] {
             assert_refused(outcome, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
         }
         assert_signs_in(&app, "alice", PASSWORD, true).await;
