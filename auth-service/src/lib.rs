@@ -1,4 +1,4 @@
-//! Who is this, and what may they do: users, sessions, RS256 tokens and the keys that sign them.
+//! The auth service: users, permissions, sessions, service accounts, RS256 tokens and the keys that sign them.
 //!
 //! A call goes through `api/<noun>.rs`, which begins and commits, to `<noun>.rs`, which holds the row, its rules and its SQL.
 
@@ -241,7 +241,7 @@ pub async fn serve(
     };
     let shutdown = async {
         shutdown.await;
-        // Whoever watches events goes to another replica at once.
+        // Consumers of events reconnect to another replica at once.
         event_log.close();
     };
     let outcome = tokio::select! {
@@ -285,10 +285,6 @@ async fn forget(db: &Db, clock: &Clock, event_log: &EventLog, retention: TimeDel
 }
 
 /// Makes a client with these permissions and this secret, or gives the client that is there that secret where it has another.
-///
-/// # Errors
-///
-/// Those of the database.
 pub async fn ensure_client(db: &Db, clock: &Clock, client_id: &str, permissions: &[&str], secret: String) -> Result<(), Error> {
     let secret = clients::Secret::new(secret);
     let permissions = permissions.iter().map(ToString::to_string).collect();

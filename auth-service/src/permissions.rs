@@ -74,7 +74,7 @@ pub fn check_form(permission: &str) -> Result<(), CatalogueError> {
     if access::is_permission(permission) { Ok(()) } else { Err(CatalogueError::Malformed(permission.to_owned())) }
 }
 
-/// What a user may do, and in which groups they are.
+/// The permissions and the groups of a user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rights {
     /// The effective permissions, sorted.
@@ -83,11 +83,7 @@ pub struct Rights {
     pub groups: Vec<String>,
 }
 
-/// What the user may do: whatever is theirs or their groups' and in the catalogue. A superuser may do everything.
-///
-/// # Errors
-///
-/// Those of the database.
+/// Returns the effective permissions: those of the user and of their groups that are in the catalog. A superuser has all of them.
 pub async fn of_user(on: impl Executor<'_>, catalogue: &Catalogue, user: &User) -> Result<Rights> {
     let query = on.query(
         "SELECT 'permission', permission FROM user_permissions WHERE user_id = $1
@@ -113,7 +109,7 @@ pub async fn of_user(on: impl Executor<'_>, catalogue: &Catalogue, user: &User) 
     Ok(rights)
 }
 
-/// Who is given a permission.
+/// The holder of a permission: a user or a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
     /// One user.
@@ -123,10 +119,6 @@ pub enum Holder {
 }
 
 /// The permissions that somebody was given, sorted: whether or not the catalogue has them.
-///
-/// # Errors
-///
-/// Those of the database.
 pub async fn given(on: impl Executor<'_>, holder: Holder) -> Result<Vec<String>> {
     let query = match holder {
         Holder::User(user_id) => on.query("SELECT permission FROM user_permissions WHERE user_id = $1").bind(user_id),
@@ -139,10 +131,6 @@ pub async fn given(on: impl Executor<'_>, holder: Holder) -> Result<Vec<String>>
 }
 
 /// Gives a permission. False where it was given already.
-///
-/// # Errors
-///
-/// Those of the database.
 pub async fn give(tx: &mut Tx, holder: Holder, permission: &str) -> Result<bool> {
     let query = match holder {
         Holder::User(user_id) => {
@@ -156,10 +144,6 @@ pub async fn give(tx: &mut Tx, holder: Holder, permission: &str) -> Result<bool>
 }
 
 /// Takes a permission. False where it was not given.
-///
-/// # Errors
-///
-/// Those of the database.
 pub async fn take(tx: &mut Tx, holder: Holder, permission: &str) -> Result<bool> {
     let query = match holder {
         Holder::User(user_id) => tx.query("DELETE FROM user_permissions WHERE user_id = $1 AND permission = $2").bind(user_id),

@@ -36,7 +36,7 @@ pub(super) struct Create {
     database: DatabaseArgs,
     /// The client's id: small letters, digits and hyphens.
     client_id: String,
-    /// What it is called where people read it.
+    /// The name that is shown to people.
     #[arg(long, value_name = "TEXT", default_value = "")]
     display_name: String,
     /// A permission that it holds. May be given more than once.

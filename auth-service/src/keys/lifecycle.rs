@@ -23,7 +23,7 @@ const PENDING_LIMIT: usize = 4;
 /// [`super::STALE`] and a verifier's leeway together.
 const NOTICE: TimeDelta = TimeDelta::minutes(2);
 
-/// What a key does.
+/// The state of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
 #[sqlx(type_name = "TEXT", rename_all = "UPPERCASE")]
 pub enum State {
@@ -35,7 +35,7 @@ pub enum State {
     Retired,
 }
 
-/// What is public of a key's row.
+/// The public columns of a key's row.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 #[expect(missing_docs, reason = "the columns, as the migrations document them")]
 pub struct Key {
@@ -78,10 +78,6 @@ macro_rules! returning {
 }
 
 /// Every key, the newest first. There are few.
-///
-/// # Errors
-///
-/// Those of the database.
 pub async fn list(on: impl Executor<'_>) -> Result<Vec<Key>> {
     Ok(on.query(concat!("SELECT ", columns!(), " FROM signing_keys ORDER BY create_time DESC, kid DESC")).all().await?)
 }

@@ -50,7 +50,7 @@ pub struct Keys {
     loaded: Option<Instant>,
     active: Option<Arc<SigningKey>>,
     by_id: HashMap<String, Arc<SigningKey>>,
-    /// What verifies tokens now or soon.
+    /// The public keys that verify tokens, including keys that will sign soon.
     pub jwks: Vec<Jwk>,
     /// The same, ready to verify with.
     pub set: KeySet,

@@ -80,7 +80,7 @@ impl SigningKey {
         &self.jwk.kid
     }
 
-    /// What is public of it.
+    /// Returns the public key.
     pub(super) fn jwk(&self) -> &Jwk {
         &self.jwk
     }

@@ -23,7 +23,7 @@ pub struct AccessRulesFile {
 pub struct MethodEntry {
     /// The path of a gRPC request: `/package.Service/Method`.
     pub path: String,
-    /// Who may call.
+    /// The callers that may call.
     pub policy: Policy,
     /// The permission that the policy names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -36,7 +36,7 @@ pub struct MethodEntry {
     pub strict_revocation: bool,
 }
 
-/// Who may call a method. See [`AccessPolicy`].
+/// The callers that may call a method. See [`AccessPolicy`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Policy {
