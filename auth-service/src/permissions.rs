@@ -52,7 +52,7 @@ impl Catalogue {
     /// # Errors
     ///
     /// INVALID_ARGUMENT that names the field where there is no such permission.
-    pub fn check(&self, field: impl Into<String>, permission: &str) -> Result<()> {
+    pub fn check(&self, field: impl Into<access::FieldPath>, permission: &str) -> Result<()> {
         if self.contains(permission) {
             return Ok(());
         }

@@ -269,7 +269,7 @@ mod tests {
 
     async fn violated_rule(passwords: &Passwords, password: &str, name: &str) -> String {
         match passwords.hash_new("password", password, vec![name.to_owned()]).await {
-            Err(Error::Invalid(Reason::FieldInvalid, violations)) => violations[0].rule.to_owned(),
+            Err(Error::Invalid(Reason::FieldInvalid, violations)) => violations[0].rule.to_string(),
             other => panic!("{password:?}: {other:?}"),
         }
     }

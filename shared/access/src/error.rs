@@ -9,6 +9,8 @@ use std::{borrow::Cow, collections::HashMap, error::Error as StdError, time::Dur
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
+use crate::{FieldPath, RuleId};
+
 pub use crate::proto::access::v1::Reason;
 
 /// The domain of the reasons in `access.v1.Reason`. They mean the same in every service.
@@ -121,29 +123,29 @@ pub enum Error {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     /// Its path from the request, as in `note.title` or `user_ids[3]`.
-    pub field: String,
+    pub field: FieldPath,
     /// The rule that it breaks: `string.max_len` of `buf.validate`, or one of the service's own such as `date.past`.
-    pub rule: &'static str,
+    pub rule: RuleId,
     /// The rule as a sentence for people. It never carries the value.
     pub description: Cow<'static, str>,
 }
 
 impl Violation {
     /// A violation of `rule` by `field`.
-    pub fn new(field: impl Into<String>, rule: &'static str, description: impl Into<Cow<'static, str>>) -> Self {
-        Self { field: field.into(), rule, description: description.into() }
+    pub fn new(field: impl Into<FieldPath>, rule: impl Into<RuleId>, description: impl Into<Cow<'static, str>>) -> Self {
+        Self { field: field.into(), rule: rule.into(), description: description.into() }
     }
 }
 
 impl Error {
     /// INVALID_ARGUMENT for one field.
-    pub fn invalid(field: impl Into<String>, rule: &'static str, description: impl Into<Cow<'static, str>>) -> Self {
+    pub fn invalid(field: impl Into<FieldPath>, rule: impl Into<RuleId>, description: impl Into<Cow<'static, str>>) -> Self {
         Self::Invalid(Reason::FieldInvalid, vec![Violation::new(field, rule, description)])
     }
 
     /// NOT_FOUND for what the field names.
-    pub fn not_found(field: impl Into<String>) -> Self {
-        let field = field.into();
+    pub fn not_found(field: impl Into<FieldPath>) -> Self {
+        let field: FieldPath = field.into();
         let description = format!("{field} names nothing that exists here and that this caller can see");
         Self::NotFound(Violation::new(field, "exists", description))
     }
@@ -276,9 +278,9 @@ fn invalid_message(violations: &[Violation]) -> String {
 fn field_violations(violations: &[Violation]) -> Vec<FieldViolation> {
     let mut bytes = 0;
     let violations = violations.iter().take(VIOLATION_LIMIT).map(|violation| FieldViolation {
-        field: truncate(violation.field.clone(), FIELD_BYTES),
+        field: truncate(violation.field.to_string(), FIELD_BYTES),
         description: violation.description.clone().into_owned(),
-        reason: violation.rule.replace('.', "_").to_uppercase(),
+        reason: violation.rule.reason(),
         localized_message: None,
     });
     violations

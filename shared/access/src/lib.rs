@@ -32,9 +32,11 @@ mod client_info;
 mod clock;
 pub mod error;
 pub mod events;
+mod field_path;
 pub mod guard;
 mod id;
 mod interceptor;
+pub mod json;
 #[cfg(feature = "layer")]
 mod layer;
 pub mod limits;
@@ -54,6 +56,7 @@ pub use self::{
     client_info::{ClientInfo, parse_network, rate_limit_key},
     clock::Clock,
     error::{Error, Result},
+    field_path::{FieldPath, PathStep, RuleId},
     id::{Id, Session, SessionId, User, UserId},
     interceptor::Interceptor,
     normalize_status::{NormalizeStatus, NormalizeStatusLayer},

@@ -1,11 +1,12 @@
 //! The validation rules of the protos, with the meaning that <https://protovalidate.com> gives them. Generated code calls
 //! one function a rule.
 
-use std::fmt;
-
 use uuid::Uuid;
 
-use crate::error::{Error, Reason, Result, Violation};
+use crate::{
+    FieldPath, PathStep,
+    error::{Error, Reason, Result, Violation},
+};
 
 /// Implemented by generated code for every message of a service.
 pub trait Validate {
@@ -53,14 +54,24 @@ impl<'a> At<'a> {
     }
 }
 
-impl fmt::Display for At<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            At::Request => Ok(()),
-            At::Field(At::Request, name) => f.write_str(name),
-            At::Field(message, name) => write!(f, "{message}.{name}"),
-            At::Item(list, index) => write!(f, "{list}[{index}]"),
+impl From<&At<'_>> for FieldPath {
+    fn from(mut at: &At<'_>) -> Self {
+        let mut steps = Vec::new();
+        loop {
+            at = match at {
+                At::Request => break,
+                At::Field(message, name) => {
+                    steps.push(PathStep::Field((*name).into()));
+                    message
+                }
+                At::Item(list, index) => {
+                    steps.push(PathStep::Index(*index));
+                    list
+                }
+            };
         }
+        steps.reverse();
+        Self::Value(steps)
     }
 }
 
@@ -169,7 +180,7 @@ impl Violations {
     }
 
     fn add(&mut self, at: &At<'_>, rule: &'static str, description: impl Into<std::borrow::Cow<'static, str>>) {
-        self.0.push(Violation::new(at.to_string(), rule, description));
+        self.0.push(Violation::new(at, rule, description));
     }
 }
 
@@ -200,7 +211,7 @@ mod tests {
     fn broken(check: impl Fn(&mut Violations)) -> Vec<&'static str> {
         let mut violations = Violations(Vec::new());
         check(&mut violations);
-        violations.0.iter().map(|violation| violation.rule).collect()
+        violations.0.iter().map(|violation| violation.rule.as_str()).collect()
     }
 
     #[test]
@@ -242,6 +253,6 @@ mod tests {
         let (request, note) = (At::Request, "note");
         let note = request.field(note);
         let tags = note.field("tags");
-        assert_eq!(tags.item(3).to_string(), "note.tags[3]");
+        assert_eq!(FieldPath::from(&tags.item(3)).to_string(), "note.tags[3]");
     }
 }

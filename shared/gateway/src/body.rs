@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use prost_reflect::DynamicMessage;
 use tonic::{Status, body::Body};
 
-use access::{error::Violation, limits::MESSAGE_LIMIT};
+use access::{FieldPath, error::Violation, limits::MESSAGE_LIMIT};
 
 use crate::{
     error::HttpError,
@@ -28,7 +28,9 @@ pub(crate) async fn read_message(binding: &Binding, headers: &HeaderMap, body: B
     }
     let format = Format::from_content_type(headers).ok_or_else(HttpError::unsupported_media_type)?;
     let message = match &binding.body {
-        routes::Body::Nothing => return Err(Violation::new("body", "body.none", "is not taken by this call: send none").into()),
+        routes::Body::Nothing => {
+            return Err(Violation::new(FieldPath::Body, "body.none", "is not taken by this call: send none").into());
+        }
         routes::Body::Everything => match format {
             Format::Json => json_to_message::parse_message(&binding.input, json::parse(&bytes)?)?,
             Format::Xml => xml::parse_message(&binding.input, &bytes)?,
@@ -39,16 +41,11 @@ pub(crate) async fn read_message(binding: &Binding, headers: &HeaderMap, body: B
                 Format::Xml => xml::parse_field(field, &bytes),
             };
             let mut message = empty;
-            message.set_field(field, value.map_err(|violation| in_field(field.name(), violation))?);
+            message.set_field(field, value.map_err(|violation| prefix_path(field.name(), violation))?);
             message
         }
     };
     Ok(message)
-}
-
-/// Adds the field's name to the path of a violation. An error in the syntax is one of the whole body, and keeps its path.
-fn in_field(name: &str, violation: Violation) -> Violation {
-    if violation.field == "body" && violation.rule.starts_with(['j', 'x']) { violation } else { prefix_path(name, violation) }
 }
 
 /// Returns true if the headers announce a body that is larger than a message may be.
@@ -80,8 +77,8 @@ fn body_error(error: &(dyn StdError + 'static)) -> HttpError {
     // The decompression fails with an I/O error. That of a connection is inside an error of hyper.
     let cause = if error.is::<Status>() { error.source() } else { Some(error) };
     if cause.is_some_and(<dyn StdError>::is::<io::Error>) {
-        Violation::new("body", "body.gzip", "is not packed with gzip (RFC 1952)").into()
+        Violation::new(FieldPath::Body, "body.gzip", "is not packed with gzip (RFC 1952)").into()
     } else {
-        Violation::new("body", "body.broken", "ended before its end").into()
+        Violation::new(FieldPath::Body, "body.broken", "ended before its end").into()
     }
 }

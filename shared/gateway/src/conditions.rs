@@ -20,7 +20,7 @@ const ETAG: &str = "etag";
 pub(crate) fn apply_if_match(message: &mut DynamicMessage, binding: &Binding, headers: &HeaderMap) -> Result<bool, Violation> {
     let mut lines = headers.get_all(header::IF_MATCH).iter();
     let Some(line) = lines.next() else { return Ok(false) };
-    let refuse = |rule, description| Violation::new("if-match", rule, description);
+    let refuse = |rule: &'static str, description: &'static str| Violation::new("if-match", rule, description);
     let tag = line.to_str().map_err(|_| refuse("header.etag", "is no etag"))?.trim();
     if tag == "*" && lines.next().is_none() {
         // The method itself answers NOT_FOUND if the resource does not exist.

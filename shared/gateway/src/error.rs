@@ -14,7 +14,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use tonic::{Code, Status, body::Body};
 use tonic_types::{StatusExt, pb};
 
-use crate::{format::Format, xml};
+use crate::{format::Format, json, xml};
 
 /// The descriptor of `google.rpc.Status`. Its pool also has the messages of the details.
 static STATUS: LazyLock<MessageDescriptor> = LazyLock::new(|| {
@@ -41,7 +41,7 @@ impl From<Status> for HttpError {
 /// The error of a request with an invalid part.
 impl From<Violation> for HttpError {
     fn from(violation: Violation) -> Self {
-        let is_malformed = ["json.syntax", "xml.syntax", "xml.forbidden"].contains(&violation.rule);
+        let is_malformed = [json::SYNTAX, xml::SYNTAX, xml::FORBIDDEN].contains(&violation.rule);
         let reason = if is_malformed { Reason::MessageMalformed } else { Reason::FieldInvalid };
         Status::from(Error::Invalid(reason, vec![violation])).into()
     }

@@ -1,14 +1,19 @@
-//! Parses JSON (RFC 8259) more strictly than `serde_json`: a duplicate key is an error, and an error names its place in the value.
+//! Parses the JSON body of a request, and describes an error as a violation.
 
-use std::fmt::{self, Write};
-
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
-
-use access::error::Violation;
+use access::{
+    RuleId,
+    error::Violation,
+    json::{self, JsonProblem},
+};
+use serde_json::Value;
 
 /// The largest depth of nested arrays and objects.
 pub(crate) const DEPTH_LIMIT: usize = 64;
+/// The rule that a body is JSON.
+pub(crate) const SYNTAX: RuleId = RuleId::new("json.syntax");
+const DUPLICATE_KEY: RuleId = RuleId::new("json.duplicate_key");
+const DEPTH: RuleId = RuleId::new("json.depth");
+const NUMBER: RuleId = RuleId::new("json.number");
 
 /// Parses one JSON value.
 ///
@@ -17,141 +22,15 @@ pub(crate) const DEPTH_LIMIT: usize = 64;
 /// Returns a violation that names the place in the value and the rule: `json.syntax`, `json.duplicate_key`, `json.depth`, or
 /// `json.number` for a number that is out of range.
 pub(crate) fn parse(text: &[u8]) -> Result<Value, Violation> {
-    let mut path = JsonPath::default();
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let value = Tree { path: &mut path, depth: 0 }.deserialize(&mut deserializer);
-    let value = value.and_then(|value| deserializer.end().map(|()| value));
-    value.map_err(|error| {
-        let message = error.to_string();
-        match path.rule {
-            Some("json.duplicate_key") => Violation::new(path.text(), "json.duplicate_key", "is there twice"),
-            Some(rule) => Violation::new(path.text(), rule, format!("stands deeper than {DEPTH_LIMIT} levels")),
-            None if message.starts_with("number out of range") => {
-                Violation::new(path.text(), "json.number", "is a number that is out of range")
-            }
-            None => Violation::new(path.text(), "json.syntax", format!("is not JSON: {message}")),
+    json::parse(text, DEPTH_LIMIT).map_err(|error| {
+        let at = |rule, description: String| Violation::new(error.path, rule, description);
+        match error.problem {
+            JsonProblem::Syntax(message) => at(SYNTAX, format!("is not JSON: {message}")),
+            JsonProblem::DuplicateKey => at(DUPLICATE_KEY, "is there twice".to_owned()),
+            JsonProblem::Depth => at(DEPTH, format!("stands deeper than {DEPTH_LIMIT} levels")),
+            JsonProblem::Number => at(NUMBER, "is a number that is out of range".to_owned()),
         }
     })
-}
-
-/// The position of the parser in the value. After an error it is the position of the error.
-#[derive(Default)]
-struct JsonPath {
-    steps: Vec<Step>,
-    /// The rule that the value breaks, if it is one that `serde_json` does not check.
-    rule: Option<&'static str>,
-}
-
-enum Step {
-    Key(String),
-    Index(usize),
-}
-
-impl JsonPath {
-    /// Returns the path as text, such as `note.tags[3]`, or `body` for the value as a whole.
-    fn text(&self) -> String {
-        let mut text = String::new();
-        for step in &self.steps {
-            let _ = match step {
-                Step::Key(key) if text.is_empty() => write!(text, "{key}"),
-                Step::Key(key) => write!(text, ".{key}"),
-                Step::Index(index) => write!(text, "[{index}]"),
-            };
-        }
-        if text.is_empty() { "body".to_owned() } else { text }
-    }
-}
-
-/// Deserializes one value and tracks its position.
-struct Tree<'a> {
-    path: &'a mut JsonPath,
-    depth: usize,
-}
-
-impl Tree<'_> {
-    /// Returns the depth of the values inside this one, or `None` if that is too deep.
-    fn inner_depth(&mut self) -> Option<usize> {
-        let depth = self.depth + 1;
-        if depth > DEPTH_LIMIT {
-            self.path.rule = Some("json.depth");
-            return None;
-        }
-        Some(depth)
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Tree<'_> {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Tree<'_> {
-    type Value = Value;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Value, A::Error> {
-        let depth = self.inner_depth().ok_or_else(|| A::Error::custom(""))?;
-        let mut values = Vec::new();
-        loop {
-            self.path.steps.push(Step::Index(values.len()));
-            let Some(value) = seq.next_element_seed(Tree { path: self.path, depth })? else { break };
-            self.path.steps.pop();
-            values.push(value);
-        }
-        self.path.steps.pop();
-        Ok(values.into())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Value, A::Error> {
-        let depth = self.inner_depth().ok_or_else(|| A::Error::custom(""))?;
-        let mut values = Map::new();
-        while let Some(key) = map.next_key::<String>()? {
-            let is_there = values.contains_key(&key);
-            self.path.steps.push(Step::Key(key.clone()));
-            if is_there {
-                self.path.rule = Some("json.duplicate_key");
-                return Err(A::Error::custom(""));
-            }
-            let value = map.next_value_seed(Tree { path: self.path, depth })?;
-            self.path.steps.pop();
-            values.insert(key, value);
-        }
-        Ok(values.into())
-    }
 }
 
 #[cfg(test)]
@@ -176,10 +55,15 @@ mod tests {
             ("{\"a\": \"\u{1}\"}", "a", "json.syntax"),
         ] {
             let violation = parse(text.as_bytes()).expect_err(text);
-            assert_eq!((violation.field.as_str(), violation.rule), (place, rule), "{text}: {}", violation.description);
+            assert_eq!(
+                (violation.field.to_string().as_str(), violation.rule.as_str()),
+                (place, rule),
+                "{text}: {}",
+                violation.description
+            );
         }
-        assert_eq!(parse(deep.as_bytes()).expect_err("a refusal").rule, "json.depth");
-        assert_eq!(parse(b"{\"a\": \"\xff\"}").expect_err("a refusal").rule, "json.syntax");
+        assert_eq!(parse(deep.as_bytes()).expect_err("a refusal").rule.as_str(), "json.depth");
+        assert_eq!(parse(b"{\"a\": \"\xff\"}").expect_err("a refusal").rule.as_str(), "json.syntax");
     }
 
     #[test]

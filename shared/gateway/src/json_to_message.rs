@@ -10,7 +10,7 @@ use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKe
 use serde::de::DeserializeSeed;
 use serde_json::{Map, Number, Value};
 
-use access::error::Violation;
+use access::{FieldPath, PathStep, error::Violation};
 
 /// Base64 with or without padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -82,7 +82,7 @@ pub(crate) fn parse_field(field: &FieldDescriptor, value: Value) -> Result<Field
         let (key_kind, value_kind) = (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind());
         let entries = values.into_iter().map(|(key, value)| {
             let read = map_key(&key_kind, &key).and_then(|name| Ok((name, parse_value(&value_kind, value)?)));
-            read.map_err(|violation| prefix_path(&format!("[{key:?}]"), violation))
+            read.map_err(|violation| inside(PathStep::Key(key), violation))
         });
         return Ok(Field::Map(entries.collect::<Result<_, _>>()?));
     }
@@ -90,8 +90,8 @@ pub(crate) fn parse_field(field: &FieldDescriptor, value: Value) -> Result<Field
         let Value::Array(values) = value else { return Err(type_error("type.list", "must be an array")) };
         let kind = field.kind();
         let items = values.into_iter().enumerate();
-        let items = items
-            .map(|(index, value)| parse_value(&kind, value).map_err(|violation| prefix_path(&format!("[{index}]"), violation)));
+        let items =
+            items.map(|(index, value)| parse_value(&kind, value).map_err(|violation| inside(PathStep::Index(index), violation)));
         return Ok(Field::List(items.collect::<Result<_, _>>()?));
     }
     parse_value(&field.kind(), value)
@@ -246,16 +246,20 @@ fn map_key(kind: &Kind, text: &str) -> Result<MapKey, Violation> {
     value.into_map_key().ok_or_else(|| type_error("type.map_key", "is no key"))
 }
 
-/// Returns a violation without a path. Each enclosing field adds its own part with [`prefix_path`].
+/// Returns a violation without a path. Each enclosing value adds its own step with [`inside`].
 pub(crate) fn type_error(rule: &'static str, description: impl Into<Cow<'static, str>>) -> Violation {
-    Violation::new("", rule, description)
+    Violation::new(FieldPath::Value(Vec::new()), rule, description)
 }
 
-/// Returns the violation with `prefix` put before its path: the name of the enclosing field, or an index such as `[3]`.
-pub(crate) fn prefix_path(prefix: &str, mut violation: Violation) -> Violation {
-    let dot = if violation.field.is_empty() || violation.field.starts_with('[') { "" } else { "." };
-    violation.field = format!("{prefix}{dot}{}", violation.field);
+/// Returns the violation with `step` put before its path.
+pub(crate) fn inside(step: PathStep, mut violation: Violation) -> Violation {
+    violation.field = violation.field.inside(step);
     violation
+}
+
+/// Returns the violation with the name of the enclosing field put before its path.
+pub(crate) fn prefix_path(name: &str, violation: Violation) -> Violation {
+    inside(PathStep::Field(name.to_owned().into()), violation)
 }
 
 /// Returns an empty JSON object.

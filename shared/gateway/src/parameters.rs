@@ -62,7 +62,7 @@ pub(crate) fn set_query(message: &mut DynamicMessage, binding: &Binding, query: 
         let (path, found) = resolve(&binding.input, &key).ok_or_else(|| {
             Violation::new(key.clone(), "query.unknown", format!("{} has no such field", binding.input.full_name()))
         })?;
-        let refuse = |rule, description: &'static str| Violation::new(path.clone(), rule, description);
+        let refuse = |rule: &'static str, description: &'static str| Violation::new(path.clone(), rule, description);
         let is_in = |outer: &str| path == outer || path.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'));
         let in_body = match &binding.body {
             Body::Nothing => false,

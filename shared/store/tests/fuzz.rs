@@ -21,7 +21,7 @@ fn token(list: &str, key: &Key) -> String {
 
 fn assert_refused(outcome: Result<Page<Key>, Error>) {
     match outcome {
-        Err(Error::Invalid(Reason::PageTokenInvalid, violations)) => assert_eq!(violations[0].field, "page_token"),
+        Err(Error::Invalid(Reason::PageTokenInvalid, violations)) => assert_eq!(violations[0].field.to_string(), "page_token"),
         other => panic!("{other:?}"),
     }
 }

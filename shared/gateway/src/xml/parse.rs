@@ -1,7 +1,7 @@
 //! Parses a document into elements: XML 1.0 without document types and processing instructions, and with the five predefined
 //! entities only.
 
-use access::error::Violation;
+use access::{FieldPath, RuleId, error::Violation};
 use quick_xml::{
     Reader,
     events::{BytesStart, Event, attributes::Attribute},
@@ -9,6 +9,11 @@ use quick_xml::{
 
 use super::names::{ESCAPE, ESCAPE_JSON, KEY, TYPE, is_char, is_space};
 use crate::json::DEPTH_LIMIT;
+
+/// The rule that a body is XML.
+pub(crate) const SYNTAX: RuleId = RuleId::new("xml.syntax");
+/// The rule that a body has none of the parts of XML that are not allowed, such as a document type.
+pub(crate) const FORBIDDEN: RuleId = RuleId::new("xml.forbidden");
 
 /// An element with its content.
 #[derive(Debug, Default)]
@@ -56,7 +61,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Element, Violation> {
                     return Err(syntax("it has more than one root"));
                 }
                 if open.len() >= DEPTH_LIMIT {
-                    return Err(Violation::new("body", "xml.depth", format!("stands deeper than {DEPTH_LIMIT} levels")));
+                    return Err(Violation::new(FieldPath::Body, "xml.depth", format!("stands deeper than {DEPTH_LIMIT} levels")));
                 }
                 open.push(Element::open(&start)?);
             }
@@ -193,9 +198,9 @@ fn unescape(text: &str, name: &str) -> Result<String, Violation> {
 }
 
 fn syntax(why: &str) -> Violation {
-    Violation::new("body", "xml.syntax", format!("is not XML: {why}"))
+    Violation::new(FieldPath::Body, SYNTAX, format!("is not XML: {why}"))
 }
 
 fn forbidden(what: &str) -> Violation {
-    Violation::new("body", "xml.forbidden", format!("has {what}"))
+    Violation::new(FieldPath::Body, FORBIDDEN, format!("has {what}"))
 }

@@ -1,6 +1,6 @@
 //! Converts XML to the JSON tree of the same message, so that both formats are checked in one place.
 
-use access::error::Violation;
+use access::{FieldPath, PathStep, error::Violation};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value as Field};
 use serde_json::{Map, Number, Value};
 
@@ -8,7 +8,7 @@ use super::{
     names::{ITEM, is_space},
     parse::{Element, parse},
 };
-use crate::json_to_message::{self, empty_object, prefix_path, type_error, well_known_name};
+use crate::json_to_message::{self, empty_object, inside, prefix_path, type_error, well_known_name};
 
 /// Parses a document that holds a message. The root has the name of the message's type.
 ///
@@ -42,7 +42,11 @@ pub(crate) fn parse_field(field: &FieldDescriptor, bytes: &[u8]) -> Result<Field
 
 /// Checks the name of an element.
 fn check_name(element: &Element, name: &str) -> Result<(), Violation> {
-    if element.name == name { Ok(()) } else { Err(Violation::new("body", "xml.root", format!("must be the element {name}"))) }
+    if element.name == name {
+        Ok(())
+    } else {
+        Err(Violation::new(FieldPath::Body, "xml.root", format!("must be the element {name}")))
+    }
 }
 
 /// Converts an element to the JSON form of a message.
@@ -84,8 +88,8 @@ fn insert_field(values: &mut Map<String, Value>, field: &FieldDescriptor, elemen
     if field.is_list() {
         let items =
             values.entry(name).or_insert_with(|| Value::Array(Vec::new())).as_array_mut().expect("it was made as an array");
-        let place = format!("[{}]", items.len());
-        items.push(value_to_json(&field.kind(), element).map_err(|violation| prefix_path(&place, violation))?);
+        let step = PathStep::Index(items.len());
+        items.push(value_to_json(&field.kind(), element).map_err(|violation| inside(step, violation))?);
         return Ok(());
     }
     match values.insert(name.to_owned(), value_to_json(&field.kind(), element)?) {
@@ -98,7 +102,7 @@ fn map_entry(field: &FieldDescriptor, element: &Element) -> Result<(String, Valu
     let kind = field.kind();
     let value = kind.as_message().expect("the entries of a map are messages").map_entry_value_field();
     let key = element.key.clone().ok_or_else(|| type_error("xml.key", "must have a key"))?;
-    let value = value_to_json(&value.kind(), element).map_err(|violation| prefix_path(&format!("[{key:?}]"), violation))?;
+    let value = value_to_json(&value.kind(), element).map_err(|violation| inside(PathStep::Key(key.clone()), violation))?;
     Ok((key, value))
 }
 
