@@ -1,9 +1,9 @@
 //! Measures the cost of a login, and the effect of a login flood on other calls: `cargo bench -p auth-service --bench login`.
 //!
 //! The service is a separate process on SQLite. Everything is measured in one run; the ratios matter, not the absolute numbers.
-#![allow(missing_docs, reason = "a program")]
+#![allow(missing_docs, reason = "a benchmark program")]
 #![allow(clippy::print_stdout, reason = "it prints its measurements")]
-#![allow(clippy::disallowed_methods, reason = "it measures time")]
+#![allow(clippy::disallowed_methods, reason = "the program measures real time")]
 
 use std::{
     fs::{self, File},
@@ -39,13 +39,13 @@ const WRONG: &str = "not the password of anybody";
 
 #[derive(Debug, Parser)]
 struct Options {
-    /// How many logins each of an unknown user and of a wrong password are timed.
+    /// The number of timed logins, each of an unknown user and with a wrong password.
     #[arg(long, default_value_t = 400)]
     samples: usize,
-    /// How long the flood lasts, in seconds.
+    /// The duration of the flood, in seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// How many logins of the flood are under way at once.
+    /// The number of concurrent logins in the flood.
     #[arg(long, default_value_t = 200)]
     concurrent: usize,
     /// `cargo bench` passes this flag.
@@ -53,7 +53,7 @@ struct Options {
     bench: bool,
 }
 
-/// The service, as a process.
+/// The process of the service.
 struct Service {
     process: Child,
     address: String,
@@ -71,8 +71,8 @@ impl Service {
             .expect("a process");
         let mut service = Self { process, address: String::new() };
         while service.address.is_empty() {
-            let said = fs::read_to_string(&log).expect("the log");
-            if let Some((line, _)) = said.rsplit_once('\n')
+            let output = fs::read_to_string(&log).expect("the log");
+            if let Some((line, _)) = output.rsplit_once('\n')
                 && let Some(start) = line.find("127.0.0.1:")
             {
                 line[start..].split('"').next().expect("an address").clone_into(&mut service.address);
@@ -89,7 +89,7 @@ impl Service {
         self.endpoint().connect().await.expect("a connection")
     }
 
-    /// The resident memory, in MiB.
+    /// Returns the resident memory, in MiB.
     fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("Linux");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a resident set");
@@ -115,7 +115,7 @@ async fn main() {
     let master_key = MasterKey::generate();
     let service = Service::start(folder.path(), &url, &master_key);
 
-    unknown_and_wrong(&service, options.samples).await;
+    compare_failed_logins(&service, options.samples).await;
 
     let master_key = MasterKey::from_base64(&master_key).expect("a master key");
     let keys = KeyRing::open(db, clock.clone(), master_key, KeyBits::default(), TimeDelta::zero()).await.expect("the keys");
@@ -129,32 +129,32 @@ async fn main() {
     flood(&service, &options, &token).await;
 }
 
-/// How long a login takes that fails for want of a user, and one that fails for a wrong password.
-async fn unknown_and_wrong(service: &Service, samples: usize) {
+/// Compares the time of a login of an unknown user with that of a wrong password.
+async fn compare_failed_logins(service: &Service, samples: usize) {
     let mut client = TokenServiceClient::new(service.channel().await);
     let mut login = async |username: &str| {
         let began = Instant::now();
         let request = LoginRequest { username: username.to_owned(), password: WRONG.to_owned() };
         let status = client.login(request).await.expect_err("a refusal");
-        let took = began.elapsed();
+        let duration = began.elapsed();
         assert_eq!(status.code(), Code::Unauthenticated, "{}", status.message());
-        (took, (status.message().to_owned(), status.details().to_vec()))
+        (duration, (status.message().to_owned(), status.details().to_vec()))
     };
     for _ in 0..10 {
         login("warm").await;
     }
     let (mut unknown, mut wrong) = (Vec::new(), Vec::new());
     for index in 0..samples {
-        // Now the one first, now the other.
+        // The order alternates.
         let (first, second) = if index % 2 == 0 { ("nobody", "alice") } else { ("alice", "nobody") };
         let (one, other) = (login(first).await, login(second).await);
-        assert_eq!(one.1, other.1, "the two answers are the same bytes");
+        assert_eq!(one.1, other.1, "the two responses differ");
         let (nobody, alice) = if index % 2 == 0 { (one.0, other.0) } else { (other.0, one.0) };
         unknown.push(nobody);
         wrong.push(alice);
     }
     let (unknown, wrong) = (percentile(&mut unknown, 50.0), percentile(&mut wrong, 50.0));
-    println!("a login that fails, {samples} times each, in turn:");
+    println!("failed logins, {samples} of each kind, alternating:");
     println!("  unknown user    median {:7.2} ms", milliseconds(unknown));
     println!("  wrong password  median {:7.2} ms", milliseconds(wrong));
     println!("  ratio           {:.3}", milliseconds(unknown) / milliseconds(wrong));
@@ -168,86 +168,91 @@ async fn flood(service: &Service, options: &Options, token: &impl Fn() -> String
 
     let stop = Arc::new(AtomicBool::new(false));
     let mut guessers = JoinSet::new();
-    let elsewhere = elsewhere();
+    let guesser_runtime = guesser_runtime();
     for index in 0..options.concurrent {
-        // As many connections as a few hundred clients have, and as many addresses.
+        // Each guesser has its own connection and address, like a separate client.
         let (endpoint, stop) = (service.endpoint(), Arc::clone(&stop));
         let guess = async move { guess(endpoint.connect().await.expect("a connection"), index, &stop).await };
-        guessers.spawn_on(guess, elsewhere.handle());
+        guessers.spawn_on(guess, guesser_runtime.handle());
     }
     let began = Instant::now();
-    let mut most = before;
+    let mut peak = before;
     let mut flooded = Vec::new();
     while began.elapsed() < Duration::from_secs(options.seconds) {
         flooded.extend(verifications(&channel, Duration::from_secs(1), token).await);
-        most = most.max(service.memory());
+        peak = peak.max(service.memory());
     }
-    let took = began.elapsed().as_secs_f64();
+    let elapsed = began.elapsed().as_secs_f64();
     stop.store(true, Ordering::Relaxed);
-    let (looked_at, turned_away) = guessers.join_all().await.into_iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    let (verified, rejected) = guessers.join_all().await.into_iter().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
 
-    println!("{} wrong logins under way at once, for {took:.0} s, each again as soon as RetryInfo says:", options.concurrent);
-    println!("  looked at       {looked_at} ({:.1} a second)", f64::from(looked_at) / took);
-    println!("  turned away     {turned_away} with RESOURCE_EXHAUSTED and RetryInfo");
-    println!("  memory          {before} MiB before, {most} MiB at most");
-    println!("a call with a token that was never seen before:");
+    println!("{} concurrent wrong logins for {elapsed:.0} s, each repeated after the delay in RetryInfo:", options.concurrent);
+    println!("  verified        {verified} ({:.1} per second)", f64::from(verified) / elapsed);
+    println!("  rejected        {rejected} with RESOURCE_EXHAUSTED and RetryInfo");
+    println!("  memory          {before} MiB before, {peak} MiB at peak");
+    println!("calls with a token that is not in the cache:");
     for percent in [50.0, 99.0] {
         let (idle, flooded) = (milliseconds(percentile(&mut idle, percent)), milliseconds(percentile(&mut flooded, percent)));
         println!("  p{percent:.0}  idle {idle:7.3} ms, flooded {flooded:7.3} ms, ratio {:.2}", flooded / idle);
     }
     println!("  of {} and {} calls", idle.len(), flooded.len());
-    elsewhere.shutdown_background();
+    guesser_runtime.shutdown_background();
 }
 
-/// Those who guess are on other machines: what they take of this one must not count.
-fn elsewhere() -> Runtime {
-    let yields = || {
+/// Creates a runtime with the lowest priority for the guessers, so that their own use of the processor does not affect the measurement.
+fn guesser_runtime() -> Runtime {
+    let lower_priority = || {
         #[cfg(target_os = "linux")]
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 19);
     };
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    runtime.worker_threads(1).enable_all().on_thread_start(yields).build().expect("a runtime")
+    runtime.worker_threads(1).enable_all().on_thread_start(lower_priority).build().expect("a runtime")
 }
 
-/// Calls, one after the other, what a valid token is needed for: how long each took.
+/// Calls a method that requires a valid token repeatedly, and returns the latencies.
 async fn verifications(channel: &Channel, time: Duration, token: &impl Fn() -> String) -> Vec<Duration> {
     let mut users = UserServiceClient::new(channel.clone());
-    let mut took = Vec::new();
+    let mut latencies = Vec::new();
     let began = Instant::now();
     while began.elapsed() < time {
         let request = with_token(&token(), ListUsersRequest::default());
-        let asked = Instant::now();
+        let started = Instant::now();
         let status = users.list_users(request).await.expect_err("this token has no permission");
-        took.push(asked.elapsed());
+        latencies.push(started.elapsed());
         assert_eq!(status.code(), Code::PermissionDenied, "{}", status.message());
     }
-    took
+    latencies
 }
 
-/// Guesses until it is to stop: how many guesses were looked at, and how many turned away.
+/// Guesses passwords until `stop` is set, and returns the number of verified and of rejected guesses.
 async fn guess(channel: Channel, index: usize, stop: &AtomicBool) -> (u32, u32) {
     let mut client = TokenServiceClient::new(channel);
-    let (mut looked_at, mut turned_away) = (0, 0);
+    let (mut verified, mut rejected) = (0, 0);
     while !stop.load(Ordering::Relaxed) {
-        let username = format!("guess-{index}-{}", looked_at / 100);
+        let username = format!("guess-{index}-{}", verified / 100);
         let mut request = Request::new(LoginRequest { username, password: WRONG.to_owned() });
         let address = format!("10.0.{}.{}", index / 250, index % 250 + 1);
         request.metadata_mut().insert("x-forwarded-for", address.parse().expect("a header"));
         let status = client.login(request).await.expect_err("a refusal");
         match status.code() {
-            Code::Unauthenticated => looked_at += 1,
+            Code::Unauthenticated => verified += 1,
             Code::ResourceExhausted => {
-                turned_away += 1;
+                rejected += 1;
                 let wait = status.get_details_retry_info().and_then(|info| info.retry_delay).expect("RetryInfo");
                 tokio::time::sleep(wait).await;
             }
             code => panic!("{code:?}: {}", status.message()),
         }
     }
-    (looked_at, turned_away)
+    (verified, rejected)
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "an index of thousands")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "the index is below the number of samples"
+)]
 fn percentile(samples: &mut [Duration], percent: f64) -> Duration {
     samples.sort_unstable();
     samples[((samples.len() - 1) as f64 * percent / 100.0).round() as usize]

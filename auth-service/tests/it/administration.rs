@@ -1,4 +1,4 @@
-//! An administrator deactivates and activates users, and sets their passwords.
+//! User administration: create, deactivate, activate, delete and SetPassword.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use tonic::{Code, Status, service::interceptor::InterceptedService, transport::C
 use crate::app::{Actor, App, Bearer, PASSWORD};
 
 const OTHER_PASSWORD: &str = "nine red harbours of salt";
-/// A UUID that names nobody.
+/// The id of no user.
 const NOBODY: &str = "018f0000-0000-7000-8000-000000000000";
 
 type Users = UserServiceClient<InterceptedService<Channel, Bearer>>;
@@ -55,7 +55,7 @@ async fn assert_ended(app: &App, actor: &Actor) {
     assert_refused(app.tokens().refresh(request).await, Code::Unauthenticated, "REFRESH_TOKEN_INVALID", &[]);
 }
 
-/// Somebody who may change users and nothing else.
+/// Returns a client for a caller who holds `auth.change_user` only.
 async fn clerk(app: &App) -> Users {
     let clerk = app.user("clerk").await;
     let master_key = MasterKey::from_base64(&app.master_key).expect("a master key");
@@ -76,7 +76,7 @@ async fn delete(users: &mut Users, user_id: &str) -> Result<(), Status> {
 }
 
 on_both_engines! {
-    async fn a_user_is_made_with_a_password_or_without_one(app: App) {
+    async fn create_user_works_with_and_without_a_password(app: App) {
         let root = app.superuser("root").await;
         let new = |username: &str, password: &str| CreateUserRequest {
             username: username.to_owned(),
@@ -104,7 +104,7 @@ on_both_engines! {
         assert_refused(denied, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
     }
 
-    async fn a_user_who_is_deleted_is_gone_and_never_comes_back(app: App) {
+    async fn a_deleted_user_is_not_found_and_the_id_is_not_reused(app: App) {
         let (alice, root) = (app.user("alice").await, app.superuser("root").await);
         let user_id = alice.user.user_id.clone();
         root.grant("auth.view_user", &user_id).await.expect("a grant");
@@ -130,7 +130,7 @@ on_both_engines! {
         assert_signs_in(&app, "alice", PASSWORD, false).await;
     }
 
-    async fn nobody_changes_a_user_who_may_do_more(app: App) {
+    async fn a_caller_cannot_change_a_user_with_more_permissions(app: App) {
         let (alice, root) = (app.user("alice").await, app.superuser("root").await);
         let clerk = app.clerk(&root, "clerk", &["auth.change_user", "auth.delete_user", "auth.change_session"]).await;
         let user_id = alice.user.user_id.as_str();
@@ -153,7 +153,7 @@ on_both_engines! {
         delete(&mut app.again(&clerk).await.users(), user_id).await.expect("a deletion");
     }
 
-    async fn a_batch_of_users_keeps_its_order(app: App) {
+    async fn batch_get_users_keeps_the_order_of_the_request(app: App) {
         let root = app.superuser("root").await;
         let mut user_ids = Vec::new();
         for username in ["carol", "alice", "bob"] {
@@ -169,7 +169,7 @@ on_both_engines! {
         assert_refused(many, Code::InvalidArgument, "FIELD_INVALID", &[("user_ids", "REPEATED_MAX_ITEMS")]);
     }
 
-    async fn a_deactivated_user_is_signed_out_everywhere_until_they_are_activated(app: App) {
+    async fn deactivation_ends_all_sessions_and_activation_allows_login_again(app: App) {
         let (alice, root) = (app.user("alice").await, app.superuser("root").await);
         let (elsewhere, user_id) = (app.again(&alice).await, alice.user.user_id.as_str());
         for _ in 0..2 {
@@ -188,7 +188,7 @@ on_both_engines! {
         assert_signs_in(&app, "alice", PASSWORD, true).await;
     }
 
-    async fn a_password_that_is_set_ends_every_session(app: App) {
+    async fn set_password_ends_every_session(app: App) {
         let (alice, root) = (app.user("alice").await, app.superuser("root").await);
         let user_id = alice.user.user_id.as_str();
         for (password, rule) in [("short", "PASSWORD_MIN_LEN"), ("alicealicealicealice", "PASSWORD_NOT_COMMON")] {
@@ -202,7 +202,7 @@ on_both_engines! {
         assert_signs_in(&app, "alice", OTHER_PASSWORD, true).await;
     }
 
-    async fn only_a_superuser_changes_a_superuser(app: App) {
+    async fn only_a_superuser_can_change_a_superuser(app: App) {
         let (alice, root, mut clerk) = (app.user("alice").await, app.superuser("root").await, clerk(&app).await);
         let (alice, admin) = (alice.user.user_id.as_str(), root.user.user_id.as_str());
         set_password(&mut clerk, alice, OTHER_PASSWORD).await.expect("a change");
@@ -221,7 +221,7 @@ on_both_engines! {
         set_password(&mut root.users(), admin, OTHER_PASSWORD).await.expect("a change of one's own");
     }
 
-    async fn whoever_is_deleted_changes_nothing_any_more_at_any_replica(app: App) {
+    async fn a_deleted_caller_cannot_change_anything_at_any_replica(app: App) {
         let root = app.superuser("root").await;
         let replica = App::replica(&app.database, &app.clock, &app.master_key, Settings::default()).await;
         let db = app.database.open();
@@ -230,7 +230,7 @@ on_both_engines! {
             let (begun, mut beginning) = tokio::sync::watch::channel(0);
             let mut writers = JoinSet::new();
             for writer in 0..4 {
-                // Two at the replica that the deletion comes to, and two at the other.
+                // Two calls go to the replica that handles the deletion, and two to the other one.
                 let server = if writer % 2 == 0 { &app.server } else { &replica };
                 let (mut users, begun) = (clerk.at(server).users(), begun.clone());
                 writers.spawn(async move {
@@ -247,7 +247,7 @@ on_both_engines! {
             }
             beginning.wait_for(|count| *count > round * 3).await.expect("writers");
             delete(&mut root.users(), &clerk.user.user_id).await.expect("a deletion");
-            // At once, though the other replica can't have heard of it yet.
+            // This holds at once, although the revocation has not reached the other replica yet.
             let late = CreateUserRequest { username: format!("late{round}"), ..CreateUserRequest::default() };
             let late = clerk.at(&replica).users().create_user(late).await;
             assert_refused(late, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
@@ -259,7 +259,7 @@ on_both_engines! {
         }
     }
 
-    async fn whoever_may_not_sign_in_changes_nothing_any_more_at_any_replica(app: App) {
+    async fn a_deactivated_caller_cannot_change_anything_at_any_replica(app: App) {
         let root = app.superuser("root").await;
         let replica = App::replica(&app.database, &app.clock, &app.master_key, Settings::default()).await;
         let clerk = app.clerk(&root, "clerk", &["auth.change_user", "auth.add_group"]).await.at(&replica);
@@ -273,7 +273,7 @@ on_both_engines! {
         assert_refused(own, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
     }
 
-    async fn a_user_who_is_not_there_is_not_found(app: App) {
+    async fn an_unknown_user_is_not_found(app: App) {
         let root = app.superuser("root").await;
         let activated = activate(&mut root.users(), NOBODY).await.map(drop);
         let deactivated = deactivate(&mut root.users(), NOBODY).await.map(drop);

@@ -1,4 +1,4 @@
-//! The harness: a whole auth service on a port of the system's choice, and the people who use it.
+//! The test harness: an auth service on a free port, and the users who call it.
 
 use access::{AccessRulesFile, Clock};
 use auth_service::{
@@ -23,7 +23,7 @@ use tonic::{
     transport::Channel,
 };
 
-/// A password that every user of the tests has.
+/// The password of every user in the tests.
 pub(crate) const PASSWORD: &str = "seven blue cafes of tin";
 
 pub(crate) fn registration(username: &str) -> RegisterRequest {
@@ -57,7 +57,7 @@ impl App {
         Self { clock, database, master_key, server }
     }
 
-    /// Another process of the same service, on the same database.
+    /// Starts another replica of the service on the same database.
     pub(crate) async fn replica(database: &TestDatabase, clock: &Clock, master_key: &str, settings: Settings) -> Running {
         Self::serve(database.open(), clock, master_key, settings).await
     }
@@ -92,13 +92,13 @@ impl App {
         self.tokens().login(request).await.expect("a login").into_inner()
     }
 
-    /// A new user, signed in.
+    /// Registers a user and signs in.
     pub(crate) async fn user(&self, username: &str) -> Actor {
         self.register(username).await;
         self.actor(self.login(username).await)
     }
 
-    /// A new user to whom `root` has given these permissions, signed in.
+    /// Registers a user, grants the permissions as `root`, and signs in.
     pub(crate) async fn clerk(&self, root: &Actor, username: &str, permissions: &[&str]) -> Actor {
         let user_id = self.register(username).await.user_id;
         for permission in permissions {
@@ -107,17 +107,17 @@ impl App {
         self.actor(self.login(username).await)
     }
 
-    /// Somebody who is signed in, signed in once more.
+    /// Signs in again as the same user, in a new session.
     pub(crate) async fn again(&self, actor: &Actor) -> Actor {
         self.actor(self.login(&actor.user.username).await)
     }
 
-    /// A user who has logged in.
+    /// Returns the actor for a login response.
     pub(crate) fn actor(&self, login: LoginResponse) -> Actor {
         Actor { user: login.user.clone().expect("a user"), login, channel: self.server.channel() }
     }
 
-    /// A new superuser, signed in.
+    /// Creates a superuser and signs in.
     pub(crate) async fn superuser(&self, username: &str) -> Actor {
         auth_service::create_superuser(&self.database.open(), &self.clock, username, "", PASSWORD, Policy::default())
             .await
@@ -126,7 +126,7 @@ impl App {
     }
 }
 
-/// Somebody who is signed in.
+/// A user who is signed in.
 pub(crate) struct Actor {
     pub(crate) user: User,
     pub(crate) login: LoginResponse,
@@ -134,7 +134,7 @@ pub(crate) struct Actor {
 }
 
 impl Actor {
-    /// The same, at another replica.
+    /// Returns the same actor, with another replica as the server.
     pub(crate) fn at(&self, replica: &Running) -> Self {
         Self { user: self.user.clone(), login: self.login.clone(), channel: replica.channel() }
     }
@@ -167,7 +167,7 @@ impl Actor {
         ClientServiceClient::with_interceptor(self.channel.clone(), self.bearer())
     }
 
-    /// Gives a permission to a user.
+    /// Grants a permission to a user.
     pub(crate) async fn grant(&self, permission: &str, user_id: &str) -> Result<(), Status> {
         let holder = Some(grant_request::Holder::UserId(user_id.to_owned()));
         let request = GrantRequest { permission: permission.to_owned(), holder };
@@ -179,7 +179,7 @@ impl Actor {
     }
 }
 
-/// The claims of an access token, unverified.
+/// Decodes the claims of an access token without verification.
 pub(crate) fn claims(access_token: &str) -> serde_json::Value {
     let payload = access_token.split('.').nth(1).expect("a payload");
     serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).expect("base64url")).expect("JSON")

@@ -1,4 +1,4 @@
-//! Service accounts: made, changed, rotated; and the tokens that they get for a secret or for an assertion.
+//! Service accounts: create, update and rotate them, and issue tokens for a secret or an assertion.
 
 use access::token::{ClientCredentials, ServiceToken};
 use auth_service::{
@@ -62,7 +62,7 @@ impl Limited {
 }
 
 on_both_engines! {
-    async fn a_client_gets_a_token_of_its_own_for_its_secret(app: App) {
+    async fn a_client_gets_a_token_for_its_secret(app: App) {
         let root = app.superuser("root").await;
         let client = create(&root, "billing", &["auth.view_key", "auth.view_client"]).await.expect("a client");
         assert!(client.is_active && client.secret_time.is_some());
@@ -77,7 +77,7 @@ on_both_engines! {
 
         let bearer = Bearer(issued.access_token);
         let mut keys = KeyServiceClient::with_interceptor(app.server.channel(), bearer.clone());
-        keys.list_keys(ListKeysRequest::default()).await.expect("what it may see");
+        keys.list_keys(ListKeysRequest::default()).await.expect("a permitted call");
         let denied = keys.create_key(auth_service::proto::CreateKeyRequest::default()).await;
         assert_refused(denied, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
         let me = IdentityServiceClient::with_interceptor(app.server.channel(), bearer).who_am_i(WhoAmIRequest {}).await;
@@ -89,7 +89,7 @@ on_both_engines! {
         assert_refused(without, Code::InvalidArgument, "FIELD_INVALID", &[("credential", "REQUIRED")]);
     }
 
-    async fn two_secrets_are_good_while_one_is_rotated(app: App) {
+    async fn both_secrets_are_valid_during_a_rotation(app: App) {
         let root = app.superuser("root").await;
         let first = create(&root, "billing", &[]).await.expect("a client").client_secret;
         let second = rotate(&root, "billing", false).await.expect("a rotation");
@@ -113,7 +113,7 @@ on_both_engines! {
         assert_eq!(shown.into_inner().client_secret, "");
     }
 
-    async fn a_client_that_is_not_active_or_gone_gets_no_token(app: App) {
+    async fn an_inactive_or_deleted_client_gets_no_token(app: App) {
         let root = app.superuser("root").await;
         let Client { client_secret: secret, etag: first, .. } = create(&root, "billing", &[]).await.expect("a client");
         let client_id = || "billing".to_owned();
@@ -123,7 +123,7 @@ on_both_engines! {
             assert!(!client.is_active);
             etags.push(client.etag);
         }
-        assert!(etags[0] == etags[1] && etags[0] != first, "what changes nothing makes no version");
+        assert!(etags[0] == etags[1] && etags[0] != first, "a call that changes nothing keeps the version");
         assert_no_token(by_secret(&app, "billing", &secret).await);
         let active = root.clients().activate_client(ActivateClientRequest { client_id: client_id() }).await.expect("a client").into_inner();
         by_secret(&app, "billing", &secret).await.expect("a token");
@@ -136,7 +136,7 @@ on_both_engines! {
         assert_refused(gone, Code::NotFound, "NOT_FOUND", &[("client_id", "EXISTS")]);
     }
 
-    async fn a_client_is_read_listed_and_changed(app: App) {
+    async fn clients_are_read_listed_and_updated(app: App) {
         let root = app.superuser("root").await;
         for client_id in ["b2", "a-1", "b1"] {
             create(&root, client_id, &[]).await.expect("a client");
@@ -175,7 +175,7 @@ on_both_engines! {
         assert_refused(outcome, Code::InvalidArgument, "FIELD_INVALID", &[("client.keys", "CLIENT_KEYS")]);
     }
 
-    async fn a_client_that_loses_something_loses_its_tokens(app: App) {
+    async fn a_client_that_loses_a_permission_or_credential_loses_its_tokens(app: App) {
         let root = app.superuser("root").await;
         let signer = Issuer::new("billing", "unused", app.clock.clock());
         let made = Client {
@@ -195,7 +195,7 @@ on_both_engines! {
             let mut keys = KeyServiceClient::with_interceptor(replica.channel(), Bearer(token.to_owned()));
             keys.list_keys(ListKeysRequest::default()).await.map(drop)
         };
-        let of = |permissions: &[&str], keys: &[Jwk]| Client {
+        let client_with = |permissions: &[&str], keys: &[Jwk]| Client {
             client_id: "billing".to_owned(),
             permissions: permissions.iter().map(ToString::to_string).collect(),
             keys: keys.to_vec(),
@@ -206,7 +206,7 @@ on_both_engines! {
             works(&token).await.expect(step);
             let loses = match step {
                 "a permission more" => {
-                    update(&root, of(&["auth.view_key", "auth.view_user", "auth.view_client"], &made.keys), &["*"]).await.expect(step);
+                    update(&root, client_with(&["auth.view_key", "auth.view_user", "auth.view_client"], &made.keys), &["*"]).await.expect(step);
                     false
                 }
                 "another secret" => {
@@ -214,11 +214,11 @@ on_both_engines! {
                     false
                 }
                 "a permission less" => {
-                    update(&root, of(&["auth.view_key"], &made.keys), &["permissions"]).await.expect(step);
+                    update(&root, client_with(&["auth.view_key"], &made.keys), &["permissions"]).await.expect(step);
                     true
                 }
                 "no key" => {
-                    update(&root, of(&[], &[]), &["keys"]).await.expect(step);
+                    update(&root, client_with(&[], &[]), &["keys"]).await.expect(step);
                     true
                 }
                 "a secret withdrawn" => {
@@ -234,7 +234,7 @@ on_both_engines! {
                 _ => {
                     let request = DeleteClientRequest { client_id: "billing".to_owned(), etag: String::new() };
                     root.clients().delete_client(request).await.expect(step);
-                    // As many as the versions that the deleted one has had.
+                    // More microseconds than the deleted client had versions.
                     app.clock.advance(TimeDelta::microseconds(20));
                     secret = create(&root, "billing", &["auth.view_key"]).await.expect(step).client_secret;
                     true
@@ -246,14 +246,14 @@ on_both_engines! {
             } else {
                 works(&token).await.expect(step);
             }
-            // Issued within the same second as the loss.
+            // The token is issued within the same second as the revocation.
             token = by_secret(&app, "billing", &secret).await.expect("a token").access_token;
         }
-        works(&token).await.expect("the token of the client that came after");
-        works_elsewhere(&token).await.expect("the same elsewhere");
+        works(&token).await.expect("the token of the new client with the same id");
+        works_elsewhere(&token).await.expect("the same token at the replica");
     }
 
-    async fn nobody_changes_a_client_that_may_do_more(app: App) {
+    async fn a_caller_cannot_change_a_client_with_more_permissions(app: App) {
         let root = app.superuser("root").await;
         let permissions = ["auth.add_client", "auth.change_client", "auth.delete_client", "auth.view_client"];
         let clerk = app.clerk(&root, "clerk", &permissions).await;
@@ -275,7 +275,7 @@ on_both_engines! {
         update(&clerk, own("auth.add_client"), &["permissions"]).await.expect("a change");
     }
 
-    async fn a_service_gives_what_it_holds_and_no_more(app: App) {
+    async fn a_service_can_grant_only_its_own_permissions(app: App) {
         let (alice, root) = (app.user("alice").await, app.superuser("root").await);
         let secret = create(&root, "roles", &["auth.change_permission", "auth.view_user"]).await.expect("a client").client_secret;
         let token = by_secret(&app, "roles", &secret).await.expect("a token").access_token;
@@ -294,7 +294,7 @@ on_both_engines! {
         assert_refused(grant("auth.view_user", &alice).await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
     }
 
-    async fn an_assertion_is_as_good_as_a_secret_once(app: App) {
+    async fn an_assertion_is_accepted_once(app: App) {
         let root = app.superuser("root").await;
         let signer = Issuer::new("billing", "unused", app.clock.clock());
         let client = Client { client_id: "billing".to_owned(), keys: signer.jwks(), ..Client::default() };
@@ -325,15 +325,15 @@ on_both_engines! {
             assert_no_token(issue(&app, "billing", sign(typ, change)).await);
         }
         assert_no_token(issue(&app, "other", sign("JWT", json!({"jti": "5", "iss": "other", "sub": "other"}))).await);
-        // A rejected assertion does not use up its `jti`.
+        // A rejected assertion does not count as used.
         issue(&app, "billing", sign("JWT", json!({"jti": "5"}))).await.expect("a token");
         issue(&app, "billing", Credential::ClientAssertion("x.y.z".to_owned())).await.expect_err("a refusal");
-        // A secret beside the keys.
+        // A client can have a secret in addition to its keys.
         let secret = rotate(&root, "billing", false).await.expect("a secret").client_secret;
         by_secret(&app, "billing", &secret).await.expect("a token");
     }
 
-    async fn of_many_that_use_one_assertion_one_gets_a_token(app: App) {
+    async fn concurrent_uses_of_one_assertion_issue_one_token(app: App) {
         let root = app.superuser("root").await;
         let signer = Issuer::new("billing", "unused", app.clock.clock());
         let client = Client { client_id: "billing".to_owned(), keys: signer.jwks(), ..Client::default() };
@@ -369,7 +369,7 @@ on_both_engines! {
         by_secret(&app, "billing", &secret).await.expect("a token");
     }
 
-    async fn a_service_keeps_a_token_and_puts_it_into_its_calls(app: App) {
+    async fn a_service_token_is_cached_and_added_to_calls(app: App) {
         let root = app.superuser("root").await;
         let folder = tempfile::tempdir().expect("a folder");
         let secret_file = folder.path().join("secret");
@@ -378,7 +378,7 @@ on_both_engines! {
         let early = keys.list_keys(ListKeysRequest::default()).await;
         assert_refused(early, Code::Unavailable, "UNAVAILABLE", &[]);
 
-        // It asks before there is an account, or a file with its secret, and has its token when there is.
+        // The service asks before its account and its secret file exist, and gets its token once they do.
         let credentials = ClientCredentials { client_id: "billing".to_owned(), secret_file: secret_file.clone() };
         let (keeping, channel) = (token.clone(), app.server.channel());
         let keeping = tokio::spawn(async move { keeping.keep_fresh(channel, credentials).await });

@@ -1,4 +1,4 @@
-//! The auth service over HTTP: the same answers as by gRPC, keys that may be kept, and pages of other origins.
+//! The HTTP API: the same responses as over gRPC, cacheable keys, and CORS.
 
 use auth_service::{DESCRIPTORS, Settings, create_superuser, passwords::Policy};
 use serde_json::{Value, json};
@@ -14,30 +14,30 @@ use crate::app::{App, PASSWORD};
 
 const KEYS: &str = "/.well-known/jwks.json";
 
-/// Two services that begin alike.
-struct Pair {
+/// Two services with the same initial state: one is called over gRPC, the other over HTTP.
+struct ParityTest {
     services: [App; 2],
-    twins: Parity,
+    parity: Parity,
 }
 
-impl Pair {
+impl ParityTest {
     async fn start(engine: Engine) -> Self {
         let services = [App::start(engine).await, App::start(engine).await];
         for service in &services {
-            // One session only: of two that began in one moment either may come first.
+            // Only one session: the order of two sessions with the same time is not defined.
             let db = service.database.open();
             create_superuser(&db, &service.clock, "root", "", PASSWORD, Policy::default()).await.expect("a superuser");
         }
-        let twins = Parity::new(DESCRIPTORS, services[0].server.channel(), services[1].server.address);
-        Self { services, twins }
+        let parity = Parity::new(DESCRIPTORS, services[0].server.channel(), services[1].server.address);
+        Self { services, parity }
     }
 
     async fn call(&mut self, name: &str, token: &str, method: &str, request: Value, expected: Code) {
-        self.twins.call(name, token, &format!("auth.v1.{method}"), request, expected).await;
+        self.parity.call(name, token, &format!("auth.v1.{method}"), request, expected).await;
     }
 }
 
-/// A service that some pages may call.
+/// A service that pages of one origin may call.
 struct Paged(App);
 
 impl Paged {
@@ -52,7 +52,7 @@ async fn get(app: &App, path: &str, headers: &[(&str, &str)]) -> Answer {
 }
 
 on_both_engines! {
-    async fn calls_are_answered_alike(pair: Pair) {
+    async fn grpc_and_http_return_the_same_responses(pair: ParityTest) {
         let mut pair = pair;
         let credentials = |username: &str, password: &str| json!({ "username": username, "password": password });
         for (username, password, expected) in [
@@ -136,11 +136,11 @@ on_both_engines! {
         pair.call("x", root, "UserService/SetPassword", json!({ "userId": "$bob.user.userId", "newPassword": another }), Ok).await;
         pair.call("x", alice, "SessionService/RevokeAllSessions", json!({ "userId": "me" }), Ok).await;
         pair.call("x", "", "TokenService/Logout", json!({ "refreshToken": "$root.refreshToken" }), Ok).await;
-        assert!(pair.twins.calls() > 50, "{} calls", pair.twins.calls());
+        assert!(pair.parity.calls() > 50, "{} calls", pair.parity.calls());
         drop(pair.services);
     }
 
-    async fn keys_may_be_kept_for_as_long_as_verifiers_may_keep_them(app: App) {
+    async fn the_jwks_cache_lifetime_equals_that_of_verifiers(app: App) {
         let first = get(&app, KEYS, &[]).await;
         assert_eq!((first.status, first.header("cache-control")), (200, "public, max-age=300"));
         let etag = first.header("etag").to_owned();
@@ -157,7 +157,7 @@ on_both_engines! {
         assert_eq!((other.status, other.json()["keys"].as_array().map(Vec::len)), (200, Some(2)));
     }
 
-    async fn a_page_of_an_origin_that_is_named_may_call(app: Paged) {
+    async fn cors_allows_configured_origins(app: Paged) {
         let Paged(app) = app;
         let ours = ("origin", "https://app.example.test");
         let answer = get(&app, KEYS, &[ours]).await;

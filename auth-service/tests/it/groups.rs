@@ -1,4 +1,4 @@
-//! Groups: making, reading, listing, renaming, deleting, and their members.
+//! Groups: create, get, list, rename, delete, and their members.
 
 use auth_service::proto::{
     AddMemberRequest, CreateGroupRequest, DeleteGroupRequest, GetGroupRequest, Group, ListGroupsRequest, ListMembersRequest,
@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 
 use crate::app::{Actor, App};
 
-/// A UUID that names nothing.
+/// The id of no group and no user.
 const NOTHING: &str = "018f0000-0000-7000-8000-000000000000";
 
 async fn create(actor: &Actor, name: &str) -> Result<Group, Status> {
@@ -25,7 +25,7 @@ async fn update(actor: &Actor, group: Group, paths: &[&str]) -> Result<Group, St
 }
 
 on_both_engines! {
-    async fn a_group_is_made_read_renamed_and_deleted(app: App) {
+    async fn a_group_is_created_read_renamed_and_deleted(app: App) {
         let root = app.superuser("root").await;
         let group = create(&root, "Éditeurs").await.expect("a group");
         assert_eq!((group.name.as_str(), group.etag.as_str(), group.permissions.len()), ("Éditeurs", "\"1\"", 0));
@@ -48,7 +48,7 @@ on_both_engines! {
         }
     }
 
-    async fn a_name_is_taken_once_letter_for_letter(app: App) {
+    async fn group_names_are_unique_and_case_sensitive(app: App) {
         let root = app.superuser("root").await;
         let (one, _) = (create(&root, "Editors").await.expect("a group"), create(&root, "editors").await.expect("another"));
         let again = create(&root, "Editors").await;
@@ -62,7 +62,7 @@ on_both_engines! {
         assert_refused(blank, Code::InvalidArgument, "FIELD_INVALID", &[("group.name", "GROUP_NAME")]);
     }
 
-    async fn groups_and_members_are_listed_in_pages(app: App) {
+    async fn groups_and_members_are_listed_page_by_page(app: App) {
         let root = app.superuser("root").await;
         for name in ["b", "B", "a", "ä", "z"] {
             create(&root, name).await.expect("a group");
@@ -96,7 +96,7 @@ on_both_engines! {
         assert_refused(list(NOTHING, "").await, Code::NotFound, "NOT_FOUND", &[("group_id", "EXISTS")]);
     }
 
-    async fn a_member_and_a_group_have_to_be_there(app: App) {
+    async fn add_member_requires_an_existing_user_and_group(app: App) {
         let root = app.superuser("root").await;
         let group_id = create(&root, "Editors").await.expect("a group").group_id;
         let add = |group_id: &str, user_id: &str| {

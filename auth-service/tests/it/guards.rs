@@ -1,4 +1,4 @@
-//! Every method lets in whom its access rule names, and nobody else.
+//! Every method admits exactly the callers that its access rule allows.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use testing::{Issuer, access_matrix};
 use crate::app::App;
 
 on_both_engines! {
-    async fn every_method_lets_in_whom_its_rule_names(app: App) {
+    async fn every_method_enforces_its_access_rule(app: App) {
         let alice = app.user("alice").await;
         let master_key = MasterKey::from_base64(&app.master_key).expect("a master key");
         let keys = KeyRing::open(app.database.open(), app.clock.clock(), master_key, KeyBits::default(), TimeDelta::zero()).await.expect("the keys");

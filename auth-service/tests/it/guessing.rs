@@ -1,4 +1,4 @@
-//! Guessing passwords: so many wrong ones an hour are looked at, and nobody is signed out by it.
+//! Failed login attempts are limited per hour, and existing sessions stay valid.
 
 use auth_service::{
     Settings,
@@ -27,7 +27,7 @@ fn settings(per_account: usize, per_source: usize) -> Settings {
     Settings { limits, trusted_proxies: vec![access::parse_network("127.0.0.1").expect("an address")], ..Settings::default() }
 }
 
-/// Three attempts by username, three by e-mail address.
+/// Allows three failed attempts by username and three by e-mail address.
 struct ByAccount(App);
 
 impl ByAccount {
@@ -36,7 +36,7 @@ impl ByAccount {
     }
 }
 
-/// Three attempts from one place.
+/// Allows three failed attempts per client address.
 struct BySource(App);
 
 impl BySource {
@@ -53,14 +53,14 @@ async fn login(channel: Channel, username: &str, password: &str, from: &str) -> 
     TokenServiceClient::new(channel).login(request).await.map(tonic::Response::into_inner)
 }
 
-fn is_wrong(outcome: Result<LoginResponse, Status>) -> Vec<u8> {
+fn assert_credentials_invalid(outcome: Result<LoginResponse, Status>) -> Vec<u8> {
     let details = outcome.as_ref().expect_err("a refusal").details().to_vec();
     assert_refused(outcome, Code::Unauthenticated, "CREDENTIALS_INVALID", &[]);
     details
 }
 
-/// Asserts that the limit is reached, and answers after how many seconds to come back.
-fn is_too_often(outcome: Result<LoginResponse, Status>) -> u64 {
+/// Asserts that the limit is reached, and returns the retry delay in seconds.
+fn assert_too_many_attempts(outcome: Result<LoginResponse, Status>) -> u64 {
     let retry = outcome.as_ref().expect_err("a refusal").get_details_retry_info().and_then(|info| info.retry_delay);
     assert_refused(outcome, Code::ResourceExhausted, "TOO_MANY_ATTEMPTS", &[]);
     retry.expect("RetryInfo").as_secs()
@@ -73,7 +73,7 @@ async fn change_password(actor: &Actor, old: &str, new: &str) -> Result<(), Stat
 }
 
 on_both_engines! {
-    async fn an_account_is_guessed_at_so_often_an_hour(app: ByAccount) {
+    async fn failed_attempts_per_account_are_limited_per_hour(app: ByAccount) {
         let app = app.0;
         let request = RegisterRequest {
             username: "alice".to_owned(),
@@ -85,29 +85,29 @@ on_both_engines! {
         let session = app.login("alice").await;
         let login = async |username, password| login(app.server.channel(), username, password, "").await;
         for username in ["alice", "ALICE", "ａlice"] {
-            is_wrong(login(username, WRONG).await);
+            assert_credentials_invalid(login(username, WRONG).await);
             app.clock.advance(TimeDelta::minutes(1));
         }
-        // Nor is the right one looked at.
-        assert_eq!(is_too_often(login("alice", PASSWORD).await), 3601 - 180);
+        // The right password is not verified either.
+        assert_eq!(assert_too_many_attempts(login("alice", PASSWORD).await), 3601 - 180);
         for _ in 0..3 {
-            is_wrong(login("Alice@example.com", WRONG).await);
+            assert_credentials_invalid(login("Alice@example.com", WRONG).await);
         }
-        is_too_often(login("alice@example.com", PASSWORD).await);
+        assert_too_many_attempts(login("alice@example.com", PASSWORD).await);
 
-        // Existing sessions are not affected.
+        // Existing sessions stay valid.
         let request = RefreshRequest { refresh_token: session.refresh_token, request_id: String::new() };
         app.tokens().refresh(request).await.expect("a successor");
 
         app.clock.advance(HOUR - TimeDelta::minutes(3));
         login("alice", PASSWORD).await.expect("a login, when the first attempt counts no more");
-        is_wrong(login("alice", WRONG).await);
-        is_too_often(login("alice", PASSWORD).await);
+        assert_credentials_invalid(login("alice", WRONG).await);
+        assert_too_many_attempts(login("alice", PASSWORD).await);
         app.clock.advance(HOUR);
         login("alice@example.com", PASSWORD).await.expect("a login, an hour later");
     }
 
-    async fn a_name_that_nobody_has_is_answered_as_one_that_somebody_has(app: ByAccount) {
+    async fn unknown_and_known_usernames_get_the_same_responses(app: ByAccount) {
         let app = app.0;
         app.register("alice").await;
         let mut answers = [Vec::new(), Vec::new()];
@@ -121,7 +121,7 @@ on_both_engines! {
         assert_eq!(answers[0][3].0, Code::ResourceExhausted);
     }
 
-    async fn the_right_password_is_never_too_much(app: ByAccount) {
+    async fn successful_logins_do_not_count(app: ByAccount) {
         let app = app.0;
         app.register("alice").await;
         for _ in 0..8 {
@@ -131,7 +131,7 @@ on_both_engines! {
         assert_eq!(rows, (0,));
     }
 
-    async fn of_any_number_at_once_no_more_get_through(app: App) {
+    async fn concurrent_attempts_do_not_exceed_the_limit(app: App) {
         app.register("alice").await;
         let replica = App::replica(&app.database, &app.clock, &app.master_key, settings(24, 0)).await;
         let other = App::replica(&app.database, &app.clock, &app.master_key, settings(24, 0)).await;
@@ -140,34 +140,34 @@ on_both_engines! {
             let channel = if index % 2 == 0 { replica.channel() } else { other.channel() };
             logins.spawn(async move { login(channel, "alice", WRONG, "").await });
         }
-        let (mut looked_at, mut refused) = (0, 0);
+        let (mut verified, mut limited) = (0, 0);
         for outcome in logins.join_all().await {
             match outcome.as_ref().expect_err("a refusal").code() {
-                Code::Unauthenticated => looked_at += 1,
-                _ => refused += usize::from(is_too_often(outcome) > 0),
+                Code::Unauthenticated => verified += 1,
+                _ => limited += usize::from(assert_too_many_attempts(outcome) > 0),
             }
         }
-        assert_eq!((looked_at, refused), (12, 48));
+        assert_eq!((verified, limited), (12, 48));
     }
 
-    async fn one_place_guesses_so_often_an_hour(app: BySource) {
+    async fn failed_attempts_per_client_address_are_limited_per_hour(app: BySource) {
         let app = app.0;
         app.register("alice").await;
         let login = async |username, password, from| login(app.server.channel(), username, password, from).await;
         for (username, from) in [("a", "203.0.113.5"), ("b", "127.0.0.1, 203.0.113.5"), ("alice", "::ffff:203.0.113.5")] {
-            is_wrong(login(username, WRONG, from).await);
+            assert_credentials_invalid(login(username, WRONG, from).await);
         }
-        assert_eq!(is_too_often(login("alice", PASSWORD, "203.0.113.5").await), 3601);
+        assert_eq!(assert_too_many_attempts(login("alice", PASSWORD, "203.0.113.5").await), 3601);
         login("alice", PASSWORD, "203.0.113.6").await.expect("a login from elsewhere");
         login("alice", PASSWORD, "").await.expect("a login from the proxy itself");
         for address in ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:0:0:1"] {
-            is_wrong(login("alice", WRONG, address).await);
+            assert_credentials_invalid(login("alice", WRONG, address).await);
         }
-        is_too_often(login("alice", PASSWORD, "2001:db8::3").await);
+        assert_too_many_attempts(login("alice", PASSWORD, "2001:db8::3").await);
         login("alice", PASSWORD, "2001:db8:0:1::1").await.expect("a login from another network");
     }
 
-    async fn a_forwarded_address_counts_only_from_a_trusted_proxy(app: App) {
+    async fn x_forwarded_for_is_used_only_from_a_trusted_proxy(app: App) {
         app.register("alice").await;
         let trusting = App::replica(&app.database, &app.clock, &app.master_key, settings(100, 100)).await;
         for (channel, expected) in [(app.server.channel(), "127.0.0.1"), (trusting.channel(), "203.0.113.5")] {
@@ -180,11 +180,11 @@ on_both_engines! {
         }
     }
 
-    async fn the_old_password_is_guessed_at_so_often_an_hour(app: ByAccount) {
+    async fn failed_password_changes_are_limited_per_hour(app: ByAccount) {
         let app = app.0;
         let alice = app.user("alice").await;
         for _ in 0..3 {
-            is_wrong(login(app.server.channel(), "alice", WRONG, "").await);
+            assert_credentials_invalid(login(app.server.channel(), "alice", WRONG, "").await);
         }
         for _ in 0..6 {
             let outcome = change_password(&alice, WRONG, "nine red harbours of salt").await;
@@ -197,8 +197,8 @@ on_both_engines! {
         change_password(&alice, PASSWORD, "nine red harbours of salt").await.expect("a change");
     }
 
-    async fn attempts_that_count_no_more_are_forgotten(app: App) {
-        is_wrong(login(app.server.channel(), "nobody", WRONG, "").await);
+    async fn expired_attempts_are_purged(app: App) {
+        assert_credentials_invalid(login(app.server.channel(), "nobody", WRONG, "").await);
         let count = async || {
             let mut tx = app.database.open().begin().await.expect("a transaction");
             login_throttle::purge_expired(&mut tx, &app.clock).await.expect("a statement");
@@ -212,22 +212,22 @@ on_both_engines! {
         assert_eq!(count().await, 0);
     }
 
-    async fn a_hash_is_made_anew_when_hashes_have_become_dearer(app: App) {
+    async fn login_replaces_a_hash_below_the_current_cost(app: App) {
         let user = app.register("alice").await;
         let hash = async || {
             let query = app.database.open();
             let (hash,): (String,) = query.query("SELECT password_hash FROM users").one().await.expect("a hash");
             hash
         };
-        let dearer = Settings { passwords: Policy { memory: 20_000, passes: 3, ..Policy::default() }, ..Settings::default() };
-        let replica = App::replica(&app.database, &app.clock, &app.master_key, dearer).await;
-        is_wrong(login(replica.channel(), "alice", WRONG, "").await);
+        let costlier = Settings { passwords: Policy { memory: 20_000, passes: 3, ..Policy::default() }, ..Settings::default() };
+        let replica = App::replica(&app.database, &app.clock, &app.master_key, costlier).await;
+        assert_credentials_invalid(login(replica.channel(), "alice", WRONG, "").await);
         let old = hash().await;
         assert!(old.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{old}");
         login(replica.channel(), "alice", PASSWORD, "").await.expect("a login");
         let new = hash().await;
         assert!(new.starts_with("$argon2id$v=19$m=20000,t=3,p=1$"), "{new}");
-        let login = login(app.server.channel(), "alice", PASSWORD, "").await.expect("a login where hashes are cheaper");
+        let login = login(app.server.channel(), "alice", PASSWORD, "").await.expect("a login at the replica with the lower cost");
         assert_eq!(hash().await, new);
         assert_eq!(login.user.expect("a user").etag, user.etag);
     }

@@ -1,4 +1,4 @@
-//! The life of a signing key, through `KeyService`: nobody is refused while keys are rotated as they should be.
+//! The life cycle of signing keys through `KeyService`: a regular rotation rejects no valid token.
 
 use auth_service::{
     Settings,
@@ -18,9 +18,9 @@ use uuid::Uuid;
 
 use crate::app::{Actor, App};
 
-/// From the creation of a key until it may be activated: verifiers keep keys for five minutes, replicas for five seconds.
+/// The time from the creation of a key until it can be activated: verifiers cache keys for five minutes, replicas for five seconds.
 const LEAD: TimeDelta = TimeDelta::seconds(305);
-/// How much longer than its last token a retired key stays.
+/// The time for which a retired key stays published after its last token expires.
 const NOTICE: TimeDelta = TimeDelta::minutes(2);
 const IDLE: TimeDelta = TimeDelta::days(14);
 
@@ -54,20 +54,20 @@ async fn refresh(app: &App, refresh_token: &str, request_id: Option<Uuid>) -> Re
     app.tokens().refresh(request).await.map(tonic::Response::into_inner)
 }
 
-/// The key that a token names in its header.
+/// Returns the key id in the header of a token.
 fn kid(token: &str) -> String {
     let header = token.split('.').next().and_then(|header| BASE64_URL_SAFE_NO_PAD.decode(header).ok()).expect("a header");
     let header: serde_json::Value = serde_json::from_slice(&header).expect("JSON");
     header["kid"].as_str().expect("a key id").to_owned()
 }
 
-/// Seconds since the test began.
+/// Returns the seconds since the start of the test.
 fn since(time: Option<Timestamp>) -> i64 {
     time.expect("a time").seconds - 1_800_000_000
 }
 
 on_both_engines! {
-    async fn a_key_is_published_at_once_and_signs_when_every_verifier_knows_it(app: App) {
+    async fn a_new_key_is_published_at_once_and_signs_after_activation(app: App) {
         let (root, alice) = (app.superuser("root").await, app.user("alice").await);
         let first = kid(&alice.login.access_token);
         app.clock.advance(TimeDelta::seconds(1));
@@ -89,13 +89,13 @@ on_both_engines! {
         assert_eq!([kid(&login.access_token), kid(&login.refresh_token)], [made.key_id.clone(), made.key_id.clone()]);
         assert_eq!(list(&root).await, [(made.key_id.clone(), KeyState::Active), (first.clone(), KeyState::Retired)]);
 
-        // Tokens that the first key signed are still valid.
+        // Tokens of the first key stay valid.
         alice.identity().who_am_i(WhoAmIRequest {}).await.expect("an answer");
         let successor = refresh(&app, &alice.login.refresh_token, None).await.expect("a successor");
         assert_eq!(kid(&successor.refresh_token), made.key_id);
     }
 
-    async fn a_lost_answer_is_answered_with_the_same_bytes_after_a_rotation(app: App) {
+    async fn a_repeated_refresh_returns_the_same_token_after_a_key_rotation(app: App) {
         let (root, alice) = (app.superuser("root").await, app.user("alice").await);
         let id = Some(Uuid::from_u128(7));
         let lost = refresh(&app, &alice.login.refresh_token, id).await.expect("a successor");
@@ -107,12 +107,12 @@ on_both_engines! {
         assert_eq!(kid(&again.access_token), made.key_id);
     }
 
-    async fn a_retired_key_is_gone_when_its_last_token_has_expired(app: App) {
+    async fn a_retired_key_is_published_until_its_last_token_expires(app: App) {
         let root = app.superuser("root").await;
         app.clock.advance(TimeDelta::seconds(1));
         let made = create(&root, KeySize::Unspecified).await.expect("a key");
         app.clock.advance(LEAD);
-        // Signed by the first key at the last moment, on a replica that will notice a little later.
+        // A replica that notices the rotation later still signs with the first key.
         let alice = app.user("alice").await;
         let first = kid(&alice.login.refresh_token);
         activate(&root, &made.key_id, false).await.expect("an active key");
@@ -135,12 +135,12 @@ on_both_engines! {
         assert!(!list(&root).await.iter().any(|(kid, _)| *kid == first));
     }
 
-    async fn the_longest_life_that_any_replica_gives_a_token_is_waited_for(app: App) {
+    async fn retirement_waits_for_the_longest_token_lifetime_of_any_replica(app: App) {
         let root = app.superuser("root").await;
         let session_lifetime = Lifetime { idle: TimeDelta::days(60), absolute: TimeDelta::days(30) };
         let longer = Settings { session_lifetime, ..Settings::default() };
         let replica = App::replica(&app.database, &app.clock, &app.master_key, longer).await;
-        // It is known as soon as the replica serves.
+        // The lifetime is recorded when the replica starts.
         auth_service::proto::key_service_client::KeyServiceClient::new(replica.channel()).get_jwks(GetJwksRequest {}).await.expect("keys");
         app.clock.advance(TimeDelta::seconds(1));
         let made = create(&root, KeySize::Unspecified).await.expect("a key");
@@ -149,13 +149,13 @@ on_both_engines! {
         assert_eq!(since(retired.expire_time), 1 + (TimeDelta::days(30) + NOTICE).num_seconds());
     }
 
-    async fn a_key_that_has_leaked_is_withdrawn_with_what_it_signed(app: App) {
+    async fn withdrawing_a_key_invalidates_its_tokens(app: App) {
         let (root, alice) = (app.superuser("root").await, app.user("alice").await);
         let first = kid(&alice.login.refresh_token);
         let made = create(&root, KeySize::Unspecified).await.expect("a key");
         activate(&root, &made.key_id, true).await.expect("an active key");
         let elsewhere = app.again(&alice).await;
-        // From now on the token of `root` itself may be refused: it is of the key that goes.
+        // From here on the token of `root` may be rejected too, because the withdrawn key signed it.
         let root = app.again(&root).await;
         let gone = retire(&root, &first, true).await.expect("a key that is gone");
         assert_eq!(gone.expire_time, gone.retire_time);
@@ -167,7 +167,7 @@ on_both_engines! {
         assert_refused(outcome, Code::NotFound, "NOT_FOUND", &[("key_id", "EXISTS")]);
     }
 
-    async fn a_key_goes_through_its_states_in_order(app: App) {
+    async fn key_states_change_in_order_only(app: App) {
         let root = app.superuser("root").await;
         let first = kid(&root.login.access_token);
         let state = |outcome: Result<Key, Status>| assert_refused(outcome, Code::FailedPrecondition, "KEY_STATE", &[("key_id", "KEY_STATE")]);
@@ -189,7 +189,7 @@ on_both_engines! {
         }
     }
 
-    async fn only_so_many_keys_are_pending(app: App) {
+    async fn the_number_of_pending_keys_is_limited(app: App) {
         let root = app.superuser("root").await;
         for _ in 0..4 {
             create(&root, KeySize::Unspecified).await.expect("a key");
@@ -223,7 +223,7 @@ on_both_engines! {
         }
     }
 
-    async fn another_replica_notices_a_rotation_by_itself(app: App) {
+    async fn another_replica_reloads_the_keys_periodically(app: App) {
         let root = app.superuser("root").await;
         let replica = App::replica(&app.database, &app.clock, &app.master_key, Settings::default()).await;
         let made = create(&root, KeySize::Unspecified).await.expect("a key");
@@ -231,7 +231,7 @@ on_both_engines! {
         activate(&root, &made.key_id, false).await.expect("an active key");
         let mut tokens = auth_service::proto::token_service_client::TokenServiceClient::new(replica.channel());
         let mut refresh_token = root.login.refresh_token.clone();
-        // That it publishes the key says nothing: it may have looked before the key was active.
+        // A published key is no proof of a reload: the replica may have loaded it before the activation.
         while kid(&refresh_token) != made.key_id {
             let request = RefreshRequest { refresh_token, request_id: String::new() };
             refresh_token = tokens.refresh(request).await.expect("a successor").into_inner().refresh_token;

@@ -1,5 +1,5 @@
-//! The auth service, through the front door, on both engines.
-#![allow(missing_docs, reason = "a test's name is its documentation")]
+//! Integration tests of auth-service through its public API, on both database engines.
+#![allow(missing_docs, reason = "the test names document the tests")]
 
 mod administration;
 mod app;
@@ -18,12 +18,12 @@ mod keys;
 mod keys_command;
 mod migrating;
 mod oauth;
-mod opener;
 mod outage;
 mod permissions;
 mod refresh_model;
 mod revocation;
 mod schema;
+mod session_factory;
 mod sessions;
 mod simplejwt;
 mod starting;

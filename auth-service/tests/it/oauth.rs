@@ -1,4 +1,4 @@
-//! The endpoints of OAuth 2.0.
+//! The OAuth 2.0 endpoints.
 
 use std::net::SocketAddr;
 
@@ -31,7 +31,7 @@ async fn token(app: &App, form: &[(&str, &str)]) -> Answer {
     post(app.server.address, "/oauth2/token", None, form).await
 }
 
-/// An error as RFC 6749 section 5.2 has it.
+/// Asserts an error response as in RFC 6749 section 5.2.
 fn assert_error(answer: &Answer, status: u16, error: &str) {
     let body = answer.json();
     assert_eq!((answer.status, &body["error"]), (status, &json!(error)), "{body}");
@@ -64,19 +64,19 @@ fn basic(id: &str, secret: &str) -> String {
 }
 
 on_both_engines! {
-    async fn a_refresh_token_is_traded_for_its_successor(app: App) {
+    async fn the_refresh_token_grant_rotates_the_token(app: App) {
         let alice = app.user("alice").await;
         let form = [("grant_type", "refresh_token"), ("refresh_token", alice.login.refresh_token.as_str())];
         let first = assert_tokens(&token(&app, &form).await);
         assert_ne!(text(&first, "refresh_token"), alice.login.refresh_token);
         let form = [("grant_type", "refresh_token"), ("refresh_token", text(&first, "refresh_token")), ("client_id", "first-party")];
         assert_tokens(&token(&app, &form).await);
-        // Two generations later, it is a thief's.
+        // The use of a token that is two generations old counts as reuse.
         let form = [("grant_type", "refresh_token"), ("refresh_token", alice.login.refresh_token.as_str())];
         assert_error(&token(&app, &form).await, 400, "invalid_grant");
     }
 
-    async fn what_is_wrong_with_a_request_has_the_name_that_the_standard_gives_it(app: App) {
+    async fn invalid_requests_get_the_error_codes_of_the_standard(app: App) {
         let alice = app.user("alice").await;
         let refresh = ("refresh_token", alice.login.refresh_token.as_str());
         for (form, status, error) in [
@@ -88,7 +88,7 @@ on_both_engines! {
             (vec![("grant_type", "refresh_token"), ("grant_type", "refresh_token"), refresh], 400, "invalid_request"),
             (vec![("grant_type", "refresh_token"), refresh, ("client_id", "another")], 400, "unauthorized_client"),
             (vec![("grant_type", "refresh_token"), refresh, ("client_id", "x"), ("client_secret", "y")], 401, "invalid_client"),
-            // It is off by default.
+            // The password grant is off by default.
             (vec![("grant_type", "password"), ("username", "alice"), ("password", PASSWORD)], 400, "unsupported_grant_type"),
             (vec![("grant_type", "client_credentials")], 401, "invalid_client"),
             (vec![("grant_type", "client_credentials"), ("client_id", "nobody"), ("client_secret", "x")], 401, "invalid_client"),
@@ -98,11 +98,11 @@ on_both_engines! {
         let as_json = send(app.server.address, "POST /oauth2/token", &[("content-type", "application/json")], b"{}").await;
         assert_error(&as_json, 400, "invalid_request");
         assert_eq!(send(app.server.address, "GET /oauth2/token", &[], b"").await.status, 405);
-        // None of it has cost the session anything.
+        // None of these requests has ended the session.
         assert_tokens(&token(&app, &[("grant_type", "refresh_token"), refresh]).await);
     }
 
-    async fn a_client_is_given_a_token_of_its_own_and_may_introspect(app: App) {
+    async fn the_client_credentials_grant_issues_a_token_that_can_introspect(app: App) {
         let root = app.superuser("root").await;
         let alice = app.user("alice").await;
         let (id, secret) = client(&app, &root, &["auth.introspect_token"]).await;
@@ -133,7 +133,7 @@ on_both_engines! {
         assert_eq!((&own.json()["active"], &own.json()["client_id"]), (&json!(true), &json!("reporter")));
     }
 
-    async fn introspection_is_for_those_who_may(app: App) {
+    async fn introspection_requires_the_permission(app: App) {
         let alice = app.user("alice").await;
         let form = [("token", alice.login.access_token.as_str())];
         assert_error(&post(app.server.address, "/oauth2/introspect", None, &form).await, 401, "invalid_client");
@@ -145,38 +145,38 @@ on_both_engines! {
         assert!(refused.header("www-authenticate").contains("insufficient_scope"));
     }
 
-    async fn a_token_is_active_while_it_has_not_expired_and_its_session_and_user_are_there(app: App) {
+    async fn introspection_reports_expired_and_revoked_tokens_as_inactive(app: App) {
         let root = app.superuser("root").await;
         let as_root = format!("Bearer {}", root.login.access_token);
-        let look = async |token: &str| {
+        let introspect = async |token: &str| {
             let found = post(app.server.address, "/oauth2/introspect", Some(&as_root), &[("token", token)]).await;
             assert_eq!(found.status, 200, "{}", found.text());
             found.json()
         };
         let inactive = json!({ "active": false });
         let alice = app.user("alice").await;
-        let refresh = look(&alice.login.refresh_token).await;
+        let refresh = introspect(&alice.login.refresh_token).await;
         assert_eq!((&refresh["active"], &refresh["token_type"]), (&json!(true), &json!("refresh_token")));
         let spent = alice.login.refresh_token.clone();
         let next = token(&app, &[("grant_type", "refresh_token"), ("refresh_token", &spent)]).await.json();
-        assert_eq!(look(&spent).await, inactive);
-        // To look at it is not to use it.
-        assert_eq!(look(text(&next, "refresh_token")).await["active"], true);
+        assert_eq!(introspect(&spent).await, inactive);
+        // Introspection does not use the token.
+        assert_eq!(introspect(text(&next, "refresh_token")).await["active"], true);
         for nonsense in ["x", "a.b.c", &format!("{}x", alice.login.access_token)] {
-            assert_eq!(look(nonsense).await, inactive);
+            assert_eq!(introspect(nonsense).await, inactive);
         }
         let revoked = post(app.server.address, "/oauth2/revoke", None, &[("token", text(&next, "refresh_token"))]).await;
         assert_eq!((revoked.status, revoked.text()), (200, ""));
         for token in ["access_token", "refresh_token"] {
-            assert_eq!(look(text(&next, token)).await, inactive, "{token} of a session that has ended");
+            assert_eq!(introspect(text(&next, token)).await, inactive, "{token} of a session that has ended");
         }
         let other = app.again(&alice).await;
-        assert_eq!(look(&other.login.access_token).await["active"], true);
-        // It says what its user may do no more, or not yet.
+        assert_eq!(introspect(&other.login.access_token).await["active"], true);
+        // The token is revoked because the permissions of its user have changed.
         root.grant("auth.view_user", &alice.user.user_id).await.expect("a grant");
-        assert_eq!(look(&other.login.access_token).await, inactive);
+        assert_eq!(introspect(&other.login.access_token).await, inactive);
         let other = app.again(&alice).await;
-        assert_eq!(look(&other.login.access_token).await["active"], true);
+        assert_eq!(introspect(&other.login.access_token).await["active"], true);
         app.clock.advance(TimeDelta::seconds(601));
         let root = app.again(&root).await;
         let as_root = format!("Bearer {}", root.login.access_token);
@@ -184,7 +184,7 @@ on_both_engines! {
         assert_eq!(found.json(), inactive);
     }
 
-    async fn to_revoke_an_access_token_is_to_end_its_session(app: App) {
+    async fn revoking_an_access_token_ends_its_session(app: App) {
         let alice = app.user("alice").await;
         let elsewhere = app.again(&alice).await;
         for form in [vec![("token", alice.login.access_token.as_str())], vec![("token", "nonsense")]] {
@@ -197,7 +197,7 @@ on_both_engines! {
         assert_tokens(&token(&app, &[("grant_type", "refresh_token"), ("refresh_token", &refresh(&elsewhere))]).await);
     }
 
-    async fn the_metadata_name_what_there_is(app: App) {
+    async fn the_metadata_lists_the_supported_endpoints_and_grants(app: App) {
         for path in ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"] {
             let metadata = send(app.server.address, &format!("GET {path}"), &[], b"").await.json();
             assert_eq!(metadata["issuer"], "http://127.0.0.1:50051");
@@ -217,7 +217,7 @@ on_both_engines! {
 }
 
 #[tokio::test]
-async fn passwords_are_taken_where_the_operator_says_so() {
+async fn the_password_grant_can_be_enabled() {
     let app = App::start_with(Engine::Sqlite, Settings { password_grant: true, ..Settings::default() }).await;
     app.register("alice").await;
     let good = [("grant_type", "password"), ("username", "alice"), ("password", PASSWORD)];

@@ -1,4 +1,4 @@
-//! A database that is down, or that somebody else holds, makes calls UNAVAILABLE and nothing worse; it recovers by itself.
+//! Calls return UNAVAILABLE while the database is down or locked, and succeed again afterwards without a restart.
 
 use auth_service::{MIGRATIONS, Settings, keys::MasterKey};
 use chrono::DateTime;
@@ -16,20 +16,20 @@ async fn app_on(database: TestDatabase, db: Db) -> App {
 }
 
 #[tokio::test]
-async fn calls_are_unavailable_while_postgresql_is_down_and_served_when_it_is_back() {
+async fn calls_are_unavailable_while_postgresql_is_down_and_succeed_afterwards() {
     let log = ErrorLines::watch();
     let database = TestDatabase::new(Engine::Postgres).await;
     migrate::migrate(&database.open(), &MIGRATIONS).await.expect("a migrated database");
-    let wire = FaultProxy::to(database.url()).await;
-    let app = app_on(database, Db::new(&wire.url, None, 8).expect("a URL")).await;
+    let proxy = FaultProxy::to(database.url()).await;
+    let app = app_on(database, Db::new(&proxy.url, None, 8).expect("a URL")).await;
     app.register("alice").await;
 
-    wire.cut();
-    let refused = app.users().register(registration("bob")).await;
-    assert_refused(refused, Code::Unavailable, "UNAVAILABLE", &[]);
+    proxy.cut();
+    let outcome = app.users().register(registration("bob")).await;
+    assert_refused(outcome, Code::Unavailable, "UNAVAILABLE", &[]);
 
-    wire.mend();
-    // Each connection that was cut may still fail one call: there are eight.
+    proxy.mend();
+    // Each of the eight cut connections may still fail one call.
     let mut failures = 0;
     while let Err(status) = app.users().register(registration("bob")).await {
         assert_eq!(status.code(), Code::Unavailable);
@@ -40,15 +40,15 @@ async fn calls_are_unavailable_while_postgresql_is_down_and_served_when_it_is_ba
 }
 
 #[tokio::test]
-async fn calls_are_unavailable_while_another_process_holds_sqlite_and_served_when_it_lets_go() {
+async fn calls_are_unavailable_while_sqlite_is_locked_and_succeed_afterwards() {
     let log = ErrorLines::watch();
     let app = App::start(Engine::Sqlite).await;
     app.register("alice").await;
 
     let elsewhere = app.database.open();
     let held = elsewhere.begin().await.expect("a transaction");
-    let refused = app.users().register(registration("bob")).await;
-    assert_refused(refused, Code::Unavailable, "UNAVAILABLE", &[]);
+    let outcome = app.users().register(registration("bob")).await;
+    assert_refused(outcome, Code::Unavailable, "UNAVAILABLE", &[]);
 
     drop(held);
     elsewhere.close().await;

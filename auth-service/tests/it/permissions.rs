@@ -1,4 +1,4 @@
-//! Permissions: given to users and to groups, found in tokens, and by nobody who does not hold them.
+//! Permissions: grant them to users and groups, find them in tokens, and limit delegation to one's own permissions.
 
 use auth_service::{
     Settings,
@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 
 use crate::app::{Actor, App, claims, profile_rules};
 
-/// A UUID that names nobody.
+/// The id of no user.
 const NOBODY: &str = "018f0000-0000-7000-8000-000000000000";
 
 impl Actor {
@@ -31,7 +31,7 @@ impl Actor {
         self.permissions().revoke(request).await.map(tonic::Response::into_inner)
     }
 
-    async fn make_group(&self, name: &str) -> String {
+    async fn create_group(&self, name: &str) -> String {
         let group = Some(Group { name: name.to_owned(), ..Group::default() });
         self.groups().create_group(CreateGroupRequest { group }).await.expect("a group").into_inner().group_id
     }
@@ -52,8 +52,8 @@ impl Actor {
     }
 }
 
-/// Returns the permissions, the groups and the version in the next token of a user.
-async fn says_next(app: &App, actor: &Actor) -> (String, Vec<String>, i64) {
+/// Signs in again and returns the scope, the groups and the version in the new token.
+async fn next_claims(app: &App, actor: &Actor) -> (String, Vec<String>, i64) {
     let login = app.login(&actor.user.username).await;
     let claims = claims(&login.access_token);
     let groups = claims["groups"].as_array().expect("groups").iter().map(|group| group.as_str().expect("text").to_owned());
@@ -73,53 +73,53 @@ impl WithGreeter {
 }
 
 on_both_engines! {
-    async fn a_permission_of_a_user_or_of_a_group_of_theirs_is_in_their_next_token(app: App) {
+    async fn the_next_token_contains_the_permissions_of_the_user_and_their_groups(app: App) {
         let (alice, root) = (app.user("alice").await, app.superuser("root").await);
         let user_id = alice.user.user_id.as_str();
         let list = |actor: &Actor| { let mut users = actor.users(); async move { users.list_users(ListUsersRequest::default()).await } };
-        assert_eq!(says_next(&app, &alice).await, (String::new(), vec![], 1));
+        assert_eq!(next_claims(&app, &alice).await, (String::new(), vec![], 1));
         for _ in 0..2 {
             root.grant("auth.view_user", user_id).await.expect("a grant");
         }
-        assert_eq!(says_next(&app, &alice).await, ("auth.view_user".to_owned(), vec![], 2));
-        // A token that says what its user might do before is none.
+        assert_eq!(next_claims(&app, &alice).await, ("auth.view_user".to_owned(), vec![], 2));
+        // A token with the previous permissions is revoked.
         assert_refused(list(&alice).await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
         let alice = app.again(&alice).await;
         list(&alice).await.expect("users");
 
-        let (editors, readers) = (root.make_group("Editors").await, root.make_group("All readers").await);
+        let (editors, readers) = (root.create_group("Editors").await, root.create_group("All readers").await);
         for _ in 0..2 {
             root.add_member(&editors, user_id).await.expect("a member");
         }
-        assert_eq!(says_next(&app, &alice).await, ("auth.view_user".to_owned(), vec!["Editors".to_owned()], 3));
+        assert_eq!(next_claims(&app, &alice).await, ("auth.view_user".to_owned(), vec!["Editors".to_owned()], 3));
         root.grant_to_group("profile.change_note", &editors).await.expect("a grant");
         root.grant_to_group("auth.view_user", &readers).await.expect("a grant");
         root.add_member(&readers, user_id).await.expect("a member");
         let both = vec!["All readers".to_owned(), "Editors".to_owned()];
-        assert_eq!(says_next(&app, &alice).await, ("auth.view_user profile.change_note".to_owned(), both.clone(), 5));
+        assert_eq!(next_claims(&app, &alice).await, ("auth.view_user profile.change_note".to_owned(), both.clone(), 5));
 
-        // The user's own permission is revoked; the permission of the group stays.
+        // The user's own permission is revoked; the one of the group stays.
         for _ in 0..2 {
             root.revoke("auth.view_user", user_id).await.expect("a revocation");
         }
-        assert_eq!(says_next(&app, &alice).await, ("auth.view_user profile.change_note".to_owned(), both, 6));
+        assert_eq!(next_claims(&app, &alice).await, ("auth.view_user profile.change_note".to_owned(), both, 6));
         for _ in 0..2 {
             root.remove_member(&readers, user_id).await.expect("a removal");
         }
         let group = Some(Group { group_id: editors.clone(), name: "Writers".to_owned(), ..Group::default() });
         root.groups().update_group(UpdateGroupRequest { group, update_mask: None }).await.expect("a new name");
-        assert_eq!(says_next(&app, &alice).await, ("profile.change_note".to_owned(), vec!["Writers".to_owned()], 8));
+        assert_eq!(next_claims(&app, &alice).await, ("profile.change_note".to_owned(), vec!["Writers".to_owned()], 8));
         root.delete_group(&editors).await.expect("a deletion");
-        assert_eq!(says_next(&app, &alice).await, (String::new(), vec![], 9));
+        assert_eq!(next_claims(&app, &alice).await, (String::new(), vec![], 9));
         let user = root.users().get_user(GetUserRequest { user_id: user_id.to_owned() }).await.expect("a user").into_inner();
         assert_eq!(user.etag, "\"9\"");
     }
 
-    async fn nobody_gives_what_they_do_not_hold(app: App) {
+    async fn a_caller_can_grant_only_permissions_they_hold(app: App) {
         let (bob, root) = (app.user("bob").await, app.superuser("root").await);
         let clerk = app.clerk(&root, "clerk", &["auth.change_permission", "auth.change_group", "auth.delete_group"]).await;
         let (clerk_id, bob_id, root_id) = (&clerk.user.user_id, &bob.user.user_id, &root.user.user_id);
-        let keepers = root.make_group("Keepers of keys").await;
+        let keepers = root.create_group("Keepers of keys").await;
         root.grant_to_group("auth.change_key", &keepers).await.expect("a grant");
         root.add_member(&keepers, bob_id).await.expect("a member");
 
@@ -137,11 +137,11 @@ on_both_engines! {
         ] {
             assert_refused(outcome, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
         }
-        let empty = root.make_group("Nothing").await;
+        let empty = root.create_group("Nothing").await;
         clerk.add_member(&empty, clerk_id).await.expect("a member of a group that may do nothing");
         let clerk = app.again(&clerk).await;
         assert_refused(clerk.add_member(&empty, root_id).await, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
-        assert_eq!(says_next(&app, &bob).await.0, "auth.change_key");
+        assert_eq!(next_claims(&app, &bob).await.0, "auth.change_key");
         clerk.delete_group(&empty).await.expect("a deletion");
         let clerk = app.again(&clerk).await;
         clerk.grant("auth.change_group", clerk_id).await.expect("nothing new");
@@ -153,7 +153,7 @@ on_both_engines! {
         assert_refused(refused, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
     }
 
-    async fn what_no_service_asks_for_can_t_be_given(app: App) {
+    async fn an_unknown_permission_cannot_be_granted(app: App) {
         let (alice, root) = (app.user("alice").await, app.superuser("root").await);
         for permission in ["auth.fly", "auth", "AUTH.VIEW_USER", "greeter.greet_people"] {
             let outcome = root.grant(permission, &alice.user.user_id).await;
@@ -173,11 +173,11 @@ on_both_engines! {
         assert_refused(outcome, Code::NotFound, "NOT_FOUND", &[("group_id", "EXISTS")]);
     }
 
-    async fn permissions_of_other_services_are_given_where_the_operator_names_them(app: WithGreeter) {
+    async fn configured_permissions_of_other_services_can_be_granted(app: WithGreeter) {
         let app = app.0;
         let (alice, root) = (app.user("alice").await, app.superuser("root").await);
         root.grant("greeter.greet_people", &alice.user.user_id).await.expect("a grant");
-        assert_eq!(says_next(&app, &alice).await.0, "greeter.greet_people");
+        assert_eq!(next_claims(&app, &alice).await.0, "greeter.greet_people");
         let me = root.identity().who_am_i(WhoAmIRequest {}).await.expect("an answer").into_inner();
         assert_eq!(me.permissions.len(), auth_service::access_rules().permissions.len() + 1);
     }

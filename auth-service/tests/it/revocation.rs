@@ -24,7 +24,7 @@ use tonic::{
 
 use crate::{
     app::{Actor, App, PASSWORD},
-    opener::Opener,
+    session_factory::SessionFactory,
 };
 
 /// A UUID that names nothing.
@@ -138,12 +138,12 @@ on_both_engines! {
 
     async fn sessions_come_page_by_page_the_newest_first(app: App) {
         let (alice, root) = (app.user("alice").await, app.superuser("root").await);
-        let opener = Opener::of(&app, &alice).await;
+        let factory = SessionFactory::new(&app, &alice).await;
         let mut opened = vec![own_session(&alice).await];
         for step in 0..6 {
             // Two at a time, so that a page ends between two of one instant.
             app.clock.advance(TimeDelta::seconds(step % 2));
-            opened.push(opener.open().await.0.to_string());
+            opened.push(factory.create().await.0.to_string());
         }
         let (mut seen, mut token, mut first_token) = (Vec::new(), String::new(), String::new());
         loop {
@@ -247,11 +247,11 @@ on_both_engines! {
 
     async fn no_refresh_succeeds_after_revoke_has_returned(app: App) {
         let alice = app.user("alice").await;
-        let opener = Opener::of(&app, &alice).await;
+        let factory = SessionFactory::new(&app, &alice).await;
         let replica = App::replica(&app.database, &app.clock, &app.master_key, Settings::default()).await;
         let replicas = [app.server.channel(), replica.channel()];
         for round in 0..rounds(200) {
-            let (session_id, first) = opener.open().await;
+            let (session_id, first) = factory.create().await;
             let revoked = Arc::new(AtomicBool::new(false));
             let (tell, told) = oneshot::channel();
             let client = Restless { replicas: replicas.clone(), revoked: Arc::clone(&revoked), told: (round % 4, tell) };
@@ -264,14 +264,14 @@ on_both_engines! {
                 alice.sessions().revoke_all_sessions(revoke_all("me", true)).await.expect("an end");
             }
             revoked.store(true, Ordering::SeqCst);
-            let then = sessions::find(&opener.db, session_id).await.expect("a query").expect("a session");
+            let then = sessions::find(&factory.db, session_id).await.expect("a query").expect("a session");
             assert_eq!(then.status, sessions::SessionStatus::Ended);
 
             let tokens = refreshing.await.expect("a client that is answered every time");
             for (token, channel) in tokens.iter().rev().take(2).zip(replicas.iter().cycle()) {
                 assert_refused(refresh(channel.clone(), token).await, Code::Unauthenticated, "REFRESH_TOKEN_INVALID", &[]);
             }
-            let last = sessions::find(&opener.db, session_id).await.expect("a query").expect("a session");
+            let last = sessions::find(&factory.db, session_id).await.expect("a query").expect("a session");
             assert_eq!(last, then, "the session moved after Revoke had returned");
         }
         assert_goes_on(&app, &alice, true).await;

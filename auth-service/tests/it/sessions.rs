@@ -1,4 +1,4 @@
-//! Login, Refresh, Logout, `WhoAmI`, and the keys that verify what they hand out.
+//! Login, Refresh, Logout, `WhoAmI`, and the published keys that verify their tokens.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     app::{App, PASSWORD},
-    opener::Opener,
+    session_factory::SessionFactory,
 };
 
 async fn refresh(app: &App, refresh_token: &str, request_id: Option<Uuid>) -> Result<RefreshResponse, Status> {
@@ -27,12 +27,12 @@ async fn refresh(app: &App, refresh_token: &str, request_id: Option<Uuid>) -> Re
     app.tokens().refresh(request).await.map(tonic::Response::into_inner)
 }
 
-fn assert_refresh_refused(outcome: Result<RefreshResponse, Status>) {
+fn assert_refresh_rejected(outcome: Result<RefreshResponse, Status>) {
     assert_refused(outcome, Code::Unauthenticated, "REFRESH_TOKEN_INVALID", &[]);
 }
 
 on_both_engines! {
-    async fn a_user_signs_in_and_reads_who_they_are(app: App) {
+    async fn login_and_who_am_i_return_the_user(app: App) {
         let alice = app.user("alice").await;
         assert_eq!(alice.login.token_type, "Bearer");
         assert_eq!((alice.login.expires_in, alice.login.refresh_expires_in), (600, 14 * 86_400));
@@ -53,7 +53,7 @@ on_both_engines! {
         assert!(me.permissions.iter().any(|permission| permission == "profile.change_note"));
     }
 
-    async fn an_access_token_has_every_claim_and_verifies_with_the_published_key(app: App) {
+    async fn an_access_token_has_all_claims_and_verifies_with_the_published_key(app: App) {
         let alice = app.user("Alice").await;
         let jwks = app.keys().get_jwks(GetJwksRequest {}).await.expect("keys").into_inner().keys;
         assert_eq!(jwks.len(), 1);
@@ -75,7 +75,7 @@ on_both_engines! {
         assert!(stranger.verify(&alice.login.refresh_token).is_err());
     }
 
-    async fn wrong_credentials_are_one_answer(app: App) {
+    async fn all_wrong_credentials_get_the_same_response(app: App) {
         app.register("alice").await;
         let mut bytes = Vec::new();
         for (username, password) in [("alice", "wrong"), ("nobody", PASSWORD), ("", ""), ("alice\u{202e}", PASSWORD)] {
@@ -90,7 +90,7 @@ on_both_engines! {
         assert!(bytes.iter().all(|other| *other == bytes[0]));
     }
 
-    async fn any_spelling_of_a_username_signs_in_and_so_does_the_address(app: App) {
+    async fn login_accepts_any_spelling_of_the_username_and_the_email_address(app: App) {
         let request = auth_service::proto::RegisterRequest {
             username: "Ångström".to_owned(),
             email: "anders@Example.com".to_owned(),
@@ -113,7 +113,7 @@ on_both_engines! {
         assert_ne!(third.refresh_token, second.refresh_token);
     }
 
-    async fn a_lost_answer_is_answered_again_with_the_same_bytes(app: App) {
+    async fn a_repeated_refresh_returns_the_same_token(app: App) {
         let alice = app.user("alice").await;
         let first = refresh(&app, &alice.login.refresh_token, None).await.expect("a successor");
         app.clock.advance(TimeDelta::seconds(10));
@@ -123,7 +123,7 @@ on_both_engines! {
         refresh(&app, &first.refresh_token, None).await.expect("the successor is still good");
     }
 
-    async fn with_its_request_id_a_retry_is_known_after_the_grace(app: App) {
+    async fn a_retry_with_the_same_request_id_succeeds_after_the_grace_period(app: App) {
         let alice = app.user("alice").await;
         let id = Uuid::from_u128(7);
         let first = refresh(&app, &alice.login.refresh_token, Some(id)).await.expect("a successor");
@@ -131,38 +131,38 @@ on_both_engines! {
         let again = refresh(&app, &alice.login.refresh_token, Some(id)).await.expect("the same successor");
         assert_eq!(again.refresh_token, first.refresh_token);
         let second = refresh(&app, &first.refresh_token, None).await.expect("a successor");
-        assert_refresh_refused(refresh(&app, &alice.login.refresh_token, Some(id)).await);
+        assert_refresh_rejected(refresh(&app, &alice.login.refresh_token, Some(id)).await);
         refresh(&app, &second.refresh_token, None).await.expect("a late duplicate ends nothing");
     }
 
-    async fn a_spent_token_ends_its_session_and_no_other(app: App) {
+    async fn reuse_of_a_refresh_token_ends_its_session_only(app: App) {
         let alice = app.user("alice").await;
         let elsewhere = app.login("alice").await;
         let second = refresh(&app, &alice.login.refresh_token, None).await.expect("a successor");
         app.clock.advance(TimeDelta::seconds(11));
-        assert_refresh_refused(refresh(&app, &alice.login.refresh_token, None).await);
-        assert_refresh_refused(refresh(&app, &second.refresh_token, None).await);
+        assert_refresh_rejected(refresh(&app, &alice.login.refresh_token, None).await);
+        assert_refresh_rejected(refresh(&app, &second.refresh_token, None).await);
         refresh(&app, &elsewhere.refresh_token, None).await.expect("the other session goes on");
     }
 
-    async fn a_forged_token_ends_nothing(app: App) {
+    async fn a_forged_token_ends_no_session(app: App) {
         let alice = app.user("alice").await;
         let good = &alice.login.refresh_token;
         let (message, signature) = good.rsplit_once('.').expect("a signature");
         let flipped = signature.strip_prefix('A').map_or(format!("A{}", &signature[1..]), |rest| format!("B{rest}"));
         for forged in [format!("{message}.{flipped}"), alice.login.access_token.clone(), "x".to_owned(), format!("{message}.")] {
-            assert_refresh_refused(refresh(&app, &forged, None).await);
+            assert_refresh_rejected(refresh(&app, &forged, None).await);
         }
         refresh(&app, good, None).await.expect("a successor");
     }
 
-    async fn a_session_that_nobody_refreshes_expires(app: App) {
+    async fn an_idle_session_expires(app: App) {
         let alice = app.user("alice").await;
         app.clock.advance(TimeDelta::days(14));
-        assert_refresh_refused(refresh(&app, &alice.login.refresh_token, None).await);
+        assert_refresh_rejected(refresh(&app, &alice.login.refresh_token, None).await);
     }
 
-    async fn sessions_that_are_long_over_are_forgotten(app: App) {
+    async fn ended_sessions_are_purged(app: App) {
         let alice = app.user("alice").await;
         app.clock.advance(TimeDelta::days(13));
         let kept = app.login("alice").await;
@@ -173,22 +173,22 @@ on_both_engines! {
             assert_eq!(count, sessions, "after {days} days more");
         }
         for token in [&alice.login.refresh_token, &kept.refresh_token] {
-            assert_refresh_refused(refresh(&app, token, None).await);
+            assert_refresh_rejected(refresh(&app, token, None).await);
         }
     }
 
-    async fn logout_ends_the_session_and_can_be_repeated(app: App) {
+    async fn logout_is_idempotent_and_ends_the_session(app: App) {
         let alice = app.user("alice").await;
         for _ in 0..2 {
             let request = LogoutRequest { refresh_token: alice.login.refresh_token.clone() };
             app.tokens().logout(request).await.expect("a logout");
         }
-        assert_refresh_refused(refresh(&app, &alice.login.refresh_token, None).await);
+        assert_refresh_rejected(refresh(&app, &alice.login.refresh_token, None).await);
         let outcome = app.tokens().logout(LogoutRequest { refresh_token: "x".to_owned() }).await;
         assert_refused(outcome, Code::Unauthenticated, "REFRESH_TOKEN_INVALID", &[]);
     }
 
-    async fn a_changed_password_ends_the_other_sessions(app: App) {
+    async fn change_password_ends_the_other_sessions(app: App) {
         let alice = app.user("alice").await;
         let elsewhere = app.login("alice").await;
         let change = |old: &str, new: &str| ChangePasswordRequest {
@@ -202,18 +202,18 @@ on_both_engines! {
         assert_refused(short, Code::InvalidArgument, "FIELD_INVALID", &[("new_password", "PASSWORD_MIN_LEN")]);
         alice.users().change_password(change(PASSWORD, "nine red harbours of salt")).await.expect("a change");
         refresh(&app, &alice.login.refresh_token, None).await.expect("this session goes on");
-        assert_refresh_refused(refresh(&app, &elsewhere.refresh_token, None).await);
+        assert_refresh_rejected(refresh(&app, &elsewhere.refresh_token, None).await);
         let old = app.tokens().login(LoginRequest { username: "alice".to_owned(), password: PASSWORD.to_owned() }).await;
         assert_refused(old, Code::Unauthenticated, "CREDENTIALS_INVALID", &[]);
     }
 
     async fn concurrent_refreshes_of_one_token_have_one_successor(app: App) {
         let alice = app.user("alice").await;
-        let opener = Opener::of(&app, &alice).await;
+        let factory = SessionFactory::new(&app, &alice).await;
         let replica = App::replica(&app.database, &app.clock, &app.master_key, auth_service::Settings::default()).await;
         let replicas = [app.server.channel(), replica.channel()];
         for _ in 0..rounds(5) {
-            let (_, first) = opener.open().await;
+            let (_, first) = factory.create().await;
             let mut calls = JoinSet::new();
             for channel in replicas.iter().cycle().take(100).cloned() {
                 let request = RefreshRequest { refresh_token: first.clone(), request_id: String::new() };

@@ -1,4 +1,4 @@
-//! The four calls of simplejwt: the bodies and the statuses are those of djangorestframework-simplejwt 5.5.1.
+//! The four endpoints of simplejwt, with the bodies and statuses of djangorestframework-simplejwt 5.5.1.
 
 use serde_json::{Value, json};
 use testing::http::{Answer, send};
@@ -26,7 +26,7 @@ fn token_not_valid() -> Value {
 }
 
 on_both_engines! {
-    async fn a_front_end_signs_in_refreshes_verifies_and_signs_out(app: App) {
+    async fn tokens_are_obtained_refreshed_verified_and_blacklisted(app: App) {
         app.register("alice").await;
         let pair = post(&app, "/api/token/", &json!({ "username": "alice", "password": PASSWORD })).await;
         assert_eq!(pair.status, 200);
@@ -47,7 +47,7 @@ on_both_engines! {
         assert_answer(&app, "/api/token/verify/", json!({ "token": text(&fresh, "refresh") }), 401, token_not_valid()).await;
     }
 
-    async fn what_is_refused_is_refused_in_the_words_of_django(app: App) {
+    async fn errors_have_the_bodies_of_django(app: App) {
         app.register("alice").await;
         let nobody = json!({ "detail": "No active account found with the given credentials" });
         let required = json!(["This field is required."]);
@@ -77,7 +77,7 @@ on_both_engines! {
         assert_eq!((read.status, read.json()), (405, json!({ "detail": "Method \"GET\" not allowed." })));
     }
 
-    async fn a_form_is_taken_for_json(app: App) {
+    async fn a_form_is_accepted_instead_of_json(app: App) {
         app.register("alice").await;
         let body = format!("username=alice&password={}", PASSWORD.replace(' ', "+"));
         let form = [("content-type", "application/x-www-form-urlencoded")];

@@ -1,4 +1,4 @@
-//! Users: registering, reading, listing, changing.
+//! Users: register, get, list and update.
 
 use auth_service::{
     Settings,
@@ -41,7 +41,7 @@ on_both_engines! {
         assert_eq!(user.etag, "\"1\"");
     }
 
-    async fn a_username_that_is_taken_in_another_spelling_is_refused(app: App) {
+    async fn usernames_and_email_addresses_are_unique_in_any_spelling(app: App) {
         app.users().register(registration("Ångström", "a@example.com", PASSWORD)).await.expect("a user");
         for spelling in ["Ångström", "ångström", "A\u{30a}NGSTRO\u{308}M"] {
             let outcome = app.users().register(registration(spelling, "", PASSWORD)).await;
@@ -51,7 +51,7 @@ on_both_engines! {
         assert_refused(outcome, Code::AlreadyExists, "EMAIL_TAKEN", &[("email", "EMAIL_UNIQUE")]);
     }
 
-    async fn a_registration_that_breaks_a_rule_is_refused_with_the_field_and_the_rule(app: App) {
+    async fn an_invalid_registration_names_the_field_and_the_rule(app: App) {
         let long = "x".repeat(151);
         for (request, violation) in [
             (registration("", "", PASSWORD), ("username", "STRING_MIN_LEN")),
@@ -68,25 +68,25 @@ on_both_engines! {
         }
     }
 
-    async fn registration_can_be_switched_off(app: Closed) {
+    async fn registration_can_be_closed(app: Closed) {
         let outcome = app.0.users().register(registration("alice", "", PASSWORD)).await;
         assert_refused(outcome, Code::PermissionDenied, "REGISTRATION_CLOSED", &[]);
     }
 
-    async fn concurrent_registrations_of_one_name_make_one_user(app: App) {
+    async fn concurrent_registrations_of_one_username_create_one_user(app: App) {
         let mut calls = tokio::task::JoinSet::new();
         for _ in 0..8 {
             let mut users = app.users();
             calls.spawn(async move { users.register(registration("alice", "", PASSWORD)).await });
         }
-        let (made, refused): (Vec<_>, Vec<_>) = calls.join_all().await.into_iter().partition(Result::is_ok);
-        assert_eq!((made.len(), refused.len()), (1, 7));
-        for outcome in refused {
+        let (created, rejected): (Vec<_>, Vec<_>) = calls.join_all().await.into_iter().partition(Result::is_ok);
+        assert_eq!((created.len(), rejected.len()), (1, 7));
+        for outcome in rejected {
             assert_refused(outcome, Code::AlreadyExists, "USERNAME_TAKEN", &[("username", "USERNAME_UNIQUE")]);
         }
     }
 
-    async fn a_user_reads_and_changes_themselves_and_nobody_else(app: App) {
+    async fn a_user_can_read_and_change_only_themselves(app: App) {
         let (alice, bob) = (app.user("alice").await, app.user("bob").await);
         let read = alice.users().get_user(GetUserRequest { user_id: "me".to_owned() }).await.expect("oneself").into_inner();
         assert_eq!(read.user_id, alice.user.user_id);
@@ -101,7 +101,7 @@ on_both_engines! {
         assert_refused(outcome, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
     }
 
-    async fn an_update_that_breaks_a_rule_changes_nothing(app: App) {
+    async fn an_invalid_update_changes_nothing(app: App) {
         let (alice, _) = (app.user("alice").await, app.user("bob").await);
         let user = |username: &str, etag: &str| User {
             user_id: "me".to_owned(),
@@ -119,10 +119,10 @@ on_both_engines! {
         assert_refused(outcome, Code::InvalidArgument, "FIELD_INVALID", &[("user.username", "USERNAME_RFC8265")]);
         let read = alice.users().get_user(GetUserRequest { user_id: "me".to_owned() }).await.expect("oneself").into_inner();
         assert_eq!((read.username.as_str(), read.etag.as_str()), ("alice", "\"1\""));
-        alice.users().update_user(update(user("Alice", "\"1\""), &[])).await.expect("another spelling of one's own name");
+        alice.users().update_user(update(user("Alice", "\"1\""), &[])).await.expect("another spelling of the own username");
     }
 
-    async fn the_longest_name_ends_a_page_like_any_other(app: App) {
+    async fn pages_can_end_with_the_longest_username(app: App) {
         let root = app.superuser("root").await;
         for letter in ["漢", "字"] {
             app.register(&letter.repeat(150)).await;

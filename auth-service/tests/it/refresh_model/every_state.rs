@@ -1,4 +1,4 @@
-//! Every state that can be reached with so many requests and answers under way, and so many rotations: short stories, and all of them.
+//! Explores every state that is reachable with a bounded number of requests and responses in flight and of rotations.
 
 use std::{
     cell::RefCell,
@@ -7,19 +7,19 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Broken, GRACE, Party, Step, World, require};
+use super::{BrokenPromise, GRACE, Party, Step, World, require};
 
-/// How far the stories go.
+/// The bounds of the exploration.
 #[derive(Clone, Copy)]
 struct Bounds {
-    /// How many requests, and how many answers, are under way at once.
-    under_way: usize,
-    /// How often the session is rotated.
+    /// The maximum number of requests in flight, and of responses in flight.
+    in_flight: usize,
+    /// The maximum number of rotations.
     rotations: i64,
     with_thief: bool,
 }
 
-/// The state that determines the rest of a scenario.
+/// The part of a world that determines its future. Two worlds with the same key are explored once.
 #[derive(PartialEq, Eq, Hash)]
 struct Key {
     generation: i64,
@@ -36,8 +36,8 @@ struct Key {
 }
 
 impl Key {
-    fn of(world: &World<'_>) -> Self {
-        // Every time after the grace period is equivalent.
+    fn new(world: &World<'_>) -> Self {
+        // All ages beyond the grace period are equivalent.
         let age = |time: DateTime<Utc>| (world.now - time).min(GRACE + TimeDelta::seconds(1)).num_seconds();
         let rotation =
             |(generation, rotation): (&i64, &super::Rotation)| (*generation, rotation.by == Party::Thief, age(rotation.at));
@@ -63,7 +63,7 @@ impl Key {
     }
 }
 
-/// All that can happen next.
+/// Returns every step that is possible next.
 fn steps(world: &World<'_>, with_thief: bool) -> Vec<Step> {
     let mut steps = vec![Step::Wait { seconds: 5 }, Step::Wait { seconds: 11 }];
     for with_id in [true, false] {
@@ -86,12 +86,12 @@ fn steps(world: &World<'_>, with_thief: bool) -> Vec<Step> {
     steps
 }
 
-/// Takes every step from every state, and answers how many states there are. `promise` is asked of what each step leads from and to.
-fn explore(bounds: Bounds, promise: impl Fn(&World<'_>, &World<'_>) -> Result<(), Broken>) -> usize {
+/// Takes every step from every state, checks `promise` for the states before and after each step, and returns the number of states.
+fn explore(bounds: Bounds, promise: impl Fn(&World<'_>, &World<'_>) -> Result<(), BrokenPromise>) -> usize {
     let verdicts = RefCell::new(BTreeSet::new());
     let mut worlds = vec![World::new(&verdicts)];
-    let mut ways: Vec<(usize, Option<Step>)> = vec![(0, None)];
-    let mut seen = HashSet::from([Key::of(&worlds[0])]);
+    let mut paths: Vec<(usize, Option<Step>)> = vec![(0, None)];
+    let mut seen = HashSet::from([Key::new(&worlds[0])]);
     let mut next = 0;
     while next < worlds.len() {
         for step in steps(&worlds[next], bounds.with_thief) {
@@ -99,23 +99,23 @@ fn explore(bounds: Bounds, promise: impl Fn(&World<'_>, &World<'_>) -> Result<()
             let mut after = before.clone();
             let outcome = after.take(step).and_then(|()| promise(before, &after));
             if let Err(broken) = outcome {
-                let mut way = vec![step];
+                let mut path = vec![step];
                 let mut at = next;
-                while let (from, Some(step)) = ways[at] {
-                    way.push(step);
+                while let (from, Some(step)) = paths[at] {
+                    path.push(step);
                     at = from;
                 }
-                way.reverse();
-                panic!("{broken}, after {way:#?}");
+                path.reverse();
+                panic!("{broken}, after {path:#?}");
             }
-            // Holding the same token twice makes no difference.
+            // A second copy of a stolen token adds no new possibilities.
             after.stolen.sort_by_key(|token| token.generation);
             after.stolen.dedup();
             let is_within =
-                after.requests.len().max(after.answers.len()) <= bounds.under_way && after.session.generation <= bounds.rotations;
-            if is_within && seen.insert(Key::of(&after)) {
+                after.requests.len().max(after.answers.len()) <= bounds.in_flight && after.session.generation <= bounds.rotations;
+            if is_within && seen.insert(Key::new(&after)) {
                 worlds.push(after);
-                ways.push((next, Some(step)));
+                paths.push((next, Some(step)));
             }
         }
         next += 1;
@@ -124,12 +124,12 @@ fn explore(bounds: Bounds, promise: impl Fn(&World<'_>, &World<'_>) -> Result<()
 }
 
 #[test]
-fn in_no_state_is_an_honest_client_logged_out() {
-    let states = explore(Bounds { under_way: 2, rotations: 3, with_thief: false }, |_, world| {
+fn an_honest_client_is_never_logged_out_in_any_state() {
+    let states = explore(Bounds { in_flight: 2, rotations: 3, with_thief: false }, |_, world| {
         require(world.is_active() && !world.signed_out, "the session goes on")?;
         let mut later = world.clone();
         later.send(true);
-        let last = later.requests.pop().expect("what was sent");
+        let last = later.requests.pop().expect("the last request");
         if later.is_promised(&last) {
             require(later.refresh(Party::Client, &last)?.1.is_some(), "the client can go on")?;
         }
@@ -139,8 +139,8 @@ fn in_no_state_is_an_honest_client_logged_out() {
 }
 
 #[test]
-fn in_every_state_two_who_have_used_one_generation_are_told_apart() {
-    let states = explore(Bounds { under_way: 1, rotations: 2, with_thief: true }, |before, after| {
+fn reuse_of_a_generation_is_detected_in_every_state() {
+    let states = explore(Bounds { in_flight: 1, rotations: 2, with_thief: true }, |before, after| {
         let is_as_it_was = after.session == before.session && after.rotations.len() == before.rotations.len();
         require(before.is_active() || is_as_it_was, "a session that has ended stays as it is")
     });

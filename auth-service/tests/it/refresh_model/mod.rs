@@ -1,8 +1,8 @@
-//! A model of the refresh machine: the service's own `judge` and rotation, a network that delays, repeats and loses, an honest client
-//! that retries, and a thief with a copy of a refresh token.
+//! A model of refresh token rotation: the service's own `judge` and rotation, a network that delays, duplicates and loses messages, an
+//! honest client that retries, and a thief with a copy of a refresh token.
 
 mod every_state;
-mod random_stories;
+mod random_scenarios;
 
 use std::{
     cell::RefCell,
@@ -14,24 +14,24 @@ use auth_service::sessions::{FIRST_PARTY, Lifetime, Presented, Session, SessionS
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
-/// The promises, in figures of their own: what the service calls its grace and its memory has to keep them.
+/// The promised limits. They are not taken from the service, so that the model detects a change of its constants.
 const GRACE: TimeDelta = TimeDelta::seconds(10);
-const REMEMBERED: i64 = 16;
+const REMEMBERED_REQUESTS: i64 = 16;
 
 const LIFETIME: Lifetime = Lifetime { idle: TimeDelta::days(14), absolute: TimeDelta::days(90) };
 
-/// The next step. `which` counts round those that there are.
+/// A step of the model. `which` is an index modulo the number of available messages or tokens.
 #[derive(Debug, Clone, Copy)]
 enum Step {
-    /// The client refreshes, and nothing goes wrong.
+    /// The client refreshes and gets the response at once.
     Refresh {
         with_id: bool,
     },
-    /// The client sends its refresh token: for the first time, with a request id or without, or again as it did before.
+    /// The client sends its refresh token: a new request with or without a request id, or a repetition of its pending request.
     Send {
         with_id: bool,
     },
-    /// A request reaches the service. A copy of it may stay on its way.
+    /// A request reaches the service. With `again`, a copy stays in flight.
     Arrive {
         which: usize,
         again: bool,
@@ -39,7 +39,7 @@ enum Step {
     LoseRequest {
         which: usize,
     },
-    /// An answer reaches the client. A copy of it may stay on its way.
+    /// A response reaches the client. With `again`, a copy stays in flight.
     Answer {
         which: usize,
         again: bool,
@@ -50,16 +50,16 @@ enum Step {
     Wait {
         seconds: i64,
     },
-    /// The thief copies what the client has.
+    /// The thief copies the client's current token.
     Steal,
-    /// The thief refreshes one of the tokens that it has.
+    /// The thief refreshes with one of its stolen tokens.
     Thieve {
         which: usize,
         with_id: bool,
     },
 }
 
-/// A refresh token: what its bytes follow from.
+/// The data that determines the bytes of a refresh token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Token {
     generation: i64,
@@ -69,7 +69,7 @@ struct Token {
 }
 
 impl Token {
-    fn of(session: &Session) -> Self {
+    fn new(session: &Session) -> Self {
         Self {
             generation: session.generation,
             kid: session.kid.clone(),
@@ -91,19 +91,19 @@ struct Request {
     id: Option<Uuid>,
 }
 
-/// A promise that does not hold.
-struct Broken(String);
+/// A violated promise.
+struct BrokenPromise(String);
 
-impl fmt::Display for Broken {
+impl fmt::Display for BrokenPromise {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-/// The generation that was presented, and its successor where it got one.
+/// The presented generation, and its successor if the refresh succeeded.
 type Answer = (i64, Option<Token>);
 
-/// The first caller that got the successor of a generation, with the time and the token.
+/// The first rotation of a generation.
 #[derive(Debug, Clone)]
 struct Rotation {
     by: Party,
@@ -118,7 +118,7 @@ struct World<'a> {
     rotations: BTreeMap<i64, Rotation>,
     requests: Vec<Request>,
     answers: Vec<Answer>,
-    /// The client's token, and the request that it waits for.
+    /// The client's token, and the request whose response it waits for.
     token: Token,
     pending: Option<Request>,
     signed_out: bool,
@@ -147,7 +147,7 @@ impl<'a> World<'a> {
         };
         Self {
             now,
-            token: Token::of(&session),
+            token: Token::new(&session),
             session,
             rotations: BTreeMap::new(),
             requests: Vec::new(),
@@ -163,7 +163,7 @@ impl<'a> World<'a> {
         self.session.status == SessionStatus::Active
     }
 
-    fn take(&mut self, step: Step) -> Result<(), Broken> {
+    fn take(&mut self, step: Step) -> Result<(), BrokenPromise> {
         match step {
             Step::Refresh { with_id } => {
                 self.send(with_id);
@@ -216,7 +216,7 @@ impl<'a> World<'a> {
     }
 
     fn receive(&mut self, (generation, successor): Answer) {
-        // A response to an older request contains nothing new.
+        // A response to an older request is ignored.
         if generation != self.token.generation {
             return;
         }
@@ -227,36 +227,36 @@ impl<'a> World<'a> {
         }
     }
 
-    /// False for a repetition that nothing is promised of: without its id after the grace, or after more than what is remembered.
+    /// Returns `false` for a repetition that may fail: without a request id after the grace period, or too many rotations later.
     fn is_promised(&self, request: &Request) -> bool {
         let behind = self.session.generation - request.token.generation;
         let is_own = self.rotations.get(&request.token.generation).is_some_and(|rotation| rotation.by == Party::Client);
         !is_own
             || match request.id {
-                Some(_) => behind <= REMEMBERED,
+                Some(_) => behind <= REMEMBERED_REQUESTS,
                 None => behind == 1 && self.now - self.session.rotated_at <= GRACE,
             }
     }
 
-    /// The service refreshes, as `TokenService.Refresh` does around the locked row.
-    fn refresh(&mut self, party: Party, request: &Request) -> Result<Answer, Broken> {
+    /// Refreshes as `TokenService.Refresh` does with the locked row.
+    fn refresh(&mut self, party: Party, request: &Request) -> Result<Answer, BrokenPromise> {
         let generation = request.token.generation;
         let presented = Presented::new(generation, request.id);
         let verdict = judge(&self.session, true, presented, self.now, false);
         self.verdicts.borrow_mut().insert(format!("{verdict:?}"));
         let successor = match verdict {
             Verdict::Rotate => {
-                // Another key each time: a replay has to name the one that signed first.
+                // The signing key changes each time: a replay must return the key id of the first response.
                 let kid = format!("k{}", self.now.timestamp());
                 self.session = self.session.rotated(presented, &kid, self.now, LIFETIME);
-                let successor = Token::of(&self.session);
+                let successor = Token::new(&self.session);
                 let rotation = Rotation { by: party, at: self.now, successor: successor.clone() };
                 require(self.rotations.insert(generation, rotation).is_none(), "a generation is rotated once")?;
                 Some(successor)
             }
             Verdict::Replay => {
                 self.session.replays += 1;
-                Some(Token::of(&self.session))
+                Some(Token::new(&self.session))
             }
             Verdict::LateDuplicate | Verdict::Ended => None,
             Verdict::Reuse => {
@@ -264,7 +264,7 @@ impl<'a> World<'a> {
                 None
             }
             Verdict::TooManyReplays | Verdict::Ends(_) | Verdict::Restored => {
-                return Err(Broken(format!("nothing here leads to {verdict:?}")));
+                return Err(BrokenPromise(format!("the model cannot lead to {verdict:?}")));
             }
         };
         let rotation = self.rotations.get(&generation);
@@ -275,18 +275,18 @@ impl<'a> World<'a> {
             && rotation.by != party
             && (self.now - rotation.at > GRACE || self.session.generation - generation > 1)
         {
-            require(!self.is_active(), "two who have used one generation are told apart after the grace")?;
+            require(!self.is_active(), "reuse of a generation is detected after the grace period")?;
         }
         Ok((generation, successor))
     }
 }
 
-/// The id of a party's request to rotate a generation: it sends no two different ones.
+/// Returns the request id of a party for a generation. A party uses one id per generation.
 fn id(by: Party, generation: i64) -> Uuid {
     Uuid::from_u128(u128::from(generation.unsigned_abs()) * 2 + u128::from(by == Party::Thief) + 1)
 }
 
-/// One of those on their way, which stays there where it comes again.
+/// Takes one item out of `from`, or copies it if `again` is set.
 fn pick<T: Clone>(from: &mut Vec<T>, which: usize, again: bool) -> Option<T> {
     match from.len() {
         0 => None,
@@ -295,6 +295,6 @@ fn pick<T: Clone>(from: &mut Vec<T>, which: usize, again: bool) -> Option<T> {
     }
 }
 
-fn require(holds: bool, promise: &'static str) -> Result<(), Broken> {
-    if holds { Ok(()) } else { Err(Broken(promise.to_owned())) }
+fn require(holds: bool, promise: &'static str) -> Result<(), BrokenPromise> {
+    if holds { Ok(()) } else { Err(BrokenPromise(promise.to_owned())) }
 }

@@ -1,4 +1,4 @@
-//! Sessions without the price of a password.
+//! Creates sessions without hashing a password.
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use store::Db;
 
 use crate::app::{Actor, App};
 
-/// Opens sessions of one user without a password, and signs their first refresh tokens as the service does.
-pub(crate) struct Opener {
+/// Creates sessions of one user without a password, and signs their first refresh tokens as the service does.
+pub(crate) struct SessionFactory {
     pub(crate) db: Db,
     clock: Clock,
     user: User,
@@ -26,8 +26,8 @@ pub(crate) struct Opener {
     tokens: Tokens,
 }
 
-impl Opener {
-    pub(crate) async fn of(app: &App, actor: &Actor) -> Self {
+impl SessionFactory {
+    pub(crate) async fn new(app: &App, actor: &Actor) -> Self {
         let (db, clock) = (app.database.open(), app.clock.clock());
         let user_id = UserId::parse("user_id", &actor.user.user_id).expect("an id");
         let user = users::find(&db, user_id).await.expect("a query").expect("a user");
@@ -49,14 +49,14 @@ impl Opener {
         Self { db, clock, user, rights, keys, tokens }
     }
 
-    pub(crate) async fn open(&self) -> (SessionId, String) {
+    pub(crate) async fn create(&self) -> (SessionId, String) {
         self.keys.reload().await.expect("the keys");
         let kid = self.tokens.kid().expect("a key");
         let lifetime = Settings::default().session_lifetime;
         let mut tx = self.db.begin().await.expect("a transaction");
-        let opened = sessions::create(&mut tx, &self.clock, self.user.user_id, &kid, &ClientInfo::default(), lifetime).await;
+        let created = sessions::create(&mut tx, &self.clock, self.user.user_id, &kid, &ClientInfo::default(), lifetime).await;
         tx.commit().await.expect("a commit");
-        let session = opened.expect("a session");
+        let session = created.expect("a session");
         let issued = self.tokens.issue(&self.user, &self.rights, &session, session.rotated_at).await.expect("tokens");
         (session.session_id, issued.refresh_token)
     }

@@ -1,4 +1,4 @@
-//! Random interleavings, which are long.
+//! Explores long random interleavings.
 
 use std::{cell::RefCell, collections::BTreeSet};
 
@@ -7,7 +7,7 @@ use proptest::{
     test_runner::{Config, TestCaseError, TestRunner},
 };
 
-use super::{Broken, GRACE, Party, Step, World, require};
+use super::{BrokenPromise, GRACE, Party, Step, World, require};
 
 const CASES: u32 = 2000;
 const STEPS: usize = 150;
@@ -30,13 +30,13 @@ fn step(with_thief: bool) -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Runs `story` for random steps, and answers the verdicts that occurred.
-fn explore(with_thief: bool, story: impl Fn(World<'_>, Vec<Step>) -> Result<(), Broken>) -> BTreeSet<String> {
+/// Runs `scenario` with random steps, and returns the verdicts that occurred.
+fn explore(with_thief: bool, scenario: impl Fn(World<'_>, Vec<Step>) -> Result<(), BrokenPromise>) -> BTreeSet<String> {
     let verdicts = RefCell::new(BTreeSet::new());
     let mut runner = TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
     let steps = prop::collection::vec(step(with_thief), 0..STEPS);
-    if let Err(failure) =
-        runner.run(&steps, |steps| story(World::new(&verdicts), steps).map_err(|broken| TestCaseError::fail(broken.to_string())))
+    if let Err(failure) = runner
+        .run(&steps, |steps| scenario(World::new(&verdicts), steps).map_err(|broken| TestCaseError::fail(broken.to_string())))
     {
         panic!("{failure}");
     }
@@ -44,14 +44,14 @@ fn explore(with_thief: bool, story: impl Fn(World<'_>, Vec<Step>) -> Result<(), 
 }
 
 #[test]
-fn no_honest_client_is_ever_logged_out() {
+fn an_honest_client_is_never_logged_out() {
     let verdicts = explore(false, |mut world, steps| {
         for step in steps {
             world.take(step)?;
             require(world.is_active() && !world.signed_out, "the session goes on")?;
         }
         world.send(true);
-        let last = world.requests.pop().expect("what was sent");
+        let last = world.requests.pop().expect("the last request");
         if world.is_promised(&last) {
             let answer = world.refresh(Party::Client, &last)?;
             require(answer.1.is_some(), "the client can go on")?;
@@ -62,7 +62,7 @@ fn no_honest_client_is_ever_logged_out() {
 }
 
 #[test]
-fn a_thief_is_found_out_when_both_have_used_one_generation() {
+fn reuse_of_a_generation_by_a_thief_is_detected() {
     let verdicts = explore(true, |mut world, steps| {
         for step in steps {
             let had_ended = !world.is_active();
