@@ -9,7 +9,7 @@ use store::{Db, page::Page};
 use super::{begin, timestamp};
 use crate::{
     events::EventLog,
-    keys::{self, Key, KeyBits, KeyRing, Made, MasterKey, State},
+    keys::{self, GeneratedKey, Key, KeyBits, KeyRing, MasterKey, State},
     proto::{
         self, ActivateKeyRequest, CreateKeyRequest, GetJwksRequest, GetJwksResponse, KeySize, KeyState, ListKeysRequest,
         ListKeysResponse, RetireKeyRequest, key_service,
@@ -41,15 +41,15 @@ impl key_service::Handlers for KeyApi {
     }
 
     async fn create_key(&self, caller: Caller, request: CreateKeyRequest) -> Result<proto::Key> {
-        let made = Made::of(match request.size() {
+        let generated = GeneratedKey::new(match request.size() {
             KeySize::Unspecified => self.bits,
             KeySize::Rsa2048 => KeyBits::Rsa2048,
             KeySize::Rsa3072 => KeyBits::Rsa3072,
             KeySize::Rsa4096 => KeyBits::Rsa4096,
         });
-        let made = made.await?;
+        let generated = generated.await?;
         let mut change = begin(&self.event_log, &caller, None).await?;
-        let key = keys::create(&mut change, &self.clock, &self.master, &made).await?;
+        let key = keys::create(&mut change, &self.clock, &self.master, &generated).await?;
         change.commit().await?;
         self.reload_and_reply(key).await
     }

@@ -12,7 +12,7 @@ use super::{CliError, MasterKeyArgs};
 use crate::{
     MIGRATIONS, NewKeySettings, SCHEMA,
     events::EventLog,
-    keys::{self, Key, KeyBits, KeyError, Made, MasterKey, State},
+    keys::{self, GeneratedKey, Key, KeyBits, KeyError, MasterKey, State},
     proto::Reason,
 };
 
@@ -139,9 +139,9 @@ pub(super) async fn run(command: Command) -> Result<(), CliError> {
 }
 
 async fn create(db: &Db, clock: &Clock, master: &MasterKey, bits: KeyBits) -> Result<Key, CliError> {
-    let made = Made::of(bits).await?;
+    let generated = GeneratedKey::new(bits).await?;
     let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
-    let key = keys::create(&mut change, clock, master, &made).await.map_err(master_key_first)?;
+    let key = keys::create(&mut change, clock, master, &generated).await.map_err(master_key_first)?;
     change.commit().await?;
     Ok(key)
 }

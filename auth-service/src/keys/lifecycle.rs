@@ -1,14 +1,14 @@
-//! The life of a key: PENDING, ACTIVE, RETIRED, gone.
+//! The states of a signing key: PENDING, ACTIVE, RETIRED, deleted.
 //!
-//! A key is published as soon as it is made, and signs only when every verifier knows it. Once retired it verifies until the
-//! last token that it signed has expired. That is why a rotation refuses nobody.
+//! A key is published as soon as it is generated, and signs only when every verifier has it. A retired key verifies until the last
+//! token that it signed has expired. Therefore a rotation rejects no valid token.
 
 use access::{Clock, Error, Result, error::Violation};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
 use store::{Executor, Tx};
 
-use super::{KeyBits, KeyError, MasterKey, signing::Made};
+use super::{KeyBits, KeyError, MasterKey, signing::GeneratedKey};
 use crate::{
     KEY_INTERVAL,
     events::{EventPayload, OutboxTransaction},
@@ -16,26 +16,26 @@ use crate::{
     sessions,
 };
 
-/// How many keys may be pending: what is published has to stay small.
+/// How many keys may be pending, so that the published key set stays small.
 const PENDING_LIMIT: usize = 4;
 
-/// How long a replica may still sign with a key that was retired, and how far the clocks of verifiers may be apart: more than
-/// [`super::STALE`] and a verifier's leeway together.
-const NOTICE: TimeDelta = TimeDelta::minutes(2);
+/// How much longer than its last token a retired key is kept. It is more than [`super::STALE`], during which a replica may still sign
+/// with the key, and a verifier's leeway together.
+const RETIREMENT_MARGIN: TimeDelta = TimeDelta::minutes(2);
 
-/// The state of a key.
+/// The state of a signing key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
 #[sqlx(type_name = "TEXT", rename_all = "UPPERCASE")]
 pub enum State {
-    /// It is published, and signs nothing yet.
+    /// The key is published, but does not sign yet.
     Pending,
-    /// It signs.
+    /// The key signs new tokens.
     Active,
-    /// It verifies what it has signed.
+    /// The key verifies the tokens that it has signed, and signs no more.
     Retired,
 }
 
-/// The public columns of a key's row.
+/// The public columns of a signing key.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 #[expect(missing_docs, reason = "the columns, as the migrations document them")]
 pub struct Key {
@@ -50,7 +50,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// How long its modulus is.
+    /// Returns the size of its modulus.
     pub fn bits(&self) -> KeyBits {
         match BASE64_URL_SAFE_NO_PAD.decode(&self.n).map_or(0, |modulus| modulus.len() * 8) {
             ..=2048 => KeyBits::Rsa2048,
@@ -59,7 +59,8 @@ impl Key {
         }
     }
 
-    /// From when on every verifier knows the key: those that keep what they are told for `max_age`, told by any replica.
+    /// Returns the time from which every verifier has the key. Verifiers keep a key set for `max_age`, and a replica publishes a new
+    /// key within [`KEY_INTERVAL`].
     pub fn activatable_time(&self, max_age: TimeDelta) -> DateTime<Utc> {
         self.create_time + max_age + KEY_INTERVAL
     }
@@ -77,19 +78,19 @@ macro_rules! returning {
     };
 }
 
-/// Every key, the newest first. There are few.
+/// Returns every key, the newest first. There are few.
 pub async fn list(on: impl Executor<'_>) -> Result<Vec<Key>> {
     Ok(on.query(concat!("SELECT ", columns!(), " FROM signing_keys ORDER BY create_time DESC, kid DESC")).all().await?)
 }
 
-/// Stores a key that was made, and tells. It is PENDING.
+/// Stores a generated key as PENDING and records the event.
 ///
 /// # Errors
 ///
-/// FAILED_PRECONDITION where enough are pending; INTERNAL where `master` is not what the other keys are sealed with, since
-/// the replicas that have the right one could not open this one.
-pub async fn create(change: &mut OutboxTransaction, clock: &Clock, master: &MasterKey, made: &Made) -> Result<Key> {
-    if sealed(&mut **change).await?.iter().filter(|row| row.state == State::Pending).count() >= PENDING_LIMIT {
+/// Returns FAILED_PRECONDITION if 4 keys are pending, and INTERNAL if `master` does not decrypt the other keys. The replicas, which
+/// have the right master key, could not decrypt a key that is encrypted with another.
+pub async fn create(change: &mut OutboxTransaction, clock: &Clock, master: &MasterKey, generated: &GeneratedKey) -> Result<Key> {
+    if list_encrypted(&mut **change).await?.iter().filter(|row| row.state == State::Pending).count() >= PENDING_LIMIT {
         return Err(Error::precondition(
             Reason::KeyState,
             Violation::new(
@@ -99,40 +100,49 @@ pub async fn create(change: &mut OutboxTransaction, clock: &Clock, master: &Mast
             ),
         ));
     }
-    let key = insert(change, clock, master, made, State::Pending).await?;
-    let key = key.ok_or_else(|| Error::internal("a key was made twice"))?;
+    let key = insert(change, clock, master, generated, State::Pending).await?;
+    let key = key.ok_or_else(|| Error::internal("the same key was generated twice"))?;
     change.record_key(EventPayload::KeyCreated { kid: key.kid.clone() });
     Ok(key)
 }
 
-/// Stores a key that signs from now on, where none does, and tells.
-pub(super) async fn create_active(change: &mut OutboxTransaction, clock: &Clock, master: &MasterKey, made: &Made) -> Result<()> {
-    if let Some(key) = insert(change, clock, master, made, State::Active).await? {
+/// Stores a generated key as ACTIVE and records the events. Does nothing if another key is active.
+pub(super) async fn create_active(
+    change: &mut OutboxTransaction,
+    clock: &Clock,
+    master: &MasterKey,
+    generated: &GeneratedKey,
+) -> Result<()> {
+    if let Some(key) = insert(change, clock, master, generated, State::Active).await? {
         change.record_key(EventPayload::KeyCreated { kid: key.kid.clone() });
         change.record_key(EventPayload::KeyActivated { kid: key.kid });
     }
     Ok(())
 }
 
-async fn insert(tx: &mut Tx, clock: &Clock, master: &MasterKey, made: &Made, state: State) -> Result<Option<Key>> {
-    for row in sealed(&mut *tx).await? {
-        master.open(&row.kid, &row.private_key).map_err(Error::internal)?;
+async fn insert(tx: &mut Tx, clock: &Clock, master: &MasterKey, generated: &GeneratedKey, state: State) -> Result<Option<Key>> {
+    for row in list_encrypted(&mut *tx).await? {
+        master.decrypt(&row.kid, &row.private_key).map_err(Error::internal)?;
     }
     let now = tx.now(clock).await?;
     let query = tx.query(returning!(
         "INSERT INTO signing_keys (kid, state, private_key, n, e, create_time, activate_time)
          VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING"
     ));
-    let query = query.bind(&made.jwk.kid).bind(state).bind(master.seal(&made.jwk.kid, &made.der)?).bind(&made.jwk.n);
-    Ok(query.bind(&made.jwk.e).bind(now).bind((state == State::Active).then_some(now)).optional().await?)
+    let query = query
+        .bind(&generated.jwk.kid)
+        .bind(state)
+        .bind(master.encrypt(&generated.jwk.kid, &generated.der)?)
+        .bind(&generated.jwk.n);
+    Ok(query.bind(&generated.jwk.e).bind(now).bind((state == State::Active).then_some(now)).optional().await?)
 }
 
-/// Makes a pending key the one that signs, and retires the one that did. `max_age` is how long verifiers keep the keys that
-/// they were told; `force` does not wait for it.
+/// Makes a pending key the active one, and retires the one that was active. `max_age` is how long verifiers keep a key set. With
+/// `force`, the key may be younger than that.
 ///
 /// # Errors
 ///
-/// NOT_FOUND, and FAILED_PRECONDITION for a key that is retired or that is too young.
+/// Returns NOT_FOUND, or FAILED_PRECONDITION if the key is retired or too young.
 pub async fn activate(change: &mut OutboxTransaction, clock: &Clock, kid: &str, max_age: TimeDelta, force: bool) -> Result<Key> {
     let keys = lock(change).await?;
     let key = keys.iter().find(|key| key.kid == kid).ok_or_else(|| Error::not_found("key_id"))?;
@@ -152,7 +162,7 @@ pub async fn activate(change: &mut OutboxTransaction, clock: &Clock, kid: &str, 
         State::Pending => {}
     }
     for active in keys.iter().filter(|key| key.state == State::Active) {
-        end(change, active, now, now + TimeDelta::seconds(active.token_life) + NOTICE).await?;
+        set_retired(change, active, now, now + TimeDelta::seconds(active.token_life) + RETIREMENT_MARGIN).await?;
         change.record_key(EventPayload::KeyRetired { kid: active.kid.clone() });
     }
     let query = change.query(returning!("UPDATE signing_keys SET state = 'ACTIVE', activate_time = $2 WHERE kid = $1"));
@@ -161,11 +171,11 @@ pub async fn activate(change: &mut OutboxTransaction, clock: &Clock, kid: &str, 
     Ok(key)
 }
 
-/// Retires a key that is not active. With `withdraw` it is gone at once, and the sessions that depend on it end.
+/// Retires a key that is not active. With `withdraw`, the key expires at once, and the sessions whose tokens it signed end.
 ///
 /// # Errors
 ///
-/// NOT_FOUND, and FAILED_PRECONDITION for the active key.
+/// Returns NOT_FOUND, or FAILED_PRECONDITION if the key is active.
 pub async fn retire(change: &mut OutboxTransaction, clock: &Clock, kid: &str, withdraw: bool) -> Result<Key> {
     let keys = lock(change).await?;
     let key = keys.iter().find(|key| key.kid == kid).ok_or_else(|| Error::not_found("key_id"))?;
@@ -175,37 +185,37 @@ pub async fn retire(change: &mut OutboxTransaction, clock: &Clock, kid: &str, wi
         _ if withdraw => {
             sessions::end_signed_by(change, kid).await?;
             change.record_key(EventPayload::KeyWithdrawn { kid: key.kid.clone() });
-            end(change, key, key.retire_time.unwrap_or(now), now).await
+            set_retired(change, key, key.retire_time.unwrap_or(now), now).await
         }
         State::Retired => Ok(key.clone()),
         State::Pending => {
             change.record_key(EventPayload::KeyRetired { kid: key.kid.clone() });
-            end(change, key, now, now + NOTICE).await
+            set_retired(change, key, now, now + RETIREMENT_MARGIN).await
         }
     }
 }
 
-/// Seals every key with `new` that is sealed with `old`, and answers how many those were.
+/// Encrypts with `new` every key that is encrypted with `old`, and returns their number.
 ///
 /// # Errors
 ///
-/// A key that neither opens. Then the transaction must not be committed.
+/// Returns [`KeyError::Decryption`] if neither decrypts a key. The caller must then roll the transaction back.
 pub async fn rewrap(tx: &mut Tx, old: &MasterKey, new: &MasterKey) -> Result<usize, KeyError> {
     lock(tx).await?;
     let mut count = 0;
-    for row in sealed(&mut *tx).await? {
-        if new.open(&row.kid, &row.private_key).is_ok() {
+    for row in list_encrypted(&mut *tx).await? {
+        if new.decrypt(&row.kid, &row.private_key).is_ok() {
             continue;
         }
-        let sealed = new.seal(&row.kid, &old.open(&row.kid, &row.private_key)?)?;
+        let encrypted = new.encrypt(&row.kid, &old.decrypt(&row.kid, &row.private_key)?)?;
         let query = tx.query("UPDATE signing_keys SET private_key = $2 WHERE kid = $1");
-        query.bind(&row.kid).bind(sealed).execute().await.map_err(Error::from)?;
+        query.bind(&row.kid).bind(encrypted).execute().await.map_err(Error::from)?;
         count += 1;
     }
     Ok(count)
 }
 
-/// Remembers that what the active key signs may live for `life`. False where it is not active any more.
+/// Records that tokens of the active key may live for `life`. Returns false if the key is not active any more.
 pub(super) async fn allow_token_life(tx: &mut Tx, kid: &str, life: TimeDelta) -> Result<bool> {
     let query = tx.query(
         "UPDATE signing_keys SET token_life = CASE WHEN token_life < $2 THEN $2 ELSE token_life END
@@ -215,15 +225,15 @@ pub(super) async fn allow_token_life(tx: &mut Tx, kid: &str, life: TimeDelta) ->
 }
 
 /// Deletes the keys whose last token has expired.
-pub(super) async fn forget(tx: &mut Tx, clock: &Clock) -> Result<()> {
+pub(super) async fn purge_expired(tx: &mut Tx, clock: &Clock) -> Result<()> {
     let now = tx.now(clock).await?;
     tx.query("DELETE FROM signing_keys WHERE expire_time <= $1").bind(now).execute().await?;
     Ok(())
 }
 
-/// A key as it is stored.
+/// A signing key with its encrypted private key.
 #[derive(sqlx::FromRow)]
-pub(super) struct Sealed {
+pub(super) struct EncryptedKey {
     pub(super) kid: String,
     pub(super) state: State,
     pub(super) private_key: Vec<u8>,
@@ -231,18 +241,18 @@ pub(super) struct Sealed {
     pub(super) expire_time: Option<DateTime<Utc>>,
 }
 
-/// The keys as they are stored, the oldest first.
-pub(super) async fn sealed(on: impl Executor<'_>) -> Result<Vec<Sealed>> {
+/// Returns the keys with their encrypted private keys, the oldest first.
+pub(super) async fn list_encrypted(on: impl Executor<'_>) -> Result<Vec<EncryptedKey>> {
     let query = on.query("SELECT kid, state, private_key, token_life, expire_time FROM signing_keys ORDER BY create_time, kid");
     Ok(query.all().await?)
 }
 
-/// Every key, none of which anybody else changes until the transaction ends.
+/// Returns every key, and locks them until the transaction ends.
 async fn lock(tx: &mut Tx) -> Result<Vec<Key>> {
     Ok(tx.query(concat!("SELECT ", columns!(), " FROM signing_keys ORDER BY kid")).for_update().all().await?)
 }
 
-async fn end(tx: &mut Tx, key: &Key, retire_time: DateTime<Utc>, expire_time: DateTime<Utc>) -> Result<Key> {
+async fn set_retired(tx: &mut Tx, key: &Key, retire_time: DateTime<Utc>, expire_time: DateTime<Utc>) -> Result<Key> {
     let query =
         tx.query(returning!("UPDATE signing_keys SET state = 'RETIRED', retire_time = $2, expire_time = $3 WHERE kid = $1"));
     Ok(query.bind(&key.kid).bind(retire_time).bind(expire_time).one().await?)

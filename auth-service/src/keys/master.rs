@@ -1,4 +1,4 @@
-//! The master key, which seals the signing keys where they are stored.
+//! The master key, which encrypts the signing keys in the database.
 
 use std::{fmt, sync::Arc};
 
@@ -11,45 +11,44 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::KeyError;
 
-/// The key that seals the signing keys (AES-256-GCM). It is never stored beside them.
+/// The key that encrypts the signing keys (AES-256-GCM). It is never stored in the database.
 #[derive(Clone)]
 pub struct MasterKey(Arc<RandomizedNonceKey>);
 
 impl MasterKey {
     /// Reads a master key: 32 bytes in base64.
-    ///
-    /// # Errors
-    ///
-    /// Anything else.
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
         let bytes = BASE64_STANDARD.decode(text.trim()).map_err(|_| KeyError::MasterKey)?;
         RandomizedNonceKey::new(&AES_256_GCM, &bytes).map(|key| Self(Arc::new(key))).map_err(|_| KeyError::MasterKey)
     }
 
-    /// Makes a master key, in base64.
+    /// Generates a master key and returns it in base64.
     ///
     /// # Panics
     ///
-    /// Where the machine has no randomness.
+    /// Panics if the operating system provides no randomness.
     pub fn generate() -> String {
         let mut bytes = [0; 32];
-        rand::fill(&mut bytes).expect("a machine with randomness");
+        rand::fill(&mut bytes).expect("the operating system provides randomness");
         BASE64_STANDARD.encode(bytes)
     }
 
-    /// Nonce, ciphertext and tag. The key id is authenticated with it, so that no row can pass for another.
-    pub(super) fn seal(&self, kid: &str, secret: &[u8]) -> Result<Vec<u8>> {
-        let mut sealed = secret.to_vec();
-        let nonce =
-            self.0.seal_in_place_append_tag(Aad::from(kid), &mut sealed).map_err(|_| Error::internal("a key can't be sealed"))?;
-        Ok([nonce.as_ref().as_slice(), &sealed].concat())
+    /// Encrypts a private key. Returns nonce, ciphertext and tag. The key id is authenticated too, so that the values of two rows cannot
+    /// be exchanged.
+    pub(super) fn encrypt(&self, kid: &str, secret: &[u8]) -> Result<Vec<u8>> {
+        let mut encrypted = secret.to_vec();
+        let nonce = self
+            .0
+            .seal_in_place_append_tag(Aad::from(kid), &mut encrypted)
+            .map_err(|_| Error::internal("a signing key can't be encrypted"))?;
+        Ok([nonce.as_ref().as_slice(), &encrypted].concat())
     }
 
-    pub(super) fn open(&self, kid: &str, sealed: &[u8]) -> Result<Vec<u8>, KeyError> {
-        let wrong = || KeyError::Sealed(kid.to_owned());
-        let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN).ok_or_else(wrong)?;
+    pub(super) fn decrypt(&self, kid: &str, encrypted: &[u8]) -> Result<Vec<u8>, KeyError> {
+        let wrong = || KeyError::Decryption(kid.to_owned());
+        let (nonce, ciphertext) = encrypted.split_at_checked(NONCE_LEN).ok_or_else(wrong)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| wrong())?;
-        let mut secret = sealed.to_vec();
+        let mut secret = ciphertext.to_vec();
         let length = self.0.open_in_place(nonce, Aad::from(kid), &mut secret).map_err(|_| wrong())?.len();
         secret.truncate(length);
         Ok(secret)
@@ -67,17 +66,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sealed_key_opens_with_its_master_key_under_its_own_id_and_unchanged() {
+    fn only_the_same_master_key_and_key_id_decrypt_an_unchanged_private_key() {
         let [master, other] = [(); 2].map(|()| MasterKey::from_base64(&MasterKey::generate()).expect("a master key"));
-        let sealed = master.seal("a", b"secret").expect("a sealed key");
-        assert_eq!(master.open("a", &sealed).expect("the key"), b"secret");
-        assert!(!sealed.windows(6).any(|window| window == b"secret"));
-        let mut changed = sealed.clone();
+        let encrypted = master.encrypt("a", b"secret").expect("an encrypted key");
+        assert_eq!(master.decrypt("a", &encrypted).expect("the key"), b"secret");
+        assert!(!encrypted.windows(6).any(|window| window == b"secret"));
+        let mut changed = encrypted.clone();
         changed[NONCE_LEN] ^= 1;
-        for (master, kid, sealed) in
-            [(&other, "a", &sealed), (&master, "b", &sealed), (&master, "a", &changed), (&master, "a", &vec![])]
+        for (master, kid, encrypted) in
+            [(&other, "a", &encrypted), (&master, "b", &encrypted), (&master, "a", &changed), (&master, "a", &vec![])]
         {
-            assert!(matches!(master.open(kid, sealed), Err(KeyError::Sealed(named)) if named == kid));
+            assert!(matches!(master.decrypt(kid, encrypted), Err(KeyError::Decryption(named)) if named == kid));
         }
     }
 

@@ -1,42 +1,39 @@
-//! Signing keys: made once, sealed at rest, kept parsed in memory.
+//! Signing keys: encrypted in the database, kept parsed in memory.
 
 mod lifecycle;
 mod master;
 mod signing;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use access::{Clock, Error, Result, token::KeySet};
 use chrono::TimeDelta;
+use parking_lot::RwLock;
 use store::Db;
 use tokio::time::Instant;
 
 pub use lifecycle::{Key, State, activate, create, list, retire, rewrap};
 pub use master::MasterKey;
-pub use signing::{KeyBits, Made, SigningKey};
+pub use signing::{GeneratedKey, KeyBits, SigningKey};
 
 use crate::{events::EventLog, proto::Jwk};
 
-/// A replica that has not been able to load the keys for so long signs nothing: another may have retired the key that it has.
+/// A replica that has not loaded the keys for this long stops signing, because another may have retired the active key.
 const STALE: Duration = Duration::from_mins(1);
 
-/// Why the signing keys are of no use.
+/// The reason why the signing keys cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    /// A master key that is none.
+    /// The master key is malformed.
     #[error("the master key must be 32 bytes in base64, as `openssl rand -base64 32` writes them")]
     MasterKey,
-    /// The wrong master key, or bytes that somebody changed.
-    #[error("the signing key {0} can't be opened with this master key")]
-    Sealed(String),
-    /// A rotation at the very moment.
+    /// The master key is another, or the encrypted key was changed.
+    #[error("the signing key {0} can't be decrypted with this master key")]
+    Decryption(String),
+    /// Another replica rotated the keys at the same time.
     #[error("the keys were changed while they were being loaded")]
     Changed,
-    /// The database, or the machine.
+    /// A key could not be generated, read or stored.
     #[error(transparent)]
     Failed(#[from] Error),
     /// The database failed.
@@ -44,41 +41,37 @@ pub enum KeyError {
     Database(#[from] store::Error),
 }
 
-/// The keys as the database had them a moment ago.
+/// The keys as they were last loaded from the database.
 #[derive(Default)]
 pub struct Keys {
     loaded: Option<Instant>,
     active: Option<Arc<SigningKey>>,
     by_id: HashMap<String, Arc<SigningKey>>,
-    /// The public keys that verify tokens, including keys that will sign soon.
+    /// The public keys that verify tokens now, or will soon.
     pub jwks: Vec<Jwk>,
-    /// The same, ready to verify with.
+    /// The same keys, parsed.
     pub set: KeySet,
 }
 
 impl Keys {
-    /// The key that signs new tokens.
-    ///
-    /// # Errors
-    ///
-    /// UNAVAILABLE where the keys have not been loaded for a minute.
+    /// Returns the key that signs new tokens, or UNAVAILABLE if the keys have not been loaded for a minute.
     pub fn active(&self) -> Result<&Arc<SigningKey>> {
         let active = self.active.as_ref().filter(|_| self.are_fresh());
         active.ok_or_else(|| Error::Unavailable("the signing keys have not been loaded for a minute".into()))
     }
 
-    /// True where they were loaded within the last minute.
+    /// Returns true if they were loaded within the last minute.
     pub fn are_fresh(&self) -> bool {
         self.loaded.is_some_and(|loaded| loaded.elapsed() < STALE)
     }
 
-    /// The key with this id.
+    /// Returns the key with this id.
     pub fn find(&self, kid: &str) -> Option<&Arc<SigningKey>> {
         self.by_id.get(kid)
     }
 }
 
-/// Loads the keys from the database, and keeps them.
+/// Loads the keys from the database and holds them in memory.
 pub struct KeyRing {
     db: Db,
     clock: Clock,
@@ -88,42 +81,40 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// Loads the keys, to sign what lives for `token_life` at most. Where no key is active, one of `bits` is made; of several
-    /// replicas that do so at once, one succeeds.
+    /// Loads the keys. They sign tokens that live for at most `token_life`. If no key is active, generates one of `bits`; of several
+    /// replicas that do so at the same time, one succeeds.
     ///
     /// # Errors
     ///
-    /// Another master key than the one that sealed the keys.
+    /// Returns [`KeyError::Decryption`] if the keys are encrypted with another master key.
     pub async fn open(db: Db, clock: Clock, master: MasterKey, bits: KeyBits, token_life: TimeDelta) -> Result<Self, KeyError> {
         let ring = Self { db, clock, master, token_life, keys: RwLock::default() };
         ring.reload().await?;
         if ring.keys().active.is_none() {
-            let made = Made::of(bits).await?;
+            let generated = GeneratedKey::new(bits).await?;
             let mut change = EventLog::new(ring.db.clone(), ring.clock.clone()).begin().await?;
-            lifecycle::create_active(&mut change, &ring.clock, &ring.master, &made).await?;
+            lifecycle::create_active(&mut change, &ring.clock, &ring.master, &generated).await?;
             change.commit().await?;
             ring.reload().await?;
         }
         Ok(ring)
     }
 
-    /// The keys as they were last loaded.
+    /// Returns the keys as they were last loaded.
     pub fn keys(&self) -> Arc<Keys> {
-        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.keys.read())
     }
 
-    /// Loads what has changed since the last time, and answers what is public of it.
-    ///
-    /// # Errors
-    ///
-    /// Another master key than the one that sealed the keys. The keys that are loaded stay.
+    /// Loads the keys again and returns the public ones. After an error, the keys that were loaded before stay in use.
     pub async fn reload(&self) -> Result<Vec<Jwk>, KeyError> {
         let (loaded, now) = (Instant::now(), self.clock.now());
-        let (expired, rows): (Vec<_>, Vec<_>) =
-            lifecycle::sealed(&self.db).await?.into_iter().partition(|row| row.expire_time.is_some_and(|expires| expires <= now));
+        let (expired, rows): (Vec<_>, Vec<_>) = lifecycle::list_encrypted(&self.db)
+            .await?
+            .into_iter()
+            .partition(|row| row.expire_time.is_some_and(|expires| expires <= now));
         if !expired.is_empty() {
             let mut tx = self.db.begin().await?;
-            lifecycle::forget(&mut tx, &self.clock).await?;
+            lifecycle::purge_expired(&mut tx, &self.clock).await?;
             tx.commit().await?;
         }
         let old = self.keys();
@@ -131,10 +122,10 @@ impl KeyRing {
         for row in rows {
             let key = match old.find(&row.kid) {
                 Some(key) => Arc::clone(key),
-                None => Arc::new(SigningKey::from_pkcs8(&self.master.open(&row.kid, &row.private_key)?)?),
+                None => Arc::new(SigningKey::from_pkcs8(&self.master.decrypt(&row.kid, &row.private_key)?)?),
             };
             if row.state == State::Active {
-                // Before it signs anything: whoever retires it has to know how long to wait.
+                // This is stored before the key signs, because a retired key is kept until its last token has expired.
                 if row.token_life < self.token_life.num_seconds() {
                     self.allow_token_life(&row.kid).await?;
                 }
@@ -145,7 +136,7 @@ impl KeyRing {
         }
         new.set = KeySet::from_jwks(&new.jwks).0;
         let jwks = new.jwks.clone();
-        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        *self.keys.write() = Arc::new(new);
         Ok(jwks)
     }
 
@@ -165,9 +156,9 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn keys_that_were_not_loaded_for_a_minute_sign_nothing() {
-        let made = Made::of(KeyBits::Rsa2048).await.expect("a key");
-        let key = Arc::new(SigningKey::from_pkcs8(&made.der).expect("a key"));
+    async fn keys_do_not_sign_when_they_were_not_loaded_for_a_minute() {
+        let generated = GeneratedKey::new(KeyBits::Rsa2048).await.expect("a key");
+        let key = Arc::new(SigningKey::from_pkcs8(&generated.der).expect("a key"));
         let keys = Keys { loaded: Some(Instant::now()), active: Some(key), ..Keys::default() };
         tokio::time::advance(Duration::from_millis(59_999)).await;
         assert!(keys.active().is_ok());

@@ -1,4 +1,4 @@
-//! An RSA key that signs: made, read, and kept parsed.
+//! Generates, reads and uses RSA signing keys.
 
 use access::{Error, Result};
 use aws_lc_rs::{
@@ -15,54 +15,46 @@ use serde_json::json;
 
 use crate::proto::Jwk;
 
-/// A key that was made just now, to be stored.
-pub struct Made {
+/// A new key, not stored yet.
+pub struct GeneratedKey {
     pub(super) jwk: Jwk,
     /// The private key, as PKCS#8.
     pub(super) der: Vec<u8>,
 }
 
-impl Made {
-    /// Makes a key, which takes from a tenth of a second to several.
-    ///
-    /// # Errors
-    ///
-    /// INTERNAL where the machine can't.
-    pub async fn of(bits: KeyBits) -> Result<Self> {
+impl GeneratedKey {
+    /// Generates a key, which takes from a tenth of a second to several seconds.
+    pub async fn new(bits: KeyBits) -> Result<Self> {
         let size = match bits {
             KeyBits::Rsa2048 => KeySize::Rsa2048,
             KeyBits::Rsa3072 => KeySize::Rsa3072,
             KeyBits::Rsa4096 => KeySize::Rsa4096,
         };
-        let made = tokio::task::spawn_blocking(move || {
-            let pair = KeyPair::generate(size).map_err(|_| Error::internal("no RSA key can be made"))?;
-            let der = AsDer::<Pkcs8V1Der>::as_der(&pair).map_err(|_| Error::internal("an RSA key can't be written"))?;
+        let generated = tokio::task::spawn_blocking(move || {
+            let pair = KeyPair::generate(size).map_err(|_| Error::internal("an RSA key can't be generated"))?;
+            let der = AsDer::<Pkcs8V1Der>::as_der(&pair).map_err(|_| Error::internal("an RSA key can't be encoded"))?;
             let jwk = SigningKey::from_pkcs8(der.as_ref())?.jwk;
             Ok(Self { jwk, der: der.as_ref().to_vec() })
         });
-        made.await.map_err(Error::internal)?
+        generated.await.map_err(Error::internal)?
     }
 }
 
-/// A key that signs, parsed once: parsing it again for every token would cost almost as much as signing.
+/// A parsed signing key. Parsing it for every token would take almost as long as signing.
 pub struct SigningKey {
     pair: KeyPair,
     jwk: Jwk,
 }
 
 impl SigningKey {
-    /// Reads an RSA private key. `rsa` checks that its numbers belong together; it never signs (RUSTSEC-2023-0071).
+    /// Reads an RSA private key. The crate `rsa` checks that its numbers are consistent. It never signs (RUSTSEC-2023-0071).
     pub(super) fn from_pkcs8(der: &[u8]) -> Result<Self> {
         let key = RsaPrivateKey::from_pkcs8_der(der).map_err(|error| Error::internal(error.to_string()))?;
         let pair = KeyPair::from_pkcs8(der).map_err(|error| Error::internal(error.to_string()))?;
         Ok(Self { pair, jwk: public_jwk(&key)? })
     }
 
-    /// Signs a JWT of type `typ` (RS256). The same claims give the same bytes.
-    ///
-    /// # Errors
-    ///
-    /// INTERNAL where the key can't sign.
+    /// Signs a JWT of type `typ` with RS256. Equal claims give equal tokens.
     pub fn sign(&self, typ: &str, claims: &impl Serialize) -> Result<String> {
         let header = json!({ "alg": "RS256", "typ": typ, "kid": self.jwk.kid }).to_string();
         let claims = serde_json::to_vec(claims).map_err(Error::internal)?;
@@ -75,7 +67,7 @@ impl SigningKey {
         Ok(token)
     }
 
-    /// The RFC 7638 thumbprint.
+    /// Returns the key id: the RFC 7638 thumbprint of the public key.
     pub fn kid(&self) -> &str {
         &self.jwk.kid
     }

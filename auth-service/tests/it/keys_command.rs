@@ -95,15 +95,15 @@ on_both_engines! {
         let rewrap = ["rewrap", "--new-master-key-file", file.to_str().expect("a path")];
         assert_eq!(app.says(&rewrap), "2 key(s) are sealed with the new master key\n");
         assert_eq!(app.says(&rewrap), "0 key(s) are sealed with the new master key\n");
-        assert_fails(&app.database.serve(&app.master_key).output().expect("a process"), "can't be opened with this master key");
-        assert_fails(&app.keys(&["create"]), "can't be opened with this master key");
+        assert_fails(&app.database.serve(&app.master_key).output().expect("a process"), "can't be decrypted with this master key");
+        assert_fails(&app.keys(&["create"]), "can't be decrypted with this master key");
         app.database.serves_with(&new);
         assert_eq!(app.states(), ["ACTIVE", "RETIRED"]);
 
         // With a key that never sealed anything, nothing is lost.
         let other = Fresh { database: app.database, master_key: MasterKey::generate() };
         std::fs::write(&file, MasterKey::generate()).expect("a write");
-        assert_fails(&other.keys(&rewrap), "can't be opened with this master key");
+        assert_fails(&other.keys(&rewrap), "can't be decrypted with this master key");
         other.database.serves_with(&new);
     }
 }

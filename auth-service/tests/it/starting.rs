@@ -104,7 +104,7 @@ on_both_engines! {
         app.migrated().await;
         app.serves_with(&MasterKey::generate());
         let output = app.serve(&MasterKey::generate()).output().expect("a process");
-        assert_fails(&output, "can't be opened with this master key");
+        assert_fails(&output, "can't be decrypted with this master key");
         let output = app.serve("too short").output().expect("a process");
         assert_fails(&output, "the master key must be 32 bytes in base64");
     }
