@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use backon::{ExponentialBuilder, Retryable};
 use contract::{AccessPolicy, AccessRule, Actor, MethodRule, RevocationMode};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
@@ -22,22 +23,25 @@ use crate::{
     validate::{self, Validate},
 };
 
-/// A handler's stream of answers.
+/// A handler's stream of messages.
 pub type Streaming<T> = Pin<Box<dyn Stream<Item = Result<T>> + Send>>;
-/// The same, on its way out.
+/// A stream of messages whose errors are statuses.
 pub type StatusStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The literal that stands for the caller's own id in an owner field.
 const ME: &str = "me";
-/// How often a handler is run again when the engine gives up on its transaction.
-const RETRIES: u32 = 5;
+/// How often a handler is run again when the database aborts its transaction.
+const RETRIES: usize = 5;
+/// The delay before the first of them. It doubles, and jitter adds up to as much again, so that two transactions that conflicted once
+/// do not conflict again.
+const RETRY_DELAY: Duration = Duration::from_millis(5);
 
-/// Lets a request through to a handler that only some may reach, with `me` replaced in its owner field.
+/// Authorizes and validates a request to a handler that needs a caller, and replaces `me` in its owner field by the caller's id.
 ///
 /// # Errors
 ///
-/// UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE where news of revocations are late and the rule asks for them, or
-/// INVALID_ARGUMENT: the first that applies.
+/// Returns the first that applies: UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE if the rule needs fresh revocations and they are
+/// stale, or INVALID_ARGUMENT.
 pub fn admit<T: Validate>(
     mut request: Request<T>,
     rule: &AccessRule,
@@ -53,7 +57,7 @@ pub fn admit<T: Validate>(
         Some(owner) => owner.eq_ignore_ascii_case(caller.subject()),
         None => false,
     };
-    // A service owns nothing, whatever its client id looks like.
+    // A service owns nothing, even if its client id equals a user id.
     let is_owner = is_named && caller.actor() == Actor::User;
     authorize(rule, &caller, is_owner)?;
     validate::check(&message)?;
@@ -83,11 +87,7 @@ pub(crate) fn authorize(rule: &AccessRule, caller: &Caller, is_owner: bool) -> R
     Ok(())
 }
 
-/// Admits a valid request to a handler that anyone may call.
-///
-/// # Errors
-///
-/// INVALID_ARGUMENT.
+/// Validates a request to a handler that anyone may call.
 pub fn admit_anyone<T: Validate>(mut request: Request<T>) -> Result<(ClientInfo, T)> {
     let client = request.extensions_mut().remove::<ClientInfo>().unwrap_or_default();
     let message = request.into_inner();
@@ -95,15 +95,15 @@ pub fn admit_anyone<T: Validate>(mut request: Request<T>) -> Result<(ClientInfo,
     Ok((client, message))
 }
 
-/// Runs a call that changes something. It comes to its end even when the client leaves or the deadline passes, so that no
-/// transaction is left half-way on a connection that goes back to its pool.
+/// Runs a handler that writes. It runs to its end even if the client disconnects or the deadline passes, so that no connection returns
+/// to its pool inside a transaction.
 ///
-/// A handler has one transaction. Where the engine gives up on it (a deadlock, a serialization failure), nothing of it has
-/// happened, and the handler is run again: five times at most.
+/// A handler has one transaction. If the database aborts it (a deadlock, a serialization failure), it has had no effect, and the
+/// handler is run again, at most five times.
 ///
 /// # Errors
 ///
-/// The handler's, and INTERNAL where it panics.
+/// Returns the handler's error, or INTERNAL if it panics.
 pub async fn run_to_completion<T, F>(
     method: &'static MethodRule,
     work: impl Fn() -> F + Send + 'static,
@@ -112,18 +112,10 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T>> + Send + 'static,
 {
+    let backoff = ExponentialBuilder::new().with_min_delay(RETRY_DELAY).with_max_times(RETRIES).with_jitter();
     let attempts = async move {
-        let mut attempt = 0;
-        loop {
-            match work().await {
-                Err(error) if attempt < RETRIES && error.is_retryable() => {
-                    attempt += 1;
-                    tracing::debug!(cause = error_chain(&error), attempt, "retrying the transaction");
-                    tokio::time::sleep(pause(attempt)).await;
-                }
-                outcome => return outcome,
-            }
-        }
+        let log = |error: &Error, delay| tracing::debug!(cause = error_chain(error), ?delay, "retrying the transaction");
+        work.retry(backoff).when(Error::is_retryable).notify(log).await
     };
     match tokio::spawn(attempts.in_current_span()).await {
         Ok(answer) => Ok(Response::new(answer.inspect_err(|error| check_reason(method, error))?)),
@@ -134,11 +126,11 @@ where
     }
 }
 
-/// Runs a call that only reads. It is dropped when nobody waits for it any more.
+/// Runs a handler that only reads. It is dropped when the client disconnects or the deadline passes.
 ///
 /// # Errors
 ///
-/// The handler's, and INTERNAL where it panics.
+/// Returns the handler's error, or INTERNAL if it panics.
 pub async fn run_cancellable<T, F: Future<Output = Result<T>> + Send>(
     method: &'static MethodRule,
     work: impl FnOnce() -> F,
@@ -151,7 +143,7 @@ pub async fn run_cancellable<T, F: Future<Output = Result<T>> + Send>(
     Ok(Response::new(answer.await.inspect_err(|error| check_reason(method, error))?))
 }
 
-/// In tests, ends a call whose handler returns a reason that the method does not declare: the API document would not list it.
+/// Panics in a debug build if the method does not declare the reason of the error, because the OpenAPI document would not list it.
 fn check_reason(method: &MethodRule, error: &Error) {
     let reason = error.reason();
     debug_assert!(
@@ -162,18 +154,9 @@ fn check_reason(method: &MethodRule, error: &Error) {
     );
 }
 
-/// Maps the errors of a stream.
+/// Maps the errors of a stream to statuses.
 pub fn statuses<T: 'static>(stream: Streaming<T>) -> StatusStream<T> {
     Box::pin(stream.map(|item| item.map_err(Status::from)))
-}
-
-/// 5 ms, 10 ms, 20 ms, … and up to as much again, so that two that met once don't meet again.
-fn pause(attempt: u32) -> Duration {
-    let mut byte = [0];
-    // Without randomness the pauses are merely less spread.
-    let _ = aws_lc_rs::rand::fill(&mut byte);
-    let base = Duration::from_millis(5) * 2_u32.pow(attempt - 1);
-    base + base * u32::from(byte[0]) / 256
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Error {
@@ -185,7 +168,7 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
 mod tests {
     use std::sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicUsize, Ordering},
     };
 
     use tonic::Code;
@@ -218,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_handler_that_panics_is_an_internal_error_and_says_so_in_the_log() {
+    async fn a_panic_of_a_handler_returns_internal_and_is_logged() {
         let log = ErrorLines::watch();
         let status = run_cancellable(&METHOD, || async { panic!("in a reader") as Result<()> }).await.expect_err("a status");
         assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
@@ -229,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_call_that_changes_something_comes_to_its_end_when_nobody_waits_for_it() {
+    async fn a_handler_that_writes_runs_to_its_end_after_the_client_disconnects() {
         let (start, started) = tokio::sync::oneshot::channel::<()>();
         let (finish, finished) = tokio::sync::oneshot::channel();
         let channels = Arc::new(std::sync::Mutex::new(Some((started, finish))));
@@ -249,8 +232,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_transaction_that_the_engine_gave_up_on_is_tried_again_so_often_and_no_more() {
-        let runs = Arc::new(AtomicU32::new(0));
+    async fn an_aborted_transaction_is_retried_five_times() {
+        let runs = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&runs);
         let outcome = run_to_completion(&METHOD, move || {
             counted.fetch_add(1, Ordering::Relaxed);

@@ -1,32 +1,37 @@
-//! Keeps a verifier's keys fresh, in the background.
+//! Fetches a verifier's keys in the background.
 
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
+use backon::{BackoffBuilder, ExponentialBuilder};
 use tonic::transport::{Channel, Endpoint};
 
 use super::{KeySet, Verifier};
 use crate::proto::auth::v1::{GetJwksRequest, Jwk, key_service_client::KeyServiceClient};
 
-/// How long a connection may take to be made, and a call to be answered.
+/// The time limits of connecting and of a call.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the connection may be silent before it is asked whether it is still there, and how long it has to answer.
+/// The interval of HTTP/2 keep-alive pings, and the time limit of their answers.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a fetch may take.
+/// The time limit of a fetch.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
-/// The first wait after a fetch that failed. It doubles up to the interval.
+/// The delay after the first failed fetch. It doubles up to the interval.
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 
-/// Gives the verifier the keys that `fetch` answers: at once, then every `interval`, and when an unknown key id asks for
-/// them. Keys that are known stay while none can be fetched. It never returns.
+/// Sets the verifier's keys to those that `fetch` returns: at once, then every `interval`, and when an unknown key id requests a
+/// refresh. While the fetch fails, the keys at hand stay in use. It never returns.
 pub async fn follow<E, F>(verifier: Arc<Verifier>, interval: Duration, fetch: impl Fn() -> F) -> Infallible
 where
     E: std::fmt::Display,
     F: Future<Output = Result<Vec<Jwk>, E>>,
 {
     let mut requests = verifier.keys().refresh_requests();
-    let mut retry = FIRST_RETRY;
+    let backoff = || {
+        let delays = ExponentialBuilder::new().with_min_delay(FIRST_RETRY.min(interval)).with_max_delay(interval);
+        delays.without_max_times().build()
+    };
+    let mut delays = backoff();
     loop {
         let request = *requests.borrow_and_update();
         let fetched = match tokio::time::timeout(FETCH_TIMEOUT, fetch()).await {
@@ -37,14 +42,12 @@ where
         let wait = match fetched {
             Ok(keys) => {
                 verifier.set_keys(keys);
-                retry = FIRST_RETRY;
+                delays = backoff();
                 interval
             }
             Err(error) => {
                 tracing::warn!(error, "the keys could not be fetched; those that are known stay in use");
-                let wait = retry.min(interval);
-                retry = wait * 2;
-                wait
+                delays.next().unwrap_or(interval)
             }
         };
         verifier.keys().complete_refresh(request);
@@ -53,7 +56,7 @@ where
     }
 }
 
-/// The keys that can verify. An answer without one is a fault of whoever answers, and no reason to forget what is known.
+/// Returns the keys that can verify. A key set without any is an error of its issuer, and then the keys at hand stay in use.
 fn usable_keys(jwks: &[Jwk]) -> Result<KeySet, String> {
     let (keys, rejected) = KeySet::from_jwks(jwks);
     for reason in rejected {
@@ -77,23 +80,19 @@ pub async fn follow_auth_service(verifier: Arc<Verifier>, interval: Duration, ch
     .await
 }
 
-/// A URL that leads to no auth service.
+/// The URL cannot be that of an auth service.
 #[derive(Debug, thiserror::Error)]
 #[error("the URL of the auth service must be like http://127.0.0.1:50051")]
 pub struct AuthUrlError;
 
-/// A connection that is made when it is first used, and again whenever it is lost.
-///
-/// # Errors
-///
-/// A URL that is of no use. Whether the auth service is there turns out later.
+/// Returns a channel to the auth service. It connects when it is first used, and again after it has lost the connection.
 pub fn auth_channel(url: &str) -> Result<Channel, AuthUrlError> {
     let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| AuthUrlError)?;
     if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none() {
         return Err(AuthUrlError);
     }
     let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
-    // Without these a connection that a partition has cut would look open for ever.
+    // Without keep-alive, a connection that a network partition has cut would seem open for ever.
     let endpoint = endpoint.http2_keep_alive_interval(KEEP_ALIVE_INTERVAL).keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
     Ok(endpoint.keep_alive_while_idle(true).connect_lazy())
 }

@@ -1,7 +1,8 @@
-//! Calls in a service's own name: an access token of its own, kept fresh in the background.
+//! The access token with which a service calls others in its own name. It is renewed in the background.
 
 use std::{convert::Infallible, fmt, path::PathBuf, sync::Arc, time::Duration};
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -17,29 +18,29 @@ use crate::{
     read_secret_file,
 };
 
-/// The first wait after a token that could not be had. It doubles up to the longest.
-const FIRST_RETRY: Duration = Duration::from_millis(200);
-const LONGEST_RETRY: Duration = Duration::from_secs(10);
-/// How long a token is kept at least, however often another is asked for.
-const SHORTEST_USE: Duration = Duration::from_secs(1);
+/// The delay after the first failed request for a token. It doubles up to the longest.
+const MIN_RETRY_DELAY: Duration = Duration::from_millis(200);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(10);
+/// The shortest time between two tokens, also if a renewal is requested.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The credentials with which a service requests its tokens.
 #[derive(Debug, Clone)]
 pub struct ClientCredentials {
     /// Its id, as `auth-service clients list` shows it.
     pub client_id: String,
-    /// The file that holds its secret. It is read anew for each token, so that a rotated secret needs no restart.
+    /// The file that holds its secret. It is read for each token, so that a rotated secret needs no restart.
     pub secret_file: PathBuf,
 }
 
-/// The access token of a service. Its clones share it. As an interceptor it puts the token into every call.
+/// The access token of a service, which all clones share. As an interceptor, it adds the token to every call.
 #[derive(Clone, Default)]
 pub struct ServiceToken(Arc<Token>);
 
 #[derive(Default)]
 struct Token {
     held: watch::Sender<Option<Held>>,
-    wanted: Notify,
+    renewal_requested: Notify,
 }
 
 #[derive(Clone)]
@@ -48,52 +49,50 @@ struct Held {
     expires: Instant,
 }
 
-/// Why there is no new token.
+/// The reason why there is no new token.
 #[derive(Debug, thiserror::Error)]
 enum RenewError {
     #[error(transparent)]
     Secret(#[from] SecretFileError),
     #[error("{:?}: {}", .0.code(), .0.message())]
     Refused(#[from] Status),
-    #[error("the token can't stand in a header")]
+    #[error("the token is not a valid header value")]
     Malformed,
 }
 
 impl ServiceToken {
-    /// Gets tokens of the auth service behind `channel`: one at once, and another when two thirds of its life have passed. While
-    /// none can be had, the last one is used until it expires. It never returns.
+    /// Gets tokens from the auth service behind `channel`: one at once, and another when two thirds of its lifetime have passed. While
+    /// the requests fail, the last token is used until it expires. It never returns.
     pub async fn keep_fresh(&self, channel: Channel, credentials: ClientCredentials) -> Infallible {
         let mut client = TokenServiceClient::new(channel);
-        let mut retry = FIRST_RETRY;
+        let mut delays = backoff();
         loop {
             let wait = match renew(&mut client, &credentials).await {
-                Ok((header, life)) => {
-                    self.0.held.send_replace(Some(Held { header, expires: Instant::now() + life }));
-                    retry = FIRST_RETRY;
-                    life * 2 / 3
+                Ok((header, lifetime)) => {
+                    self.0.held.send_replace(Some(Held { header, expires: Instant::now() + lifetime }));
+                    delays = backoff();
+                    lifetime * 2 / 3
                 }
                 Err(error) => {
                     tracing::warn!(%error, client_id = credentials.client_id, "no access token for this service; it is asked for again");
-                    let wait = retry;
-                    retry = (wait * 2).min(LONGEST_RETRY);
-                    wait
+                    delays.next().unwrap_or(MAX_RETRY_DELAY)
                 }
             };
-            let least = SHORTEST_USE.min(wait);
+            let least = MIN_INTERVAL.min(wait);
             tokio::time::sleep(least).await;
-            // Dropping the sleep when somebody asks is what makes it come early.
-            let _ = tokio::time::timeout(wait.saturating_sub(least), self.0.wanted.notified()).await;
+            // A requested renewal ends the wait early.
+            let _ = tokio::time::timeout(wait.saturating_sub(least), self.0.renewal_requested.notified()).await;
         }
     }
 
     /// Waits until there is a token.
     pub async fn ready(&self) {
         let mut held = self.0.held.subscribe();
-        // The sender lives as long as this.
+        // This cannot fail, because `self` owns the sender.
         let _ = held.wait_for(|held| held.as_ref().is_some_and(Held::is_good)).await;
     }
 
-    /// Waits until there is a token, and answers the `authorization` that it makes.
+    /// Waits until there is a token, and returns it as the value of the header `authorization`.
     pub async fn authorization(&self) -> AsciiMetadataValue {
         let mut held = self.0.held.subscribe();
         loop {
@@ -104,13 +103,13 @@ impl ServiceToken {
         }
     }
 
-    /// Asks for another token, where one was answered UNAUTHENTICATED before its time, and waits for it. At most one a second
-    /// is got.
+    /// Requests another token, after a service has answered UNAUTHENTICATED to this one, and waits for it. At most one a second is
+    /// fetched.
     pub async fn renew(&self) {
         let mut held = self.0.held.subscribe();
         held.mark_unchanged();
-        self.0.wanted.notify_one();
-        // The sender lives as long as this.
+        self.0.renewal_requested.notify_one();
+        // This cannot fail, because `self` owns the sender.
         let _ = held.changed().await;
     }
 }
@@ -122,7 +121,7 @@ impl Held {
 }
 
 impl Interceptor for ServiceToken {
-    /// UNAVAILABLE while there is no token.
+    /// Adds the token, or returns UNAVAILABLE while there is none.
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         let held = self.0.held.borrow().clone();
         let Some(held) = held.filter(Held::is_good) else {
@@ -137,6 +136,10 @@ impl fmt::Debug for ServiceToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ServiceToken")
     }
+}
+
+fn backoff() -> ExponentialBackoff {
+    ExponentialBuilder::new().with_min_delay(MIN_RETRY_DELAY).with_max_delay(MAX_RETRY_DELAY).without_max_times().build()
 }
 
 async fn renew(
