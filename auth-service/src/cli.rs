@@ -70,7 +70,7 @@ struct Serve {
 #[derive(Debug, Args)]
 struct MasterKeyArgs {
     /// A file with the master key, which encrypts the signing keys in the database: 32 bytes in base64, as
-    /// `openssl rand -base64 32` writes them. The environment variable MASTER_KEY may hold the key itself instead.
+    /// `openssl rand -base64 32` writes them. The environment variable `MASTER_KEY` may hold the key itself instead.
     #[arg(long, env = "MASTER_KEY_FILE", value_name = "FILE")]
     master_key_file: Option<PathBuf>,
     /// The master key itself. It is hidden because other users of the machine can read a command line.

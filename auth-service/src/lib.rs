@@ -123,11 +123,13 @@ pub fn access_rules() -> AccessRulesFile {
     )
 }
 
-/// Serves on `listener` until `shutdown`. Calls in flight come to their end.
+/// Serves on `listener` until `shutdown`. Calls in flight are completed.
 ///
 /// # Errors
 ///
-/// A schema that is not this version's, a master key that is not the one, and those of the transport.
+/// Returns an error if the database has the schema of another version, if the master key does not decrypt its keys, or if the transport
+/// fails.
+#[expect(clippy::too_many_lines, reason = "it connects the parts of the service, one after the other")]
 pub async fn serve(
     db: Db,
     clock: Clock,

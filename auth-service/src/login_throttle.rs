@@ -58,7 +58,7 @@ impl Subject {
     }
 
     /// Returns the subject for password changes by a user. It is separate from Login, so that failed logins by others do not lock
-    /// the user out of ChangePassword.
+    /// the user out of `ChangePassword`.
     pub fn password_change(user_id: UserId, limits: Limits) -> Self {
         Self::new("change", user_id.to_string().as_bytes(), limits.per_account)
     }

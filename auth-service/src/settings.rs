@@ -11,7 +11,6 @@ use crate::{keys::KeyBits, login_throttle::Limits, passwords::Policy, sessions::
 
 /// The settings of the service.
 #[derive(Debug, Clone, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Settings {
     /// The URL of this service, as its clients reach it: the `iss` claim of every token.
     #[arg(long, env = "ISSUER", value_name = "URL", default_value = "http://127.0.0.1:50051")]

@@ -85,7 +85,7 @@ pub enum ServeError {
     /// gRPC reflection cannot read the descriptors.
     #[error("gRPC reflection cannot read the descriptors: {0}")]
     Reflection(#[from] ReflectionError),
-    /// The OpenAPI document cannot be generated from the descriptors.
+    /// The `OpenAPI` document cannot be generated from the descriptors.
     #[error("cannot generate the OpenAPI document: {0}")]
     Descriptors(#[from] DocumentError),
     /// The URL of the auth service cannot be used.

@@ -59,7 +59,9 @@ fn describe(command: &Command, name: &str, serve_rows: &[String], page: &mut Str
             flags.into_iter().partition(|flag| command.get_name() != "serve" && serve_rows.contains(&row(flag)));
         if !own.is_empty() {
             page.push_str("\n| Flag | Environment variable | Default | Description |\n|---|---|---|---|\n");
-            own.iter().for_each(|flag| page.push_str(&row(flag)));
+            for flag in own.iter() {
+                page.push_str(&row(flag));
+            }
         }
         if !shared.is_empty() {
             let names: Vec<_> = shared.iter().filter_map(|flag| flag.get_long()).map(|flag| format!("`--{flag}`")).collect();

@@ -42,7 +42,7 @@ pub struct Client {
     pub version: i64,
 }
 
-/// The fields of a client that UpdateClient can change.
+/// The fields of a client that `UpdateClient` can change.
 #[derive(Debug, Clone, Default)]
 #[expect(missing_docs, reason = "the proto documents the columns")]
 pub struct Profile {
@@ -94,7 +94,7 @@ impl Client {
         KeySet::from_jwks(&self.jwks()).0
     }
 
-    /// Returns the fields that UpdateClient can change.
+    /// Returns the fields that `UpdateClient` can change.
     pub fn profile(&self) -> Profile {
         Profile { display_name: self.display_name.clone(), permissions: self.permissions(), keys: self.jwks() }
     }

@@ -40,9 +40,10 @@ impl Import {
                 let outcome = token.import_once(token.row_id("outstanding_token", token.key), add).await?;
                 if let Some(listed) = listed {
                     let blacklist = async |tx: &mut OutboxTransaction| {
-                        Ok(match django_tokens::blacklist(tx, &project, &jti).await? {
-                            true => RowOutcome::Imported,
-                            false => RowOutcome::skipped("the token was exchanged for a session here"),
+                        Ok(if django_tokens::blacklist(tx, &project, &jti).await? {
+                            RowOutcome::Imported
+                        } else {
+                            RowOutcome::skipped("the token was exchanged for a session here")
                         })
                     };
                     let outcome = token.import_once(token.row_id("blacklisted_token", &listed), blacklist).await?;

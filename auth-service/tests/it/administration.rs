@@ -1,4 +1,4 @@
-//! User administration: create, deactivate, activate, delete and SetPassword.
+//! User administration: create, deactivate, activate, delete and `SetPassword`.
 
 use std::sync::Arc;
 

@@ -89,6 +89,7 @@ impl AccessRulesFile {
     }
 
     /// Returns the text of the file.
+    #[expect(clippy::missing_panics_doc, reason = "it cannot panic")]
     pub fn to_json(&self) -> String {
         let json = serde_json::to_string_pretty(self).expect("every key of the file is a string");
         json + "\n"

@@ -143,7 +143,7 @@ pub async fn run_cancellable<T, F: Future<Output = Result<T>> + Send>(
     Ok(Response::new(answer.await.inspect_err(|error| check_reason(method, error))?))
 }
 
-/// Panics in a debug build if the method does not declare the reason of the error, because the OpenAPI document would not list it.
+/// Panics in a debug build if the method does not declare the reason of the error, because the API document would not list it.
 fn check_reason(method: &MethodRule, error: &Error) {
     let reason = error.reason();
     debug_assert!(

@@ -235,10 +235,12 @@ pub(crate) fn reject_large_headers(request: &Request<Body>) -> Option<Response<B
 /// The value of a panic.
 type Panic = Box<dyn Any + Send>;
 
+#[expect(clippy::needless_pass_by_value, reason = "the signature that tower-http calls")]
 fn grpc_panic(panic: Panic) -> Response<Body> {
     panic_status(panic.as_ref()).into_http()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the signature that tower-http calls")]
 fn http_panic(panic: Panic) -> Response<Body> {
     HttpError::from(panic_status(panic.as_ref())).response(Format::Json)
 }

@@ -6,7 +6,7 @@
 use std::{
     fmt,
     sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use deadpool::{
@@ -15,7 +15,7 @@ use deadpool::{
 };
 use parking_lot::Mutex;
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, SqliteConnection};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::Instant};
 
 /// The longest time that a call waits for a connection, or for a new one to be established.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -82,7 +82,7 @@ impl<C: Engine> Manager for Opener<C> {
     type Error = sqlx::Error;
 
     async fn create(&self) -> sqlx::Result<Pooled<C>> {
-        Ok(Pooled { connection: self.options.connect().await?, used: Instant::now() })
+        Ok(Pooled { connection: Box::pin(self.options.connect()).await?, used: Instant::now() })
     }
 
     async fn recycle(&self, pooled: &mut Pooled<C>, _: &Metrics) -> RecycleResult<sqlx::Error> {
@@ -91,7 +91,7 @@ impl<C: Engine> Manager for Opener<C> {
             return Err(RecycleError::message("the connection is older than the last failure"));
         }
         if self.is_remote && pooled.used.elapsed() > IDLE_TEST_AFTER {
-            let tested = tokio::time::timeout(TEST_TIMEOUT, pooled.connection.ping()).await;
+            let tested = tokio::time::timeout(TEST_TIMEOUT, Box::pin(pooled.connection.ping())).await;
             if !matches!(tested, Ok(Ok(()))) {
                 self.distrust();
                 return Err(RecycleError::message("the idle connection does not answer"));

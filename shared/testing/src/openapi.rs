@@ -51,7 +51,7 @@ pub async fn assert_described(address: SocketAddr, descriptors: &[u8], package: 
     assert_references(&document, &document);
 }
 
-/// Asserts that an operation lists a reason of the service exactly if its method declares it, and ACCESS_TOKEN_INVALID exactly if the
+/// Asserts that an operation lists a reason of the service exactly if its method declares it, and `ACCESS_TOKEN_INVALID` exactly if the
 /// method needs a token.
 fn assert_reasons(pool: &DescriptorPool, method: &MethodDescriptor, operation: &Value) {
     let responses = operation["responses"].as_object().expect("an object");

@@ -128,7 +128,6 @@ impl Cluster {
     fn ephemeral(programs: &Programs) -> Result<Self, String> {
         let mut command = programs.as_server_user("sh")?;
         command.args(["-c", SCRIPT]).env("PATH", search_path()).current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
-        #[expect(clippy::zombie_processes, reason = "it runs until this process ends, which closes its standard input")]
         let mut child = command.spawn().map_err(|error| format!("cannot run {command:?}: {error}"))?;
         let mut folder = String::new();
         let output = child.stdout.take().expect("a pipe");

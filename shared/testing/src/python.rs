@@ -1,5 +1,4 @@
 //! Packages from `PyPI`, in virtual environments in cargo's target folder.
-#![expect(clippy::disallowed_methods, reason = "the tests are configured by the environment alone")]
 
 use std::{
     env, fs,

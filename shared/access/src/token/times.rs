@@ -56,6 +56,7 @@ impl TokenTimes {
 
     /// Returns the time from which a token is rejected as expired, rounded up to a second: `exp` and the leeway.
     #[expect(clippy::cast_possible_truncation, reason = "times before the year 2100 fit")]
+    #[expect(clippy::missing_panics_doc, reason = "it cannot panic")]
     pub fn rejected_from(self) -> DateTime<Utc> {
         DateTime::from_timestamp((self.expires + LEEWAY).ceil() as i64, 0).expect("`check` rejects times after the year 2100")
     }

@@ -241,23 +241,23 @@ fn change_columns(changes: &[&Change], before: &SchemaText, after: &SchemaText, 
         };
         let (Some(old), Some(new)) = (before.column(table, name), after.column(table, name)) else { continue };
         let column = quoted(name);
-        let alter = |action: String| format!("ALTER TABLE {} ALTER COLUMN {column} {action}", quoted(table));
+        let alter_column = |action: String| format!("ALTER TABLE {} ALTER COLUMN {column} {action}", quoted(table));
         let set_default = || match &new.default {
-            Some(default) => alter(format!("SET DEFAULT {default}")),
-            None => alter("DROP DEFAULT".to_owned()),
+            Some(default) => alter_column(format!("SET DEFAULT {default}")),
+            None => alter_column("DROP DEFAULT".to_owned()),
         };
         match change {
             Change::Retype(..) => {
                 // The default of the old type may not be valid for the new one.
-                statements.extend(old.default.as_ref().map(|_| alter("DROP DEFAULT".to_owned())));
+                statements.extend(old.default.as_ref().map(|_| alter_column("DROP DEFAULT".to_owned())));
                 let type_name = &new.type_name;
-                statements.push(alter(format!("TYPE {type_name} USING CAST({column} AS {type_name})")));
+                statements.push(alter_column(format!("TYPE {type_name} USING CAST({column} AS {type_name})")));
                 statements.extend(new.default.as_ref().map(|_| set_default()));
             }
             Change::Default(..) if changes.contains(&&Change::Retype(table.clone(), name.clone())) => {}
             Change::Default(..) => statements.push(set_default()),
-            Change::Require(..) => statements.push(alter("SET NOT NULL".to_owned())),
-            _ => statements.push(alter("DROP NOT NULL".to_owned())),
+            Change::Require(..) => statements.push(alter_column("SET NOT NULL".to_owned())),
+            _ => statements.push(alter_column("DROP NOT NULL".to_owned())),
         }
     }
 }
