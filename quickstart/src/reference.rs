@@ -59,7 +59,7 @@ fn describe(command: &Command, name: &str, serve_rows: &[String], page: &mut Str
             flags.into_iter().partition(|flag| command.get_name() != "serve" && serve_rows.contains(&row(flag)));
         if !own.is_empty() {
             page.push_str("\n| Flag | Environment variable | Default | Description |\n|---|---|---|---|\n");
-            for flag in own.iter() {
+            for flag in &own {
                 page.push_str(&row(flag));
             }
         }

@@ -185,7 +185,11 @@ pub async fn databases(engine: Engine) -> (TestDatabase, TestDatabase) {
 /// A replica of the auth service.
 pub async fn auth(url: &str, master_key: &str, clock: Clock) -> Running {
     let (db, master_key) = (Db::new(url, None, 8).unwrap(), MasterKey::from_base64(master_key).unwrap());
-    let settings = Settings { audience: vec![profile_service::NAME.to_owned()], ..Settings::default() };
+    let settings = Settings {
+        audience: vec![profile_service::NAME.to_owned()],
+        access_rules: vec![profile_service::access_rules()],
+        ..Settings::default()
+    };
     Running::start(|listener, shutdown| async move {
         auth_service::serve(db, clock, master_key, settings, listener, shutdown).await.unwrap();
     })

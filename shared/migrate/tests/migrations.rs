@@ -33,9 +33,9 @@ impl Scratch {
 
     async fn execute(&self, sql: &'static str) -> store::Result<u64> {
         let mut tx = self.db.begin().await.expect("a transaction");
-        let outcome = tx.query(sql).execute().await;
+        let changed = tx.query(sql).execute().await?;
         tx.commit().await.expect("a commit");
-        outcome
+        Ok(changed)
     }
 }
 
