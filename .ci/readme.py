@@ -20,6 +20,7 @@ from clients import PATIENCE, ROOT, Quickstart, Report
 
 PAGES = [
     "README.md",
+    "docs/tutorial/README.md",
     "docs/reference/http-api.md",
     "docs/guides/protect-a-service.md",
     "docs/guides/rotate-keys.md",

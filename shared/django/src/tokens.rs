@@ -5,7 +5,6 @@
 use std::{path::Path, str::FromStr};
 
 use aws_lc_rs::rsa::PublicKey;
-use base64::{Engine, prelude::BASE64_STANDARD};
 use chrono::{DateTime, Utc};
 use jsonwebtoken::DecodingKey;
 use serde_json::{Map, Value};
@@ -248,8 +247,6 @@ impl std::fmt::Debug for TokenKeys {
 
 /// Decodes a public key in PEM (RFC 7468), with the label of either form.
 fn read_pem(pem: &str) -> Option<Vec<u8>> {
-    let label =
-        ["PUBLIC KEY", "RSA PUBLIC KEY"].into_iter().find(|label| pem.trim().starts_with(&format!("-----BEGIN {label}-----")))?;
-    let inside = pem.trim().strip_prefix(&format!("-----BEGIN {label}-----"))?.strip_suffix(&format!("-----END {label}-----"))?;
-    BASE64_STANDARD.decode(inside.split_ascii_whitespace().collect::<String>()).ok()
+    let block = pem::parse(pem).ok()?;
+    matches!(block.tag(), "PUBLIC KEY" | "RSA PUBLIC KEY").then(|| block.into_contents())
 }

@@ -19,7 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("testing", &["access", "store"]),
     ("auth-service", &["access", "access-build", "django", "gateway", "migrate", "server", "store"]),
     ("profile-service", &["access", "access-build", "django", "gateway", "migrate", "server", "store"]),
-    ("quickstart", &["access", "auth-service", "gateway", "migrate", "profile-service", "server", "store"]),
+    ("quickstart", &["access", "auth-service", "migrate", "profile-service", "server", "store"]),
     ("client", &["access", "access-build"]),
     ("clock", &["access", "protos"]),
     ("greeter", &["access", "access-build"]),

@@ -1,6 +1,9 @@
 //! `/openapi.json`, `/openapi.yaml`, and the API page at `/`: a Swagger UI in this binary that shows the API, signs in and calls it.
 
-use std::{io::Read, sync::Arc};
+use std::{
+    io::Read,
+    sync::{Arc, LazyLock},
+};
 
 use axum::{
     Router,
@@ -12,12 +15,26 @@ use flate2::read::GzDecoder;
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::Value;
 
-use crate::openapi;
-
 /// The version of Swagger UI. It is part of the paths of its files, so that clients can cache them forever.
 const VERSION: &str = "5.35.0";
-const BUNDLE: &[u8] = include_bytes!("../../third_party/swagger-ui/swagger-ui-bundle.js.gz");
-const STYLES: &[u8] = include_bytes!("../../third_party/swagger-ui/swagger-ui.css.gz");
+static BUNDLE: LazyLock<Asset> =
+    LazyLock::new(|| Asset::new(include_bytes!("../../third_party/swagger-ui/swagger-ui-bundle.js.gz")));
+static STYLES: LazyLock<Asset> = LazyLock::new(|| Asset::new(include_bytes!("../../third_party/swagger-ui/swagger-ui.css.gz")));
+
+/// A file of Swagger UI. The binary contains it compressed.
+struct Asset {
+    compressed: &'static [u8],
+    plain: Bytes,
+}
+
+impl Asset {
+    /// Decompresses the file once for all responses.
+    fn new(compressed: &'static [u8]) -> Self {
+        let mut plain = Vec::new();
+        GzDecoder::new(compressed).read_to_end(&mut plain).expect("the embedded file is valid gzip");
+        Self { compressed, plain: plain.into() }
+    }
+}
 
 const JAVASCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=utf-8");
 const CSS: HeaderValue = HeaderValue::from_static("text/css; charset=utf-8");
@@ -34,9 +51,11 @@ pub struct ApiDocs {
 }
 
 /// Returns the routes of the `OpenAPI` document, and of the API page if there is one.
+#[expect(clippy::missing_panics_doc, reason = "it cannot panic")]
 pub fn routes(document: &Value, api_docs: Option<&ApiDocs>) -> Router {
     let json = Bytes::from(document.to_string());
-    let yaml = Bytes::from(openapi::to_yaml(document));
+    let yaml = serde_saphyr::to_string(document).expect("every key of a JSON document is a string");
+    let yaml = Bytes::from(yaml);
     let routes = Router::new()
         .route("/openapi.json", get(async move || file(JSON, json)))
         .route("/openapi.yaml", get(async move || file(YAML, yaml)));
@@ -52,8 +71,8 @@ pub fn routes(document: &Value, api_docs: Option<&ApiDocs>) -> Router {
         .route("/", get(async move || (policy_headers(&policy), file(HTML, html))))
         .route("/explorer/explorer.js", get(async || file(JAVASCRIPT, include_str!("explorer.js").into())))
         .route("/explorer/explorer.css", get(async || file(CSS, include_str!("explorer.css").into())))
-        .route(&format!("/explorer/{VERSION}/swagger-ui-bundle.js"), get(async |headers| asset(&headers, JAVASCRIPT, BUNDLE)))
-        .route(&format!("/explorer/{VERSION}/swagger-ui.css"), get(async |headers| asset(&headers, CSS, STYLES)))
+        .route(&format!("/explorer/{VERSION}/swagger-ui-bundle.js"), get(async |headers| asset(&headers, JAVASCRIPT, &BUNDLE)))
+        .route(&format!("/explorer/{VERSION}/swagger-ui.css"), get(async |headers| asset(&headers, CSS, &STYLES)))
 }
 
 fn file(kind: HeaderValue, bytes: Bytes) -> Response {
@@ -65,16 +84,14 @@ fn file(kind: HeaderValue, bytes: Bytes) -> Response {
     (headers, bytes).into_response()
 }
 
-/// Returns a file of Swagger UI, which is stored compressed.
-fn asset(request: &HeaderMap, kind: HeaderValue, compressed: &'static [u8]) -> Response {
+/// Returns a file of Swagger UI. Every response shares one copy of it, compressed or not.
+fn asset(request: &HeaderMap, kind: HeaderValue, asset: &Asset) -> Response {
     let mut response = if accepts_gzip(request) {
-        let mut response = file(kind, Bytes::from_static(compressed));
+        let mut response = file(kind, Bytes::from_static(asset.compressed));
         response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         response
     } else {
-        let mut bytes = Vec::new();
-        GzDecoder::new(compressed).read_to_end(&mut bytes).expect("the embedded file is valid gzip");
-        file(kind, bytes.into())
+        file(kind, asset.plain.clone())
     };
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
@@ -127,6 +144,34 @@ mod tests {
         {
             let headers = HeaderMap::from_iter([(header::ACCEPT_ENCODING, value.parse().expect("a header"))]);
             assert_eq!(accepts_gzip(&headers), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn the_document_as_yaml_reads_as_the_same_values() {
+        let document = serde_json::json!({
+            "responses": { "200": "x: y", "no": [], "null": {}, "on": false },
+            "text": ["line\nline", "1", "true", "~", "# no comment", "", " padded ", "é \u{1f600}"],
+            "nested": [{ "one": 1, "two": [true, null, 1.5] }, [[1]]],
+        });
+        let yaml = serde_saphyr::to_string(&document).expect("YAML");
+        assert_eq!(serde_saphyr::from_str::<Value>(&yaml).expect("YAML that can be read"), document);
+    }
+
+    #[test]
+    fn every_response_shares_one_copy_of_a_file() {
+        let request = HeaderMap::new();
+        let bodies = [asset(&request, JAVASCRIPT, &BUNDLE), asset(&request, JAVASCRIPT, &BUNDLE)].map(Response::into_body);
+        let frames = bodies.map(|body| only_frame(body).expect("a body of one frame"));
+        assert!(std::ptr::eq(frames[0].as_ptr(), frames[1].as_ptr()) && frames[0].len() > BUNDLE.compressed.len());
+    }
+
+    /// Returns the only frame of a body that is already there.
+    fn only_frame(mut body: axum::body::Body) -> Option<Bytes> {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match http_body::Body::poll_frame(std::pin::Pin::new(&mut body), &mut context) {
+            std::task::Poll::Ready(Some(Ok(frame))) => frame.into_data().ok(),
+            _ => None,
         }
     }
 }

@@ -10,13 +10,10 @@ mod operation;
 mod route;
 mod rules;
 mod schema;
-mod yaml;
 
 use contract::{ContractError, comment};
 use prost_reflect::{DescriptorError, DescriptorPool, ServiceDescriptor};
 use serde_json::{Map, Value, json};
-
-pub(crate) use yaml::to_yaml;
 
 use self::{description::with_description, operation::Operation, route::Route, schema::Schemas};
 
