@@ -23,7 +23,7 @@ pub enum CliError {
     Secret(#[from] SecretFileError),
     #[error(transparent)]
     Log(#[from] server::telemetry::FilterError),
-    #[error("{address} can't be listened on: {source}")]
+    #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -37,15 +37,15 @@ pub enum CliError {
     Output(#[from] io::Error),
     #[error(transparent)]
     Health(#[from] HealthError),
-    #[error("there is no master key: `--master-key-file` names the file that holds it, and `openssl rand -base64 32` makes one")]
+    #[error("the master key is missing: pass its file with `--master-key-file`; `openssl rand -base64 32` generates a key")]
     NoMasterKey,
-    #[error("the password can't be read: {0}")]
+    #[error("cannot read the password: {0}")]
     Password(io::Error),
     #[error(transparent)]
     Permission(#[from] CatalogueError),
     #[error("{}: {source}", path.display())]
     SecretFile { path: PathBuf, source: io::Error },
-    #[error("the two passwords are not the same")]
+    #[error("the two passwords differ")]
     PasswordsDiffer,
     #[error(transparent)]
     Import(#[from] ImportError),

@@ -17,7 +17,7 @@ pub enum CliError {
     SecretFile(#[from] SecretFileError),
     #[error(transparent)]
     Log(#[from] FilterError),
-    #[error("{address} can't be listened on: {source}")]
+    #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error(transparent)]
     Serve(#[from] ServeError),

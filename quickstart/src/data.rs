@@ -1,4 +1,4 @@
-//! The files of the quickstart's folder, and the messages that it prints.
+//! The files in the folder of the quickstart, and the messages that it prints.
 
 use std::{
     error::Error,
@@ -19,41 +19,41 @@ use auth_service::{
 };
 use store::Db;
 
-/// The superuser's name.
+/// The username of the superuser.
 const SUPERUSER: &str = "admin";
 
-/// The permissions of profile-service's account.
+/// The permissions of the account of profile-service.
 const PROFILE_SERVICE_PERMISSIONS: [&str; 1] = ["auth.watch_event"];
 
 /// The folder of the databases, of the master key and of the profile service's secret.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    /// Opens the folder, and makes it where it is not there: for its owner only.
+    /// Opens the folder. It is created, for its owner only, if it does not exist.
     pub(crate) fn open(path: &Path) -> Result<Self, Box<dyn Error>> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(Self(path.to_owned()))
     }
 
-    /// The URL of a database in it.
+    /// Returns the URL of a database in the folder.
     pub(crate) fn database(&self, name: &str) -> String {
         format!("sqlite:{}", self.0.join(name).display())
     }
 
-    /// The master key in it, which is made where it is not there: for its owner only.
+    /// Returns the master key. Its file is created, for its owner only, if it does not exist.
     pub(crate) fn master_key(&self) -> Result<MasterKey, Box<dyn Error>> {
         Ok(MasterKey::from_base64(&read_secret_file(&self.made("master.key", MasterKey::generate)?)?)?)
     }
 
-    /// The file of the secret with which the profile service calls the auth service. It is made where it is not there: for its
-    /// owner only.
+    /// Returns the file with the secret with which profile-service calls auth-service. It is created, for its owner only, if it does
+    /// not exist.
     pub(crate) fn client_secret(&self) -> Result<PathBuf, Box<dyn Error>> {
         let secret = Secret::generate()?.reveal();
         self.made("profile-service.secret", || secret)
     }
 
-    /// A file in the folder, which is made where it is not there: for its owner only.
+    /// Returns a file in the folder. It is created, for its owner only, if it does not exist.
     fn made(&self, name: &str, content: impl FnOnce() -> String) -> Result<PathBuf, Box<dyn Error>> {
         let path = self.0.join(name);
         match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
@@ -68,18 +68,18 @@ impl Folder {
     }
 }
 
-/// Makes the account with which the profile service calls the auth service, where there is none, with the secret of that file.
+/// Creates the account with which profile-service calls auth-service, with the secret from the file, unless it exists.
 pub(crate) async fn profile_client(db: &Db, clock: &Clock, secret_file: &Path) -> Result<(), Box<dyn Error>> {
     let secret = read_secret_file(secret_file)?;
     Ok(auth_service::ensure_client(db, clock, profile_service::NAME, &PROFILE_SERVICE_PERMISSIONS, secret).await?)
 }
 
-/// A superuser who was made just now.
+/// A superuser who was created just now.
 pub(crate) struct Superuser {
     password: String,
 }
 
-/// Makes a superuser where there is none.
+/// Creates a superuser if there is none.
 pub(crate) async fn superuser(db: &Db, clock: &Clock) -> Result<Option<Superuser>, access::Error> {
     if users::has_superuser(db).await? {
         return Ok(None);
@@ -89,7 +89,7 @@ pub(crate) async fn superuser(db: &Db, clock: &Clock) -> Result<Option<Superuser
     Ok(Some(Superuser { password }))
 }
 
-/// Says where everything is, and what to try.
+/// Prints the addresses, and commands to try.
 #[expect(clippy::print_stdout, reason = "this is what the person who typed `cargo run` reads")]
 pub(crate) fn greet(auth: SocketAddr, profile: SocketAddr, superuser: Option<&Superuser>) {
     println!("auth-service     {auth}");
@@ -97,7 +97,7 @@ pub(crate) fn greet(auth: SocketAddr, profile: SocketAddr, superuser: Option<&Su
     if let Some(Superuser { password }) = superuser {
         println!("superuser        {SUPERUSER}");
         println!("password         {password}");
-        println!("The password is shown this once.");
+        println!("The password is printed only once.");
     }
     let credentials = r#"{"username": "alice", "password": "seven blue cafes of tin"}"#;
     println!(

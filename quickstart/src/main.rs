@@ -1,4 +1,4 @@
-//! `cargo run`: both services on embedded SQLite, with keys and a superuser of their own, on this machine only.
+//! `cargo run`: both services on embedded SQLite, with generated keys and a superuser, for this machine only.
 
 mod data;
 #[cfg(test)]
@@ -22,7 +22,7 @@ use server::{
 use store::Db;
 use tokio::{net::TcpListener, sync::watch};
 
-/// How often the services are asked whether they are ready.
+/// The interval at which the quickstart checks whether the services are ready.
 const READINESS_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Runs the auth service and the profile service on embedded SQLite.
@@ -143,12 +143,12 @@ async fn prepare(url: String, migrations: &migrate::Migrator) -> Result<Db, Box<
     Ok(db)
 }
 
-/// Where a program on this machine finds what listens at the address.
+/// Returns the address at which a program on this machine reaches the listener.
 fn url(address: SocketAddr) -> String {
     let ip = if address.ip().is_unspecified() { IpAddr::from(Ipv4Addr::LOCALHOST) } else { address.ip() };
     format!("http://{}", SocketAddr::new(ip, address.port()))
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Box<dyn Error>> {
-    TcpListener::bind(address).await.map_err(|error| format!("{address} can't be listened on: {error}").into())
+    TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}").into())
 }

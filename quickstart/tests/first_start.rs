@@ -22,7 +22,7 @@ fn the_superuser_is_made_when_their_password_is_shown_and_not_before() {
     let address = taken.local_addr().expect("an address").to_string();
     let output = quickstart(folder.path(), &address).output().expect("a process");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && said.contains(&format!("{address} can't be listened on")), "{said}");
+    assert!(!output.status.success() && said.contains(&format!("cannot listen on {address}")), "{said}");
 
     for shown in [true, false] {
         let mut running = quickstart(folder.path(), "127.0.0.1:0").spawn().expect("a process");

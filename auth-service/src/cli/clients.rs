@@ -22,11 +22,11 @@ use crate::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Makes a client and its secret, which is shown once.
+    /// Creates a client and its secret, which is printed once.
     Create(Create),
     /// Lists the clients.
     List(List),
-    /// Makes another secret. The one before is good for another day.
+    /// Creates a new secret. The previous secret stays valid for another day.
     RotateSecret(RotateSecret),
 }
 
@@ -34,12 +34,12 @@ pub(super) enum Command {
 pub(super) struct Create {
     #[command(flatten)]
     database: DatabaseArgs,
-    /// The client's id: small letters, digits and hyphens.
+    /// The id of the client: lower-case letters, digits and hyphens.
     client_id: String,
-    /// The name that is shown to people.
+    /// The display name.
     #[arg(long, value_name = "TEXT", default_value = "")]
     display_name: String,
-    /// A permission that it holds. May be given more than once.
+    /// A permission of the client. May be given more than once.
     #[arg(long = "permission", value_name = "APP.CODENAME")]
     permissions: Vec<String>,
     /// A file with the access rules of another service, as for `serve`. May be given more than once.
@@ -59,9 +59,9 @@ pub(super) struct List {
 pub(super) struct RotateSecret {
     #[command(flatten)]
     database: DatabaseArgs,
-    /// The client's id.
+    /// The id of the client.
     client_id: String,
-    /// For a secret that has leaked: the one before is no good any more at once, nor are the tokens that were got for it.
+    /// Revokes the previous secret, and the tokens that were issued for it, at once. Use it if the secret has leaked.
     #[arg(long)]
     withdraw: bool,
     #[command(flatten)]
@@ -70,7 +70,7 @@ pub(super) struct RotateSecret {
 
 #[derive(Debug, Args)]
 struct Output {
-    /// A file to write the secret to, which only its owner can read. Without it the secret goes to standard output.
+    /// A file to write the secret to, with permissions for its owner only. By default the secret is written to standard output.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
 }
@@ -113,8 +113,8 @@ pub(super) async fn run(command: Command) -> Result<(), CliError> {
             output.show(secret)?;
             change.commit().await?;
             match client.previous_expire_time {
-                Some(time) => eprintln!("the secret before is good until {}", moment(Some(time))),
-                None => eprintln!("no other secret is good"),
+                Some(time) => eprintln!("the previous secret is valid until {}", moment(Some(time))),
+                None => eprintln!("the previous secret is not valid any more"),
             }
         }
     }
@@ -133,7 +133,7 @@ impl Output {
     }
 }
 
-/// Takes the place of the file at once, so that whoever reads it reads the one secret or the other.
+/// Replaces the file in one step, so that a reader gets either the old secret or the new one.
 fn write(path: &Path, secret: &str) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
@@ -151,7 +151,10 @@ fn write(path: &Path, secret: &str) -> io::Result<()> {
 
 #[expect(clippy::print_stdout, reason = "this is what the person who typed `clients list` reads")]
 fn print(clients: &[Client]) {
-    println!("{:<32}  {:<8}  {:<20}  {:<20}  {:<20}  PERMISSIONS", "CLIENT", "STATE", "CREATED", "SECRET OF", "OTHER UNTIL");
+    println!(
+        "{:<32}  {:<8}  {:<20}  {:<20}  {:<20}  PERMISSIONS",
+        "CLIENT", "STATE", "CREATED", "SECRET SINCE", "PREVIOUS UNTIL"
+    );
     for client in clients {
         let state = if client.is_active { "ACTIVE" } else { "INACTIVE" };
         let times = [Some(client.create_time), client.secret_time, client.previous_expire_time].map(moment);

@@ -20,15 +20,15 @@ use crate::{
 pub(super) enum Command {
     /// Lists the keys, the newest first.
     List(Database),
-    /// Makes a key that is published and signs nothing yet.
+    /// Creates a key that is published but does not sign yet.
     Create(Create),
-    /// Makes a pending key sign, and retires the one that did.
+    /// Activates a pending key, which signs from then on, and retires the active one.
     Activate(Activate),
-    /// Retires a key that is not active: it verifies until the last token that it signed has expired.
+    /// Retires a key that is not active. It verifies tokens until the last one that it signed has expired.
     Retire(Retire),
-    /// Makes a key, waits until every verifier knows it, and activates it. Interrupted, it goes on where it was.
+    /// Creates a key, waits until every verifier has it, and activates it. If it is interrupted, run it again: it continues.
     Rotate(Rotate),
-    /// Seals every key with another master key. Restart the services with that one afterwards.
+    /// Encrypts every key with another master key. Restart the services with the new master key afterwards.
     Rewrap(Rewrap),
 }
 
@@ -54,10 +54,10 @@ pub(super) struct Activate {
     database: DatabaseArgs,
     #[command(flatten)]
     new_keys: NewKeySettings,
-    /// The key, as `keys list` shows it.
+    /// The id of the key, as `keys list` prints it.
     #[arg(allow_hyphen_values = true)]
     key_id: String,
-    /// Before every verifier knows it. Those that don't refuse what it signs.
+    /// Activates the key before every verifier has it. Verifiers without it reject its tokens.
     #[arg(long)]
     force: bool,
 }
@@ -66,10 +66,10 @@ pub(super) struct Activate {
 pub(super) struct Retire {
     #[command(flatten)]
     database: DatabaseArgs,
-    /// The key, as `keys list` shows it.
+    /// The id of the key, as `keys list` prints it.
     #[arg(allow_hyphen_values = true)]
     key_id: String,
-    /// For a key that has leaked: it is gone at once, with whatever it signed.
+    /// Deletes the key at once, so that every token that it signed is rejected. Use it if the key has leaked.
     #[arg(long)]
     withdraw: bool,
 }
@@ -82,7 +82,7 @@ pub(super) struct Rotate {
     master_key: MasterKeyArgs,
     #[command(flatten)]
     new_keys: NewKeySettings,
-    /// Without waiting. Verifiers that don't know the key refuse what it signs.
+    /// Does not wait. Verifiers without the new key reject its tokens.
     #[arg(long)]
     force: bool,
 }
@@ -93,7 +93,7 @@ pub(super) struct Rewrap {
     database: DatabaseArgs,
     #[command(flatten)]
     master_key: MasterKeyArgs,
-    /// A file that holds the other master key.
+    /// The file with the new master key.
     #[arg(long, value_name = "FILE")]
     new_master_key_file: PathBuf,
 }
@@ -113,17 +113,17 @@ pub(super) async fn run(command: Command) -> Result<(), CliError> {
         Command::Create(Create { master_key, new_keys, .. }) => {
             let key = create(&db, &clock, &master_key.read()?, new_keys.key_bits).await?;
             let from = key.activatable_time(new_keys.jwks_max_age);
-            eprintln!("{} is pending, and may be activated from {} on", key.kid, moment(Some(from)));
+            eprintln!("the key {} is pending and can be activated from {}", key.kid, moment(Some(from)));
         }
         Command::Activate(Activate { new_keys, key_id, force, .. }) => {
             activate(&db, &clock, &key_id, new_keys.jwks_max_age, force).await?;
-            eprintln!("{key_id} is active");
+            eprintln!("the key {key_id} is active");
         }
         Command::Retire(Retire { key_id, withdraw, .. }) => {
             let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
             let key = keys::retire(&mut change, &clock, &key_id, withdraw).await?;
             change.commit().await?;
-            eprintln!("{key_id} is retired, and gone from {} on", moment(key.expire_time));
+            eprintln!("the key {key_id} is retired and will be deleted after {}", moment(key.expire_time));
         }
         Command::Rotate(arguments) => rotate(&db, &clock, &arguments).await?,
         Command::Rewrap(Rewrap { master_key, new_master_key_file, .. }) => {
@@ -131,7 +131,7 @@ pub(super) async fn run(command: Command) -> Result<(), CliError> {
             let mut tx = db.begin().await?;
             let count = keys::rewrap(&mut tx, &master_key.read()?, &new).await?;
             tx.commit().await?;
-            eprintln!("{count} key(s) are sealed with the new master key");
+            eprintln!("encrypted {count} key(s) with the new master key");
         }
     }
     db.close().await;
@@ -163,12 +163,12 @@ async fn rotate(db: &Db, clock: &Clock, arguments: &Rotate) -> Result<(), CliErr
     let max_age = arguments.new_keys.jwks_max_age;
     let from = key.activatable_time(max_age);
     if !arguments.force && from > clock.now() {
-        eprintln!("{} is pending; waiting until {} for every verifier to know it", key.kid, moment(Some(from)));
+        eprintln!("the key {} is pending; waiting until {} so that every verifier has it", key.kid, moment(Some(from)));
     }
     loop {
         match activate(db, clock, &key.kid, max_age, arguments.force).await {
             Ok(key) => {
-                eprintln!("{} is active", key.kid);
+                eprintln!("the key {} is active", key.kid);
                 return Ok(());
             }
             // The clock of the database decides, and it may be behind this one.
@@ -181,7 +181,7 @@ async fn rotate(db: &Db, clock: &Clock, arguments: &Rotate) -> Result<(), CliErr
     }
 }
 
-/// An operator is told which key the master key does not open.
+/// Names the key that the master key does not decrypt.
 fn master_key_first(error: Error) -> CliError {
     match error {
         Error::Internal(source) => match source.downcast::<KeyError>() {

@@ -58,13 +58,13 @@ on_both_engines! {
         std::fs::write(folder.path().join("secret.new"), "left behind").expect("a write");
         let path = file.to_str().expect("a path");
         let (said, noted) = app.says(&["rotate-secret", "billing", "--secret-file", path]);
-        assert!(said.is_empty() && noted.starts_with("the secret before is good until 20"), "{said}{noted}");
+        assert!(said.is_empty() && noted.starts_with("the previous secret is valid until 20"), "{said}{noted}");
         let second = std::fs::read_to_string(&file).expect("a secret");
         assert_eq!(std::fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o600);
         assert!(app.is_good(&first).await && app.is_good(&second).await);
 
         let (third, noted) = app.says(&["rotate-secret", "billing", "--withdraw"]);
-        assert_eq!(noted, "no other secret is good\n");
+        assert_eq!(noted, "the previous secret is not valid any more\n");
         assert!(!app.is_good(&first).await && !app.is_good(&second).await && app.is_good(&third).await);
     }
 

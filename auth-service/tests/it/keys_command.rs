@@ -55,14 +55,14 @@ on_both_engines! {
         assert_eq!(app.states(), ["ACTIVE"]);
         let first = app.newest();
 
-        assert!(app.says(&["create", "--key-bits", "3072"]).contains("is pending, and may be activated from "));
+        assert!(app.says(&["create", "--key-bits", "3072"]).contains("is pending and can be activated from "));
         let second = app.newest();
         assert!(app.says(&["list"]).lines().nth(1).expect("a line").contains("3072"));
         assert_fails(&app.keys(&["activate", &second]), "the key may be activated from ");
-        assert_eq!(app.says(&["activate", &second, "--force"]), format!("{second} is active\n"));
+        assert_eq!(app.says(&["activate", &second, "--force"]), format!("the key {second} is active\n"));
         assert_eq!(app.states(), ["ACTIVE", "RETIRED"]);
         assert_fails(&app.keys(&["retire", &second]), "the active key is retired by activating another");
-        assert!(app.says(&["retire", &first]).starts_with(&format!("{first} is retired, and gone from ")));
+        assert!(app.says(&["retire", &first]).starts_with(&format!("the key {first} is retired and will be deleted after ")));
         app.says(&["retire", &first, "--withdraw"]);
         app.database.serves_with(&app.master_key);
         assert_eq!(app.states(), ["ACTIVE"]);
@@ -93,8 +93,8 @@ on_both_engines! {
         let new = MasterKey::generate();
         std::fs::write(&file, &new).expect("a write");
         let rewrap = ["rewrap", "--new-master-key-file", file.to_str().expect("a path")];
-        assert_eq!(app.says(&rewrap), "2 key(s) are sealed with the new master key\n");
-        assert_eq!(app.says(&rewrap), "0 key(s) are sealed with the new master key\n");
+        assert_eq!(app.says(&rewrap), "encrypted 2 key(s) with the new master key\n");
+        assert_eq!(app.says(&rewrap), "encrypted 0 key(s) with the new master key\n");
         assert_fails(&app.database.serve(&app.master_key).output().expect("a process"), "can't be decrypted with this master key");
         assert_fails(&app.keys(&["create"]), "can't be decrypted with this master key");
         app.database.serves_with(&new);

@@ -127,10 +127,10 @@ on_both_engines! {
         std::fs::write(&key, "too short").expect("a write");
         assert_fails(&serve(), "the master key must be 32 bytes in base64");
         let output = app.command("serve").output().expect("a process");
-        assert_fails(&output, "there is no master key: `--master-key-file` names the file that holds it");
+        assert_fails(&output, "the master key is missing: pass its file with `--master-key-file`");
         // An empty variable counts as not set.
         let output = app.command("serve").env("MASTER_KEY_FILE", "").env("LISTEN", "").env("NO_PAGE", "").output().expect("a process");
-        assert_fails(&output, "there is no master key: `--master-key-file` names the file that holds it");
+        assert_fails(&output, "the master key is missing: pass its file with `--master-key-file`");
     }
 
     async fn a_superuser_is_made_once(app: Fresh) {

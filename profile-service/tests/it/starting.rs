@@ -163,7 +163,7 @@ fn what_can_t_be_started_is_said_in_one_sentence() {
         (&["serve", "--listen", "127.0.0.1:0", "--database-url", &missing], "cannot read the schema"),
         (&["migrate", "--database-url", &corrupt], "cannot read the schema"),
         (&["migrate", "--database-url", "mysql://x"], "must begin with `sqlite:` or `postgres:`"),
-        (&["serve", "--listen", &taken, "--database-url", &fresh], "can't be listened on"),
+        (&["serve", "--listen", &taken, "--database-url", &fresh], "cannot listen on"),
         (
             &["serve", "--listen", "127.0.0.1:0", "--database-url", &fresh, "--auth-url", "https://auth"],
             "the URL of the auth service",

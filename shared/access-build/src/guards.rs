@@ -22,6 +22,7 @@ pub(crate) fn generate(service: &ServiceDescriptor, code: &mut String) -> Result
             return Err(format!("{}: a stream of requests can't be guarded", method.full_name()).into());
         }
         let declared = DeclaredRule::read(&method)?;
+        declared.check_reasons(&method)?;
         contract += &contract_entry(service, &method, &declared);
         let call = Call::new(service, &method, &declared);
         handlers += &call.declaration(&documentation(&method));

@@ -6,6 +6,11 @@ use crate::Protos;
 
 /// Compiles one service whose method has `options`, and whose request has `field`.
 fn compile(options: &str, field: &str) -> Result<String, String> {
+    compile_with("", options, field)
+}
+
+/// As [`compile`], with a further declaration in the package.
+fn compile_with(declaration: &str, options: &str, field: &str) -> Result<String, String> {
     let folder = tempfile::tempdir().expect("a folder");
     let proto = format!(
         r#"syntax = "proto3";
@@ -14,11 +19,15 @@ fn compile(options: &str, field: &str) -> Result<String, String> {
         import "buf/validate/validate.proto";
         service TestService {{ rpc Try(TryRequest) returns (TryResponse) {{ {options} }} }}
         message TryRequest {{ {field} }}
-        message TryResponse {{}}"#
+        message TryResponse {{}}
+        {declaration}"#
     );
     fs::write(folder.path().join("test.proto"), proto).expect("a file");
     let out = tempfile::tempdir().expect("a folder");
-    Protos::new(folder.path()).compile_to(out.path(), &["test.proto"]).map_err(|error| error.to_string())?;
+    Protos::new(folder.path())
+        .domain("test-service")
+        .compile_to(out.path(), &["test.proto"])
+        .map_err(|error| error.to_string())?;
     Ok(fs::read_to_string(out.path().join("test.v1.rs")).expect("the generated code"))
 }
 
@@ -40,6 +49,10 @@ fn a_rule_that_says_nothing_or_two_things_does_not_build() {
         ("{public: true, actors: [ACTOR_USER]}", "is public and names actors"),
         ("{public: true, revocation: REVOCATION_STRICT}", "is public and asks for fresh revocations"),
         ("{authenticated: true, actors: [ACTOR_UNSPECIFIED]}", "names an unknown actor"),
+        (
+            "{public: true, reasons: \"TOO_HIGH\"}",
+            "the reason \"TOO_HIGH\", which neither test.v1.Reason nor access.v1.Reason has",
+        ),
         ("{permission: \"change_note\"}", "not of the form `app.codename`"),
         ("{owner: \"nobody\"}", "the owner \"nobody\" is not the path of a string field of test.v1.TryRequest"),
         ("{owner: \"count\"}", "the owner \"count\" is not the path"),
@@ -97,6 +110,20 @@ fn what_stands_in_a_oneof_or_a_map_is_checked_too() {
         "for (key, value) in &self.inners",
         "into.string_no_nul(at, key);",
         "Validate::validate(value, at, into);",
+    ] {
+        assert!(code.contains(expected), "{expected}: {code}");
+    }
+}
+
+#[test]
+fn a_service_publishes_reasons_of_its_own() {
+    let reasons = "enum Reason { REASON_UNSPECIFIED = 0; REASON_TOO_HIGH = 1; }";
+    let rule = "option (access.v1.rule) = {public: true, reasons: [\"TOO_HIGH\", \"OVERLOADED\"]};";
+    let code = compile_with(reasons, rule, "").expect("the generated code");
+    for expected in [
+        "impl From<Reason> for __access::error::ErrorReason",
+        "Self::new(\"test-service\", reason.as_str_name().trim_start_matches(\"REASON_\"))",
+        "reasons: ::std::borrow::Cow::Borrowed(&[::std::borrow::Cow::Borrowed(\"TOO_HIGH\"), ::std::borrow::Cow::Borrowed(\"OVERLOADED\")])",
     ] {
         assert!(code.contains(expected), "{expected}: {code}");
     }

@@ -104,15 +104,15 @@ pub enum Error {
         /// The time after which the caller should try again.
         retry_after: Duration,
     },
-    /// UNAVAILABLE: something else can't be reached. What it is, is logged and not said.
-    #[error("the service can't do that right now; try again")]
+    /// UNAVAILABLE: a dependency, such as the database, cannot be reached. Only the log names it.
+    #[error("the service is temporarily unavailable; try again")]
     Unavailable(#[source] Box<dyn StdError + Send + Sync>),
-    /// UNAVAILABLE: whether the caller's token was revoked can't be told now, and the method asks for that.
-    #[error("it can't be told now whether the access token was revoked; try again")]
+    /// UNAVAILABLE: the revocations are stale, and the method accepts only tokens that are known not to be revoked.
+    #[error("the service cannot check now whether the access token was revoked; try again")]
     RevocationsStale,
     /// UNAVAILABLE: the database ended the transaction because it conflicted with another one. Nothing of it happened, so the guard
     /// calls the handler again before it gives up.
-    #[error("the service can't do that right now; try again")]
+    #[error("the service is temporarily unavailable; try again")]
     Conflict(#[source] Box<dyn StdError + Send + Sync>),
     /// INTERNAL: a fault of the service. It is logged and not said.
     #[error("internal error")]

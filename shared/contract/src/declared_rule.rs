@@ -40,6 +40,29 @@ impl DeclaredRule {
         (!names.is_empty()).then(|| names.join("."))
     }
 
+    /// Checks that each declared reason is a value of the enum `Reason` in the package of `method`, or of `access.v1.Reason`. A build does
+    /// this, because it has these enums; the descriptors of a server need not contain them.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the method and the reason.
+    pub fn check_reasons(&self, method: &MethodDescriptor) -> Result<(), ContractError> {
+        let own = format!("{}.Reason", method.parent_file().package_name());
+        let pool = method.parent_pool();
+        let enums: Vec<_> = [&*own, "access.v1.Reason"].into_iter().filter_map(|name| pool.get_enum_by_name(name)).collect();
+        let is_published = |name: &String| {
+            enums.iter().any(|reasons| reasons.values().any(|value| value.name().strip_prefix("REASON_") == Some(name)))
+        };
+        match self.reasons.iter().find(|name| !is_published(name)) {
+            Some(name) => {
+                let problem =
+                    format!("(access.v1.rule) declares the reason {name:?}, which neither {own} nor access.v1.Reason has");
+                Err(ContractError::new(method.full_name(), problem))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn check(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<Self, String> {
         let flag = |field: &str| rule.get_field_by_name(field).and_then(|value| value.as_bool()).unwrap_or_default();
         let text = |field: &str| {
@@ -71,29 +94,15 @@ impl DeclaredRule {
         }
         let owner = owner.map(|path| owner_fields(method, &path)).transpose()?.unwrap_or_default();
         let revocation = if is_strict { RevocationMode::Strict } else { RevocationMode::Local };
-        let reasons = reasons(method, rule)?;
+        let reasons = reasons(rule);
         Ok(Self { rule: AccessRule { policy, actors: actors.into(), revocation }, owner, reasons })
     }
 }
 
-/// Reads the declared reasons. Each is a value of the enum `Reason` of the method's package, or of `access.v1.Reason`.
-fn reasons(method: &MethodDescriptor, rule: &DynamicMessage) -> Result<Vec<String>, String> {
+fn reasons(rule: &DynamicMessage) -> Vec<String> {
     let value = rule.get_field_by_name("reasons");
     let names = value.iter().flat_map(|value| value.as_list().unwrap_or_default()).filter_map(Value::as_str);
-    let own = format!("{}.Reason", method.parent_file().package_name());
-    let enums: Vec<_> =
-        [own.as_str(), "access.v1.Reason"].into_iter().filter_map(|name| method.parent_pool().get_enum_by_name(name)).collect();
-    let is_published =
-        |name: &str| enums.iter().any(|reasons| reasons.values().any(|value| value.name().strip_prefix("REASON_") == Some(name)));
-    names
-        .map(|name| {
-            if is_published(name) {
-                Ok(name.to_owned())
-            } else {
-                Err(format!("(access.v1.rule) declares the reason {name:?}, which neither {own} nor access.v1.Reason has"))
-            }
-        })
-        .collect()
+    names.map(str::to_owned).collect()
 }
 
 fn actors(rule: &DynamicMessage) -> Result<Vec<Actor>, String> {

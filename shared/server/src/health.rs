@@ -12,7 +12,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
     /// The connection failed.
-    #[error("{0} can't be reached: {1}")]
+    #[error("cannot reach {0}: {1}")]
     Unreachable(SocketAddr, tonic::transport::Error),
     /// The health check returned an error.
     #[error("the health check failed: {:?}", .0.code())]

@@ -16,7 +16,7 @@ pub enum LogFormat {
 
 /// The error of an invalid log filter.
 #[derive(Debug, thiserror::Error)]
-#[error("the log filter {filter:?} can't be read: {source}")]
+#[error("the log filter {filter:?} is not valid: {source}")]
 pub struct FilterError {
     filter: String,
     source: tracing_subscriber::filter::ParseError,

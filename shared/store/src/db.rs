@@ -82,10 +82,10 @@ pub enum UrlError {
     #[error("the database URL must begin with `sqlite:` or `postgres:`")]
     Scheme,
     /// The driver cannot parse the URL.
-    #[error("the database URL can't be read: {0}")]
+    #[error("the database URL is not valid: {0}")]
     Malformed(#[source] sqlx::Error),
     /// Each connection would have a database of its own.
-    #[error("an in-memory SQLite database can't be served: it is gone with its connection")]
+    #[error("an in-memory SQLite database cannot be served, because every connection would have its own")]
     InMemory,
 }
 

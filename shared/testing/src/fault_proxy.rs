@@ -4,11 +4,12 @@ use std::{
     future::{Future, pending},
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
+use parking_lot::Mutex;
 use sqlx::postgres::PgConnectOptions;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
@@ -75,7 +76,7 @@ impl FaultProxy {
     /// Where the wire is told to stop elsewhere before it has stopped.
     pub fn stops_after(&self, messages: usize) -> impl Future<Output = ()> + use<> {
         let (tell, told) = oneshot::channel();
-        *self.barrier.lock().unwrap_or_else(PoisonError::into_inner) = Some((messages, tell));
+        *self.barrier.lock() = Some((messages, tell));
         async { told.await.expect("a wire that stops there") }
     }
 
@@ -92,7 +93,7 @@ impl FaultProxy {
 
     /// Stops nowhere any more. What is held back stays so until its connection ends.
     pub fn stops_nowhere(&self) {
-        self.barrier.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.barrier.lock().take();
     }
 
     /// Ends every connection that there is.
@@ -166,7 +167,7 @@ async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin
 
 async fn pass(barrier: &Barrier) {
     let stops = {
-        let mut barrier = barrier.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut barrier = barrier.lock();
         match barrier.as_mut() {
             None => return,
             Some((0, _)) => barrier.take(),
