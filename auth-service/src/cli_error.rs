@@ -43,7 +43,7 @@ pub enum CliError {
     Password(io::Error),
     #[error(transparent)]
     Permission(#[from] CatalogueError),
-    #[error("{}: {source}", path.display())]
+    #[error("cannot write the secret to {}: {source}", path.display())]
     SecretFile { path: PathBuf, source: io::Error },
     #[error("the two passwords differ")]
     PasswordsDiffer,

@@ -97,9 +97,9 @@ pub enum ServeError {
     DjangoKey(#[from] TokenKeyError),
     #[error(transparent)]
     Feed(#[from] Error),
-    #[error("reflection can't read the descriptors: {0}")]
+    #[error("reflection cannot read the descriptors: {0}")]
     Reflection(#[from] server::ReflectionError),
-    #[error("the descriptors can't be described: {0}")]
+    #[error("cannot create the OpenAPI document: {0}")]
     Descriptors(#[from] DocumentError),
     #[error("the server failed: {0}")]
     Transport(#[from] tonic::transport::Error),

@@ -70,7 +70,7 @@ pub(super) struct RotateSecret {
 
 #[derive(Debug, Args)]
 struct Output {
-    /// A file to write the secret to, with permissions for its owner only. By default the secret is written to standard output.
+    /// A file to write the secret to, readable only by its owner. By default the secret is written to standard output.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
 }
@@ -90,8 +90,8 @@ pub(super) async fn run(command: Command) -> Result<(), CliError> {
                 permissions::check_form(permission)?;
                 if !access_rules.iter().any(|file| file.permissions.contains(permission)) {
                     eprintln!(
-                        "note: {permission} is not a permission of auth-service. It takes effect while `serve` knows it from \
-                         --access-rules or --permission"
+                        "note: {permission} is not a permission of auth-service. It has no effect unless `serve` is started \
+                         with `--access-rules` or `--permission` for it"
                     );
                 }
             }
@@ -114,7 +114,7 @@ pub(super) async fn run(command: Command) -> Result<(), CliError> {
             change.commit().await?;
             match client.previous_expire_time {
                 Some(time) => eprintln!("the previous secret is valid until {}", moment(Some(time))),
-                None => eprintln!("the previous secret is not valid any more"),
+                None => eprintln!("the previous secret is no longer valid"),
             }
         }
     }

@@ -22,9 +22,9 @@ pub(super) enum Command {
     List(Database),
     /// Creates a key that is published but does not sign yet.
     Create(Create),
-    /// Activates a pending key, which signs from then on, and retires the active one.
+    /// Activates a pending key, which signs from then on, and retires the key that was active.
     Activate(Activate),
-    /// Retires a key that is not active. It verifies tokens until the last one that it signed has expired.
+    /// Retires a key that is not active. It verifies tokens until the last token that it signed has expired.
     Retire(Retire),
     /// Creates a key, waits until every verifier has it, and activates it. If it is interrupted, run it again: it continues.
     Rotate(Rotate),
@@ -196,7 +196,7 @@ fn master_key_first(error: Error) -> CliError {
 fn print(keys: &[Key]) {
     println!(
         "{:<43}  {:<7}  {:<4}  {:<20}  {:<20}  {:<20}  {:<20}",
-        "KEY", "STATE", "BITS", "CREATED", "ACTIVATED", "RETIRED", "GONE"
+        "KEY", "STATE", "BITS", "CREATED", "ACTIVATED", "RETIRED", "DELETED AFTER"
     );
     for key in keys {
         let state = match key.state {

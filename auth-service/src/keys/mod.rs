@@ -28,7 +28,7 @@ pub enum KeyError {
     #[error("the master key must be 32 bytes in base64, as `openssl rand -base64 32` writes them")]
     MasterKey,
     /// The master key is another, or the encrypted key was changed.
-    #[error("the signing key {0} can't be decrypted with this master key")]
+    #[error("the signing key {0} cannot be decrypted with this master key")]
     Decryption(String),
     /// Another replica rotated the keys at the same time.
     #[error("the keys were changed while they were being loaded")]

@@ -64,7 +64,7 @@ on_both_engines! {
         assert!(app.is_good(&first).await && app.is_good(&second).await);
 
         let (third, noted) = app.says(&["rotate-secret", "billing", "--withdraw"]);
-        assert_eq!(noted, "the previous secret is not valid any more\n");
+        assert_eq!(noted, "the previous secret is no longer valid\n");
         assert!(!app.is_good(&first).await && !app.is_good(&second).await && app.is_good(&third).await);
     }
 

@@ -78,9 +78,9 @@ on_both_engines! {
         let before = Clock::system().now() - TimeDelta::days(1);
         tx.query("UPDATE signing_keys SET create_time = $1 WHERE state = 'PENDING'").bind(before).execute().await.expect("a statement");
         tx.commit().await.expect("a commit");
-        assert_eq!(app.says(&["rotate"]), format!("{pending} is active\n"));
+        assert_eq!(app.says(&["rotate"]), format!("the key {pending} is active\n"));
         let said = app.says(&["rotate", "--force"]);
-        assert_eq!(said, format!("{} is active\n", app.newest()));
+        assert_eq!(said, format!("the key {} is active\n", app.newest()));
         assert!(!said.contains(&pending));
         assert_eq!(app.states(), ["ACTIVE", "RETIRED", "RETIRED"]);
     }
@@ -95,15 +95,15 @@ on_both_engines! {
         let rewrap = ["rewrap", "--new-master-key-file", file.to_str().expect("a path")];
         assert_eq!(app.says(&rewrap), "encrypted 2 key(s) with the new master key\n");
         assert_eq!(app.says(&rewrap), "encrypted 0 key(s) with the new master key\n");
-        assert_fails(&app.database.serve(&app.master_key).output().expect("a process"), "can't be decrypted with this master key");
-        assert_fails(&app.keys(&["create"]), "can't be decrypted with this master key");
+        assert_fails(&app.database.serve(&app.master_key).output().expect("a process"), "cannot be decrypted with this master key");
+        assert_fails(&app.keys(&["create"]), "cannot be decrypted with this master key");
         app.database.serves_with(&new);
         assert_eq!(app.states(), ["ACTIVE", "RETIRED"]);
 
         // With a key that never sealed anything, nothing is lost.
         let other = Fresh { database: app.database, master_key: MasterKey::generate() };
         std::fs::write(&file, MasterKey::generate()).expect("a write");
-        assert_fails(&other.keys(&rewrap), "can't be decrypted with this master key");
+        assert_fails(&other.keys(&rewrap), "cannot be decrypted with this master key");
         other.database.serves_with(&new);
     }
 }

@@ -104,7 +104,7 @@ on_both_engines! {
         app.migrated().await;
         app.serves_with(&MasterKey::generate());
         let output = app.serve(&MasterKey::generate()).output().expect("a process");
-        assert_fails(&output, "can't be decrypted with this master key");
+        assert_fails(&output, "cannot be decrypted with this master key");
         let output = app.serve("too short").output().expect("a process");
         assert_fails(&output, "the master key must be 32 bytes in base64");
     }
@@ -161,7 +161,7 @@ fn a_database_that_can_t_be_reached_or_named_is_said() {
     for (url, sentence) in [
         ("postgres://nobody@127.0.0.1:1/none", "cannot read the schema"),
         ("mysql://root@localhost/test", "the database URL must begin with `sqlite:` or `postgres:`"),
-        ("sqlite::memory:", "an in-memory SQLite database can't be served"),
+        ("sqlite::memory:", "an in-memory SQLite database cannot be served"),
     ] {
         let output =
             process(&["serve", "--database-url", url]).env("MASTER_KEY", MasterKey::generate()).output().expect("a process");
