@@ -1,4 +1,4 @@
-//! The reasons why a command fails.
+//! The errors of the commands.
 
 use crate::{ServeError, keys::KeyError, permissions::CatalogueError};
 use access::{Error, SecretFileError};
@@ -11,7 +11,7 @@ use std::{
     path::PathBuf,
 };
 
-/// Why a command failed, as a sentence.
+/// The error of a command. Its message is for the operator.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum CliError {

@@ -15,7 +15,7 @@ use crate::{clients::Client, keys::KeyRing, permissions::Rights, proto::Reason, 
 
 const REFRESH_TOKEN_TYPE: &str = "rt+jwt";
 
-/// The most bytes for the names of groups in an access token. Verifiers reject a longer token.
+/// The maximum length of all group names in an access token together, in bytes. Verifiers reject tokens that are too long.
 const GROUPS_LIMIT: usize = 1024;
 
 /// Issues and reads tokens.
@@ -62,7 +62,8 @@ pub struct ServiceToken {
     pub scope: String,
 }
 
-/// The claims of a refresh token. All of them follow from the row of the session, so that signing them again gives the same bytes.
+/// The claims of a refresh token. They are computed only from the stored session, so that a repeated Refresh signs the same
+/// token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefreshClaims {
     /// The issuer.
@@ -79,7 +80,7 @@ pub struct RefreshClaims {
     pub client_id: String,
     /// The session.
     pub sid: SessionId,
-    /// The generation.
+    /// The generation: the number of the token within its session.
     #[serde(rename = "gen")]
     pub generation: i64,
 }
@@ -101,12 +102,13 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// Returns UNAVAILABLE if the keys could not be loaded for a minute.
+    /// Returns UNAVAILABLE if the last successful load of the keys is more than a minute ago.
     pub fn kid(&self) -> Result<String> {
         Ok(self.keys.keys().active()?.kid().to_owned())
     }
 
-    /// Issues the refresh token of the current generation of the session, which is always the same, and a new access token.
+    /// Issues a new access token, and the refresh token of the session's current generation. The refresh token of one generation
+    /// is always the same.
     ///
     /// # Errors
     ///
@@ -135,7 +137,7 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// Returns UNAVAILABLE if the keys could not be loaded for a minute.
+    /// Returns UNAVAILABLE if the last successful load of the keys is more than a minute ago.
     pub async fn issue_service_token(&self, client: &Client, permissions: &[String], now: DateTime<Utc>) -> Result<ServiceToken> {
         let active = Arc::clone(self.keys.keys().active()?);
         let scope = permissions.join(" ");
@@ -230,12 +232,12 @@ impl Tokens {
     }
 }
 
-/// The error for a refresh token that is not valid, or not valid any more.
+/// Returns the error for a refresh token that is not valid, or is no longer valid.
 pub fn refresh_token_invalid() -> Error {
     Error::unauthenticated(Reason::RefreshTokenInvalid, "the refresh token is not valid")
 }
 
-/// Returns as many groups as a token has room for. No access rule needs a group.
+/// Returns the first groups whose names fit into `GROUPS_LIMIT`. The others can be left out, because no access rule uses groups.
 fn groups_within_limit(groups: &[String]) -> Vec<String> {
     let mut length = 0;
     let fits = |group: &&String| {
@@ -245,7 +247,7 @@ fn groups_within_limit(groups: &[String]) -> Vec<String> {
     groups.iter().take_while(fits).cloned().collect()
 }
 
-/// Runs `work` on a thread for blocking work: a signature takes about a millisecond.
+/// Runs `work` on a thread for blocking work, because a signature takes about a millisecond of processor time.
 async fn sign<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
 }

@@ -8,7 +8,7 @@ use precis_profiles::{UsernameCaseMapped, precis_core::profile::PrecisFastInvoca
 pub struct Username {
     /// The spelling that is displayed.
     pub display: String,
-    /// The spelling after `UsernameCaseMapped` of RFC 8265.
+    /// The username after the `UsernameCaseMapped` profile of RFC 8265 is applied to it.
     pub key: String,
 }
 

@@ -1,5 +1,5 @@
-//! How long it takes from the answer of a revocation until the profile service refuses the access token: both services in this
-//! process, on the engine that is named (`sqlite`, where none is). `cargo bench -p quickstart --bench revocation -- postgres`.
+//! Measures the time from the response of a revocation until the profile service rejects the access token. Both services run in
+//! this process, on `sqlite` (the default) or `postgres`: `cargo bench -p quickstart --bench revocation -- postgres`.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 #[path = "../tests/it/pair.rs"]

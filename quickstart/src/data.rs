@@ -68,7 +68,7 @@ impl Folder {
     }
 }
 
-/// Creates the account with which profile-service calls auth-service, with the secret from the file, unless it exists.
+/// Ensures that the service account of the profile service exists in the auth service, with the secret in `secret_file`.
 pub(crate) async fn profile_client(db: &Db, clock: &Clock, secret_file: &Path) -> Result<(), Box<dyn Error>> {
     let secret = read_secret_file(secret_file)?;
     Ok(auth_service::ensure_client(db, clock, profile_service::NAME, &PROFILE_SERVICE_PERMISSIONS, secret).await?)
@@ -79,7 +79,7 @@ pub(crate) struct Superuser {
     password: String,
 }
 
-/// Creates a superuser if there is none.
+/// Creates a superuser. Returns `None` if a superuser already exists.
 pub(crate) async fn superuser(db: &Db, clock: &Clock) -> Result<Option<Superuser>, access::Error> {
     if users::has_superuser(db).await? {
         return Ok(None);
@@ -89,7 +89,7 @@ pub(crate) async fn superuser(db: &Db, clock: &Clock) -> Result<Option<Superuser
     Ok(Some(Superuser { password }))
 }
 
-/// Prints the addresses, and commands to try.
+/// Prints the addresses of the services, the new superuser, and commands to try.
 #[expect(clippy::print_stdout, reason = "this is what the person who typed `cargo run` reads")]
 pub(crate) fn greet(auth: SocketAddr, profile: SocketAddr, superuser: Option<&Superuser>) {
     println!("auth-service     {auth}");

@@ -90,7 +90,7 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
         audience: [vec![profile_service::NAME.to_owned()], arguments.audience].concat(),
         access_rules: [vec![profile_service::access_rules()], arguments.access_rules].concat(),
         permissions: arguments.permissions,
-        // The API page of the profile service signs in at the auth service.
+        // The API page of the profile service sends its login to the auth service, which must therefore allow the page's origin.
         http: HttpArgs {
             cors_origins: arguments.http.cors_origins.iter().cloned().chain([profile_url.parse()?]).collect(),
             no_page: arguments.http.no_page,
@@ -124,7 +124,7 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
                 tokio::time::sleep(READINESS_INTERVAL).await;
             }
         }
-        // Last, so that a start that fails leaves no superuser whose password was never shown.
+        // The superuser is created last. If the start fails before, no superuser exists whose password was never shown.
         let superuser = data::superuser(&auth_db, &clock).await?;
         data::greet(auth_address, profile_address, superuser.as_ref());
         stop.await;

@@ -1,6 +1,5 @@
-//! Keeps `docs/reference/configuration.md` equal to the flags of the programs, and `deploy/access-rules/` equal to their access
-//! rules. `UPDATE=1 cargo test -p quickstart --bin quickstart`
-//! writes it again.
+//! Checks that `docs/reference/configuration.md` describes the flags of the programs, and that `deploy/access-rules/` contains
+//! their access rules. `UPDATE=1 cargo test -p quickstart --bin quickstart` writes these files.
 
 use std::{fmt::Write, fs, path::Path};
 
@@ -43,9 +42,9 @@ fn reference() -> String {
     page
 }
 
-/// Describes a command that can be run, and all commands below it. A flag that `serve` has too is not described again.
+/// Describes a command and its subcommands. A flag that `serve` also has is described only once, with `serve`.
 fn describe(command: &Command, name: &str, serve_rows: &[String], page: &mut String) {
-    // Only a build for development has `makemigrations`.
+    // `makemigrations` exists only in a development build.
     let is_described = |command: &&Command| !["help", "makemigrations"].contains(&command.get_name());
     let subcommands: Vec<_> = command.get_subcommands().filter(is_described).collect();
     if subcommands.is_empty() {
@@ -98,14 +97,14 @@ fn row(flag: &Arg) -> String {
     format!("| `--{}{value}` | {} | {default} | {help}. |\n", flag.get_long().expect("a flag"), code(variable))
 }
 
-/// Returns the help text in one line, without the full stop that clap removes from some texts and not from others.
+/// Returns the help text in one line and without its final full stop, which clap removes only from some help texts.
 fn sentence(help: Option<&clap::builder::StyledStr>) -> String {
     let help = help.map(ToString::to_string).unwrap_or_default();
     let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
     help.trim_end_matches('.').replace('|', "\\|")
 }
 
-/// Compares the file with its generated text, or writes it where `UPDATE` is set.
+/// Asserts that the file contains the generated text. Writes the file instead if `UPDATE` is set.
 #[expect(clippy::disallowed_methods, reason = "a developer asks for the update by an environment variable")]
 fn assert_generated(file: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);

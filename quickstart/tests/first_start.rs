@@ -1,4 +1,4 @@
-//! A first start that fails takes nothing with it.
+//! If the first start fails, no superuser is created. The next start creates the superuser and shows the password.
 #![allow(missing_docs)]
 
 use std::{

@@ -1,4 +1,4 @@
-//! The profile service has an account, with a secret that only the owner of the folder can read.
+//! The profile service has a service account, whose secret only the owner of the folder can read.
 #![allow(missing_docs)]
 
 use std::{

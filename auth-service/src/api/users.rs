@@ -32,7 +32,7 @@ pub(crate) struct UserApi {
     pub(crate) passwords: Passwords,
     pub(crate) limits: Limits,
     pub(crate) catalogue: Catalogue,
-    /// Whether Register is open.
+    /// Whether the operator allows Register.
     pub(crate) registration: bool,
 }
 

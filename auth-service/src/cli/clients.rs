@@ -1,4 +1,4 @@
-//! `auth-service clients …`: what an operator does with the service accounts, on the database itself.
+//! The commands `auth-service clients …`, which change the service accounts directly in the database.
 
 use std::{
     fs::OpenOptions,
@@ -99,7 +99,7 @@ pub(super) async fn run(command: Command) -> Result<(), CliError> {
             let mut tx = db.begin().await?;
             let profile = Profile { display_name, permissions, keys: Vec::new() };
             clients::create(&mut tx, &clock, &client_id, &profile, Some(&secret)).await?;
-            // Before the commit: a secret that can't be shown is none.
+            // The secret is written before the commit, so that no client is created if its secret cannot be written.
             output.show(secret)?;
             tx.commit().await?;
             eprintln!("created the client {client_id}");
@@ -138,7 +138,7 @@ fn write(path: &Path, secret: &str) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);
-    // One that a command left behind when it was killed.
+    // A command that was killed may have left this file.
     match std::fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

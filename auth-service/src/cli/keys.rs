@@ -1,5 +1,5 @@
-//! `auth-service keys …`: what an operator does with the keys, on the database itself. A service that runs notices within
-//! seconds.
+//! The commands `auth-service keys …`, which change the signing keys directly in the database. A running service uses the change
+//! within seconds.
 
 use std::path::PathBuf;
 
@@ -171,7 +171,7 @@ async fn rotate(db: &Db, clock: &Clock, arguments: &Rotate) -> Result<(), CliErr
                 eprintln!("the key {} is active", key.kid);
                 return Ok(());
             }
-            // The clock of the database decides, and it may be behind this one.
+            // `keys::activate` uses the clock of the database, which may be behind the clock of this machine.
             Err(Error::Precondition(reason, _)) if reason == Reason::KeyTooYoung.into() => {
                 let wait = (from - clock.now()).max(TimeDelta::seconds(1));
                 tokio::time::sleep(wait.to_std().unwrap_or_default()).await;
@@ -181,7 +181,7 @@ async fn rotate(db: &Db, clock: &Clock, arguments: &Rotate) -> Result<(), CliErr
     }
 }
 
-/// Names the key that the master key does not decrypt.
+/// Returns the [`KeyError`] that caused an internal error, because its message names the key that the master key cannot decrypt.
 fn master_key_first(error: Error) -> CliError {
     match error {
         Error::Internal(source) => match source.downcast::<KeyError>() {

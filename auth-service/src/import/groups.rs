@@ -1,5 +1,5 @@
-//! Imports groups with their permissions, and the groups and permissions of users. A permission is `app.codename`, and is kept
-//! whether or not an access rule uses it.
+//! Imports groups with their permissions, and the groups and permissions of users. A permission has the form `app.codename`, and
+//! is imported even if no access rule uses it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -20,10 +20,10 @@ use crate::{
 /// The maximum length of a group's name, in characters.
 const MAX_NAME: usize = 150;
 
-/// The groups and permissions that users are to get, by the keys of the users.
+/// The groups and permissions that the import gives to users, indexed by the primary keys of the users.
 #[derive(Default)]
 pub(super) struct Groups {
-    /// The ids of the imported groups, by their keys.
+    /// The ids of the imported groups, indexed by their primary keys in the source.
     imported: HashMap<String, GroupId>,
     permissions: HashMap<String, String>,
     members: HashMap<String, Vec<String>>,
@@ -100,7 +100,7 @@ async fn give_to_group(
     Ok(())
 }
 
-/// Reads the permissions as `app.codename`, by their keys.
+/// Reads the permissions as `app.codename`, indexed by their primary keys.
 async fn read_permissions(mapping: &Mapping, importer: &mut Importer<EventLog>) -> Result<HashMap<String, String>, ImportError> {
     let (types, section) = (&mapping.content_types, &mapping.permissions);
     let (mut labels, mut permissions) = (HashMap::new(), HashMap::new());
@@ -125,7 +125,8 @@ async fn read_permissions(mapping: &Mapping, importer: &mut Importer<EventLog>) 
 }
 
 impl Groups {
-    /// Gives a user the groups and permissions of the user, in the transaction that imports the user with `outcome`.
+    /// Gives a user their groups and permissions, in the transaction that imports the user. `outcome` is the outcome of that
+    /// import.
     pub(super) async fn join(
         &mut self,
         user: &mut RowImport<'_, EventLog>,
@@ -183,7 +184,8 @@ impl Groups {
     }
 }
 
-/// Creates a group. A group of the same name may have other permissions, so the members do not join that one.
+/// Creates a group. Skips it if the name is taken: the existing group may have other permissions, so the import adds no members
+/// to it.
 async fn insert(tx: &mut Tx, now: DateTime<Utc>, group_id: GroupId, name: &str) -> Result<RowOutcome, ImportError> {
     if let Err(error) = groups::check_name("name", name) {
         return Ok(RowOutcome::skipped(error.to_string()));
@@ -195,12 +197,12 @@ async fn insert(tx: &mut Tx, now: DateTime<Utc>, group_id: GroupId, name: &str) 
     Ok(group.map_or_else(|| RowOutcome::skipped("another group has the name"), |_| RowOutcome::Imported))
 }
 
-/// Returns false for a user of an earlier import who was deleted since.
+/// Returns false if an earlier import created the user, and the user has been deleted since then.
 async fn exists(tx: &mut Tx, user_id: UserId, is_new: bool) -> Result<bool, ImportError> {
     Ok(is_new || django_tokens::has_user(tx, user_id).await?)
 }
 
-/// Collects the second keys of the pairs by the first, without duplicates.
+/// Returns, for each first key of the pairs, the second keys without duplicates.
 fn by_first(pairs: Vec<(String, String)>) -> HashMap<String, Vec<String>> {
     let mut seen = HashSet::new();
     let mut by_first: HashMap<String, Vec<String>> = HashMap::new();

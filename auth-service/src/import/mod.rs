@@ -1,6 +1,6 @@
 //! `import django`: users, groups, permissions, and the refresh tokens of simplejwt.
 //!
-//! A user is imported in one transaction with the memberships and permissions of the user.
+//! Each user is imported in one transaction, together with their memberships and permissions.
 
 mod groups;
 mod mapping;

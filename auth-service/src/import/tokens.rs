@@ -59,7 +59,7 @@ impl Import {
         Ok(())
     }
 
-    /// Reads the keys of the blacklist's rows, by the keys of their tokens.
+    /// Reads the blacklist. Returns the primary key of each row, indexed by the primary key of its token.
     async fn read_blacklist(&mut self) -> Result<HashMap<String, String>, ImportError> {
         let section = &self.mapping.blacklisted_tokens;
         let mut blacklisted = HashMap::new();

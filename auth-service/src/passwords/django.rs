@@ -11,7 +11,8 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::{Stored, invalid};
 
-/// The limits on the cost of a hash. Each is a few times the default of Django 5.2, and takes at most 1.5 seconds of one core.
+/// The limits on the cost of a hash. Each limit is a few times the default of Django 5.2. Verifying a hash at a limit takes at
+/// most 1.5 seconds on one core.
 const MAX_PBKDF2_ITERATIONS: u32 = 5_000_000;
 const MAX_ARGON2_MEMORY: u32 = 256 * 1024;
 const MAX_ARGON2_WORK: u64 = 4 * 256 * 1024;
@@ -21,7 +22,7 @@ const MAX_SCRYPT_WORK: u64 = 1 << 22;
 /// The maximum length of a salt, in bytes. Django uses 22.
 const MAX_SALT_LENGTH: usize = 128;
 
-/// An error for a hash that cannot be verified here.
+/// The error for a hash that this module cannot verify.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum DjangoHashError {
@@ -33,8 +34,8 @@ pub enum DjangoHashError {
     TooCostly(&'static str),
 }
 
-/// Checks that a hash that Django wrote can be verified here. An empty hash and one that begins with `!` mean that the user has no
-/// password, and are accepted.
+/// Checks that this module can verify a hash that Django wrote. Accepts an empty hash and a hash that begins with `!`, which mean
+/// that the user has no password.
 pub fn check(encoded: &str) -> Result<(), DjangoHashError> {
     if encoded.is_empty() || encoded.starts_with('!') { Ok(()) } else { DjangoHash::parse(encoded).map(drop) }
 }
@@ -57,7 +58,7 @@ impl DjangoHash {
             "bcrypt_sha256" => parse_bcrypt("bcrypt_sha256", rest, true),
             "bcrypt" => parse_bcrypt("bcrypt", rest, false),
             "scrypt" => parse_scrypt(rest),
-            // The error holds no more of the text than this, because it may be a password in plain text.
+            // The error contains only the short name before the first `$`, because other text may be a password in plain text.
             _ if encoded.contains('$') && name.len() <= 32 => Err(DjangoHashError::Unknown(name.escape_debug().to_string())),
             _ => Err(DjangoHashError::Unknown("unnamed".to_owned())),
         }
@@ -71,7 +72,7 @@ impl DjangoHash {
             Self::Argon2(stored) => {
                 let previous_len = memory.len();
                 let outcome = stored.matches(password, memory);
-                // The memory cost of Django is five times ours. The thread would otherwise keep that memory.
+                // Django's hashes use five times as much memory as ours. Without this, the thread would keep that memory.
                 memory.truncate(previous_len);
                 memory.shrink_to_fit();
                 outcome
@@ -94,7 +95,7 @@ impl DjangoHash {
     }
 }
 
-/// `ITERATIONS$SALT$HASH`
+/// Parses `ITERATIONS$SALT$HASH`.
 fn parse_pbkdf2(
     name: &'static str,
     rest: &str,
@@ -111,7 +112,7 @@ fn parse_pbkdf2(
     Ok(DjangoHash::Pbkdf2 { algorithm, iterations, salt, output })
 }
 
-/// A PHC string without its first `$`.
+/// Parses a PHC string without its first `$`.
 fn parse_argon2(rest: &str) -> Result<DjangoHash, DjangoHashError> {
     let stored = Stored::parse(&format!("${rest}")).ok_or(DjangoHashError::Malformed("argon2"))?;
     let work = u64::from(stored.params.m_cost()) * u64::from(stored.params.t_cost());
@@ -121,20 +122,20 @@ fn parse_argon2(rest: &str) -> Result<DjangoHash, DjangoHashError> {
     Ok(DjangoHash::Argon2(stored))
 }
 
-/// `$2b$COST$SALT-AND-HASH`
+/// Parses `$2b$COST$SALT-AND-HASH`.
 fn parse_bcrypt(name: &'static str, rest: &str, hashes_first: bool) -> Result<DjangoHash, DjangoHashError> {
     let parts: bcrypt::HashParts = rest.parse().map_err(|_| DjangoHashError::Malformed(name))?;
     if parts.get_cost() > MAX_BCRYPT_COST {
         return Err(DjangoHashError::TooCostly(name));
     }
-    // The version 2x marks the hashes of a faulty implementation.
+    // The version `2x` is not accepted, because it marks the hashes of a faulty implementation.
     if !["$2a$", "$2b$", "$2y$"].iter().any(|version| rest.starts_with(version)) || parts.get_cost() < 4 {
         return Err(DjangoHashError::Malformed(name));
     }
     Ok(DjangoHash::Bcrypt { hashes_first, hash: rest.to_owned() })
 }
 
-/// `N$SALT$R$P$HASH`
+/// Parses `N$SALT$R$P$HASH`.
 fn parse_scrypt(rest: &str) -> Result<DjangoHash, DjangoHashError> {
     let malformed = || DjangoHashError::Malformed("scrypt");
     let [n, salt, r, p, output] = parts(rest).ok_or_else(malformed)?;

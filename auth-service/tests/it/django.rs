@@ -109,7 +109,7 @@ on_both_engines! {
             let skipped = |name: &str| lines[name].skipped;
             assert_eq!((skipped("users"), skipped("groups"), skipped("group_permissions")), (3, 0, 0), "{text}");
             assert_eq!((skipped("user_groups"), skipped("user_permissions"), skipped("blacklisted_tokens")), (1, 1, 0), "{text}");
-            // Two of users who were skipped, one that has expired, and one without a user.
+            // Two tokens belong to users who were skipped, one token has expired, and one token has no user.
             assert_eq!(skipped("outstanding_tokens"), 4, "{text}");
             for reason in [
                 "skipped users: the username is taken, in this or in another spelling (RFC 8265): 1",
@@ -138,7 +138,7 @@ on_both_engines! {
             for (name, line) in &again {
                 let before = lines[name];
                 if name.contains('.') {
-                    // The parts of a row are unchanged if the row is, also those that the first import skipped.
+                    // The parts of an unchanged row count as unchanged, even the parts that the first import skipped.
                     assert_eq!((line.imported, line.read), (0, before.read), "{name}: {text}");
                     continue;
                 }
@@ -160,7 +160,7 @@ async fn assert_logins(project: &DjangoProject, database: Fresh) {
         let request = || auth_service::proto::LoginRequest { username: username.clone(), password: password.clone() };
         let outcome = app.tokens().login(request()).await;
         if ["Alice", "heidi", "judy", "kim"].contains(&username.as_str()) {
-            // Users who were skipped, who are not active, or who were imported without a password.
+            // These users were skipped, are not active, or were imported without a password.
             assert_refused(outcome, Code::Unauthenticated, "CREDENTIALS_INVALID", &[]);
             continue;
         }
@@ -200,7 +200,7 @@ fn to_owned(texts: &[&str]) -> Vec<String> {
     texts.iter().map(ToString::to_string).collect()
 }
 
-/// An import into a database of each engine.
+/// The empty database that a test imports into.
 struct Target(Fresh);
 
 impl Target {
@@ -209,7 +209,7 @@ impl Target {
     }
 }
 
-/// Returns a dump of a project that has a user model of its own.
+/// Returns a dump of a project with a custom user model.
 fn dump(users: u32) -> tempfile::NamedTempFile {
     let user = |number: u32| {
         json!({ "model": "accounts.person", "pk": format!("{:08x}-0000-4000-8000-000000000000", number), "fields": {
@@ -269,7 +269,7 @@ on_both_engines! {
         assert_eq!(lines["users"], Line { read: 3, imported: 0, unchanged: 3, skipped: 0 }, "{text}");
         assert_eq!(hashes(&database).await.len(), 2);
 
-        // Without the record of the import, the record of the deletion keeps the id free.
+        // If the record of the import is missing, the record of the deletion still prevents reuse of the id.
         let deleted = "INSERT INTO deleted_users (user_id, delete_time) SELECT user_id, create_time FROM users";
         for statement in [deleted, "DELETE FROM users", "DELETE FROM django_rows"] {
             database.execute(statement).await;

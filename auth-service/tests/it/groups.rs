@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 
 use crate::app::{Actor, App};
 
-/// The id of no group and no user.
+/// An id that belongs to no group and to no user.
 const NOTHING: &str = "018f0000-0000-7000-8000-000000000000";
 
 async fn create(actor: &Actor, name: &str) -> Result<Group, Status> {

@@ -88,7 +88,7 @@ on_both_engines! {
             assert_credentials_invalid(login(username, WRONG).await);
             app.clock.advance(TimeDelta::minutes(1));
         }
-        // The right password is not verified either.
+        // At the limit, the service does not verify the correct password either.
         assert_eq!(assert_too_many_attempts(login("alice", PASSWORD).await), 3601 - 180);
         for _ in 0..3 {
             assert_credentials_invalid(login("Alice@example.com", WRONG).await);

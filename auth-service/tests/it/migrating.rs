@@ -166,7 +166,7 @@ on_both_engines! {
             } else {
                 step = 0;
             }
-            // There is no half migration, and no lock is left.
+            // No migration is partly applied, and no lock is left.
             let before = applied(&app.database);
             assert_eq!(before, all[..before.len()]);
             let expected = [0, 3, 3, 4][before.len().min(3)];
@@ -193,7 +193,7 @@ impl Killed {
         Self { database, proxy }
     }
 
-    /// Migrates, and kills the process at the given step. Returns false if it ended before.
+    /// Migrates, and kills the process at the given step. Returns false if the process ended before that step.
     async fn kill_at(&self, step: usize, target: &str) -> bool {
         let url = self.proxy.as_ref().map_or(self.database.0.url(), |proxy| &proxy.url);
         let mut migrating = command(url, &["migrate", target]);

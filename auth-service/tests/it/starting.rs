@@ -1,4 +1,4 @@
-//! A start that can't work fails with a sentence, and one that can leaves nothing behind that was there before.
+//! A service that cannot start fails with a message that names the reason, and changes nothing in the database.
 
 use std::{
     io::{BufRead, BufReader},
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::app::{App, PASSWORD};
 
-/// A database that nothing has been done to yet, and the commands on it.
+/// An empty database, and the commands that use it.
 pub(crate) struct Fresh(pub(crate) TestDatabase);
 
 impl Fresh {
@@ -31,7 +31,7 @@ impl Fresh {
         process
     }
 
-    /// Serves until it serves.
+    /// Starts the service, waits until it serves, and kills it.
     pub(crate) fn serves_with(&self, master_key: &str) {
         let mut serving = self.serve(master_key).stderr(Stdio::piped()).spawn().expect("a process");
         let mut lines = BufReader::new(serving.stderr.take().expect("a pipe")).lines();
@@ -58,7 +58,7 @@ pub(crate) fn process(arguments: &[&str]) -> Command {
     process
 }
 
-/// The names of the migrations, in their order.
+/// Returns the names of the migrations, in order.
 pub(crate) fn migration_names() -> Vec<String> {
     let up = MIGRATIONS.iter().filter(|migration| migration.migration_type.is_up_migration());
     up.map(|migration| format!("{:04}_{}", migration.version, migration.description.replace(' ', "_"))).collect()
@@ -179,7 +179,8 @@ async fn calls_in_flight_come_to_their_end_when_the_service_stops() {
         let request = LoginRequest { username: "alice".to_owned(), password: PASSWORD.to_owned() };
         logins.spawn(async move { tokens.login(request).await });
     }
-    // The first answer is there when the others are under way: hashes are computed a few at a time.
+    // When the first call has ended, the other calls are still running, because only a few passwords are verified at the same
+    // time.
     let first = logins.join_next().await.expect("a login").expect("no panic");
     let (others, ()) = tokio::join!(logins.join_all(), app.server.stop());
     for answer in others.into_iter().chain([first]) {

@@ -8,7 +8,7 @@ use proto::{
 };
 use tonic::{Request, Response, Status};
 
-/// The descriptors, with the access rules.
+/// The descriptors of the protos, which contain the access rules.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The messages and the server that tonic generates.

@@ -1,4 +1,4 @@
-//! The interceptor admits a valid token, and nothing else.
+//! The interceptor accepts a call with a valid access token, and rejects every other call.
 #![allow(missing_docs)]
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The greeter over HTTP, and the request id of the server.
+//! Tests the greeter over HTTP, and the request id that the server adds.
 #![allow(missing_docs)]
 
 use std::sync::Arc;

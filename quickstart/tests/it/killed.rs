@@ -1,5 +1,5 @@
-//! `kill -9` of the consumer, and of a replica of the auth service that writes, again and again: both databases are equal in
-//! the end.
+//! Repeatedly kills the profile service and a writing replica of the auth service with SIGKILL. Afterwards both databases contain
+//! the same users.
 
 use access::Clock;
 use auth_service::{events::EventLog, keys::MasterKey};
@@ -27,13 +27,13 @@ impl Mortals {
             profile_database: profile_database.url().to_owned(),
             master_key: MasterKey::generate(),
         };
-        // More than a page of a snapshot, so that a kill may come in the middle of the first.
+        // The users fill more than one page of a snapshot, so that a kill can interrupt the first snapshot.
         let writer = Writer::new(EventLog::new(auth_database.open(), Clock::system()), Clock::system(), 99);
         writer.run(50).await.unwrap();
         Self { auth_database, profile_database, places }
     }
 
-    /// Waits until the database has changed so often.
+    /// Waits until the number that `sql` selects has increased by `by`.
     async fn changes(database: &TestDatabase, sql: &'static str, by: i64) {
         let db = database.open();
         let count = async || db.query(sql).optional::<(i64,)>().await.unwrap_or_default().map_or(0, |(count,)| count);
@@ -49,7 +49,7 @@ on_both_engines! {
         let address = auth.address.to_string();
         let mut profile = Process::profile(&app.places, auth.address).await;
         for round in 0..rounds(4) {
-            // Somewhere in the middle of its work: after some more events of it, a different number each time.
+            // Each round kills the process after a different number of events, so that the kill interrupts different work.
             let by = i64::try_from(round * 7 % 23 + 1).unwrap();
             if round % 2 == 0 {
                 Mortals::changes(&app.auth_database, "SELECT last FROM feed", by).await;
@@ -62,7 +62,7 @@ on_both_engines! {
                 auth = Process::auth(&app.places, &address).await;
             }
         }
-        // Nobody writes any more, and a replica that does not is there for the rest.
+        // The writers stop. A replica of the auth service without writers sends the remaining events.
         auth.kill();
         let clock = Clock::system();
         let last = pair::auth(app.auth_database.url(), &app.places.master_key, clock).await;

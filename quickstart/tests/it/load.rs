@@ -1,5 +1,5 @@
-//! Writers that change users as fast as they can: some with random delays before the commit, a tenth of which never comes, and some
-//! by calls.
+//! Generates load: writers that change users as fast as possible. Some write to the database, with a random delay before each
+//! commit, and roll back one change in ten. The others call the service.
 
 use access::{Clock, Error, Id, UserId};
 use auth_service::{
@@ -17,13 +17,13 @@ use crate::pair::Authenticated;
 
 type Users = UserServiceClient<Authenticated>;
 
-/// One who writes.
+/// A writer that changes users in the database.
 pub struct Writer {
     event_log: EventLog,
     clock: Clock,
     seed: u64,
     users: Vec<UserId>,
-    /// How many events were committed.
+    /// The number of committed events.
     pub told: i64,
 }
 
@@ -32,7 +32,7 @@ impl Writer {
         Self { event_log, clock, seed: number.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1, users: Vec::new(), told: 0 }
     }
 
-    /// Changes something so often, and ends early where the database is gone.
+    /// Makes this many changes. Ends early with an error if the database fails.
     pub async fn run(mut self, rounds: usize) -> Result<Self, Error> {
         for _ in 0..rounds {
             self.write().await?;
@@ -51,7 +51,7 @@ impl Writer {
     async fn write(&mut self) -> Result<(), Error> {
         let mut change = loop {
             match self.event_log.begin().await {
-                // The queue was too long.
+                // The database is too busy to begin a transaction in time. The writer tries again.
                 Err(error) if error.code() == tonic::Code::Unavailable => {}
                 begun => break begun?,
             }
@@ -106,7 +106,7 @@ impl Writer {
     }
 }
 
-/// Changes users so often by calls, and answers how many events that has made.
+/// Changes users with calls to the service, `rounds` times. Returns the number of events that the changes caused.
 pub async fn call(users: Users, number: usize, rounds: usize) -> Result<i64, Status> {
     let mut told = 0;
     for round in 0..rounds {
@@ -132,7 +132,7 @@ pub async fn call(users: Users, number: usize, rounds: usize) -> Result<i64, Sta
     Ok(told)
 }
 
-/// Calls again where the database is too busy, which is said to be safe.
+/// Makes a call, and repeats it while it fails with UNAVAILABLE, for which a retry is safe.
 async fn called<T>(users: &Users, call: impl AsyncFn(&mut Users) -> Result<Response<T>, Status>) -> Result<T, Status> {
     loop {
         match call(&mut users.clone()).await {

@@ -1,4 +1,4 @@
-//! Both services together: what the auth service knows, the profile service learns.
+//! Tests both services together: the profile service applies the changes that the auth service publishes.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod cascade;

@@ -1,4 +1,4 @@
-//! The harness: both services, each on a database of its own, and the users of both.
+//! The test harness: both services, each on its own database, and the users who call them.
 
 use std::{
     fmt::Debug,
@@ -42,7 +42,7 @@ use tonic::{
 
 pub const PASSWORD: &str = "seven blue cafes of tin";
 
-/// Both services.
+/// The two services, their databases and their clock.
 pub struct Pair {
     pub clock: TestClock,
     pub master_key: String,
@@ -58,7 +58,7 @@ impl Pair {
         Self::on(auth_database, profile_database, MasterKey::generate(), Clock::system()).await
     }
 
-    /// Both services on databases that are there.
+    /// Starts both services on existing databases.
     pub async fn on(
         auth_database: TestDatabase,
         profile_database: TestDatabase,
@@ -99,7 +99,7 @@ impl Pair {
         self.login(username).await
     }
 
-    /// One with a good access token whom the auth service does not know any more.
+    /// Returns a user who has a valid access token but does not exist in the auth service, as after a restore from a backup.
     pub async fn lost(&self, username: &str) -> User {
         let (db, master_key) = (self.auth_database.open(), MasterKey::from_base64(&self.master_key).unwrap());
         let keys = KeyRing::open(db, self.clock.clock(), master_key, KeyBits::default(), TimeDelta::zero()).await.unwrap();
@@ -110,13 +110,14 @@ impl Pair {
         User { id: claims.sub, login, auth: self.auth.channel(), profile: self.profile.channel() }
     }
 
-    /// Waits until every event is applied, and asserts that both databases hold the same users.
+    /// Waits until every event is applied, and asserts that both databases contain the same users.
     pub async fn assert_equal(&self) {
         assert_equal(self.auth_database.url(), self.profile_database.url()).await;
     }
 }
 
-/// Waits until every event of the one database is applied in the other, and asserts that both hold the same users.
+/// Waits until the database of the profile service contains every event of the auth service, and asserts that both databases
+/// contain the same users.
 pub async fn assert_equal(auth: &str, profile: &str) {
     let (auth, profile) = (Db::new(auth, None, 2).unwrap(), Db::new(profile, None, 2).unwrap());
     eventually(async || {
@@ -126,7 +127,7 @@ pub async fn assert_equal(auth: &str, profile: &str) {
         end.is_some_and(|(_, last)| cursor.is_some_and(|(pos,)| pos == last))
     })
     .await;
-    // One more user than the other may be there for the minute that it is unconfirmed.
+    // The profile service may have one user too many for a minute. Then it deletes each user whom no event has confirmed.
     eventually(async || shared_users(&auth, AUTH).await.len() == shared_users(&profile, PROFILE).await.len()).await;
     let (in_auth, in_profile) = (shared_users(&auth, AUTH).await, shared_users(&profile, PROFILE).await);
     let hash = |users: &[Shared]| {
@@ -153,7 +154,7 @@ async fn shared_users(db: &Db, sql: &'static str) -> Vec<Shared> {
     db.query(sql).all().await.unwrap()
 }
 
-/// Asks until it is so.
+/// Polls the condition until it is true. Panics after two minutes.
 pub async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
     let asked = async {
         let mut ticks = tokio::time::interval(Duration::from_millis(20));
@@ -164,7 +165,7 @@ pub async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
     tokio::time::timeout(Duration::from_mins(2), asked).await.expect("what is waited for");
 }
 
-/// The error that the call has at last.
+/// Repeats the call until it fails, and returns its error.
 pub async fn refused_at_last<T: Debug, F: Future<Output = Result<T, Status>>>(mut call: impl FnMut() -> F) -> Status {
     let mut refusal = None;
     eventually(async || {
@@ -182,7 +183,7 @@ pub async fn databases(engine: Engine) -> (TestDatabase, TestDatabase) {
     (auth, profile)
 }
 
-/// A replica of the auth service.
+/// Starts a replica of the auth service.
 pub async fn auth(url: &str, master_key: &str, clock: Clock) -> Running {
     let (db, master_key) = (Db::new(url, None, 8).unwrap(), MasterKey::from_base64(master_key).unwrap());
     let settings = Settings {
@@ -196,7 +197,7 @@ pub async fn auth(url: &str, master_key: &str, clock: Clock) -> Running {
     .await
 }
 
-/// A replica of the profile service, which takes its keys from the auth service behind `auth`.
+/// Starts a replica of the profile service. It fetches the keys from the auth service at `auth`.
 pub async fn profile(url: &str, clock: Clock, auth: Channel, events: Option<EventSource>, bound: Duration) -> Running {
     let db = Db::new(url, None, 8).unwrap();
     let verifier = Verifier::new(Settings::default().issuer, profile_service::NAME, clock.clone()).with_staleness_bound(bound);
@@ -212,7 +213,7 @@ pub async fn profile(url: &str, clock: Clock, auth: Channel, events: Option<Even
     .await
 }
 
-/// Events from the auth service behind `auth`, for a service that may watch.
+/// Returns the events of the auth service at `auth`, with the token of a service that has the permission to watch them.
 pub fn source(url: &str, master_key: &str, clock: Clock, auth: Channel) -> EventSource {
     let (db, master_key) = (Db::new(url, None, 2).unwrap(), MasterKey::from_base64(master_key).unwrap());
     EventSource::new(auth, move || {
@@ -228,7 +229,7 @@ pub fn source(url: &str, master_key: &str, clock: Clock, auth: Channel) -> Event
     })
 }
 
-/// Somebody who is signed in.
+/// A user who is signed in, or a service with an access token.
 #[derive(Clone)]
 pub struct User {
     pub id: String,
@@ -254,12 +255,12 @@ impl User {
         Bearer(self.login.access_token.clone())
     }
 
-    /// The same, at another replica of the profile service.
+    /// Returns the same user, with another replica of the profile service.
     pub fn at(&self, profile: &Running) -> Self {
         Self { profile: profile.channel(), ..self.clone() }
     }
 
-    /// The same, at another replica of the auth service.
+    /// Returns the same user, with another replica of the auth service.
     pub fn at_auth(&self, auth: &Running) -> Self {
         Self { auth: auth.channel(), ..self.clone() }
     }
@@ -272,7 +273,7 @@ impl User {
         ClientServiceClient::with_interceptor(self.auth.clone(), self.bearer())
     }
 
-    /// A service, with a token of its own.
+    /// Returns a client (service account) with its own access token.
     pub async fn service(&self, client_id: &str, secret: &str) -> Self {
         let credential = Some(Credential::ClientSecret(secret.to_owned()));
         let request = IssueServiceTokenRequest { client_id: client_id.to_owned(), credential };

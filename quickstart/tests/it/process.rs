@@ -1,4 +1,4 @@
-//! A service as a process of its own, which can be killed: this test program, started once more.
+//! Runs a service in a separate process that a test can kill. The process is a second instance of this test program.
 
 use std::{
     io::{BufRead, BufReader},
@@ -27,7 +27,7 @@ const PROFILE_DATABASE: &str = "PAIR_TEST_PROFILE_DATABASE";
 const AUTH: &str = "PAIR_TEST_AUTH";
 const MASTER_KEY: &str = "PAIR_TEST_MASTER_KEY";
 
-/// Where everything is.
+/// The databases of both services, and the master key.
 #[derive(Clone)]
 pub struct Places {
     pub auth_database: String,
@@ -35,19 +35,19 @@ pub struct Places {
     pub master_key: String,
 }
 
-/// A process that serves, until it is killed.
+/// A process that runs a service until it is killed.
 pub struct Process {
     child: Child,
     pub address: SocketAddr,
 }
 
 impl Process {
-    /// The auth service, with writers in the same process.
+    /// Starts the auth service, with writers in the same process.
     pub async fn auth(places: &Places, listen: &str) -> Self {
         Self::start("auth", places, listen, "").await
     }
 
-    /// The profile service, which follows the auth service at `auth`.
+    /// Starts the profile service, which follows the auth service at `auth`.
     pub async fn profile(places: &Places, auth: SocketAddr) -> Self {
         Self::start("profile", places, "127.0.0.1:0", &auth.to_string()).await
     }
@@ -63,14 +63,14 @@ impl Process {
         std::thread::spawn(move || {
             let address = lines.find_map(|line| line.split_once("serving at ").map(|(_, address)| address.to_owned()));
             let _ = tell.send(address);
-            // A pipe that nobody reads would stop it.
+            // The process would block on a full pipe if nothing read its output.
             lines.for_each(drop);
         });
         let address = told.await.unwrap().expect("a process that serves");
         Self { child, address: address.trim().parse().unwrap() }
     }
 
-    /// `kill -9`.
+    /// Kills the process with SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

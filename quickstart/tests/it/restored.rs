@@ -1,4 +1,4 @@
-//! Databases that are restored from an older copy: in the end both services know the same again.
+//! Restores databases from older copies. Afterwards both services have the same users again.
 
 use access::Clock;
 use auth_service::keys::MasterKey;
@@ -15,12 +15,12 @@ use crate::{
     pair::{self, Pair},
 };
 
-/// Changes that both services have seen, or only one of them.
+/// Makes changes in the auth service, before or after a test copies a database.
 async fn changes(app: &Pair, number: u64) {
     Writer::new(app.event_log(), app.clock.clock(), number).run(40).await.unwrap();
 }
 
-/// Both services, with a clock that stands.
+/// Both services, with a clock that only the test advances.
 struct Standing(Pair);
 
 impl Standing {
@@ -31,7 +31,7 @@ impl Standing {
     }
 }
 
-/// Both services again, on these databases.
+/// Restarts both services, and replaces their databases with the given copies.
 macro_rules! again {
     ($app:ident, $auth:expr, $profile:expr) => {{
         let Pair { clock, master_key, auth_database, profile_database, auth, profile } = $app;
@@ -54,7 +54,7 @@ on_both_engines! {
         app.assert_equal().await;
         let app = again!(app, None, Some(backup));
         app.assert_equal().await;
-        // It went on from its cursor, and took no snapshot but the first.
+        // The profile service continued from its cursor, and read no snapshot after the first one.
         let root = app.superuser("root").await;
         assert_eq!(root.sync().get_sync_state(GetSyncStateRequest {}).await.unwrap().into_inner().generation, 1);
     }
@@ -64,7 +64,7 @@ on_both_engines! {
         let (alice, bob) = (app.user("alice").await, app.user("bob").await);
         app.assert_equal().await;
         let backup = app.auth_database.copy().await;
-        // Lost with the restore: users, a name, and a deletion.
+        // The restore loses these changes: new users, a new username and a deletion.
         changes(&app, 2).await;
         let lost = app.user("lost").await;
         note(&lost, "lost too").await.unwrap();
@@ -72,7 +72,8 @@ on_both_engines! {
         app.assert_equal().await;
         let app = again!(app, Some(backup), None);
         app.assert_equal().await;
-        // More than was lost, so that no position is beyond the end: it is the id of the event that tells.
+        // More events are added than were lost, so the stored position exists again. Only its event id shows that the history
+        // differs.
         changes(&app, 3).await;
         app.assert_equal().await;
         let root = app.superuser("root").await;
@@ -81,7 +82,7 @@ on_both_engines! {
             let request = GetProfileRequest { user_id: user.id.clone() };
             root.profiles().get_profile(request).await.unwrap();
         }
-        // The token of a user who is not there any more brings nobody back.
+        // A token of a user who no longer exists does not create the user's profile again.
         assert_refused(note(&lost.at(&app.profile), "again").await, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
     }
 
@@ -119,7 +120,7 @@ on_both_engines! {
         let alice = app.user("alice").await;
         note(&alice, "kept").await.unwrap();
         app.assert_equal().await;
-        // A user whom the auth service has never heard of has a token that is good.
+        // This user has a valid token, but does not exist in the auth service.
         let lost = app.lost("lost").await;
         note(&lost, "gone").await.unwrap();
         app.clock.advance(TimeDelta::minutes(2));

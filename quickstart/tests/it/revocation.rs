@@ -1,4 +1,5 @@
-//! A revocation is heard at the profile service; and where it can't be heard, the methods that ask for it say so.
+//! The profile service rejects revoked tokens. While it cannot follow the revocation feed, its methods with `REVOCATION_STRICT`
+//! fail.
 
 use std::time::Duration;
 
@@ -39,18 +40,18 @@ on_both_engines! {
         for user in [&alice, &elsewhere, &root] {
             reads(user).await.unwrap();
         }
-        // The session of a cached token.
+        // A session is revoked whose access token the profile service has cached.
         let request = RevokeAllSessionsRequest { user_id: "me".to_owned(), keep_current: true };
         alice.sessions().revoke_all_sessions(request).await.unwrap();
         let status = refused_at_last(|| reads(&elsewhere)).await;
         assert_refused(Err::<(), _>(status), Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
         reads(&alice).await.unwrap();
-        // The user.
+        // The user is deactivated.
         root.users().deactivate_user(DeactivateUserRequest { user_id: alice.id.clone() }).await.unwrap();
         let status = refused_at_last(|| reads(&alice)).await;
         assert_refused(Err::<(), _>(status), Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
         reads(&root).await.unwrap();
-        // A service that may get no token any more.
+        // A client is deactivated.
         let client = Client { client_id: "billing".to_owned(), ..Client::default() };
         let client = root.clients().create_client(CreateClientRequest { client: Some(client) }).await.unwrap().into_inner();
         let billing = root.service("billing", &client.client_secret).await;
@@ -60,7 +61,7 @@ on_both_engines! {
         let status = refused_at_last(|| async { billing.profiles().get_profile(request.clone()).await.map(drop) }).await;
         assert_refused(Err::<(), _>(status), Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
         reads(&root).await.unwrap();
-        // A replica that starts now hears of what was revoked before.
+        // A replica that starts later also rejects the tokens that were revoked before.
         let source = pair::source(app.auth_database.url(), &app.master_key, app.clock.clock(), app.auth.channel());
         let bound = Duration::from_secs(15);
         let late = pair::profile(app.profile_database.url(), app.clock.clock(), app.auth.channel(), Some(source), bound).await;
@@ -71,7 +72,7 @@ on_both_engines! {
         let refused = billing.at(&late).profiles().get_profile(request).await;
         assert_refused(refused, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
         reads(&root.at(&late)).await.unwrap();
-        // And so does the auth service itself, at once.
+        // The auth service itself rejects revoked tokens at once.
         let request = RevokeAllSessionsRequest { user_id: "me".to_owned(), keep_current: true };
         let refused = alice.sessions().revoke_all_sessions(request).await;
         assert_refused(refused, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
@@ -93,7 +94,7 @@ async fn a_method_that_asks_for_revocations_is_unavailable_while_they_are_not_he
     app.auth.stop().await;
     becomes(&profile, ServingStatus::NotServing).await;
     assert_refused(exports(&alice).await, Code::Unavailable, "REVOCATIONS_STALE", &[]);
-    // Everything else goes on, and the service is as ready as it was.
+    // Other methods still succeed, and the service as a whole is still ready.
     reads(&alice).await.unwrap();
     let answer = HealthClient::new(profile.channel()).check(HealthCheckRequest::default()).await.unwrap().into_inner();
     assert_eq!(answer.status(), ServingStatus::Serving);

@@ -1,4 +1,5 @@
-//! An access token that is still valid of a user who is gone writes nothing, whichever of its write and the deletion comes first.
+//! After a user is deleted, an access token of that user that has not expired cannot write any data. This holds even if a write
+//! and the deletion run at the same time.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::{
     pair::{self, Pair, User},
 };
 
-/// A note among another's.
+/// Creates a note for another user.
 async fn note_for(clerk: &User, owner: &str) -> Result<(), tonic::Status> {
     let note = Note { title: "by a clerk".to_owned(), ..Note::default() };
     let request = CreateNoteRequest { user_id: owner.to_owned(), note_id: String::new(), note: Some(note) };
@@ -34,18 +35,18 @@ async fn rows_of(app: &Pair, user: &User) -> i64 {
 
 on_both_engines! {
     async fn whichever_comes_first(app: Pair) {
-        // A replica that hears of no revocation: all that it has is the database.
+        // This replica does not follow the revocation feed. It can learn about deleted users only from the database.
         let deaf = pair::profile(app.profile_database.url(), app.clock.clock(), app.auth.channel(), None, Duration::from_secs(15)).await;
         let bob = app.user("bob").await.at(&deaf);
         note(&bob, "hello").await.unwrap();
         for round in 0..rounds(12) {
             let alice = app.user(&format!("alice{round}")).await.at(&deaf);
             if round % 3 == 1 {
-                // The events first, then the first call.
+                // The user is deleted, and the events are applied, before the first call of the user.
                 delete(&app, &alice.id).await;
                 app.assert_equal().await;
             } else if round % 3 == 2 {
-                // One who was there, and known to the replica.
+                // The replica has already created a profile for this user.
                 note(&alice, "first").await.unwrap();
             }
             let mut writers = JoinSet::new();
@@ -71,7 +72,7 @@ on_both_engines! {
             assert!(matches!(status.code(), Code::Unauthenticated | Code::NotFound), "{status:?}");
             assert_eq!(rows_of(&app, &alice).await, 0, "round {round}");
         }
-        // Calls that change the data of other users, by permission.
+        // A deleted user who had permissions cannot change the data of other users either.
         for round in 0..rounds(12) {
             let clerk = app.superuser(&format!("clerk{round}")).await.at(&deaf);
             note_for(&clerk, &bob.id).await.unwrap();
@@ -93,14 +94,14 @@ on_both_engines! {
                 db.query(sql).bind(user_id).one::<(i64,)>().await.unwrap().0
             };
             pair::eventually(async || count("SELECT COUNT(*) FROM tombstones WHERE user_id = $1", &clerk).await == 1).await;
-            // From here on nothing comes, of whatever was under way either.
+            // From now on no note is created, not even by a call that started earlier.
             let notes = count("SELECT COUNT(*) FROM notes WHERE user_id = $1", &bob).await;
             for status in writers.join_all().await {
                 assert_refused(Err::<(), _>(status), Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
             }
             assert_eq!(count("SELECT COUNT(*) FROM notes WHERE user_id = $1", &bob).await, notes, "round {round}");
         }
-        // One whom this replica has never seen is not let in at all.
+        // The replica also rejects a deleted user who has never called it.
         let carol = app.user("carol").await;
         delete(&app, &carol.id).await;
         app.assert_equal().await;

@@ -1,5 +1,5 @@
-//! Sixteen writers, and four clients that call two replicas of the auth service meanwhile: nothing is lost, nothing comes twice, and
-//! nothing out of order.
+//! Sixteen writers change users, and at the same time four clients call two replicas of the auth service. No event is lost,
+//! duplicated or out of order.
 
 use std::collections::HashMap;
 
@@ -17,13 +17,13 @@ use crate::{
 on_both_engines! {
     async fn what_sixteen_writers_tell_is_applied_without_loss_gap_or_inversion(app: Pair) {
         let replica = pair::auth(app.auth_database.url(), &app.master_key, app.clock.clock()).await;
-        // Two replicas of the profile service as well, each of which follows another replica of the auth service.
+        // The profile service also has two replicas. Each follows a different replica of the auth service.
         let source = pair::source(app.auth_database.url(), &app.master_key, app.clock.clock(), replica.channel());
         let bound = std::time::Duration::from_secs(15);
         let _other = pair::profile(app.profile_database.url(), app.clock.clock(), replica.channel(), Some(source), bound).await;
 
         let logs = [app.event_log(), app.event_log()];
-        // The events of the start are recorded before the writers begin.
+        // The events of this user are committed before the writers start, so that the test counts only the events of the writers.
         let root = app.superuser("root").await;
         let before = last(&app).await;
         let mut writers = JoinSet::new();

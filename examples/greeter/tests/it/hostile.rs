@@ -1,4 +1,4 @@
-//! The hostile tokens of the verifier's own tests, over the wire: each gets one constant answer.
+//! Calls a running service with the hostile tokens of the verifier's own tests. Every token gets exactly the same error.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::app::serve;
 async fn every_hostile_token_gets_the_same_answer() {
     let log = ErrorLines::watch();
     let clock = TestClock::new(DateTime::from_timestamp(1_790_000_000, 0).expect("a time"));
-    // The names that the corpus plays with.
+    // The hostile tokens contain variants of this issuer and this audience.
     let issuer = Issuer::new("https://auth.example.test", "profile-service", clock.clock());
     let verifier = Arc::new(Verifier::new(&*issuer.name, &*issuer.audience[0], clock.clock()));
     let jwks = corpus::jwks(&issuer);

@@ -1,4 +1,4 @@
-//! Only who may greet greets, and only with a name.
+//! Greet requires an access token, the permission of its access rule, and a name.
 
 use greeter::proto::{GreetRequest, greeter_service_client::GreeterServiceClient};
 use testing::{assert_refused, with_token};
