@@ -13,7 +13,7 @@ pub(crate) enum Relation {
     Friends,
     /// The users who have added this user as a friend.
     FriendOf,
-    /// The users for whom both are true.
+    /// The users whom this user has added as friends, and who have added this user as a friend.
     Mutual,
 }
 

@@ -5,7 +5,7 @@ use std::{fmt::Write, sync::Arc};
 use access::{Clock, events::WatchProgress, token::Verifier};
 use axum::{Router, http::header::CONTENT_TYPE, routing::get};
 
-/// Returns the route. It needs no token, as the health routes.
+/// Returns the route. Like the health routes, it needs no token.
 pub(crate) fn routes(clock: Clock, verifier: Arc<Verifier>, progress: WatchProgress) -> Router {
     let answer = move || {
         let text = text(&clock, &verifier, &progress);

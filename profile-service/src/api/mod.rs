@@ -34,7 +34,7 @@ async fn begin(db: &Db, caller: &Caller, owner: UserId) -> Result<Tx> {
     }
 }
 
-/// Returns the user who reads. None if the caller is a service.
+/// Returns the id of the user who reads, or None if the caller is a service.
 fn reader(caller: &Caller) -> Option<UserId> {
     caller.user_id().ok()
 }

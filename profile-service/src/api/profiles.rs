@@ -119,7 +119,7 @@ impl profile_service::Handlers for ProfileApi {
 
     async fn export_profile(&self, _: Caller, request: ExportProfileRequest) -> Result<Streaming<ExportProfileResponse>> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
-        // The export shows the profile as its owner sees it, also to another caller.
+        // The export contains the profile as its owner sees it, even if the caller is another user.
         let profile = profiles::find(&self.db, Some(user_id), user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         Ok(export::stream(self.db.clone(), profile))
     }

@@ -37,7 +37,7 @@ impl Import {
             }
             let create = async |tx: &mut Tx| match notes::create(tx, &new).await {
                 Ok(_) => Ok(RowOutcome::Imported),
-                // A user who knows the key in Django can compute the id, and choose it for another note.
+                // A user who knows the note's key in Django can compute the id, and may have created another note with it.
                 Err(Error::AlreadyExists(..)) => Ok(RowOutcome::skipped("another note has the id")),
                 Err(error) => Err(error.into()),
             };

@@ -29,7 +29,7 @@ pub(crate) struct Profile {
     pub(crate) birth_date: Option<NaiveDate>,
     pub(crate) website: String,
     pub(crate) is_active: bool,
-    /// Whether the user may sign in.
+    /// True if the user may sign in.
     pub(crate) user_is_active: bool,
     pub(crate) create_time: DateTime<Utc>,
     pub(crate) update_time: DateTime<Utc>,
@@ -76,7 +76,8 @@ pub(crate) fn website(field: &str, website: &str) -> Option<Violation> {
     if website.is_empty() {
         return None;
     }
-    // The URL parser ignores white space, backslashes and a missing `//`. A program that shows the URL may not.
+    // The URL parser ignores white space, backslashes and a missing `//`. A program that displays the URL may interpret them
+    // differently.
     let is_exact = !website.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\');
     let url = Url::parse(website).ok().filter(|url| is_exact && matches!(url.scheme(), "http" | "https") && url.has_host());
     let after_scheme = website.split_once(':').and_then(|(_, rest)| rest.strip_prefix("//"));
@@ -148,7 +149,7 @@ pub(crate) async fn list(
     query.bind(reader).bind(key.into_bytes()).bind(user_id).bind(end).bind(include_inactive).bind(limit).all().await
 }
 
-/// Returns the cursor as values of the columns; the first position if there is none.
+/// Returns the cursor as values of the columns. Without a cursor it returns values that sort before every row.
 pub(crate) fn cursor_columns(after: Option<&NameCursor>) -> (Vec<u8>, UserId) {
     let (key, user_id) = after.cloned().unwrap_or((String::new(), Uuid::nil().into()));
     (key.into_bytes(), user_id)
@@ -162,7 +163,7 @@ pub(crate) async fn user_version(on: impl Executor<'_>, user_id: UserId) -> stor
 
 /// Returns the profile, if there is one, and locks it until the transaction ends.
 pub(crate) async fn lock(tx: &mut Tx, reader: Option<UserId>, user_id: UserId) -> store::Result<Option<Profile>> {
-    // A statement of its own, because PostgreSQL cannot lock the rows of an outer join.
+    // The lock needs a separate statement, because PostgreSQL cannot lock the rows of an outer join.
     let query = tx.query("SELECT user_id FROM profiles WHERE user_id = $1").bind(user_id);
     match query.for_update().optional::<(UserId,)>().await? {
         Some(_) => find(tx, reader, user_id).await,

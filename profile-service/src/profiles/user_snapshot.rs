@@ -6,7 +6,7 @@ use store::{Executor, Tx};
 
 use super::username_key;
 
-/// A user in one version.
+/// One version of a user, with the columns of the profile that follow from it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct UserSnapshot<'a> {
     pub(crate) user_id: UserId,
@@ -42,7 +42,8 @@ async fn write(tx: &mut Tx, sql: &'static str, user: &UserSnapshot<'_>, now: Dat
 pub(crate) async fn ensure_profile(tx: &mut Tx, user: &UserSnapshot<'_>, now: DateTime<Utc>) -> store::Result<bool> {
     let newer = upsert!("WHERE profiles.generation = 0 AND profiles.user_version < excluded.user_version");
     write(tx, newer, user, now).await?;
-    // Read after the write: a deletion at the same time waits for the row, or this transaction has waited for the deletion.
+    // The tombstone is read after the write, so that a concurrent deletion cannot be missed: either the deletion waits for the row
+    // that is written here, or this transaction has waited for the deletion.
     let query = tx.query("SELECT user_id FROM tombstones WHERE user_id = $1").bind(user.user_id);
     Ok(query.optional::<(UserId,)>().await?.is_none())
 }
@@ -55,7 +56,7 @@ pub(crate) async fn lock_shared(tx: &mut Tx, user_id: UserId) -> store::Result<b
 
 /// Creates the profile of a new user, or confirms the profile that an access token has created.
 pub(crate) async fn create_or_confirm(tx: &mut Tx, user: &UserSnapshot<'_>, now: DateTime<Utc>) -> store::Result<()> {
-    // Ids are never reused, so a tombstone can only come from another history of events, before a restore.
+    // Ids are never reused, so a tombstone can only come from a history of events that a restore of the auth service has discarded.
     tx.query("DELETE FROM tombstones WHERE user_id = $1").bind(user.user_id).execute().await?;
     write(tx, upsert!("WHERE profiles.user_version < excluded.user_version"), user, now).await?;
     let query = tx.query("UPDATE profiles SET generation = $2 WHERE user_id = $1 AND generation < $2");
@@ -63,7 +64,7 @@ pub(crate) async fn create_or_confirm(tx: &mut Tx, user: &UserSnapshot<'_>, now:
     Ok(())
 }
 
-/// Replaces the user's columns with those of a snapshot, also if they are newer.
+/// Replaces the user's columns with those of a snapshot, even if the stored version is newer.
 pub(crate) async fn replace(tx: &mut Tx, user: &UserSnapshot<'_>, now: DateTime<Utc>) -> store::Result<()> {
     tx.query("DELETE FROM tombstones WHERE user_id = $1").bind(user.user_id).execute().await?;
     write(tx, upsert!(""), user, now).await
@@ -92,7 +93,7 @@ pub(crate) async fn set_user_version(tx: &mut Tx, user_id: UserId, version: i64)
     Ok(())
 }
 
-/// Deletes the user's profile and all that belongs to it, and inserts a tombstone.
+/// Deletes the user's profile and everything that belongs to it, and inserts a tombstone.
 pub(crate) async fn insert_tombstone(tx: &mut Tx, user_id: UserId, now: DateTime<Utc>) -> store::Result<()> {
     let query = tx.query("INSERT INTO tombstones (user_id, time) VALUES ($1, $2) ON CONFLICT (user_id) DO NOTHING");
     query.bind(user_id).bind(now).execute().await?;

@@ -1,4 +1,4 @@
-//! The harness: a running service, the users who call it, and what a refusal has to look like.
+//! Starts a service for a test, creates users who call it, and asserts the form of its errors.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -48,7 +48,7 @@ impl App {
         Self::on(database, db).await
     }
 
-    /// A service that reaches the database, which is migrated, through `db`.
+    /// Starts a service that uses `db`, a connection to the already migrated `database`.
     pub async fn on(database: TestDatabase, db: Db) -> Self {
         let clock = TestClock::new("2026-03-01T12:00:00Z".parse::<DateTime<Utc>>().unwrap());
         let issuer = Issuer::new(ISSUER, AUDIENCE, clock.clock());
@@ -71,12 +71,12 @@ impl App {
         Self { clock, issuer, channel: running.channel(), address: running.address, database, _running: running }
     }
 
-    /// A user who has called once, and so has a profile.
+    /// Creates a user and calls the service once, which creates their profile.
     pub async fn user(&self, username: &str) -> User {
         self.user_with(username, "").await
     }
 
-    /// A user whose token holds these permissions, and who has called once.
+    /// Creates a user whose token holds the permissions of `scope`, and calls the service once, which creates their profile.
     pub async fn user_with(&self, username: &str, scope: &str) -> User {
         let mut claims = self.issuer.claims(UserId::new(&self.clock), username);
         scope.clone_into(&mut claims.scope);
@@ -85,7 +85,7 @@ impl App {
         user
     }
 
-    /// Returns a client with a token of these claims.
+    /// Returns a user whose token holds these claims.
     pub fn caller(&self, claims: Claims) -> User {
         let bearer = format!("Bearer {}", self.issuer.token(&claims));
         let token = WithToken(bearer.parse().unwrap());
@@ -102,7 +102,7 @@ impl App {
     }
 }
 
-/// One who calls the service.
+/// A user who calls the service with a token.
 pub struct User {
     pub id: String,
     pub claims: Claims,
@@ -136,12 +136,12 @@ impl User {
         NoteServiceClient::with_interceptor(self.channel.clone(), self.token.clone())
     }
 
-    /// Anybody's profile.
+    /// Fetches the profile of any user.
     pub async fn profile(&self, user_id: &str) -> Result<Profile, Status> {
         self.profiles().get_profile(GetProfileRequest { user_id: user_id.to_owned() }).await.map(Response::into_inner)
     }
 
-    /// Writes a note with an id of the service's choice.
+    /// Creates a note. The service chooses its id.
     pub async fn writes(&self, title: &str, visibility: Visibility) -> Note {
         let request = create_note("me", "", note(title, "", visibility));
         self.notes().create_note(request).await.unwrap().into_inner()
@@ -153,7 +153,7 @@ impl User {
     }
 }
 
-/// The content of a note.
+/// Returns a note with this content, for a request that creates it.
 pub fn note(title: &str, body: &str, visibility: Visibility) -> Note {
     Note { title: title.to_owned(), body: body.to_owned(), visibility: visibility.into(), ..Note::default() }
 }
@@ -166,7 +166,7 @@ pub fn reference(note: &Note) -> NoteReference {
     NoteReference { user_id: note.user_id.clone(), note_id: note.note_id.clone() }
 }
 
-/// An id that belongs to nobody and nothing.
+/// An id that no user and no note has.
 pub const NOBODY: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
 
 #[track_caller]

@@ -1,4 +1,4 @@
-//! `/openapi.json` and the page.
+//! The service describes its routes in `/openapi.json`, and serves the API page.
 
 use profile_service::DESCRIPTORS;
 use testing::http::send;

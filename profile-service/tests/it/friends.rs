@@ -1,4 +1,4 @@
-//! Friends: one direction, its reverse, and both.
+//! Friendships in both directions, and mutual friends.
 
 use profile_service::proto::{
     AddFriendRequest, DeactivateProfileRequest, ListFriendOfRequest, ListFriendsRequest, ListMutualFriendsRequest,
@@ -45,7 +45,7 @@ on_both_engines! {
         assert_eq!(friends(&alice, "me").await.unwrap(), ["bob", "carol"]);
         assert_eq!(friend_of(&alice, "me").await.unwrap(), ["bob"]);
         assert_eq!(mutual_friends(&alice, "me").await.unwrap(), ["bob"]);
-        // Every caller with a token may read.
+        // Every caller with a token may list the friends of any user.
         assert_eq!(friends(&alice, &carol.id).await.unwrap(), [""; 0]);
         assert_eq!(friend_of(&bob, &carol.id).await.unwrap(), ["alice"]);
         assert_eq!(mutual_friends(&bob, &carol.id).await.unwrap(), [""; 0]);
@@ -84,7 +84,7 @@ on_both_engines! {
         let (alice, bob) = (app.user("alice").await, app.user("bob").await);
         let refused = bob.friends().add_friend(add(&alice.id, &bob.id)).await;
         assert_refused(refused, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
-        // Nor does a wrong field or somebody who does not exist show.
+        // The error is the same for an invalid field and for a user who does not exist, so that the caller cannot learn who exists.
         let refused = bob.friends().add_friend(add(NOBODY, "x")).await;
         assert_refused(refused, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
         alice.calls_a_friend(&bob).await;
@@ -149,7 +149,7 @@ on_both_engines! {
         assert_refused(alice.friends().list_mutual_friends(request).await, Code::InvalidArgument, "PAGE_TOKEN_INVALID", &rule);
         let request = ListFriendsRequest { user_id: bob.id.clone(), page_size: 1, page_token: page_token.clone() };
         assert_refused(alice.friends().list_friends(request).await, Code::InvalidArgument, "PAGE_TOKEN_INVALID", &rule);
-        // By whichever name the user is called, it is the same list.
+        // The page token stays valid, because an id in upper case names the same user.
         let request = ListFriendsRequest { user_id: alice.id.to_uppercase(), page_size: 1, page_token };
         assert_eq!(names(alice.friends().list_friends(request).await.unwrap().into_inner().profiles), ["carol"]);
     }

@@ -1,5 +1,5 @@
-//! Features of HTTP that gRPC does not have: methods, types, conditions, streams of lines and events, XML, and requests that are wrong
-//! in ways of their own.
+//! Features of HTTP that gRPC does not have: methods, content types, conditional requests, streams of lines and events, XML, and
+//! errors that only an HTTP request can have.
 
 use serde_json::{Value, json};
 use testing::http::{Answer, send};
@@ -21,7 +21,7 @@ impl User {
     }
 }
 
-/// The status, the reason, and the first field with its rule.
+/// Asserts that the response is an error with this status, this reason, and this field and rule as its first violation.
 #[track_caller]
 fn assert_refused(answer: &Answer, status: u16, reason: &str, violation: Option<(&str, &str)>) {
     let body = answer.json();
@@ -227,7 +227,7 @@ on_both_engines! {
         let alice = app.user("alice").await;
         let answer = alice.sends(&app, "GET /v1/profiles/me", &[("x-request-id", "order-17")], b"").await;
         assert_eq!((answer.status, answer.header("x-request-id")), (200, "order-17"));
-        // No origin is allowed, so a browser is told nothing.
+        // No origin is configured, so the response has no CORS header.
         let foreign = alice.sends(&app, "GET /v1/profiles/me", &[("origin", "https://evil.test")], b"").await;
         assert_eq!(foreign.header("access-control-allow-origin"), "");
     }

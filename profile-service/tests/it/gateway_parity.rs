@@ -1,4 +1,4 @@
-//! The same requests by gRPC and over HTTP, to two services that began alike: the same answers.
+//! The same requests, sent over gRPC to one service and over HTTP to a second one with the same data, get the same responses.
 
 use access::UserId;
 use profile_service::DESCRIPTORS;
@@ -13,7 +13,7 @@ const PROFILES: &str = "profiles.v1.ProfileService";
 const FRIENDS: &str = "profiles.v1.FriendService";
 const NOTES: &str = "profiles.v1.NoteService";
 
-/// Both services, and whoever calls them.
+/// Two services with the same data, and the requests that are sent to both.
 struct Pair {
     _services: [App; 2],
     parity: Parity,

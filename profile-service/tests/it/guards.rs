@@ -1,4 +1,4 @@
-//! Every method lets in whom its access rule names, and nobody else.
+//! Every method accepts the callers that its access rule allows, and rejects all others.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! A database that is down makes calls UNAVAILABLE, readiness false, and nothing worse; it all recovers by itself.
+//! While the database is down, calls fail with UNAVAILABLE and the service is not ready. It recovers without a restart.
 
 use profile_service::{MIGRATIONS, proto::Visibility};
 use store::Db;
@@ -30,7 +30,7 @@ async fn calls_are_unavailable_while_the_database_is_down_and_served_when_it_is_
 
     wire.mend();
     becomes(ServingStatus::Serving).await;
-    // Each connection that was cut may still fail one call: there are eight.
+    // Each of the eight connections that were cut may still fail one call.
     let after = || create_note("me", "", note("after", "", Visibility::Private));
     let mut failures = 0;
     while let Err(status) = alice.notes().create_note(after()).await {

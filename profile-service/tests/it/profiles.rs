@@ -1,4 +1,4 @@
-//! Profiles: how they come to be, what is written to them, and their list.
+//! The creation, the update and the list of profiles.
 
 use access::{Actor, proto::google::Date};
 use profile_service::proto::{
@@ -49,7 +49,7 @@ on_both_engines! {
         app.later();
         let after = app.caller(renamed).profile("me").await.unwrap();
         assert_eq!((after.display_name.as_str(), after.etag, after.update_time), ("alicia", before.etag, before.update_time));
-        // An older token that is still valid does not bring the older username back.
+        // An older token that is still valid does not restore the older username.
         let mut older = alice.claims.clone();
         (older.ver, older.preferred_username) = (2, Some("alice2".to_owned()));
         assert_eq!(app.caller(older).profile("me").await.unwrap().display_name, "alicia");
@@ -82,13 +82,13 @@ on_both_engines! {
         assert_eq!((&stored.bio, stored.birth_date, &stored.website), (&full.bio, full.birth_date, &full.website));
         assert_eq!(alice.profile("me").await.unwrap(), stored);
 
-        // Without a mask: every field that is set.
+        // An update without a mask writes every field that is set.
         let stored = update(&alice, Profile { bio: "short".to_owned(), ..Profile::default() }, &[]).await.unwrap();
         assert_eq!((stored.bio.as_str(), stored.birth_date, &stored.website), ("short", full.birth_date, &full.website));
-        // With one: those that it names, and no other.
+        // An update with a mask writes the fields that the mask names, and no other field.
         let stored = update(&alice, Profile { bio: "ignored".to_owned(), website: "javascript:alert(1)".to_owned(), ..Profile::default() }, &["birth_date"]).await.unwrap();
         assert_eq!((stored.bio.as_str(), stored.birth_date, &stored.website), ("short", None, &full.website));
-        // With a star: all of them.
+        // An update with the mask `*` writes every field.
         let stored = update(&alice, Profile { birth_date: Some(date(2026, 3, 1)), ..Profile::default() }, &["*"]).await.unwrap();
         assert_eq!((stored.bio.as_str(), stored.birth_date, stored.website.as_str()), ("", Some(date(2026, 3, 1)), ""));
         assert_eq!(alice.profile("me").await.unwrap(), stored);
@@ -144,7 +144,7 @@ on_both_engines! {
         }
         assert_invalid(update(&alice, Profile { bio: "a\0b".to_owned(), ..Profile::default() }, &[]).await, &[("profile.bio", "STRING_NO_NUL")]);
         assert_invalid(update(&alice, Profile { bio: "a".repeat(2001), ..Profile::default() }, &[]).await, &[("profile.bio", "STRING_MAX_LEN")]);
-        // All of them at once.
+        // One response reports every violation.
         let profile = Profile { website: "x".to_owned(), birth_date: Some(date(2000, 2, 31)), ..Profile::default() };
         let every = [("profile.website", "WEBSITE_HTTP_URL"), ("profile.birth_date", "DATE_REAL")];
         assert_invalid(update(&alice, profile, &["*"]).await, &every);
@@ -165,7 +165,7 @@ on_both_engines! {
 
     async fn whoever_may_not_call_learns_nothing_else(app: App) {
         let bob = app.user("bob").await;
-        // The profile does not exist, the mask is wrong and so are the fields.
+        // The profile does not exist, and both the mask and the fields are invalid.
         let request = Profile { user_id: NOBODY.to_owned(), bio: "a".repeat(3000), website: "x".to_owned(), ..Profile::default() };
         let refused = update(&bob, request, &["nothing"]).await;
         assert_refused(refused, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
@@ -217,7 +217,7 @@ on_both_engines! {
             ("alic", &["alice", "Alicia"]),
             ("öL", &["Öland"]),
             ("zo", &["zoe", "Zoë"]),
-            // It is no pattern.
+            // `_` and `%` in a prefix stand for themselves. They are not wildcards as in LIKE.
             ("a_", &["a_b"]),
             ("%", &[]),
             ("x", &[]),
@@ -242,7 +242,7 @@ on_both_engines! {
                 break;
             }
             token = next;
-            // One before the page that comes next and one after it, with every page.
+            // After every page, add one user who sorts before the next page and one who sorts after it.
             app.user(&format!("a{}", seen.len())).await;
             app.user(&format!("z{}", seen.len())).await;
         }

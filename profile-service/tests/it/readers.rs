@@ -1,4 +1,4 @@
-//! The visibility of notes: three visibilities, four kinds of reader, and every method that reads.
+//! The visibility of notes, for each of the three visibilities, each of the four kinds of reader, and every method that reads.
 
 use access::Actor;
 use profile_service::proto::{
@@ -9,7 +9,8 @@ use testing::on_both_engines;
 
 use crate::app::{App, NOBODY, User, assert_not_found, reference};
 
-/// Asserts that the reader sees the note by every method, or by none, and that then it is as if it were not there.
+/// Asserts that every method returns the note to the reader if `expected` is true, and otherwise that every method responds as it
+/// does for a note that does not exist.
 async fn assert_sees(reader: &User, note: &Note, expected: bool) {
     let (user_id, note_id) = (note.user_id.clone(), note.note_id.clone());
     let found = reader.notes().get_note(GetNoteRequest { user_id: user_id.clone(), note_id: note_id.clone() }).await;
@@ -44,7 +45,7 @@ on_both_engines! {
         let admirer = app.user("admirer").await;
         let stranger = app.user("stranger").await;
         owner.calls_a_friend(&friend).await;
-        // That somebody calls the owner a friend opens nothing.
+        // A user who adds the owner as a friend does not gain access, because only the owner's own list of friends counts.
         admirer.calls_a_friend(&owner).await;
         let private = owner.writes("private", Visibility::Private).await;
         let friends = owner.writes("friends", Visibility::Friends).await;

@@ -1,4 +1,4 @@
-//! The start of the service, the reasons why it does not start, and its stop.
+//! The service starts, stops, and reports the reason if it cannot start.
 
 use std::{
     io::{BufRead, BufReader},
@@ -52,12 +52,12 @@ pub fn assert_fails_with(output: &Output, sentence: &str) {
     assert!(last.starts_with("profile-service: ") && last.contains(sentence), "{stderr}");
 }
 
-/// How many migrations there are.
+/// Returns the number of migrations.
 fn all() -> usize {
     MIGRATIONS.iter().filter(|migration| migration.migration_type.is_up_migration()).count()
 }
 
-/// A migrated database and a way to break it.
+/// A migrated database, which a test may damage.
 struct Database(TestDatabase);
 
 impl Database {

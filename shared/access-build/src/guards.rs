@@ -1,4 +1,4 @@
-//! Writes, for one service, the trait that its handlers implement and the guard that stands before them.
+//! Generates, for one service, the trait that its handlers implement and the guard that runs before them.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use prost_reflect::{FieldDescriptor, MethodDescriptor, ServiceDescriptor};
 
 use crate::{Error, names};
 
-/// The import of the crate `access`, as a module of a service sees it.
+/// The path from the module of a service to the import of the crate `access`.
 const ACCESS: &str = "super::__access";
 
 pub(crate) fn generate(service: &ServiceDescriptor, code: &mut String) -> Result<(), Error> {
@@ -106,12 +106,12 @@ fn contract_entry(service: &ServiceDescriptor, method: &MethodDescriptor, declar
 /// The pieces of one method's code.
 struct Call {
     name: String,
-    /// The name that tonic's trait has for a stream of answers.
+    /// The name of the associated type of tonic's trait that is the response stream.
     stream: String,
     input: String,
     output: String,
     streams: bool,
-    /// The handler's first parameter: a `ClientInfo` where anyone may call, a `Caller` elsewhere.
+    /// The handler's first parameter: a `ClientInfo` if anyone may call the method, otherwise a `Caller`.
     from: String,
 }
 
@@ -147,9 +147,9 @@ impl Call {
         } else {
             format!("{ACCESS}::guard::admit(request, &METHODS[{index}].rule, {})?", owner_accessor(&declared.owner))
         };
-        // A safe call changes nothing (RFC 9110 section 9.2.1), so nothing is lost when its client leaves.
+        // A safe method changes nothing (RFC 9110 section 9.2.1), so its handler can be cancelled when the client disconnects.
         let run = if is_safe { "run_cancellable" } else { "run_to_completion" };
-        // A handler that changes something may be called again with the same request.
+        // The guard may retry a handler that changes data, so each attempt needs its own copy of the arguments.
         let again =
             if is_safe { "" } else { "let (handlers, from, request) = (handlers.clone(), from.clone(), request.clone());" };
         let (item, answer, associated) = if self.streams {
@@ -174,7 +174,7 @@ impl Call {
     }
 }
 
-/// Returns a closure to the owner's field. Without an owner it returns none.
+/// Returns the source of a closure that reads the owner's field from the request. Without an owner the closure returns `None`.
 fn owner_accessor(owner: &[FieldDescriptor]) -> String {
     let names: Vec<_> = owner.iter().map(|field| names::field(field.name())).collect();
     match names.as_slice() {

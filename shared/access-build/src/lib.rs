@@ -20,7 +20,7 @@
 //! supported. The error names the method or the field.
 //!
 //! Protos may import `access/v1/access.proto`, `buf/validate/validate.proto`, `google/api/annotations.proto` and
-//! `google/type/date.proto`: this crate brings them.
+//! `google/type/date.proto`. This crate contains these files.
 //!
 //! [`tonic::include_proto!`]: https://docs.rs/tonic/latest/tonic/macro.include_proto.html
 
@@ -39,9 +39,9 @@ use prost_reflect::{DescriptorPool, FileDescriptor};
 
 /// The crate that generated code is written against. A generated file imports it once, at its top, as [`ACCESS_ALIAS`].
 const ACCESS: &str = "::access";
-/// The name of that import.
+/// The name under which a generated file imports the crate [`ACCESS`].
 const ACCESS_ALIAS: &str = "__access";
-/// A rule may declare a reason of this file without importing it.
+/// The file with the reasons that every access rule may declare, even if its own file does not import this one.
 const ACCESS_REASONS: &str = "access/v1/reason.proto";
 
 /// The reason why a build failed: a sentence that names the element of the protos.
@@ -52,7 +52,7 @@ pub type Error = Box<dyn std::error::Error>;
 pub struct Protos {
     /// The folders that are searched for protos.
     includes: Vec<PathBuf>,
-    /// Whether servers, and the guards before them, are generated.
+    /// True if servers and their guards are generated.
     servers: bool,
     /// The domain of the reasons that these protos publish.
     domain: String,
@@ -96,11 +96,11 @@ impl Protos {
         Self { servers: false, ..self }
     }
 
-    /// Generates the code of `files`, and writes their descriptors, with all that they import, to `descriptors.bin`.
+    /// Generates the code of `files`, and writes the descriptors of these files and of their imports to `descriptors.bin`.
     ///
     /// # Errors
     ///
-    /// A proto that does not compile, a method without an access rule, or a validation rule that is not understood.
+    /// Returns an error if a proto does not compile, a method has no access rule, or a validation rule is not supported.
     pub fn compile(&self, files: &[&str]) -> Result<(), Error> {
         #[expect(clippy::disallowed_methods, reason = "how cargo speaks to a build script")]
         let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: call this from a build script")?);
@@ -117,7 +117,8 @@ impl Protos {
         let pool = pool(&protos)?;
         fs::write(out.join("descriptors.bin"), &bytes)?;
 
-        // Options need no code. Every message does need its descriptor, also where `extern_path` says that its code is elsewhere.
+        // The option types need no code. Every other file must stay in the set, because prost needs the descriptor of each message,
+        // even if `extern_path` says that its code is elsewhere.
         let mut set = protos.file_descriptor_set();
         set.file.retain(|file| !matches!(file.package(), "google.api" | "buf.validate"));
         let mut code = tonic_prost_build::configure().out_dir(out).build_server(self.servers);
@@ -154,7 +155,7 @@ impl Protos {
         for (package, code) in generated {
             let path = out.join(names::file(&package));
             let messages = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-            // Where nothing is guarded or validated, nothing uses the import.
+            // The import is unused in a package without guards and validation.
             let import = format!("#[allow(unused_imports)]\nuse {ACCESS} as {ACCESS_ALIAS};\n");
             fs::write(&path, import + &messages + &code)?;
         }
@@ -168,7 +169,8 @@ impl Protos {
     }
 }
 
-/// Unlike `prost_types`, the raw descriptors keep the custom options that everything here is about.
+/// Returns the descriptors of the protos. They are decoded from bytes, because `prost_types` would drop the custom options that
+/// this crate reads.
 fn pool(protos: &protox::Compiler) -> Result<DescriptorPool, Error> {
     Ok(DescriptorPool::decode(protos.encode_file_descriptor_set().as_slice())?)
 }

@@ -1,14 +1,14 @@
-//! The names that prost gives to what the protos name.
+//! The names of the Rust items that prost generates for the declarations of protos.
 
 use heck::{ToSnakeCase, ToUpperCamelCase};
 use prost_reflect::{EnumDescriptor, FileDescriptor, MessageDescriptor};
 
-/// Where generated code stands, which decides how it names a type.
+/// The location of generated code, which determines the paths of the types that it uses.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Scope<'a> {
-    /// The package that it belongs to.
+    /// The package to which the code belongs.
     pub(crate) package: &'a str,
-    /// The way from it to the module of that package: `self` or `super`.
+    /// The path from the code to the module of its package: `self` or `super`.
     pub(crate) own: &'static str,
     /// The path to the import of the crate `access`.
     pub(crate) access: &'a str,
@@ -19,7 +19,7 @@ impl Scope<'_> {
         self.path(message.full_name(), message.package_name())
     }
 
-    /// A variant of the enum that stands for a oneof of the message.
+    /// Returns the path of a variant of the enum that prost generates for a oneof of the message.
     pub(crate) fn variant(&self, message: &MessageDescriptor, oneof: &str, field: &str) -> String {
         let path = self.message(message);
         let (outer, name) = path.rsplit_once("::").unwrap_or_default();
@@ -61,13 +61,13 @@ pub(crate) fn top_level_types(file: &FileDescriptor) -> Vec<(String, String)> {
     messages.chain(enums).map(|name| (name.clone(), path(&name))).collect()
 }
 
-/// Returns true if prost generates a module for the message, which holds its oneofs and nested types.
+/// Returns true if prost generates a module for the message. The module holds its oneofs and nested types.
 pub(crate) fn has_module(message: &MessageDescriptor) -> bool {
     let has_oneof = message.oneofs().any(|oneof| !oneof.is_synthetic());
     has_oneof || message.child_enums().len() > 0 || message.child_messages().any(|child| !child.is_map_entry())
 }
 
-/// Returns the path of that module in the crate `access`.
+/// Returns the path, in the crate `access`, of the module that prost generates for the message.
 pub(crate) fn module_path(message: &MessageDescriptor) -> String {
     format!("{}::{}", package_path(message.package_name()), message.name().to_snake_case())
 }
@@ -83,7 +83,7 @@ pub(crate) fn field(name: &str) -> String {
     }
 }
 
-/// The file that prost writes a package to.
+/// Returns the name of the file to which prost writes a package.
 pub(crate) fn file(package: &str) -> String {
     let modules: Vec<_> = package.split('.').map(field).collect();
     modules.join(".") + ".rs"

@@ -1,4 +1,4 @@
-//! Protos that do not build, and the error messages.
+//! The build fails for invalid protos with an error message that names the declaration.
 
 use std::fs;
 

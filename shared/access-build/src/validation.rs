@@ -42,16 +42,16 @@ impl {ACCESS_ALIAS}::validate::Validate for {name} {{
     Ok(())
 }
 
-/// One field and what it must keep.
+/// One field and the rules that are checked for it.
 struct Check {
     field: FieldDescriptor,
     required: bool,
     ignore_zero: bool,
-    /// Calls on a value `value` at a place `at`.
+    /// The calls that check the value. They use the variables `value` and `at`, the place of the value.
     rules: Vec<String>,
-    /// The same for the items of a list.
+    /// The calls that check each item of a list or each entry of a map.
     items: Vec<String>,
-    /// The value, or the items of the list, are messages.
+    /// True if the value, or each item of the list, is a message with its own validation.
     nested: bool,
 }
 
@@ -69,7 +69,7 @@ impl Check {
         check.rules = declared.value.iter().map(|rule| check.call(rule)).collect::<Result<Vec<_>, _>>()?.concat();
         check.items = declared.items.iter().map(|rule| check.call(rule)).collect::<Result<Vec<_>, _>>()?.concat();
         if matches!(field.kind(), Kind::String) && !field.is_map() {
-            // PostgreSQL has no NUL in its texts.
+            // PostgreSQL cannot store a NUL in a text, so every string is checked for it.
             let texts = if field.is_list() { &mut check.items } else { &mut check.rules };
             texts.push("into.string_no_nul(at, value);".to_owned());
         }
@@ -83,7 +83,7 @@ impl Check {
         Ok(Some(check))
     }
 
-    /// A map has no rules of its own, but its entries do.
+    /// Adds the checks of the entries of a map. Rules of the map itself are not supported.
     fn read_entries(&mut self) -> Result<(), Error> {
         if self.required || !self.rules.is_empty() {
             return Err(self.not_supported("a rule of a map"));
@@ -101,7 +101,7 @@ impl Check {
         Ok(())
     }
 
-    /// The pattern of a field that is one of several.
+    /// Returns the path of the enum variant that prost generates for this field of a oneof.
     fn variant(&self, oneof: &OneofDescriptor) -> String {
         let parent = self.field.parent_message();
         let scope = names::Scope { package: parent.package_name(), own: "self", access: ACCESS_ALIAS };
@@ -112,7 +112,7 @@ impl Check {
         format!("{}: {what} of buf.validate is not supported", self.field.full_name()).into()
     }
 
-    /// The call that enforces one rule. A rule that is switched off needs none.
+    /// Returns the call that enforces one rule. It returns none for a rule that is set to false.
     fn call(&self, rule: &ValueRule) -> Result<Vec<String>, Error> {
         let supported: &[&str] = match rule.kind.as_str() {
             "string" => &["min_len", "max_len", "max_bytes", "uuid", "email"],
@@ -144,7 +144,7 @@ impl Check {
         })
     }
 
-    /// The statements that check this field of `self`.
+    /// Returns the statements that check this field of `self`.
     fn code(&self) -> Result<String, Error> {
         let name = self.field.name();
         let rust = names::field(name);
@@ -195,14 +195,14 @@ impl Check {
     }
 }
 
-/// Returns the check that one field of a oneof is set, if it has to be.
+/// Returns the check that one field of a oneof is set, or an empty text if the oneof is not required.
 fn oneof_check(oneof: &OneofDescriptor) -> Result<String, Error> {
     let (name, field) = (oneof.name(), names::field(oneof.name()));
     let check = format!("\n                if self.{field}.is_none() {{ into.required(&at.field({name:?})); }}");
     Ok(if oneof_is_required(oneof)? { check } else { String::new() })
 }
 
-/// Messages of other people's packages come without validation.
+/// Returns true if the message has an implementation of `Validate`. The messages of `google` packages and map entries have none.
 fn validates_itself(message: &MessageDescriptor) -> bool {
     !message.package_name().starts_with("google.") && !message.is_map_entry()
 }

@@ -1,5 +1,5 @@
 //! Parses JSON (RFC 8259) more strictly than `serde_json`: a duplicate key is an error, and an error names its place in the value.
-//! Tokens and the bodies of HTTP requests are read with it.
+//! It parses the tokens and the bodies of HTTP requests.
 
 use std::fmt;
 
@@ -56,7 +56,7 @@ pub fn parse(text: &[u8], depth_limit: usize) -> Result<Value, JsonError> {
 #[derive(Default)]
 struct Position {
     steps: Vec<PathStep>,
-    /// The reason, if it is one that `serde_json` does not check.
+    /// The reason of an error, if `serde_json` does not check for it.
     problem: Option<JsonProblem>,
 }
 

@@ -3,8 +3,8 @@
 //!
 //! There are three ways to use it. Each enforces more than the one before:
 //!
-//! 1. [`Interceptor`] verifies the bearer token and puts a [`Caller`] into the request's extensions. It works with services that
-//!    anybody has generated, and enforces no rules.
+//! 1. [`Interceptor`] verifies the bearer token and puts a [`Caller`] into the request's extensions. It works with services
+//!    from any code generator, and enforces no rules.
 //! 2. [`AccessLayer`] (Cargo feature `layer`) also enforces the access rules that it reads from the descriptors of any tonic service.
 //! 3. The guard that `access-build` generates enforces everything: access rules, ownership and validation. A method without a rule
 //!    does not compile. [`Routes`] serves guarded handlers.
@@ -21,7 +21,7 @@
 //! # drop(interceptor);
 //! ```
 
-// Generated code names the crate by its public name.
+// Generated code refers to this crate by its public name, so that the same code also compiles inside the crate.
 extern crate self as access;
 
 mod access_rules;

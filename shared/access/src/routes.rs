@@ -1,4 +1,4 @@
-//! Guarded services, as one service that tonic's own `Server` or ours serves.
+//! Combines guarded services into one service, for tonic's `Server` or for `server::Server`.
 
 use std::{convert::Infallible, fmt, future::Future, sync::Arc};
 
@@ -23,7 +23,7 @@ pub struct Guarded {
 }
 
 impl Guarded {
-    /// For generated code.
+    /// Creates a guarded service. Only generated code calls it.
     #[doc(hidden)]
     pub fn __generated<S>(methods: &'static [MethodRule], service: S) -> Self
     where
@@ -82,8 +82,8 @@ impl Routes {
         self
     }
 
-    /// Adds a service without a guard. Only the methods of health and reflection can be called: those of any other service have no
-    /// access rule and answer UNIMPLEMENTED.
+    /// Adds a service without a guard. Only the methods of health and reflection can be called. The methods of any other service
+    /// have no access rule, so they fail with UNIMPLEMENTED.
     #[must_use]
     pub fn add_standard<S>(mut self, service: S) -> Self
     where

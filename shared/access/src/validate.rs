@@ -1,5 +1,5 @@
-//! The validation rules of the protos, with the meaning that <https://protovalidate.com> gives them. Generated code calls
-//! one function a rule.
+//! The validation rules of the protos, with the meaning that <https://protovalidate.com> gives them. Generated code calls one
+//! function for each rule.
 
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ use crate::{
 
 /// Implemented by generated code for every message of a service.
 pub trait Validate {
-    /// Adds what the message, which is found `at` this place, violates.
+    /// Adds to `into` the rules that the message violates. `at` is the place of the message in the request.
     fn validate(&self, at: &At<'_>, into: &mut Violations);
 }
 
@@ -22,14 +22,14 @@ impl Validate for () {
 ///
 /// # Errors
 ///
-/// INVALID_ARGUMENT with one violation for each rule that is broken.
+/// Returns INVALID_ARGUMENT with one violation for each rule that the request violates.
 pub fn check(request: &impl Validate) -> Result<()> {
     let mut violations = Violations(Vec::new());
     request.validate(&At::Request, &mut violations);
     if violations.0.is_empty() { Ok(()) } else { Err(Error::Invalid(Reason::FieldInvalid, violations.0)) }
 }
 
-/// A place in a request, which costs nothing until it has to be written.
+/// A place in a request. It is cheap to create, because the text of the path is built only for a violation.
 #[derive(Debug, Clone, Copy)]
 pub enum At<'a> {
     /// The request itself.
@@ -41,13 +41,13 @@ pub enum At<'a> {
 }
 
 impl<'a> At<'a> {
-    /// A field of the message at this place.
+    /// Returns the place of a field of the message at this place.
     #[must_use]
     pub fn field(&'a self, name: &'static str) -> At<'a> {
         At::Field(self, name)
     }
 
-    /// An item of the list at this place.
+    /// Returns the place of an item of the list at this place.
     #[must_use]
     pub fn item(&'a self, index: usize) -> At<'a> {
         At::Item(self, index)
@@ -104,21 +104,21 @@ impl Violations {
         }
     }
 
-    /// Holds for every string, whether or not it has rules.
+    /// Checks that a string contains no NUL. It applies to every string, even without declared rules.
     pub fn string_no_nul(&mut self, at: &At<'_>, value: &str) {
         if value.contains('\0') {
             self.add(at, "string.no_nul", "must not hold a NUL character");
         }
     }
 
-    /// The hyphenated form of RFC 9562, in either case.
+    /// Checks for a UUID in the hyphenated form of RFC 9562, in upper or lower case.
     pub fn string_uuid(&mut self, at: &At<'_>, value: &str) {
         if value.len() != 36 || Uuid::try_parse(value).is_err() {
             self.add(at, "string.uuid", "must be a UUID");
         }
     }
 
-    /// The form that HTML's `<input type=email>` accepts.
+    /// Checks for an email address in the form that HTML's `<input type=email>` accepts.
     pub fn string_email(&mut self, at: &At<'_>, value: &str) {
         if !is_email(value) {
             self.add(at, "string.email", "must be an e-mail address");

@@ -9,7 +9,7 @@ pub struct MethodRule {
     pub path: Cow<'static, str>,
     /// The access rule of the method.
     pub rule: AccessRule,
-    /// The reasons with which it fails, besides those that follow from its rule and its request.
+    /// The reasons with which the method can fail, in addition to those that follow from its rule and its request.
     pub reasons: Cow<'static, [Cow<'static, str>]>,
 }
 
@@ -20,7 +20,7 @@ pub struct AccessRule {
     pub policy: AccessPolicy,
     /// The kinds of caller that may call. Empty means every kind.
     pub actors: Cow<'static, [Actor]>,
-    /// How a call is handled while the revocation feed is stale.
+    /// The handling of a call while the revocation feed is stale.
     pub revocation: RevocationMode,
 }
 
@@ -70,7 +70,7 @@ pub fn is_permission(text: &str) -> bool {
 pub enum Actor {
     /// A person, signed in with a session.
     User,
-    /// A service, with credentials of its own.
+    /// A service that has its own credentials.
     Service,
 }
 

@@ -2,8 +2,8 @@
 
 use prost_reflect::FileDescriptor;
 
-/// Returns the comment of the declaration at `path` in `file`: the one before it, or else the one behind it. Each line is trimmed;
-/// the result is empty if there is no comment.
+/// Returns the comment of the declaration at `path` in `file`: the comment before the declaration, or else the comment after it.
+/// Each line is trimmed. The result is empty if there is no comment.
 pub fn comment(file: &FileDescriptor, path: &[i32]) -> String {
     let source = file.file_descriptor_proto().source_code_info.as_ref();
     let location = source.and_then(|info| info.location.iter().find(|location| location.path == path));

@@ -15,7 +15,7 @@ const STRICT: i32 = 2;
 pub struct DeclaredRule {
     /// The access rule of the method.
     pub rule: AccessRule,
-    /// The fields that lead to the owner's id in the request, the outermost first. Empty where the rule names no owner.
+    /// The fields that lead to the owner's id in the request, the outermost first. Empty if the rule names no owner.
     pub owner: Vec<FieldDescriptor>,
     /// The reasons that the rule declares, such as `KEY_TOO_YOUNG`.
     pub reasons: Vec<String>,

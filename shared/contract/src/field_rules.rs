@@ -25,7 +25,7 @@ pub struct FieldRules {
 pub struct ValueRule {
     /// The kind of value: `string`, `int32`, `repeated`, …
     pub kind: String,
-    /// The name of the rule inside its kind: `max_len`. It is empty where the kind is a rule by itself, as `cel` is.
+    /// The name of the rule inside its kind: `max_len`. It is empty if the kind is itself a rule, such as `cel`.
     pub name: String,
     /// The argument.
     pub argument: Value,
@@ -39,7 +39,7 @@ impl ValueRule {
 }
 
 impl FieldRules {
-    /// Reads the rules of a field. Rules that no code here knows are returned like all others.
+    /// Reads the rules of a field. Rules that this project does not support are returned too.
     ///
     /// # Errors
     ///

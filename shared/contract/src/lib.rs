@@ -1,8 +1,8 @@
 //! The contract of a service: what its protos declare about each method and each field.
 //!
-//! The types of the access rules ([`AccessRule`], [`AccessPolicy`]) are always there: generated code and the guards use them. With
-//! the Cargo feature `descriptors` the crate also reads the whole contract from protobuf descriptors. Build scripts, the access
-//! layer, the HTTP gateway and the `OpenAPI` document all read it here, so that each option has one meaning.
+//! The types of the access rules ([`AccessRule`], [`AccessPolicy`]) are always available: generated code and the guards use them.
+//! With the Cargo feature `descriptors` the crate also reads the whole contract from protobuf descriptors. Build scripts, the
+//! access layer, the HTTP gateway and the `OpenAPI` document all read it here, so that each option has one meaning.
 //!
 //! ```
 //! use contract::{AccessPolicy, AccessRule, RevocationMode};

@@ -16,11 +16,11 @@ pub struct PathTemplate {
 /// One segment of a path template.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Segment {
-    /// This text.
+    /// Exactly this text.
     Literal(String),
     /// `*`: any one segment.
     One,
-    /// `**`: any number of segments. It is the last one.
+    /// `**`: any number of segments. It can only be the last segment.
     Rest,
 }
 
@@ -29,9 +29,9 @@ pub enum Segment {
 pub struct Capture {
     /// The path of the field, such as `note.user_id`.
     pub field: String,
-    /// The segments that it matches.
+    /// The indexes of the segments that the variable matches.
     pub segments: Range<usize>,
-    /// True if the value may hold slashes. `%2F` in the path then stays encoded, so that it differs from a separator.
+    /// True if the value may contain slashes. `%2F` in the path then stays encoded, so that it differs from a separator.
     pub is_deep: bool,
 }
 

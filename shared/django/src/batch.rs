@@ -49,7 +49,7 @@ pub(crate) async fn mark_imported(tx: &mut Tx, row_id: Uuid) -> store::Result<bo
     Ok(query.bind(row_id).execute().await? > 0)
 }
 
-/// Removes the record of a row, which a later import then reads again.
+/// Removes the record of a row, so that a later import reads the row again.
 pub(crate) async fn unmark(tx: &mut Tx, row_id: Uuid) -> store::Result<()> {
     tx.query("DELETE FROM django_rows WHERE row_id = $1").bind(row_id).execute().await?;
     Ok(())
@@ -103,7 +103,7 @@ impl<S: ImportSink> BatchWriter<S> {
         }
     }
 
-    /// Commits the last batch, or rolls the dry run back.
+    /// Commits the last batch, or rolls it back in a dry run.
     pub(crate) async fn finish(mut self) -> Result<()> {
         self.progress.finish_and_clear();
         self.commit().await

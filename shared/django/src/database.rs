@@ -77,7 +77,7 @@ impl Source {
                 Box::pin(sqlx::query_scalar(AssertSqlSafe(sql)).fetch(&mut **connection).map(parse))
             }
             Self::Sqlite(connection) => {
-                // JSON has no type for a BLOB, and no column of the mapping is one.
+                // JSON has no type for a BLOB. No column of the mapping is a BLOB.
                 let pair = |column: &&str| {
                     let (text, column) = (column.replace('\'', "''"), quoted(column));
                     format!("'{text}', CASE typeof({column}) WHEN 'blob' THEN NULL ELSE {column} END")

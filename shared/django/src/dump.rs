@@ -1,4 +1,4 @@
-//! Reads a file that `dumpdata` wrote, JSON or JSON lines, into memory.
+//! Reads a file that `dumpdata` wrote, in JSON or JSON lines, into memory.
 
 use std::{
     collections::HashMap,
@@ -64,7 +64,7 @@ impl Dump {
             }
             rows.push(Row(row));
         }
-        // A database orders numbers by value and texts by character.
+        // The rows have the same order as in a database, which sorts numbers by value and texts by character.
         rows.sort_by_cached_key(|row| (row.0.get(table.key).and_then(Value::as_i64), row.key(table.key).ok().flatten()));
         Ok(rows)
     }
@@ -87,7 +87,8 @@ impl Dump {
     }
 }
 
-/// Returns the table of a model. Of Django's own models only the content type has a table with another name.
+/// Returns the table of a model. Of Django's own models that an import reads, only the content type has a table whose name does
+/// not follow from the label of the model.
 fn table_of(model: &str) -> String {
     if model == "contenttypes.contenttype" { "django_content_type".to_owned() } else { model.replace('.', "_") }
 }

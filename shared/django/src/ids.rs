@@ -32,7 +32,7 @@ mod tests {
         let id = row_id("shop", "user", "7");
         assert_eq!(id, row_id("shop", "user", "7"));
         assert_eq!((id.get_version_num(), id.get_variant()), (8, uuid::Variant::RFC4122));
-        // A change would give the rows of an earlier import new ids.
+        // The expected value must never change, because a second import would then give every row a new id.
         assert_eq!(id.to_string(), "6e88c0b3-a0c7-84a4-a7aa-55be0707d694");
         for other in [("shop", "user", "70"), ("shop2", "user", "7"), ("shop", "users", "7"), ("sho", "puser", "7")] {
             assert_ne!(id, row_id(other.0, other.1, other.2));

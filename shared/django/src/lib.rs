@@ -1,8 +1,8 @@
 //! Moves users and data from a Django project.
 //!
-//! A [`Source`] is a database that Django created, or a file that `dumpdata` wrote. The id of an imported row follows from the name of
-//! the project and its key there ([`row_id`]), so that every service and every run computes the same id. [`tokens`] verifies the
-//! tokens that the project's djangorestframework-simplejwt has issued, until the last of them has expired.
+//! A [`Source`] is a database that Django created, or a file that `dumpdata` wrote. The id of an imported row is computed from the
+//! name of the project and the row's key in Django ([`row_id`]), so that every service and every run computes the same id.
+//! [`tokens`] verifies the tokens that the project's djangorestframework-simplejwt has issued, until the last of them has expired.
 //!
 //! ```
 //! let id = django::user_id("shop", "7");

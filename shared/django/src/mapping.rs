@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::{Join, Table};
 
-/// The section of a table that joins two others. Entries that it leaves out have the names that Django gives them.
+/// The section of a table that joins two others. A missing entry has the name that Django uses by default.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JoinSection {
@@ -17,7 +17,8 @@ pub struct JoinSection {
 }
 
 impl JoinSection {
-    /// Returns the join of the field `field` of the table `owner`. Without other entries its columns are `from` and `to`.
+    /// Returns the join of the field `field` of the table `owner`. Its columns are `from` and `to`, unless the section names
+    /// others.
     pub fn resolve(&self, owner: &str, field: &str, from: &str, to: &str) -> OwnedJoin {
         OwnedJoin {
             name: self.table.clone().unwrap_or_else(|| format!("{owner}_{field}")),

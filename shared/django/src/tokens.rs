@@ -1,6 +1,6 @@
 //! Verifies the tokens that a Django project has issued with djangorestframework-simplejwt, until the last of them has expired.
 //!
-//! A legacy key verifies only tokens without a `kid`. Our own tokens always have one.
+//! A legacy key verifies only tokens without a `kid`. The tokens of the auth service always have a `kid`.
 
 use std::{path::Path, str::FromStr};
 
@@ -16,7 +16,7 @@ use access::{
 
 use crate::{project::project_name, row, user_id};
 
-/// The `typ` of every token that simplejwt issues. The claim `token_type` tells the kinds apart.
+/// The `typ` of every token that simplejwt issues. The claim `token_type` distinguishes the kinds.
 const TYPE: &str = "jwt";
 /// The maximum number of keys. A token without a `kid` is tried with each of them.
 const MAX_KEYS: usize = 4;
@@ -105,7 +105,7 @@ pub struct DjangoToken {
 }
 
 impl DjangoToken {
-    /// Returns the id of the user here, if the user has been imported.
+    /// Returns the id that an import gives the user. It does not check that the user has been imported.
     pub fn user_id(&self) -> UserId {
         user_id(&self.project, &self.user_key)
     }
@@ -180,8 +180,8 @@ impl TokenKeys {
         self.0.is_empty()
     }
 
-    /// Verifies a token of this kind. Returns None if it is not a token of simplejwt, because it has a `kid` or another `typ`, or if
-    /// there are no keys. The caller then verifies it as one of our own.
+    /// Verifies a token of this kind. Returns None if it is not a token of simplejwt, because it has a `kid` or another `typ`, or
+    /// if there are no keys. The caller then verifies it as a token of the auth service.
     pub fn decode_and_verify(&self, token: &str, kind: TokenKind, now: DateTime<Utc>) -> Option<Result<DjangoToken, TokenError>> {
         if self.is_empty() {
             return None;
@@ -206,7 +206,7 @@ impl TokenKeys {
             return Err(TokenError::Issuer);
         }
         key.check_audience(&claims)?;
-        // A refresh token is exchanged only once, and the session has its own limit, so its life has no upper bound.
+        // A refresh token is exchanged only once, and the session has its own limit, so its lifetime has no upper bound.
         let times = TokenTimes::check(&claims, now, matches!(kind, TokenKind::Access).then_some(MAX_ACCESS_TOKEN_LIFETIME))?;
         let jti = text("jti").filter(|jti| is_plain(jti)).ok_or(TokenError::Identity)?.to_owned();
         let user_key = claims.get("user_id").and_then(row::key).filter(|key| is_plain(key)).ok_or(TokenError::Identity)?;
@@ -245,7 +245,7 @@ impl std::fmt::Debug for TokenKeys {
     }
 }
 
-/// Decodes a public key in PEM (RFC 7468), with the label of either form.
+/// Decodes a public key in PEM (RFC 7468), with the label `PUBLIC KEY` or `RSA PUBLIC KEY`.
 fn read_pem(pem: &str) -> Option<Vec<u8>> {
     let block = pem::parse(pem).ok()?;
     matches!(block.tag(), "PUBLIC KEY" | "RSA PUBLIC KEY").then(|| block.into_contents())

@@ -1,4 +1,5 @@
-//! Verifies valid and hostile tokens of a Django project, and shows that a legacy key does not change how our own are verified.
+//! Verifies valid and hostile tokens of a Django project, and shows that a legacy key does not change the verification of the auth
+//! service's own tokens.
 
 #![allow(missing_docs)]
 
@@ -52,7 +53,7 @@ impl Project {
         self.sign(&header.to_string(), &Value::Object(self.claims()).to_string())
     }
 
-    /// Returns a token with these claims changed. Null removes a claim.
+    /// Returns a token with these changes of the claims. The value null removes a claim.
     fn with(&self, changes: &Value) -> String {
         let mut claims = self.claims();
         for (name, value) in changes.as_object().expect("an object") {
@@ -114,7 +115,7 @@ fn a_legacy_key_changes_nothing_for_our_own_tokens() {
         let (found, expected) = (with.verify(&hostile.token).err(), without.verify(&hostile.token).err());
         assert!(found.is_some(), "{}", hostile.name);
         if found != expected {
-            // Without a `kid`, and with the `typ` of simplejwt, it is verified as a token of Django, and rejected.
+            // A token without a `kid` and with the `typ` of simplejwt is verified as a token of Django, and rejected.
             assert_eq!(expected, Some(TokenError::Type), "{}", hostile.name);
             changed += 1;
         }
@@ -162,7 +163,7 @@ fn each_hostile_token_of_django_is_rejected_for_its_reason() {
         let header = json!({ "alg": "RS256", "typ": "JWT", name: "x" });
         hostile.push(("a parameter", project.with_header(&header), TokenError::HeaderParameter));
     }
-    // A token with any `kid` is verified as one of our own.
+    // A token with any `kid` is verified as a token of the auth service.
     for kid in [json!(Issuer::KID), json!("shop"), json!(""), json!(null), json!(7)] {
         let (jwt, at) =
             (json!({ "alg": "RS256", "typ": "JWT", "kid": kid }), json!({ "alg": "RS256", "typ": "at+jwt", "kid": kid }));

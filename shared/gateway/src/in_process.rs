@@ -22,8 +22,8 @@ use tower::Service;
 /// }
 /// ```
 ///
-/// An axum handler that a service adds with `Server::merge_http` takes it as an argument. The calls have the client information of the
-/// HTTP request and are part of it: they share its request id and its deadline, and have no log line of their own. They carry only
+/// An axum handler that a service adds with `Server::merge_http` takes it as an argument. The calls have the client information of
+/// the HTTP request and are part of it: they share its request id and its deadline, and write no separate log line. They carry only
 /// the credentials that the handler puts into their metadata.
 #[derive(Debug, Clone)]
 pub struct InProcess {

@@ -64,7 +64,7 @@ impl Binding {
         self.grpc.path()
     }
 
-    /// Returns true if a request could match both bindings, with neither of them more literal.
+    /// Returns true if both bindings have the same path and share an HTTP method, so that neither has precedence for a request.
     fn has_route_of(&self, other: &Self) -> bool {
         (self.method == other.method || self.method.is_none() || other.method.is_none())
             && self.template.segments == other.template.segments

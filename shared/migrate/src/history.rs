@@ -1,4 +1,4 @@
-//! The migrations of a service, which of them are applied, and the plan from there to a target.
+//! The migrations of a service, the ones that are applied, and the operations that lead to a target.
 
 use std::{convert::Infallible, fmt, str::FromStr};
 
@@ -6,7 +6,7 @@ use sqlx::migrate::{AppliedMigration, Migration as MigrationFile, Migrator};
 
 use crate::error::SchemaError;
 
-/// The first line of a down file that cannot revert its migration begins with this, before the reason.
+/// The prefix of the first line of a down file that cannot revert its migration. The reason follows the prefix.
 const IRREVERSIBLE: &str = "-- irreversible:";
 
 /// The target of `migrate`.
@@ -74,7 +74,7 @@ impl Migration<'_> {
         format!("{:04}_{}", self.up.version, self.up.description.replace(' ', "_"))
     }
 
-    /// Returns the reason why it cannot be reverted, if it cannot.
+    /// Returns the reason why the migration cannot be reverted, or None if it can be reverted.
     fn irreversible(&self) -> Option<String> {
         let Some(down) = self.down else { return Some("it has no .down.sql file".to_owned()) };
         let reason = down.sql.as_str().trim_start().strip_prefix(IRREVERSIBLE)?;
@@ -111,8 +111,8 @@ impl<'a> History<'a> {
         self.migrations.iter()
     }
 
-    /// Returns the operations that lead to the target. It returns an error if one of them is to revert an irreversible migration, so
-    /// that nothing starts that cannot be completed.
+    /// Returns the operations that lead to the target. It returns an error if one of them would revert an irreversible migration,
+    /// so that no operation runs if the target cannot be reached.
     pub(super) fn plan(&self, target: &Target, is_fake: bool) -> Result<Vec<(Change, Migration<'a>)>, SchemaError> {
         let wanted = match target {
             Target::Latest => self.migrations.len(),

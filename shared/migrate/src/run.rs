@@ -4,8 +4,8 @@
 //! migration. If several processes migrate, one of them runs and the others wait: on PostgreSQL for an advisory lock that ends with its
 //! connection, on SQLite for the transaction, which begins before the history is read.
 //!
-//! The exception is a file whose first line is `-- no-transaction`. PostgreSQL runs its statements one by one, and if the process is
-//! killed between two of them, the next run starts again with the first. So each statement must be repeatable.
+//! The exception is a file whose first line is `-- no-transaction`. PostgreSQL runs the statements of this file one by one. If the
+//! process is killed between two statements, the next run starts again with the first one, so each statement must be repeatable.
 
 use std::time::Duration;
 
@@ -187,7 +187,7 @@ async fn perform<C: Migrate>(
     engine: Engine,
 ) -> Result<(), SchemaError> {
     let table = &migrations.table_name;
-    // The checksum is that of the whole file.
+    // The stored checksum is the checksum of the whole file, but only the section of the engine runs.
     let section_of = |file: &MigrationFile| {
         let text = section(change, file, engine)?;
         Ok(MigrationFile { sql: AssertSqlSafe(text).into_sql_str(), ..file.clone() })
@@ -200,7 +200,7 @@ async fn perform<C: Migrate>(
             None => Err(MigrateError::VersionNotPresent(migration.up.version)),
         },
         (Change::Unapply(_), Mode::Fake) => {
-            // A statement without effect, so that only the record is removed.
+            // The statement has no effect, so that the migrator only removes the record.
             let (version, description) = (migration.up.version, migration.up.description.clone());
             let no_op = MigrationFile::new(version, description, MigrationType::ReversibleDown, "SELECT 1".into_sql_str(), false);
             connection.revert(table, &no_op).await.map(drop)

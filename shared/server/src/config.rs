@@ -25,7 +25,7 @@ use crate::{
     telemetry::{self, FilterError, LogFormat},
 };
 
-/// The environment variable that names the configuration file where no flag does.
+/// The environment variable that names the configuration file if no flag does.
 const CONFIG_ENV: &str = "CONFIG_FILE";
 const CONFIG: &str = "config";
 
@@ -115,7 +115,7 @@ fn parse_from<T: FromArgMatches>(mut command: Command, arguments: &[OsString]) -
     T::from_arg_matches(&command.try_get_matches_from_mut(arguments)?).map_err(|error| error.format(&mut command))
 }
 
-/// Returns the file that `--config` or `CONFIG_FILE` names. Every error is left to the second parse.
+/// Returns the file that `--config` or `CONFIG_FILE` names. It ignores errors, because the second parse reports them.
 fn config_file(command: &Command, arguments: &[OsString]) -> Option<PathBuf> {
     let matches = command.clone().ignore_errors(true).try_get_matches_from(arguments).ok()?;
     let mut matches = &matches;
@@ -248,7 +248,7 @@ mod tests {
         let overridden = parse(&["serve", "--database-connections", "7", "--config", "FILE"], file);
         assert_eq!(overridden, Ok(settings("a:1", 7, &["x", "y"])));
         assert_eq!(parse(&["serve", "--config", "FILE", "--listen", "b:2"], ""), Ok(settings("b:2", 16, &[])));
-        // The value of another flag is not a flag.
+        // `--config` as the value of another flag does not name a file.
         assert_eq!(
             parse(&["serve", "--listen", "b", "--audience=--config", "--config", "FILE"], "").map(|cli| cli.audience.len()),
             Ok(1)

@@ -25,7 +25,7 @@ pub(crate) struct ProtocolMultiplexer<G> {
     cross_origin: Cors<WebMultiplexer>,
 }
 
-/// The part for the protocols of web pages.
+/// The service for the protocols that web pages use.
 #[derive(Debug, Clone)]
 pub(crate) struct WebMultiplexer {
     grpc_web: HttpService,
@@ -66,8 +66,8 @@ where
     }
 }
 
-/// Returns true for a request of a web page and for its preflight request. `CorsLayer` would answer every OPTIONS, also one that asks
-/// for the methods of a path.
+/// Returns true for a request of a web page and for its preflight request. `CorsLayer` would answer every OPTIONS request, even one
+/// that asks for the methods of a path.
 fn is_cross_origin(request: &Request<Body>) -> bool {
     let headers = request.headers();
     headers.contains_key(header::ORIGIN)
@@ -80,7 +80,7 @@ impl Service<Request<Body>> for WebMultiplexer {
     type Future = Answer;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // The services behind it are always ready: those of tonic have no limit of their own.
+        // The inner services are always ready, because those of tonic have no concurrency limit.
         Poll::Ready(Ok(()))
     }
 

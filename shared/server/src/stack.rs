@@ -35,8 +35,8 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 const REQUEST_ID_LIMIT: usize = 64;
 /// The largest header list of a request, in bytes.
 pub(crate) const HEADER_LIMIT: u32 = 8 << 10;
-/// The largest body of a request on the wire, in bytes. It is larger than a message may be by the most that gzip adds, so that a body
-/// without compression reaches the limit of its reader first.
+/// The largest body of a request on the wire, in bytes. It is the limit of a message plus the largest overhead of gzip, so that a
+/// body without compression always reaches the limit of the gateway first.
 const WIRE_LIMIT: usize = MESSAGE_LIMIT + MESSAGE_LIMIT / 64;
 /// The smallest response body that is compressed, in bytes. A smaller one fits into one packet anyway.
 const COMPRESSION_MINIMUM: u16 = 1024;
@@ -66,7 +66,7 @@ pub(crate) fn build(
     trusted_proxies: Arc<[IpNet]>,
     cors_origins: &[CorsOrigin],
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + use<> {
-    // gRPC. Here the services decide about compression and limits, by the settings of tonic.
+    // The layers for gRPC. The settings of tonic determine compression and limits.
     let grpc = ServiceBuilder::new()
         // Box the body, because the layers below change its type.
         .map_response(|response: Response<_>| response.map(Body::new))
@@ -74,7 +74,7 @@ pub(crate) fn build(
         .layer(CatchPanicLayer::custom(grpc_panic as fn(Panic) -> _))
         .service(services.clone());
 
-    // HTTP with JSON or XML.
+    // The layers for HTTP with JSON or XML.
     let http = ServiceBuilder::new()
         .map_response(|response: Response<axum::body::Body>| response.map(Body::new))
         .map_request(|request: Request<Body>| request.map(axum::body::Body::new))
@@ -98,7 +98,7 @@ pub(crate) fn build(
         .layer(CatchPanicLayer::custom(http_panic as fn(Panic) -> _))
         .service(in_process(services.clone(), gateway));
 
-    // Every protocol.
+    // The layers for every protocol.
     ServiceBuilder::new()
         // Ignore a request id that is not short and plain, because the next layer accepts any.
         .map_request(check_request_id)
@@ -175,8 +175,8 @@ fn check_request_id(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-/// Replaces encodings that tower-http treats differently: it knows `gzip` in lower case only and not as `x-gzip`, and answers 406, after
-/// the call was made, if a client refuses every encoding.
+/// Replaces encodings that tower-http treats differently: it accepts only `gzip` in lower case, not `x-gzip`, and it responds with
+/// 406, after the call was made, if a client refuses every encoding.
 fn normalize_encodings<B>(mut request: Request<B>) -> Request<B> {
     let headers = request.headers_mut();
     if let Some(encoding) = headers.get(header::CONTENT_ENCODING) {
@@ -197,7 +197,7 @@ fn normalize_encodings<B>(mut request: Request<B>) -> Request<B> {
     request
 }
 
-/// Accepts responses whose length is known before they are sent, and so no streams.
+/// Selects the responses whose length is known before they are sent. A stream is not one of them.
 #[derive(Debug, Clone, Copy)]
 struct HasKnownLength;
 

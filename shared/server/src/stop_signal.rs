@@ -4,11 +4,12 @@ use std::future::Future;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Returns a future that completes when the process receives SIGTERM or SIGINT (Ctrl-C). Signals count from the call of this function.
+/// Returns a future that completes when the process receives SIGTERM or SIGINT (Ctrl-C). A signal is noticed from the time when
+/// this function is called.
 ///
 /// # Panics
 ///
-/// Panics outside a tokio runtime.
+/// Panics if it is called outside a tokio runtime.
 pub fn stop_signal() -> impl Future<Output = ()> {
     // The handlers are installed before the first await, so that no signal after the call is missed.
     let on = |kind| signal(kind).expect("a tokio runtime can handle signals");

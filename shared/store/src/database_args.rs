@@ -71,7 +71,7 @@ impl DatabaseArgs {
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// Returns an error if the password file or the URL cannot be used.
     pub fn open_with(&self, timeouts: impl Into<Timeouts>) -> Result<Db, OpenError> {
         let password = self.database_password_file.as_deref().map(read_secret_file).transpose()?;
         Ok(Db::with_timeouts(&self.database_url, password.as_deref(), self.database_connections, timeouts.into())?)

@@ -1,4 +1,4 @@
-//! The errors of a query, by what a caller can do about them.
+//! The errors of a query, classified by the way in which a caller can react to them.
 
 use sqlx::error::DatabaseError;
 
@@ -109,8 +109,8 @@ fn is_unavailable(error: &dyn DatabaseError) -> bool {
     })
 }
 
-/// `serialization_failure` and `deadlock_detected`; `SQLITE_BUSY_RECOVERY` and `SQLITE_BUSY_SNAPSHOT`. A plain
-/// `SQLITE_BUSY` is not one of them: that query has waited for the busy timeout already.
+/// `serialization_failure` and `deadlock_detected`; `SQLITE_BUSY_RECOVERY` and `SQLITE_BUSY_SNAPSHOT`. A plain `SQLITE_BUSY` is not
+/// a conflict, because that query has already waited for the busy timeout.
 fn is_conflict(error: &dyn DatabaseError) -> bool {
     error.code().is_some_and(|code| matches!(code.as_ref(), "40001" | "40P01" | "261" | "517"))
 }
@@ -121,7 +121,7 @@ mod tests {
 
     use super::*;
 
-    /// An error with a code of PostgreSQL.
+    /// An error of PostgreSQL, with its SQLSTATE code.
     #[derive(Debug, thiserror::Error)]
     #[error("the engine says {0}")]
     struct Engine(&'static str);

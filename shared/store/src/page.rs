@@ -15,7 +15,7 @@ use access::{
 const DEFAULT_SIZE: i64 = 50;
 /// The largest page size.
 const LARGEST_SIZE: i64 = 1000;
-/// The first byte of a token. Another format gets another version.
+/// The version of the token format, which is the first byte of a token.
 const VERSION: u8 = 1;
 
 /// A requested page: its size, and the key `K` that it begins after.
@@ -65,13 +65,14 @@ impl<K: Serialize + DeserializeOwned> Page<K> {
         self.size + 1
     }
 
-    /// Truncates the rows that the query found to the page, and returns the token of the next page: empty if there is none.
+    /// Truncates the rows that the query returned to one page, and returns them with the token of the next page. The token is empty
+    /// on the last page.
     pub fn truncate<R>(&self, rows: Vec<R>, key: impl Fn(&R) -> K) -> Result<(Vec<R>, String)> {
         self.truncate_to_bytes(rows, key, |_| 0, 0)
     }
 
-    /// Truncates the rows like [`Page::truncate`], and also where their sizes together exceed `budget` bytes. A page holds at least one
-    /// row.
+    /// Truncates the rows like [`Page::truncate`], and also before the row with which the page would exceed `budget` bytes. A page
+    /// holds at least one row.
     pub fn truncate_to_bytes<R>(
         &self,
         mut rows: Vec<R>,

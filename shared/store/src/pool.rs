@@ -19,7 +19,7 @@ use tokio::{runtime::Handle, time::Instant};
 
 /// The longest time that a call waits for a connection, or for a new one to be established.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-/// The longest time that a new connection may take, and that a test or a rollback of an old one may take.
+/// The longest time that it may take to establish a connection, to test an idle one, or to roll back a transaction.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const TEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection that has been idle for longer is tested before it is used.
@@ -51,7 +51,7 @@ pub(crate) struct Lease<C: Engine> {
     /// None once the connection was given back or closed.
     object: Option<Object<Opener<C>>>,
     pool: Pool<C>,
-    /// True while an operation runs, and after one that leaves the connection in an unknown state.
+    /// True while an operation runs, and after an operation that has left the connection in an unknown state.
     is_unclean: bool,
     /// True between BEGIN and the end of the transaction.
     in_transaction: bool,
@@ -114,13 +114,13 @@ impl<C: Engine> Pool<C> {
     pub(crate) fn new(options: C::Options, size: usize, limit: Option<Duration>, is_remote: bool) -> Self {
         let opener = Opener { options, limit, is_remote, distrusted_before: Mutex::new(None), is_closed: AtomicBool::new(false) };
         let timeouts = Timeouts { wait: Some(ACQUIRE_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: None };
-        // The connection that was used last is the one that is least likely to be lost.
+        // The most recently used connection is the least likely to be lost.
         let config = PoolConfig { max_size: size.max(1), timeouts, queue_mode: QueueMode::Lifo };
         let pool = managed::Pool::builder(opener).config(config).runtime(Runtime::Tokio1).build();
         Self(pool.expect("a runtime is set for the timeouts"))
     }
 
-    /// Returns the options of its connections.
+    /// Returns the options with which the pool opens connections.
     pub(crate) fn options(&self) -> &C::Options {
         &self.0.manager().options
     }
@@ -240,7 +240,7 @@ impl<C: Engine> Drop for Lease<C> {
     fn drop(&mut self) {
         let Some(mut object) = self.object.take() else { return };
         if self.is_unclean {
-            // Dropping a connection closes it without waiting for the other side.
+            // Dropping the connection closes it without waiting for the server.
             drop(Object::take(object));
         } else if self.in_transaction {
             let Ok(runtime) = Handle::try_current() else { return drop(Object::take(object)) };

@@ -1,4 +1,4 @@
-//! The database keeps what it acknowledged, whatever was cancelled before.
+//! The database keeps every write that it has acknowledged, even after other operations were cancelled.
 #![allow(missing_docs)]
 
 use std::{
@@ -31,7 +31,8 @@ impl Database {
         tx.commit().await.expect("a commit");
     }
 
-    /// Without a transaction where the engine allows it: such a write is what is lost inside one that nobody ends.
+    /// Inserts a row, on PostgreSQL without a transaction: such a write would be lost if the connection still had an open
+    /// transaction of a cancelled operation.
     async fn insert(&self, name: &str) {
         if self.place.url().starts_with("postgres") {
             let query = self.db.query("INSERT INTO things (name) VALUES ($1)");
@@ -43,14 +44,14 @@ impl Database {
         tx.commit().await.expect("a commit");
     }
 
-    /// As another process sees it.
+    /// Returns the number of rows that another process sees.
     async fn stored(&self) -> i64 {
         let (count,) = self.place.open().query("SELECT COUNT(*) FROM things").one().await.expect("a count");
         count
     }
 }
 
-/// Polls a future so often, and drops it.
+/// Polls a future at most `polls` times, and drops it.
 async fn cancel_after(polls: usize, future: impl Future) {
     let mut future = pin!(future);
     for _ in 0..polls {

@@ -65,11 +65,11 @@ async fn postgres_recovers_after_a_network_that_lost_every_packet() {
         let db = db.clone();
         calls.spawn(async move {
             if call % 2 == 0 {
-                // A caller whose deadline passes while its query waits for an answer.
+                // The deadline of a caller passes while its query waits for a response.
                 let query = db.query("SELECT COUNT(*) FROM things");
                 tokio::time::timeout(Duration::from_millis(300), query.one::<(i64,)>()).await.is_err()
             } else {
-                // A caller without a deadline gets an answer too.
+                // A caller without a deadline gets an error too, because the operation has a time limit.
                 write(&db, &format!("lost {call}")).await.is_err_and(|error| error.is_transient())
             }
         });

@@ -1,4 +1,4 @@
-//! Requests with a token, and what a test asserts of an error.
+//! Creates requests with a token, and asserts the code, the reason and the violations of an error.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use access::error::Reason;
 use tonic::{Code, Request, Status, metadata::AsciiMetadataValue};
 use tonic_types::StatusExt;
 
-/// A request with a bearer token.
+/// Returns a request with a bearer token.
 ///
 /// # Panics
 ///
-/// Where the token can't stand in a header.
+/// Panics if the token contains a character that a header cannot have.
 pub fn with_token<T>(token: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     let value: AsciiMetadataValue = format!("Bearer {token}").parse().expect("a token that can stand in a header");
@@ -19,11 +19,11 @@ pub fn with_token<T>(token: &str, message: T) -> Request<T> {
     request
 }
 
-/// The reason, and the fields with the rules that they break, of a refusal.
+/// Returns the reason of an error, and its violations: the fields with the rules that they violate.
 ///
 /// # Panics
 ///
-/// Where the status carries no `ErrorInfo` of the published domain.
+/// Panics if the status has no `ErrorInfo`, or if its domain is not the published one.
 pub fn details(status: &Status) -> (String, Vec<(String, String)>) {
     let details = status.get_error_details();
     let info = details.error_info().expect("a status carries ErrorInfo");
@@ -32,11 +32,11 @@ pub fn details(status: &Status) -> (String, Vec<(String, String)>) {
     (info.reason.clone(), violations.into_iter().map(|violation| (violation.field, violation.reason)).collect())
 }
 
-/// Asserts that a call was refused with this code, this reason, and these fields with the rules that they break.
+/// Asserts that a call failed with this code, this reason, and these fields with the rules that they violate.
 ///
 /// # Panics
 ///
-/// Where it was not.
+/// Panics if the call succeeded, or failed in another way.
 #[track_caller]
 pub fn assert_refused<T: fmt::Debug>(outcome: Result<T, Status>, code: Code, reason: &str, violations: &[(&str, &str)]) {
     let status = outcome.expect_err("a refusal");

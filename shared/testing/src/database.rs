@@ -62,7 +62,7 @@ impl TestDatabase {
                 connection.execute(AssertSqlSafe(statement)).await.expect("a copy");
                 connection.close().await.expect("a connection that closes");
                 let copy = Self { url: format!("sqlite:{}", path.display()), storage: Storage::Folder(folder) };
-                // The first write switches the copy to a write-ahead log, which a connection that only reads cannot do.
+                // The first write switches the copy to a write-ahead log, which a read-only connection cannot do.
                 copy.open().begin().await.expect("a database that can be written to").commit().await.expect("a commit");
                 copy
             }

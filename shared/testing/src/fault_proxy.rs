@@ -1,4 +1,4 @@
-//! A PostgreSQL database behind a wire that can be cut, and stopped at a message.
+//! A TCP proxy in front of a PostgreSQL database. It can drop connections, and stop at a chosen message.
 
 use std::{
     future::{Future, pending},
@@ -17,34 +17,34 @@ use tokio::{
     sync::{oneshot, watch},
 };
 
-/// Forwards connections to a database, unless it is cut.
+/// Forwards connections to a database until a test makes it fail.
 #[derive(Debug)]
 pub struct FaultProxy {
-    /// The URL of the database at the other end.
+    /// The URL of the database through the proxy.
     pub url: String,
     is_cut: Arc<AtomicBool>,
-    /// Ends the connections that there are.
+    /// Closes the existing connections.
     cuts: watch::Sender<()>,
     barrier: Arc<Barrier>,
     silence: Arc<Silence>,
 }
 
-/// The connections that swallow every byte: those whose number is below the limit.
+/// Selects the connections that discard every byte: those whose number is lower than `below`.
 #[derive(Debug, Default)]
 struct Silence {
     below: AtomicU64,
     next_connection: AtomicU64,
 }
 
-/// How many messages still pass, and who is told of the one that does not.
+/// The number of messages that are still forwarded, and the channel that is notified when the next one is held back.
 type Barrier = Mutex<Option<(usize, oneshot::Sender<()>)>>;
 
 impl FaultProxy {
-    /// A wire to the database at `url`.
+    /// Starts a proxy for the database at `url`.
     ///
     /// # Panics
     ///
-    /// Where no port can be had, or the URL is none.
+    /// Panics if no port is free, or if `url` is not a URL of PostgreSQL.
     pub async fn to(url: &str) -> Self {
         let options: PgConnectOptions = url.parse().expect("a URL of PostgreSQL");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -56,53 +56,53 @@ impl FaultProxy {
         Self { url: with_host(url, address), is_cut, cuts, barrier, silence }
     }
 
-    /// Swallows every byte from now on, in both directions, also of new connections. No connection is closed: this is how a network
-    /// looks that loses every packet.
+    /// Discards every byte from now on, in both directions, also on new connections. No connection is closed. This simulates a
+    /// network that loses every packet.
     pub fn silence(&self) {
         self.silence.below.store(u64::MAX, Ordering::SeqCst);
     }
 
-    /// Forwards the bytes of new connections again. Those that exist stay silent for ever.
+    /// Forwards the bytes of new connections again. The existing connections discard every byte until they close.
     pub fn heal(&self) {
         let existing = self.silence.next_connection.load(Ordering::SeqCst);
         self.silence.below.store(existing, Ordering::SeqCst);
     }
 
-    /// Lets so many messages pass from now on, of either direction, and holds the next one back for ever. Ends when that
-    /// happens.
+    /// Forwards `messages` more messages, counted in both directions, and then holds the next one back. The returned future
+    /// completes when that message is held back.
     ///
     /// # Panics
     ///
-    /// Where the wire is told to stop elsewhere before it has stopped.
+    /// The future panics if another call replaces or removes this limit before it is reached.
     pub fn stops_after(&self, messages: usize) -> impl Future<Output = ()> + use<> {
         let (tell, told) = oneshot::channel();
         *self.barrier.lock() = Some((messages, tell));
         async { told.await.expect("a wire that stops there") }
     }
 
-    /// Ends every connection, and refuses new ones.
+    /// Closes every connection, and closes new ones at once.
     pub fn cut(&self) {
         self.is_cut.store(true, Ordering::SeqCst);
         self.cuts.send_replace(());
     }
 
-    /// Lets connections through again.
+    /// Accepts new connections again.
     pub fn mend(&self) {
         self.is_cut.store(false, Ordering::SeqCst);
     }
 
-    /// Stops nowhere any more. What is held back stays so until its connection ends.
+    /// Removes the limit of [`stops_after`](Self::stops_after). A message that is already held back is never forwarded.
     pub fn stops_nowhere(&self) {
         self.barrier.lock().take();
     }
 
-    /// Ends every connection that there is.
+    /// Closes every existing connection. New connections are accepted.
     pub fn renew(&self) {
         self.cuts.send_replace(());
     }
 }
 
-/// The same URL of another host, without parameters: one of them may be the host.
+/// Returns the URL with another host. It drops the parameters, because one of them may name the host.
 fn with_host(url: &str, host: SocketAddr) -> String {
     let url = url.split('?').next().unwrap_or_default();
     let (scheme, rest) = url.split_once("//").expect("a URL");
@@ -149,7 +149,7 @@ async fn couple(near: impl AsyncRead + AsyncWrite, far: impl AsyncRead + AsyncWr
     tokio::join!(carry(from_near, to_far, barrier, silence), carry(from_far, to_near, barrier, silence));
 }
 
-/// Either end may close first, and the other end has to detect it.
+/// Copies bytes in one direction until `from` is closed, and then closes `to`, so that the other end detects it.
 async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, barrier: &Barrier, silence: &SilenceOf) {
     let mut message = vec![0; 1 << 16];
     while let Ok(length @ 1..) = from.read(&mut message).await {

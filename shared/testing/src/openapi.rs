@@ -1,4 +1,4 @@
-//! Holds the description that a service answers at `/openapi.json` to its descriptors, which are read again here.
+//! Compares the `OpenAPI` document at `/openapi.json` of a service with its descriptors, which this module reads independently.
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
@@ -8,12 +8,14 @@ use serde_json::Value;
 
 use crate::http;
 
-/// Fetches the description of the service at `address`, and sees that it has every route of `package`, with the rule, the body
-/// and the answer of its method, that it has no other route, and that every reference in it leads somewhere.
+/// Asserts that the `OpenAPI` document of the service at `address` describes the routes of `package`.
+///
+/// It must have every route, with the access rule, the body and the response of its method, and no other route. Every reference in
+/// the document must have a target.
 ///
 /// # Panics
 ///
-/// Where it has not.
+/// Panics if the document differs from the descriptors.
 pub async fn assert_described(address: SocketAddr, descriptors: &[u8], package: &str) {
     let answer = http::send(address, "GET /openapi.json", &[], b"").await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "application/json"));
@@ -51,8 +53,8 @@ pub async fn assert_described(address: SocketAddr, descriptors: &[u8], package: 
     assert_references(&document, &document);
 }
 
-/// Asserts that an operation lists a reason of the service exactly if its method declares it, and `ACCESS_TOKEN_INVALID` exactly if the
-/// method needs a token.
+/// Asserts that an operation lists the reasons of the service that its method declares and no others, and that it lists
+/// `ACCESS_TOKEN_INVALID` if and only if the method needs a token.
 fn assert_reasons(pool: &DescriptorPool, method: &MethodDescriptor, operation: &Value) {
     let responses = operation["responses"].as_object().expect("an object");
     let lines = responses.values().filter_map(|response| response["description"].as_str()).flat_map(str::lines);
@@ -67,7 +69,7 @@ fn assert_reasons(pool: &DescriptorPool, method: &MethodDescriptor, operation: &
     assert_eq!(listed.contains("ACCESS_TOKEN_INVALID"), !is_public, "{}", method.full_name());
 }
 
-/// Every route: the verb, the template and the body.
+/// Returns the routes of a method. Each has a verb, a path template and a body.
 fn routes(pool: &DescriptorPool, method: &MethodDescriptor) -> Vec<(String, String, String)> {
     let rule = option(pool, method, "google.api.http");
     let more = rule.get_field_by_name("additional_bindings").expect("a field");
@@ -90,7 +92,8 @@ fn option(pool: &DescriptorPool, method: &MethodDescriptor, name: &str) -> Dynam
     method.options().get_extension(&extension).as_message().cloned().expect("a message")
 }
 
-/// A template of ours has no pattern, and the description no dot.
+/// Returns the path of a template in the `OpenAPI` document. Templates in these protos have no patterns, so only the dots in the
+/// names of variables differ.
 fn described_path(template: &str) -> String {
     let mut inside = false;
     let letters = template.chars().map(|letter| {

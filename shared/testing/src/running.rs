@@ -8,21 +8,21 @@ use tonic::transport::{Channel, Endpoint};
 /// A server that runs until it is stopped or dropped.
 #[derive(Debug)]
 pub struct Running {
-    /// Where it listens.
+    /// The address on which the server listens.
     pub address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     serving: JoinHandle<()>,
 }
 
-/// Ends when the server is to stop.
+/// A future that completes when the server must stop.
 pub type Shutdown = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Running {
-    /// Runs `serve` on a port of the system's choice.
+    /// Runs `serve` on a port that the operating system chooses.
     ///
     /// # Panics
     ///
-    /// Where no port can be had.
+    /// Panics if no port is free.
     pub async fn start<F: Future<Output = ()> + Send + 'static>(serve: impl FnOnce(TcpListener, Shutdown) -> F) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -33,20 +33,20 @@ impl Running {
         Self { address, stop: Some(stop), serving: tokio::spawn(serve(listener, shutdown)) }
     }
 
-    /// A connection to it.
+    /// Returns a channel to the server. It connects when it is first used.
     ///
     /// # Panics
     ///
-    /// Never: the address is one.
+    /// Never, because the URL of a socket address is always valid.
     pub fn channel(&self) -> Channel {
         Endpoint::from_shared(format!("http://{}", self.address)).expect("an address is a URL").connect_lazy()
     }
 
-    /// Stops it, and waits until it has stopped.
+    /// Stops the server, and waits until it has stopped.
     ///
     /// # Panics
     ///
-    /// Where it did not stop cleanly.
+    /// Panics if the server has panicked.
     pub async fn stop(mut self) {
         drop(self.stop.take());
         self.serving.await.expect("a server that stops cleanly");

@@ -14,20 +14,20 @@ pub struct Claims {
     pub iss: String,
     /// The user's or the client's id.
     pub sub: String,
-    /// The services that it is for.
+    /// The audience: the services that accept the token.
     #[serde(deserialize_with = "one_or_more")]
     pub aud: Vec<String>,
-    /// When it expires, in whole seconds since 1970.
+    /// The time of expiry, in whole seconds since 1970.
     #[serde(deserialize_with = "whole_seconds")]
     pub exp: i64,
-    /// When it was issued, in whole seconds since 1970.
+    /// The time of issue, in whole seconds since 1970.
     #[serde(deserialize_with = "whole_seconds")]
     pub iat: i64,
-    /// Its own id.
+    /// The id of the token.
     pub jti: String,
-    /// The client that it was issued to.
+    /// The client to which the token was issued.
     pub client_id: String,
-    /// The session that it belongs to. None where there is no session.
+    /// The session to which the token belongs. None if there is no session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sid: Option<SessionId>,
     /// The effective permissions, separated by spaces.
@@ -49,10 +49,10 @@ pub struct Claims {
 /// A token whose signature and claims have been verified.
 #[derive(Debug)]
 pub struct VerifiedToken {
-    /// Its claims.
+    /// The claims of the token.
     pub claims: Claims,
     permissions: HashSet<String>,
-    /// When it expires, in seconds since 1970.
+    /// The time of expiry, in seconds since 1970, with its fraction.
     pub(super) expires: f64,
 }
 
@@ -68,7 +68,7 @@ impl VerifiedToken {
     }
 }
 
-/// RFC 7519 section 4.1.3: one audience may stand without its array.
+/// Deserializes one string or an array of strings. RFC 7519 section 4.1.3 permits a single audience without an array.
 fn one_or_more<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -82,7 +82,7 @@ fn one_or_more<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<
     })
 }
 
-/// RFC 7519 section 2: a time may have a fraction.
+/// Deserializes a time in whole seconds. RFC 7519 section 2 permits a fraction.
 #[expect(clippy::cast_possible_truncation, reason = "times before the year 2100 fit")]
 fn whole_seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     f64::deserialize(deserializer).map(|seconds| seconds.floor() as i64)

@@ -8,7 +8,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::{KeySet, Verifier};
 use crate::proto::auth::v1::{GetJwksRequest, Jwk, key_service_client::KeyServiceClient};
 
-/// The time limits of connecting and of a call.
+/// The time limits for establishing a connection and for one call.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The interval of HTTP/2 keep-alive pings, and the time limit of their answers.
@@ -20,7 +20,7 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 
 /// Sets the verifier's keys to those that `fetch` returns: at once, then every `interval`, and when an unknown key id requests a
-/// refresh. While the fetch fails, the keys at hand stay in use. It never returns.
+/// refresh. While the fetch fails, the current keys stay in use. The function never returns.
 pub async fn follow<E, F>(verifier: Arc<Verifier>, interval: Duration, fetch: impl Fn() -> F) -> Infallible
 where
     E: std::fmt::Display,
@@ -56,7 +56,8 @@ where
     }
 }
 
-/// Returns the keys that can verify. A key set without any is an error of its issuer, and then the keys at hand stay in use.
+/// Returns the keys that can verify a signature. It returns an error for a key set without such a key, so that the current keys
+/// stay in use.
 fn usable_keys(jwks: &[Jwk]) -> Result<KeySet, String> {
     let (keys, rejected) = KeySet::from_jwks(jwks);
     for reason in rejected {
@@ -65,7 +66,7 @@ fn usable_keys(jwks: &[Jwk]) -> Result<KeySet, String> {
     if keys.is_empty() { Err("no key that can verify is published".to_owned()) } else { Ok(keys) }
 }
 
-/// Follows the keys of the auth service behind `channel`. It never returns.
+/// Keeps the verifier's keys equal to those of the auth service behind `channel`. The function never returns.
 pub async fn follow_auth_service(verifier: Arc<Verifier>, interval: Duration, channel: Channel) -> Infallible {
     let client = KeyServiceClient::new(channel);
     follow(verifier, interval, || {
@@ -80,7 +81,7 @@ pub async fn follow_auth_service(verifier: Arc<Verifier>, interval: Duration, ch
     .await
 }
 
-/// The URL cannot be that of an auth service.
+/// The error for a URL that cannot be the address of an auth service.
 #[derive(Debug, thiserror::Error)]
 #[error("the URL of the auth service must be like http://127.0.0.1:50051")]
 pub struct AuthUrlError;

@@ -11,9 +11,9 @@ use uuid::Uuid;
 use super::Claims;
 use crate::{Clock, SessionId, UserId};
 
-/// How often expired revocations are purged.
+/// The time between two purges of expired revocations.
 const PURGE_INTERVAL: TimeDelta = TimeDelta::minutes(1);
-/// How old the list may be for methods with `revocation: STRICT`, by default.
+/// The default limit for the age of the list. Methods with `revocation: STRICT` fail while the list is older.
 const STALENESS_BOUND: Duration = Duration::from_secs(15);
 
 /// A set of tokens that are revoked.
@@ -21,19 +21,19 @@ const STALENESS_BOUND: Duration = Duration::from_secs(15);
 pub enum Revocation {
     /// The tokens of these sessions.
     Sessions(Vec<SessionId>),
-    /// The tokens of this user with an older version than this.
+    /// The tokens of this user whose version is lower than this one.
     OlderThan(UserId, i64),
     /// Every token of this user.
     User(UserId),
-    /// The tokens of this client with an older version than this.
+    /// The tokens of this client whose version is lower than this one.
     Client(String, i64),
     /// Every token that this key has signed.
     Key(String),
 }
 
 impl Revocation {
-    /// Returns true if it revokes tokens with these claims. The claims do not name the key, so a withdrawn key may always have signed
-    /// the token.
+    /// Returns true if this revocation may cover a token with these claims. The claims do not name the key that signed the token,
+    /// so the result is always true for [`Key`](Self::Key).
     pub fn may_cover(&self, claims: &Claims) -> bool {
         let is_user = |user_id: &UserId| claims.actor == Actor::User && claims.sub == user_id.to_string();
         match self {
@@ -53,7 +53,7 @@ impl Revocation {
 pub struct RevocationList {
     clock: Clock,
     entries: RwLock<Entries>,
-    /// When the list was last known to be complete.
+    /// The time when the list was last known to be complete.
     last_sync: Mutex<Option<Instant>>,
     staleness_bound: Duration,
 }

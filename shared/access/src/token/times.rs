@@ -8,7 +8,7 @@ use super::TokenError;
 /// The longest lifetime of an access token.
 pub const MAX_ACCESS_TOKEN_LIFETIME: TimeDelta = TimeDelta::hours(24);
 
-/// How far the clocks of two machines may differ, in seconds.
+/// The largest accepted difference between the clocks of two machines, in seconds.
 const LEEWAY: f64 = 30.0;
 /// 2100-01-01: the latest time that a token may hold.
 const LAST_TIME: f64 = 4_102_444_800.0;
@@ -16,15 +16,17 @@ const LAST_TIME: f64 = 4_102_444_800.0;
 /// The checked `exp` and `iat` of a token, in seconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenTimes {
-    /// When it expires.
+    /// The time of expiry.
     pub expires: f64,
-    /// When it was issued.
+    /// The time of issue.
     pub issued: f64,
 }
 
 impl TokenTimes {
-    /// Reads and checks `exp`, `iat` and `nbf` (RFC 7519 section 4.1): numbers until the year 2100, `exp` after `iat`, 30 seconds of
-    /// leeway. The time from `iat` to `exp` is at most `max_lifetime`, if there is one.
+    /// Reads and checks `exp`, `iat` and `nbf` (RFC 7519 section 4.1).
+    ///
+    /// Each must be a number of seconds that is not after the start of the year 2100. `exp` must be after `iat`, by at most
+    /// `max_lifetime` if it is set. The comparison with `now` has a leeway of 30 seconds. `nbf` is optional.
     ///
     /// # Errors
     ///
@@ -54,7 +56,7 @@ impl TokenTimes {
         (self.expires.floor() as i64, self.issued.floor() as i64)
     }
 
-    /// Returns the time from which a token is rejected as expired, rounded up to a second: `exp` and the leeway.
+    /// Returns the time from which a token is rejected as expired: `exp` plus the leeway, rounded up to a whole second.
     #[expect(clippy::cast_possible_truncation, reason = "times before the year 2100 fit")]
     #[expect(clippy::missing_panics_doc, reason = "it cannot panic")]
     pub fn rejected_from(self) -> DateTime<Utc> {

@@ -41,7 +41,7 @@ fn reasons(published: &EnumDescriptor) -> Vec<Reason> {
 /// Returns the HTTP statuses with which the gateway sends a reason (google/rpc/code.proto).
 fn http_statuses(reason: &Reason) -> &'static [&'static str] {
     match (reason.name.as_str(), reason.code.as_str()) {
-        // A stale `If-Match` is 412; a stale etag in the body is 409.
+        // The gateway responds with 412 to a stale `If-Match`, and with 409 to a stale etag in the body.
         ("ETAG_STALE", _) => &["409", "412"],
         ("MESSAGE_TOO_LARGE", _) => &["413"],
         ("MESSAGE_MALFORMED", _) => &["400", "415"],

@@ -1,4 +1,4 @@
-//! Violations name the place of an invalid value.
+//! Each violation names the place of the invalid value in the request.
 
 use serde_json::json;
 

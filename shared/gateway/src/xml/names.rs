@@ -4,7 +4,7 @@
 pub(super) const KEY: &str = "key";
 /// The attribute that holds the type of the content of a `google.protobuf.Any` or `google.protobuf.Value`.
 pub(super) const TYPE: &str = "type";
-/// The attribute that is `json` if the text has the escapes of a JSON string, because XML cannot hold one of its characters.
+/// The attribute that has the value `json` if the text is escaped as a JSON string, because it has a character that XML forbids.
 pub(super) const ESCAPE: &str = "escape";
 pub(super) const ESCAPE_JSON: &str = "json";
 /// The element of a list item that is not inside a message.

@@ -51,7 +51,7 @@ impl Constraint {
         Some(Self { kind, state: normalize(rest) })
     }
 
-    /// Returns the columns that it uses. For a CHECK it returns every word that may be a column.
+    /// Returns the columns that the constraint uses. For a CHECK it returns every word that may be a column.
     pub(super) fn mentions(&self) -> Vec<String> {
         match &self.kind {
             Kind::PrimaryKey(columns) | Kind::Unique(columns) | Kind::ForeignKey { columns, .. } => columns.clone(),
@@ -120,7 +120,7 @@ fn foreign<'w, 'a>(columns: Vec<String>, tokens: &'w [Token<'a>]) -> Option<(Kin
     while let [on, event, first, behind @ ..] = rest
         && on.is("ON")
     {
-        // SET NULL, SET DEFAULT, NO ACTION; CASCADE, RESTRICT.
+        // SET NULL, SET DEFAULT and NO ACTION have two words, CASCADE and RESTRICT have one.
         let takes_two = first.is("SET") || first.is("NO");
         let action = normalize(rest.get(2..if takes_two { 4 } else { 3 })?);
         rest = if takes_two { &behind[1..] } else { behind };

@@ -55,7 +55,7 @@ pub enum MakeError {
     Unsafe(usize),
 }
 
-/// Returns the changes in one line.
+/// Returns the changes as one line of text.
 pub(super) fn list(changes: &[String]) -> String {
     if changes.is_empty() { "nothing".to_owned() } else { changes.join("; ") }
 }

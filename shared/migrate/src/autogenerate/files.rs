@@ -1,4 +1,4 @@
-//! The source folder of a service: its `schema.sql`, its `migrations/`, and the files that are written there.
+//! The source folder of a service: its `schema.sql`, its `migrations/`, and the files of new migrations.
 
 use std::{
     fmt::Write as _,

@@ -1,5 +1,5 @@
-//! `makemigrations`: compares the schema that the migrations build with the one that `schema.sql` declares, and writes the migration
-//! from the one to the other.
+//! `makemigrations`: compares the schema that the migrations build with the one that `schema.sql` declares, and writes the
+//! migration from the first schema to the second.
 //!
 //! Both schemas are built in scratch databases of each engine, and the comparison uses the catalogs of the engines. Before a migration
 //! is written, it is applied, reverted and applied again in a scratch database.

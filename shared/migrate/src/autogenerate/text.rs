@@ -30,9 +30,9 @@ pub(super) struct Table {
 #[derive(Debug, Clone)]
 pub(super) struct Column {
     pub(super) name: String,
-    /// The comment lines above it.
+    /// The comment lines above the column.
     pub(super) comments: String,
-    /// Its name, type, NOT NULL and DEFAULT, without its constraints.
+    /// The column's name, type, NOT NULL and DEFAULT, without its constraints.
     pub(super) plain: String,
     pub(super) type_name: String,
     pub(super) default: Option<String>,
@@ -47,7 +47,7 @@ pub(super) struct WrittenConstraint {
     pub(super) is: Constraint,
     /// The text as a constraint of the table, without its name.
     pub(super) text: String,
-    /// Its explicit name.
+    /// The explicit name of the constraint.
     pub(super) name: Option<String>,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct Index {
 }
 
 impl SchemaText {
-    /// Parses the statements of a schema. The error is the first line of a statement that is not one of a schema.
+    /// Parses the statements of a schema. The error is the first line of a statement that cannot be part of a schema.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut texts = Self::default();
         for statement in statements(text) {
@@ -87,7 +87,7 @@ impl SchemaText {
         self.table(table)?.columns.iter().find(|found| found.name == column)
     }
 
-    /// Returns the indexes of a table, without those of its constraints.
+    /// Returns the indexes of a table, without the indexes that its constraints create.
     pub(super) fn indexes_of(&self, table: &str) -> impl Iterator<Item = &str> {
         self.indexes.values().filter(move |index| index.table == table).map(|index| index.text.as_str())
     }
@@ -103,7 +103,7 @@ impl Table {
         let name = tokens.get(2)?;
         let (inside, rest) = parenthesized(&tokens[3..])?;
         if !rest.is_empty() {
-            // Only one engine accepts WITHOUT ROWID, INHERITS and so on.
+            // Options such as WITHOUT ROWID and INHERITS are not supported, because only one engine accepts each of them.
             return None;
         }
         let mut table = Self {
@@ -124,7 +124,8 @@ impl Table {
         Some(table)
     }
 
-    /// Returns its constraints and those of its columns, all as constraints of the table. NOT NULL and DEFAULT belong to the column.
+    /// Returns the constraints of the table and of its columns, all written as constraints of the table. NOT NULL and DEFAULT are
+    /// not among them, because they belong to the column.
     pub(super) fn constraints(&self) -> Vec<WrittenConstraint> {
         self.columns.iter().flat_map(|column| &column.constraints).chain(&self.constraints).cloned().collect()
     }
@@ -255,7 +256,7 @@ fn index(statement: &Statement<'_>) -> Option<(String, String)> {
 }
 
 impl Index {
-    /// Returns the statement that creates it CONCURRENTLY.
+    /// Returns the statement that creates the index with CONCURRENTLY.
     pub(super) fn concurrently(&self) -> String {
         let keyword = tokens(&self.text).into_iter().find(|word| word.is("INDEX")).map_or(0, |word| word.end());
         format!("{} CONCURRENTLY{}", &self.text[..keyword], &self.text[keyword..])

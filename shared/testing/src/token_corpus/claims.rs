@@ -1,4 +1,4 @@
-//! The claims (RFC 7519 section 4.1, RFC 9068 section 2.2): their JSON, and what each says.
+//! Tokens with invalid claims (RFC 7519 section 4.1, RFC 9068 section 2.2): their JSON, and the value of each claim.
 
 use access::token::TokenError;
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ fn jsons(forge: &Forge<'_>) -> Vec<Hostile> {
 
 fn duplicates(forge: &Forge<'_>) -> Vec<Hostile> {
     let mut all = Vec::new();
-    // The same value twice, so that nothing is wrong but the second member.
+    // The value is repeated unchanged, so that the duplicate member is the only error.
     for (name, value) in &forge.claims {
         all.push((name.clone(), forge.claims_and(&format!("{name:?}:{value}"))));
     }
@@ -291,7 +291,7 @@ fn identities(forge: &Forge<'_>) -> Vec<Hostile> {
     all
 }
 
-/// Each is wrong in one way and in all that are checked later.
+/// Returns tokens that show the order of the checks. Each token fails one check and every later one.
 fn orders(forge: &Forge<'_>) -> Vec<Hostile> {
     let bad = [
         ("iss", json!("https://attacker.test"), TokenError::Issuer),
@@ -304,7 +304,7 @@ fn orders(forge: &Forge<'_>) -> Vec<Hostile> {
     ];
     let mut all = Vec::new();
     for (n, (claim, _, refusal)) in bad.iter().enumerate() {
-        // Issued before it expires, which would make no sense otherwise.
+        // The time of issue is earlier, because a token that was issued after its expiry fails another check.
         let mut changes = vec![("iat", json!(forge.now - 600))];
         changes.extend(bad[n..].iter().map(|(claim, value, _)| (*claim, value.clone())));
         all.push(Hostile::new(format!("order: {claim} and all that comes after it"), forge.token(&[], &changes), *refusal));
@@ -316,7 +316,7 @@ fn lives(forge: &Forge<'_>, exp: i64, iat: i64) -> String {
     forge.token(&[], &[("exp", json!(exp)), ("iat", json!(iat))])
 }
 
-/// Seconds that a fraction can be added to.
+/// Returns the seconds as a number to which a fraction can be added.
 fn precise(seconds: i64) -> f64 {
     f64::from(u32::try_from(seconds).expect("a time before 2106"))
 }

@@ -1,4 +1,4 @@
-//! Makes tokens that are right but for what a test changes.
+//! Creates tokens that are valid except for the part that a test changes.
 
 use std::sync::LazyLock;
 
@@ -16,7 +16,7 @@ use base64::{
 };
 use serde_json::{Map, Value, json};
 
-/// A key that the verifier holds besides the issuer's.
+/// A second key that the verifier accepts, in addition to the issuer's key.
 pub static SECOND_KEY: LazyLock<Key> = LazyLock::new(|| Key::generate("the-second-key", KeySize::Rsa2048));
 
 /// An RSA key pair with an id.
@@ -42,31 +42,31 @@ impl Key {
         }
     }
 
-    /// The public key as `VERIFYING_KEY` of simplejwt has it (RFC 7468).
+    /// Returns the public key in PEM (RFC 7468), the format of simplejwt's `VERIFYING_KEY`.
     pub fn pem(&self) -> String {
         let der: PublicKeyX509Der<'_> = self.pair.public_key().as_der().expect("a public key");
         format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", BASE64_STANDARD.encode(der.as_ref()))
     }
 
-    /// The header of an access token that this key signs.
+    /// Returns the header of an access token that this key signs.
     pub fn header(&self) -> String {
         json!({ "alg": "RS256", "typ": "at+jwt", "kid": self.kid }).to_string()
     }
 
-    /// Signs in any of the ways that RSA has.
+    /// Signs a message with any RSA signature scheme.
     pub fn signature(&self, encoding: &'static dyn RsaEncoding, message: &str) -> Vec<u8> {
         let mut signature = vec![0; self.pair.public_modulus_len()];
         self.pair.sign(encoding, &SystemRandom::new(), message.as_bytes(), &mut signature).expect("a signature");
         signature
     }
 
-    /// A token whose first two segments are this text, however it is encoded.
+    /// Returns a token with `message` as its first two segments, whatever their encoding is.
     pub fn sign(&self, message: &str) -> String {
         format!("{message}.{}", base64(self.signature(&RSA_PKCS1_SHA256, message)))
     }
 }
 
-/// Tokens of one issuer, for one user.
+/// Creates tokens of one issuer for one user.
 pub struct Forge<'a> {
     pub issuer: &'a Issuer,
     /// The issuer's time, in seconds since 1970.
@@ -86,65 +86,66 @@ impl<'a> Forge<'a> {
         }
     }
 
-    /// A token with nothing wrong.
+    /// Returns a valid token.
     pub fn good(&self) -> String {
         self.token(&[], &[])
     }
 
-    /// A token with these header parameters and these claims instead of the right ones.
+    /// Returns a token in which these header parameters and claims replace the valid ones.
     pub fn token(&self, header: &[(&str, Value)], claims: &[(&str, Value)]) -> String {
         self.issuer.sign(text(&changed(&self.header, header)).as_bytes(), text(&changed(&self.claims, claims)).as_bytes())
     }
 
-    /// A token with another value of a header parameter.
+    /// Returns a token with another value of a header parameter.
     pub fn header_with(&self, name: &str, value: &Value) -> String {
         self.token(&[(name, value.clone())], &[])
     }
 
-    /// A token without a header parameter.
+    /// Returns a token without this header parameter.
     pub fn header_without(&self, name: &str) -> String {
         self.header_of(text(&without(&self.header, name)))
     }
 
-    /// A token with more members at the end of the header, as they stand in JSON.
+    /// Returns a token with additional members, given as JSON text, at the end of the header.
     pub fn header_and(&self, members: &str) -> String {
         self.header_of(and(&self.header, members))
     }
 
-    /// A token with any header.
+    /// Returns a token with any header.
     pub fn header_of(&self, header: impl AsRef<[u8]>) -> String {
         self.issuer.sign(header.as_ref(), text(&self.claims).as_bytes())
     }
 
-    /// A token with another value of a claim.
+    /// Returns a token with another value of a claim.
     pub fn claims_with(&self, name: &str, value: &Value) -> String {
         self.token(&[], &[(name, value.clone())])
     }
 
-    /// A token without a claim.
+    /// Returns a token without this claim.
     pub fn claims_without(&self, name: &str) -> String {
         self.claims_of(text(&without(&self.claims, name)))
     }
 
-    /// A token with more members at the end of the claims, as they stand in JSON.
+    /// Returns a token with additional members, given as JSON text, at the end of the claims.
     pub fn claims_and(&self, members: &str) -> String {
         self.claims_of(and(&self.claims, members))
     }
 
-    /// A token in which the value of a claim is this JSON, whether or not it is any.
+    /// Returns a token in which the value of a claim is the text `json`, which does not have to be valid JSON.
     pub fn claim_of(&self, name: &str, json: &str) -> String {
         self.claims_of(and(&without(&self.claims, name), &format!("{name:?}:{json}")))
     }
 
-    /// A token with any payload.
+    /// Returns a token with any payload.
     pub fn claims_of(&self, claims: impl AsRef<[u8]>) -> String {
         self.issuer.sign(text(&self.header).as_bytes(), claims.as_ref())
     }
 
-    /// A good token of exactly this many bytes.
+    /// Returns a valid token of exactly `length` bytes.
     pub fn of_length(&self, length: usize) -> String {
         let (header, claims) = (text(&self.header), text(&self.claims));
-        // No number of bytes takes one more character than a multiple of four: another space in the header helps.
+        // The length of a base64url text is never one more than a multiple of four. Spaces in the header change the remaining
+        // length.
         let fitting = (0..3).find_map(|spaces| {
             let header = header.clone() + &" ".repeat(spaces);
             let left = length - SIGNATURE_LENGTH - 2 - base64(&header).len();
@@ -154,14 +155,15 @@ impl<'a> Forge<'a> {
         fitting.expect("a length that a token can have")
     }
 
-    /// A good token whose signature has some property that one in a few hundred has by chance.
+    /// Returns a valid token for whose signature `holds` returns true. It tries tokens until it finds one, so about one signature
+    /// in a few hundred should have the property.
     pub fn with_signature_where(&self, holds: impl Fn(&[u8]) -> bool) -> String {
         let tokens = (0..).map(|n| self.claims_with("n", &json!(n)));
         tokens.into_iter().find(|token| holds(&bytes(parts(token)[2]))).expect("tokens without end")
     }
 }
 
-/// The characters of a signature by a key of 2048 bits.
+/// The number of base64url characters in a signature with a key of 2048 bits.
 const SIGNATURE_LENGTH: usize = 342;
 
 pub fn base64(bytes: impl AsRef<[u8]>) -> String {
@@ -172,19 +174,19 @@ pub fn bytes(segment: &str) -> Vec<u8> {
     BASE64_URL_SAFE_NO_PAD.decode(segment).expect("base64url")
 }
 
-/// The three segments of a token.
+/// Returns the three segments of a token.
 pub fn parts(token: &str) -> [&str; 3] {
     let parts: Vec<_> = token.split('.').collect();
     parts.try_into().expect("three segments")
 }
 
-/// The token with another signature.
+/// Returns the token with another signature.
 pub(super) fn signed_by(token: &str, signature: &[u8]) -> String {
     let [header, payload, _] = parts(token);
     format!("{header}.{payload}.{}", base64(signature))
 }
 
-/// Lists or objects within one another.
+/// Returns JSON with arrays or objects that are nested `depth` levels deep.
 pub(super) fn nested(open: &str, close: &str, depth: usize) -> String {
     format!("{}1{}", open.repeat(depth), close.repeat(depth))
 }

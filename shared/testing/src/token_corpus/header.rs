@@ -1,4 +1,4 @@
-//! The header (RFC 7515 section 4): its JSON, and the parameters `alg`, `typ`, `kid` and those that are not accepted.
+//! Tokens with invalid headers (RFC 7515 section 4): the JSON, the parameters `alg`, `typ` and `kid`, and unsupported parameters.
 
 use crate::Issuer;
 use access::token::TokenError;
@@ -70,7 +70,7 @@ fn jsons(forge: &Forge<'_>) -> Vec<Hostile> {
     all.into_iter().map(|(name, token)| Hostile::new(format!("header: {name}"), token, TokenError::Header)).collect()
 }
 
-/// The header with bytes in a string that JSON does not allow.
+/// Returns the header with a string that contains bytes that JSON does not allow.
 fn raw(good: &str, bytes: &[u8]) -> Vec<u8> {
     [good.replace('}', r#","x":""#).as_bytes(), bytes, b"\"}"].concat()
 }
@@ -146,11 +146,11 @@ fn algorithms(forge: &Forge<'_>) -> Vec<Hostile> {
     all
 }
 
-/// Anyone can sign with a secret that is public.
+/// Returns tokens that are signed with HS256 and the public key as the secret, which anyone could create.
 fn public_key_as_secret(forge: &Forge<'_>) -> Vec<Hostile> {
     let jwk = forge.issuer.jwks().remove(0);
     let modulus = bytes(&jwk.n);
-    // RFC 8017 appendix A.1.1 and RFC 5280 section 4.1.2.7, for a modulus of 2048 bits and the exponent 65537.
+    // The encodings of RFC 8017 appendix A.1.1 and RFC 5280 section 4.1.2.7, for a modulus of 2048 bits and the exponent 65537.
     let pkcs_1 =
         [&[0x30, 0x82, 0x01, 0x0a, 0x02, 0x82, 0x01, 0x01, 0x00], modulus.as_slice(), &[0x02, 0x03, 0x01, 0x00, 0x01]].concat();
     let rsa_encryption = [0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
@@ -184,7 +184,7 @@ fn public_key_as_secret(forge: &Forge<'_>) -> Vec<Hostile> {
         .collect()
 }
 
-/// RFC 7468.
+/// Returns DER in the PEM encoding of RFC 7468.
 fn pem(label: &str, der: &[u8]) -> String {
     let text = BASE64_STANDARD.encode(der);
     let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
@@ -308,7 +308,7 @@ fn key_ids(forge: &Forge<'_>) -> Vec<Hostile> {
     all.push(Hostile::new("kid: missing", forge.header_without("kid"), TokenError::KeyId));
     all.extend(texts.iter().map(|kid| one(forge, "kid", &json!(kid), TokenError::UnknownKey)));
     all.push(Hostile::new("kid: 4096 bytes", forge.header_with("kid", &json!("k".repeat(4096))), TokenError::UnknownKey));
-    // The order of the checks, from the algorithm to the key id.
+    // Each token fails one check and every later one, which shows the order of the checks from the algorithm to the key id.
     let bad = [("alg", json!("none")), ("typ", json!("JWT")), ("crit", json!(["exp"])), ("kid", json!("another-key"))];
     let refusals = [TokenError::Algorithm, TokenError::Type, TokenError::HeaderParameter, TokenError::UnknownKey];
     all.extend(refusals.into_iter().enumerate().map(|(n, refusal)| {
