@@ -270,7 +270,7 @@ async fn keep_forgetting(db: &Db, clock: &Clock, event_log: &EventLog, retention
     loop {
         tokio::time::sleep(FORGET_INTERVAL).await;
         if let Err(error) = forget(db, clock, event_log, retention).await {
-            tracing::warn!(error = error::error_chain(&error), "what counts no more could not be deleted; it will be");
+            tracing::warn!(error = error::error_chain(&error), "cannot delete expired rows; the next run deletes them");
         }
     }
 }

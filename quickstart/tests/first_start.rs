@@ -10,7 +10,7 @@ use std::{
 
 fn quickstart(data: &Path, auth: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quickstart"));
-    command.arg("--data-dir").arg(data).args(["--auth-listen", auth, "--profile-listen", "127.0.0.1:0"]);
+    command.arg("--data-dir").arg(data).args(["--auth-listen", auth, "--profile-listen", "127.0.0.1:0", "--log-filter", "info"]);
     command.stdin(Stdio::null()).stderr(Stdio::piped()).stdout(Stdio::piped());
     command
 }
@@ -30,6 +30,11 @@ fn the_superuser_is_made_when_their_password_is_shown_and_not_before() {
         let greeting: Vec<_> = lines.take_while(|line| !line.contains("Ctrl-C")).collect();
         assert_eq!(greeting.iter().any(|line| line.starts_with("password")), shown, "{greeting:#?}");
         running.kill().expect("a kill");
-        running.wait().expect("an end");
+        let output = running.wait_with_output().expect("an end");
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            log.contains("serving") && !log.contains('\u{1b}'),
+            "a log without colors, because it is not on a terminal: {log}"
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! The reasons why a schema cannot be used or migrated.
 
+use std::error::Error as StdError;
+
 use sqlx::migrate::MigrateError;
 
 /// The reason why a schema cannot be used or migrated.
@@ -26,29 +28,28 @@ pub enum SchemaError {
     #[error("migration {0} was applied only in part: restore the database from a backup, or repair it by hand")]
     Partial(i64),
     /// All migrations are applied, but a table or a column is missing.
-    #[error("the schema is damaged, restore the database from a backup: {0}")]
-    Damaged(#[source] sqlx::Error),
+    #[error("the schema is damaged, restore the database from a backup: {}", message(.0))]
+    Damaged(sqlx::Error),
     /// The schema cannot be read.
-    #[error("cannot read the schema: {0}")]
-    Unreadable(#[source] MigrateError),
+    #[error("cannot read the schema: {}", message(.0))]
+    Unreadable(MigrateError),
     /// A migration failed and was rolled back.
-    #[error("migration {name} failed and was rolled back: {cause}")]
+    #[error("migration {name} failed and was rolled back: {}", message(cause))]
     Failed {
         /// The name of the migration.
         name: String,
         /// The error of the database.
-        #[source]
         cause: MigrateError,
     },
     /// A migration without a transaction failed between two statements. The next run starts again with its first statement.
     #[error(
-        "migration {name} failed without a transaction, so its earlier statements are not rolled back; `migrate` runs all of them again: {cause}"
+        "migration {name} failed without a transaction, so its earlier statements are not rolled back; `migrate` runs all of them again: {}",
+        message(cause)
     )]
     Interrupted {
         /// The name of the migration.
         name: String,
         /// The error of the database.
-        #[source]
         cause: sqlx::Error,
     },
     /// A line of a migration looks like the first line of a section, but names no engine.
@@ -86,4 +87,12 @@ pub enum SchemaError {
         /// The migrations that match.
         names: Vec<String>,
     },
+}
+
+/// Returns the message of the database, or the text of the error and its causes. The driver's text for an error of PostgreSQL ends in a
+/// line number of the server's source code.
+fn message(error: &(dyn StdError + 'static)) -> String {
+    let mut causes = std::iter::successors(Some(error), |cause: &&(dyn StdError + 'static)| (*cause).source());
+    let database = causes.find_map(|cause| cause.downcast_ref::<sqlx::Error>()?.as_database_error());
+    database.map_or_else(|| access::error::error_chain(error), |database| database.message().to_owned())
 }

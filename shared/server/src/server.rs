@@ -195,7 +195,7 @@ impl Server {
             served = serving => served,
             // A stream without an end would otherwise keep the process alive.
             () = grace_period => {
-                tracing::warn!("calls that did not come to their end in time are cut off");
+                tracing::warn!("closing the connections of calls that did not finish in time");
                 Ok(())
             }
         }

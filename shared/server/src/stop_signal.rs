@@ -19,6 +19,6 @@ pub fn stop_signal() -> impl Future<Output = ()> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("stopping: calls in flight come to their end");
+        tracing::info!("shutting down: waiting for the calls in flight");
     }
 }

@@ -118,6 +118,8 @@ impl Db {
         if let Some(password) = password {
             options = options.password(password);
         }
+        // The server reports as a notice that a table of `CREATE TABLE IF NOT EXISTS` exists, and the driver would log it.
+        let options = options.options([("client_min_messages", "warning")]);
         let dedicated = Box::new(options.clone());
         let limits = [
             ("statement_timeout", timeouts.statement),

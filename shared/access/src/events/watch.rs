@@ -142,8 +142,8 @@ pub async fn watch<C: EventConsumer>(source: EventSource, consumer: C, progress:
             Ok(()) => backoff().next(),
             Err(error) => {
                 match &error {
-                    WatchError::Paused(reason) => tracing::info!("the event stream is not opened: {reason}"),
-                    error => tracing::warn!(error = error_chain(error), "the event stream was closed; it is opened again"),
+                    WatchError::Paused(reason) => tracing::info!("the event stream is not open yet: {reason}"),
+                    error => tracing::warn!(error = error_chain(error), "the event stream was closed; reconnecting"),
                 }
                 watch.backoff.next()
             }

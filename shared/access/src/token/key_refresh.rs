@@ -46,7 +46,10 @@ where
                 interval
             }
             Err(error) => {
-                tracing::warn!(error, "the keys could not be fetched; those that are known stay in use");
+                tracing::warn!(
+                    error,
+                    "cannot fetch the signing keys from auth-service; retrying, and using the keys that are loaded"
+                );
                 delays.next().unwrap_or(interval)
             }
         };

@@ -74,7 +74,7 @@ impl ServiceToken {
                     lifetime * 2 / 3
                 }
                 Err(error) => {
-                    tracing::warn!(%error, client_id = credentials.client_id, "no access token for this service; it is asked for again");
+                    tracing::warn!(%error, client_id = credentials.client_id, "cannot get an access token for this service; retrying");
                     delays.next().unwrap_or(MAX_RETRY_DELAY)
                 }
             };
