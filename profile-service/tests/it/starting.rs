@@ -144,7 +144,7 @@ testing::on_both_engines! {
         assert!(signalled.success());
         let rest: Vec<_> = lines.collect();
         assert!(serving.wait().unwrap().success(), "{rest:#?}");
-        assert!(rest.iter().any(|line| line.contains("stopping")), "{rest:#?}");
+        assert!(rest.iter().any(|line| line.contains("shutting down")), "{rest:#?}");
     }
 }
 
