@@ -81,7 +81,7 @@ const GET_JWKS: &str = "/auth.v1.KeyService/GetJwks";
 const KEY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often what counts no more is deleted.
-const FORGET_INTERVAL: Duration = Duration::from_mins(1);
+const PURGE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Why the service does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -251,7 +251,7 @@ pub async fn serve(
         never = event_log.poll() => match never {},
         never = event_log.follow_revocations() => match never {},
         never = following => match never {},
-        never = keep_forgetting(&db, &clock, &event_log, settings.event_retention) => match never {},
+        never = keep_purging(&db, &clock, &event_log, settings.event_retention) => match never {},
     };
     db.close().await;
     Ok(outcome?)
@@ -265,19 +265,18 @@ fn with_this_service(mut audience: Vec<String>) -> Vec<String> {
     audience
 }
 
-/// Forgets from time to time. It never returns.
-async fn keep_forgetting(db: &Db, clock: &Clock, event_log: &EventLog, retention: TimeDelta) -> Infallible {
+/// Deletes expired rows at an interval. It never returns.
+async fn keep_purging(db: &Db, clock: &Clock, event_log: &EventLog, retention: TimeDelta) -> Infallible {
     loop {
-        tokio::time::sleep(FORGET_INTERVAL).await;
-        if let Err(error) = forget(db, clock, event_log, retention).await {
+        tokio::time::sleep(PURGE_INTERVAL).await;
+        if let Err(error) = purge_expired_rows(db, clock, event_log, retention).await {
             tracing::warn!(error = error::error_chain(&error), "cannot delete expired rows; the next run deletes them");
         }
     }
 }
 
-/// Deletes what counts no more: attempts, assertions that are too old to be used again, tokens of Django that have expired, and the
-/// events that nobody is expected to read any more.
-async fn forget(db: &Db, clock: &Clock, event_log: &EventLog, retention: TimeDelta) -> Result<(), Error> {
+/// Deletes the expired rows: counted attempts, used assertions, tokens of Django, and events that are older than `retention`.
+async fn purge_expired_rows(db: &Db, clock: &Clock, event_log: &EventLog, retention: TimeDelta) -> Result<(), Error> {
     let mut tx = db.begin().await?;
     login_throttle::purge_expired(&mut tx, clock).await?;
     clients::purge_expired(&mut tx, clock).await?;
@@ -286,7 +285,7 @@ async fn forget(db: &Db, clock: &Clock, event_log: &EventLog, retention: TimeDel
     event_log.purge_expired(retention).await
 }
 
-/// Makes a client with these permissions and this secret, or gives the client that is there that secret where it has another.
+/// Creates a client with these permissions and this secret. An existing client with another secret gets this one.
 pub async fn ensure_client(db: &Db, clock: &Clock, client_id: &str, permissions: &[&str], secret: String) -> Result<(), Error> {
     let secret = clients::Secret::new(secret);
     let permissions = permissions.iter().map(ToString::to_string).collect();
