@@ -130,13 +130,13 @@ impl Db {
         let limit = (!timeouts.statement.is_zero()).then(|| timeouts.statement + STATEMENT_MARGIN);
         let size = usize::try_from(connections).unwrap_or(usize::MAX).clamp(1, 1000);
         let writers = Arc::new(Semaphore::new((size - size / 4).max(1)));
-        Ok(Self(Pools::Postgres { pool: Pool::new(options, size, limit, true), writers, dedicated }))
+        Ok(Self(Pools::Postgres { pool: Pool::new(options, size, limit), writers, dedicated }))
     }
 
     fn sqlite(url: &str, connections: u32) -> Result<Self, UrlError> {
         let options = sqlite_options(url)?;
-        let write = Pool::new(options.clone(), 1, None, false);
-        let read = Pool::new(options.read_only(true), usize::try_from(connections).unwrap_or(1), None, false);
+        let write = Pool::new(options.clone(), 1, None);
+        let read = Pool::new(options.read_only(true), usize::try_from(connections).unwrap_or(1), None);
         Ok(Self(Pools::Sqlite { read, write }))
     }
 

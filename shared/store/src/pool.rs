@@ -33,8 +33,6 @@ pub(crate) struct Opener<C: Engine> {
     options: C::Options,
     /// The longest time that one operation may take.
     limit: Option<Duration>,
-    /// True if a connection can be lost while it is idle.
-    is_remote: bool,
     /// Connections that were last used before this time are not trusted: the network or the server failed.
     distrusted_before: Mutex<Option<Instant>>,
     is_closed: AtomicBool,
@@ -90,7 +88,7 @@ impl<C: Engine> Manager for Opener<C> {
         if distrusted(*self.distrusted_before.lock()) {
             return Err(RecycleError::message("the connection is older than the last failure"));
         }
-        if self.is_remote && pooled.used.elapsed() > IDLE_TEST_AFTER {
+        if C::IS_REMOTE && pooled.used.elapsed() > IDLE_TEST_AFTER {
             let tested = tokio::time::timeout(TEST_TIMEOUT, Box::pin(pooled.connection.ping())).await;
             if !matches!(tested, Ok(Ok(()))) {
                 self.distrust();
@@ -109,10 +107,9 @@ impl<C: Engine> Opener<C> {
 }
 
 impl<C: Engine> Pool<C> {
-    /// Prepares up to `size` connections. It opens none. `limit` is the longest time of one operation. `is_remote` says that a connection
-    /// can be lost while it is idle.
-    pub(crate) fn new(options: C::Options, size: usize, limit: Option<Duration>, is_remote: bool) -> Self {
-        let opener = Opener { options, limit, is_remote, distrusted_before: Mutex::new(None), is_closed: AtomicBool::new(false) };
+    /// Prepares up to `size` connections. It opens none. `limit` is the longest time of one operation.
+    pub(crate) fn new(options: C::Options, size: usize, limit: Option<Duration>) -> Self {
+        let opener = Opener { options, limit, distrusted_before: Mutex::new(None), is_closed: AtomicBool::new(false) };
         let timeouts = Timeouts { wait: Some(ACQUIRE_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: None };
         // The most recently used connection is the least likely to be lost.
         let config = PoolConfig { max_size: size.max(1), timeouts, queue_mode: QueueMode::Lifo };
@@ -210,6 +207,9 @@ pub(crate) trait Engine: Connection + Send + 'static {
     /// The statement that begins a transaction that writes.
     const BEGIN: &'static str;
 
+    /// True if a connection can be lost while it is idle.
+    const IS_REMOTE: bool;
+
     /// True if a failed statement makes the whole transaction fail. COMMIT then rolls back and still reports success.
     const STATEMENT_FAILS_TRANSACTION: bool;
 
@@ -219,6 +219,7 @@ pub(crate) trait Engine: Connection + Send + 'static {
 
 impl Engine for PgConnection {
     const BEGIN: &'static str = "BEGIN";
+    const IS_REMOTE: bool = true;
     const STATEMENT_FAILS_TRANSACTION: bool = true;
 
     async fn execute_raw(&mut self, sql: &'static str) -> sqlx::Result<()> {
@@ -229,6 +230,7 @@ impl Engine for PgConnection {
 impl Engine for SqliteConnection {
     // A plain BEGIN takes the lock at the first write, and fails if another transaction wrote since the first read.
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
+    const IS_REMOTE: bool = false;
     const STATEMENT_FAILS_TRANSACTION: bool = false;
 
     async fn execute_raw(&mut self, sql: &'static str) -> sqlx::Result<()> {

@@ -42,24 +42,25 @@ enum Arguments {
     Sqlite(SqliteArguments),
 }
 
+/// Runs a query on its target. `$map` is applied to the result of either driver.
 macro_rules! run {
-    ($query:expr, $make:ident, $fetch:ident) => {{
+    ($query:expr, $make:ident, $fetch:ident, $map:expr) => {{
         let sql = $query.text();
-        match ($query.arguments.map_err(sqlx::Error::Encode)?, $query.target) {
+        Ok(match ($query.arguments.map_err(sqlx::Error::Encode)?, $query.target) {
             (Arguments::Postgres(arguments), Target::PostgresPool(pool)) => {
-                pool.acquire().await?.run(|connection| sqlx::$make(sql, arguments).$fetch(connection)).await
+                pool.acquire().await?.run(|connection| sqlx::$make(sql, arguments).$fetch(connection)).await.map($map)
             }
             (Arguments::Postgres(arguments), Target::Postgres(lease)) => {
-                lease.run(|connection| sqlx::$make(sql, arguments).$fetch(connection)).await
+                lease.run(|connection| sqlx::$make(sql, arguments).$fetch(connection)).await.map($map)
             }
             (Arguments::Sqlite(arguments), Target::SqlitePool(pool)) => {
-                pool.acquire().await?.run(|connection| sqlx::$make(sql, arguments).$fetch(connection)).await
+                pool.acquire().await?.run(|connection| sqlx::$make(sql, arguments).$fetch(connection)).await.map($map)
             }
             (Arguments::Sqlite(arguments), Target::Sqlite(lease)) => {
-                lease.run(|connection| sqlx::$make(sql, arguments).$fetch(connection)).await
+                lease.run(|connection| sqlx::$make(sql, arguments).$fetch(connection)).await.map($map)
             }
             _ => unreachable!("a query is created with the arguments of its target"),
-        }
+        }?)
     }};
 }
 
@@ -115,42 +116,21 @@ impl<'c> Query<'c> {
     ///
     /// Returns `Failed` if there is no row.
     pub async fn one<T: Row>(self) -> Result<T> {
-        Ok(run!(self, query_as_with, fetch_one)?)
+        run!(self, query_as_with, fetch_one, |found| found)
     }
 
     /// Returns the row, if there is one.
     pub async fn optional<T: Row>(self) -> Result<Option<T>> {
-        Ok(run!(self, query_as_with, fetch_optional)?)
+        run!(self, query_as_with, fetch_optional, |found| found)
     }
 
     /// Returns every row.
     pub async fn all<T: Row>(self) -> Result<Vec<T>> {
-        Ok(run!(self, query_as_with, fetch_all)?)
+        run!(self, query_as_with, fetch_all, |found| found)
     }
 
     /// Runs the query and returns the number of rows that it changed.
     pub async fn execute(self) -> Result<u64> {
-        let sql = self.text();
-        Ok(match (self.arguments.map_err(sqlx::Error::Encode)?, self.target) {
-            (Arguments::Postgres(arguments), Target::PostgresPool(pool)) => pool
-                .acquire()
-                .await?
-                .run(|connection| sqlx::query_with(sql, arguments).execute(connection))
-                .await?
-                .rows_affected(),
-            (Arguments::Postgres(arguments), Target::Postgres(lease)) => {
-                lease.run(|connection| sqlx::query_with(sql, arguments).execute(connection)).await?.rows_affected()
-            }
-            (Arguments::Sqlite(arguments), Target::SqlitePool(pool)) => pool
-                .acquire()
-                .await?
-                .run(|connection| sqlx::query_with(sql, arguments).execute(connection))
-                .await?
-                .rows_affected(),
-            (Arguments::Sqlite(arguments), Target::Sqlite(lease)) => {
-                lease.run(|connection| sqlx::query_with(sql, arguments).execute(connection)).await?.rows_affected()
-            }
-            _ => unreachable!("a query is created with the arguments of its target"),
-        })
+        run!(self, query_with, execute, |done| done.rows_affected())
     }
 }
