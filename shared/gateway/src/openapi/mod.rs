@@ -97,16 +97,15 @@ pub fn document(descriptors: &[u8], about: &About<'_>) -> Result<Value, Document
     }))
 }
 
-const DESCRIPTION: &str = "Every method is a gRPC method too, on the same port. Bodies are canonical proto3 JSON: a field that has its \
-    default value may be left out, and is left out of answers. No string may hold a NUL character. A refusal is a \
-    `google.rpc.Status` whose details name a reason of `access.v1.Reason`, and each field that breaks a rule. Everything is \
-    also there in XML, for those who ask with `Accept: application/xml`.";
+const DESCRIPTION: &str = "Every method is also a gRPC method on the same port. Bodies are canonical proto3 JSON: a field that has its \
+    default value may be omitted, and is omitted in responses. A string must not contain a NUL character. An error response is a \
+    `google.rpc.Status`, whose details contain the reason and every invalid field with the rule that it violates; each method lists \
+    its reasons. With `Accept: application/xml` the same content is returned as XML.";
 
 #[cfg(test)]
 mod tests {
-    use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
-
     use super::*;
+    use crate::tests::{InMemory, compiled};
 
     /// A service whose request has a field rule that cannot be described.
     const UNSUPPORTED: &str = r#"
@@ -127,25 +126,11 @@ message GetRequest {
 message GetResponse {}
 "#;
 
-    struct InMemory;
-
-    impl FileResolver for InMemory {
-        fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-            if name == "test.proto" { File::from_source(name, UNSUPPORTED) } else { Err(protox::Error::file_not_found(name)) }
-        }
-    }
-
     #[test]
     fn an_unsupported_field_rule_is_an_error() {
-        let mut resolver = ChainFileResolver::new();
-        resolver.add(InMemory);
-        resolver.add(IncludeFileResolver::new(protos::DIR.into()));
-        resolver.add(IncludeFileResolver::new(protos::THIRD_PARTY_DIR.into()));
-        resolver.add(GoogleFileResolver::new());
-        let mut compiler = protox::Compiler::with_file_resolver(resolver);
-        compiler.include_imports(true).open_files(["test.proto"]).expect("the proto compiles");
+        let descriptors = compiled(&["test.proto".to_owned()], InMemory("test.proto", UNSUPPORTED));
         let about = About { title: "Test", version: "1", services: &["test.v1.TestService"] };
-        let error = document(&compiler.encode_file_descriptor_set(), &about).expect_err("the rule is unsupported");
+        let error = document(&descriptors, &about).expect_err("the rule is unsupported");
         assert!(error.to_string().starts_with("test.v1.GetRequest.name: this `ignore` of buf.validate"), "{error}");
     }
 }

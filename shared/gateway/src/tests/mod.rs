@@ -10,23 +10,22 @@ use std::{fs, path::Path, sync::LazyLock};
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
 
-/// Resolves `everything.proto`.
-struct InMemory;
+/// A proto with every kind of field.
+const EVERYTHING: InMemory = InMemory("everything.proto", include_str!("everything.proto"));
+
+/// A proto in memory: its name and its text.
+pub(crate) struct InMemory(pub(crate) &'static str, pub(crate) &'static str);
 
 impl FileResolver for InMemory {
     fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        if name == "everything.proto" {
-            File::from_source(name, include_str!("everything.proto"))
-        } else {
-            Err(protox::Error::file_not_found(name))
-        }
+        if name == self.0 { File::from_source(name, self.1) } else { Err(protox::Error::file_not_found(name)) }
     }
 }
 
-/// Compiles these files and returns their encoded descriptors.
-fn compiled(files: &[String]) -> Vec<u8> {
+/// Compiles these files and returns their encoded descriptors. They may include `proto`.
+pub(crate) fn compiled(files: &[String], proto: InMemory) -> Vec<u8> {
     let mut resolver = ChainFileResolver::new();
-    resolver.add(InMemory);
+    resolver.add(proto);
     resolver.add(IncludeFileResolver::new(protos::DIR.into()));
     resolver.add(IncludeFileResolver::new(protos::THIRD_PARTY_DIR.into()));
     resolver.add(GoogleFileResolver::new());
@@ -42,7 +41,7 @@ static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
         files.map(move |file| format!("{folder}/{}", file.expect("a file").file_name().to_string_lossy()))
     });
     let files: Vec<_> = services.chain(["everything.proto".to_owned()]).collect();
-    DescriptorPool::decode(compiled(&files).as_slice()).expect("descriptors")
+    DescriptorPool::decode(compiled(&files, EVERYTHING).as_slice()).expect("descriptors")
 });
 
 fn messages() -> Vec<MessageDescriptor> {

@@ -7,7 +7,7 @@ use http::Method;
 use prost_reflect::{DynamicMessage, FieldDescriptor};
 use serde_json::json;
 
-use super::{POOL, compiled};
+use super::{EVERYTHING, POOL, compiled};
 use crate::{
     format::Format,
     json_to_message::parse_message,
@@ -18,7 +18,7 @@ use crate::{
 
 /// The routes of `everything.proto`.
 pub(super) static ROUTES: LazyLock<Routes> = LazyLock::new(|| {
-    let descriptors = compiled(&["everything.proto".to_owned()]);
+    let descriptors = compiled(&["everything.proto".to_owned()], EVERYTHING);
     Routes::new(read(&descriptors).expect("routes").into_iter())
 });
 
