@@ -34,7 +34,7 @@ impl sync_service::Handlers for SyncApi {
             is_at_end: state.is_at_end,
             lag: lag.and_then(|lag| lag.try_into().ok()),
             connects: i64::try_from(state.connects).unwrap_or(i64::MAX),
-            hears_of_revocations: self.verifier.revocations().are_fresh(),
+            revocations_are_fresh: self.verifier.revocations().are_fresh(),
             revocations: i64::try_from(self.verifier.revocations().len()).unwrap_or(i64::MAX),
         })
     }

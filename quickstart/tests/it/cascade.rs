@@ -87,7 +87,7 @@ on_both_engines! {
         assert_refused(refused.map(drop), Code::PermissionDenied, "PERMISSION_MISSING", &[]);
         crate::pair::eventually(async || {
             let state = root.sync().get_sync_state(GetSyncStateRequest {}).await.unwrap().into_inner();
-            state.is_connected && state.is_at_end && state.hears_of_revocations && state.lag.is_some() && state.pos >= 4 && state.generation == 1
+            state.is_connected && state.is_at_end && state.revocations_are_fresh && state.lag.is_some() && state.pos >= 4 && state.generation == 1
         }).await;
     }
 
