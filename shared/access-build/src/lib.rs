@@ -19,8 +19,8 @@
 //! The build fails for a method without an access rule, for a rule that contradicts itself, and for a validation rule that is not
 //! supported. The error names the method or the field.
 //!
-//! Protos may import `access/v1/access.proto`, `buf/validate/validate.proto`, `google/api/annotations.proto` and
-//! `google/type/date.proto`. This crate contains these files.
+//! Protos may import `access/v1/access.proto`, `buf/validate/validate.proto`, `google/api/annotations.proto`,
+//! `google/api/field_behavior.proto` and `google/type/date.proto`. This crate contains these files.
 //!
 //! [`tonic::include_proto!`]: https://docs.rs/tonic/latest/tonic/macro.include_proto.html
 

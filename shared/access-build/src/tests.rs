@@ -1,8 +1,11 @@
 //! The build fails for invalid protos with an error message that names the declaration.
 
-use std::fs;
+use std::{fs, path::Path};
 
-use crate::Protos;
+use contract::{FieldBehavior, FieldRules};
+use prost_reflect::{FieldDescriptor, Kind};
+
+use crate::{Protos, pool};
 
 /// Compiles one service whose method has `options`, and whose request has `field`.
 fn compile(options: &str, field: &str) -> Result<String, String> {
@@ -126,5 +129,49 @@ fn a_service_publishes_reasons_of_its_own() {
         "reasons: ::std::borrow::Cow::Borrowed(&[::std::borrow::Cow::Borrowed(\"TOO_HIGH\"), ::std::borrow::Cow::Borrowed(\"OVERLOADED\")])",
     ] {
         assert!(code.contains(expected), "{expected}: {code}");
+    }
+}
+
+/// Returns every field of every message of the services.
+fn service_fields() -> Vec<FieldDescriptor> {
+    let names = ["auth/v1", "profiles/v1"].into_iter().flat_map(|folder| {
+        let entries = fs::read_dir(Path::new(protos::DIR).join(folder)).expect("a folder");
+        entries.map(move |entry| format!("{folder}/{}", entry.expect("an entry").file_name().display()))
+    });
+    let names: Vec<_> = names.collect();
+    let parsed = Protos::built_in().parse(&names.iter().map(String::as_str).collect::<Vec<_>>()).expect("valid protos");
+    let pool = pool(&parsed).expect("descriptors");
+    let messages = pool.all_messages().filter(|message| matches!(message.package_name(), "auth.v1" | "profiles.v1"));
+    messages.flat_map(|message| message.fields().collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn every_field_declares_its_behavior() {
+    let fields = service_fields();
+    assert!(fields.len() > 200, "{}", fields.len());
+    for field in fields {
+        let behavior = FieldBehavior::read(&field);
+        assert_eq!(behavior.len(), 1, "{} declares {behavior:?}", field.full_name());
+    }
+}
+
+#[test]
+fn a_field_of_a_request_is_required_exactly_if_validation_refuses_its_default() {
+    let requests = service_fields().into_iter().filter(|field| field.parent_message().name().ends_with("Request"));
+    for field in requests.filter(|field| field.containing_oneof().is_none()) {
+        let rules = FieldRules::read(&field).expect("supported rules");
+        let refuses_empty = |name: &str| matches!(name, "uuid" | "email" | "min_len" | "min_items" | "gt");
+        let refuses_default = rules.required || !rules.ignore_zero && rules.value.iter().any(|rule| refuses_empty(&rule.name));
+        let expected = if refuses_default { FieldBehavior::Required } else { FieldBehavior::Optional };
+        assert_eq!(FieldBehavior::read(&field), [expected], "{}", field.full_name());
+    }
+}
+
+#[test]
+fn a_message_that_only_responses_contain_has_no_field_for_requests() {
+    let responses = service_fields().into_iter().filter(|field| field.parent_message().name().ends_with("Response"));
+    for field in responses {
+        assert_eq!(FieldBehavior::read(&field), [FieldBehavior::OutputOnly], "{}", field.full_name());
+        assert!(!matches!(field.kind(), Kind::Message(inner) if inner.name().ends_with("Request")), "{}", field.full_name());
     }
 }

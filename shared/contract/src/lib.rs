@@ -17,6 +17,8 @@ mod comment;
 #[cfg(feature = "descriptors")]
 mod declared_rule;
 #[cfg(feature = "descriptors")]
+mod field_behavior;
+#[cfg(feature = "descriptors")]
 mod field_path;
 #[cfg(feature = "descriptors")]
 mod field_rules;
@@ -31,6 +33,7 @@ mod path_template;
 pub use self::{
     comment::comment,
     declared_rule::DeclaredRule,
+    field_behavior::FieldBehavior,
     field_path::{field_at, path_of_fields},
     field_rules::{FieldRules, ValueRule, has_message_rules, oneof_is_required},
     http_route::HttpRoute,
