@@ -20,7 +20,6 @@ pub mod permissions;
 pub mod sessions;
 mod settings;
 pub mod tokens;
-pub mod user_lists;
 pub mod usernames;
 pub mod users;
 
@@ -34,9 +33,9 @@ use chrono::TimeDelta;
 use django::tokens::TokenKeyError;
 use gateway::ApiDocs;
 use migrate::SchemaError;
-use server::{DocumentError, Server};
+use server::{DocumentError, Health, Server};
 use sqlx::migrate::Migrator;
-use store::{Db, search_key};
+use store::Db;
 use tokio::net::TcpListener;
 
 use crate::{
@@ -77,6 +76,16 @@ pub const NAME: &str = "auth-service";
 
 /// The method whose answer verifiers keep.
 const GET_JWKS: &str = "/auth.v1.KeyService/GetJwks";
+
+/// The paths of the keys and of the event feed, without which other services cannot work.
+const RESERVED: [&str; 6] = [
+    GET_JWKS,
+    "/.well-known/jwks.json",
+    "/auth.v1.EventService/WatchEvents",
+    "/v1/events:watch",
+    "/auth.v1.EventService/SnapshotUsers",
+    "/v1/events:snapshotUsers",
+];
 
 /// How often the keys are looked up in the database, where another replica may have changed them.
 const KEY_INTERVAL: Duration = Duration::from_secs(5);
@@ -169,10 +178,11 @@ pub async fn serve(
         introspection: introspection.clone(),
         catalogue: &catalogue,
     };
-    let page = (!settings.http.no_page).then(|| ApiDocs { auth_url: String::new() });
+    let page = (!settings.server.http.no_page).then(|| ApiDocs { auth_url: String::new() });
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
-        .trusted_proxies(&settings.trusted_proxies)
-        .cors(&settings.http.cors_origins)
+        .configure(&settings.server)
+        // Other services depend on these calls.
+        .reserve(&RESERVED)
         // No verifier may look less often, and none has to look more often.
         .cache_response(GET_JWKS, settings.new_keys.jwks_max_age.to_std().unwrap_or_default())
         .add(token_service::guarded(TokenApi {
@@ -238,9 +248,14 @@ pub async fn serve(
         let keys = Arc::clone(&keys);
         async move { keys.reload().await }
     });
-    let is_ready = || {
+    let check_health = || {
         let (db, verifier, keys) = (db.clone(), Arc::clone(&verifier), keys.keys());
-        async move { db.is_reachable().await && verifier.has_keys() && keys.are_fresh() }
+        async move {
+            Health::new()
+                .require(db.is_reachable().await, "the database cannot be reached")
+                .require(verifier.has_keys(), "there is no signing key")
+                .require(keys.are_fresh(), "the signing keys could not be read from the database in time")
+        }
     };
     let shutdown = async {
         shutdown.await;
@@ -248,11 +263,10 @@ pub async fn serve(
         event_log.close();
     };
     let outcome = tokio::select! {
-        outcome = Box::pin(server.serve(listener, is_ready, shutdown)) => outcome,
+        outcome = Box::pin(server.serve(listener, check_health, shutdown)) => outcome,
         never = event_log.poll() => match never {},
         never = event_log.follow_revocations() => match never {},
         never = following => match never {},
-        never = search_key::fill("search keys of users", || user_lists::fill_search_keys(db.clone())) => match never {},
         never = keep_purging(&db, &clock, &event_log, settings.event_retention) => match never {},
     };
     db.close().await;

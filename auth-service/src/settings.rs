@@ -4,8 +4,7 @@ use access::AccessRulesFile;
 use chrono::TimeDelta;
 use clap::Args;
 use django::tokens::TokenArgs;
-use ipnet::IpNet;
-use server::config::{self, HttpArgs};
+use server::{ServerSettings, config};
 
 use crate::{keys::KeyBits, login_throttle::Limits, passwords::Policy, sessions::Lifetime};
 
@@ -38,16 +37,12 @@ pub struct Settings {
     /// The limits on wrong passwords.
     #[command(flatten)]
     pub limits: Limits,
-    /// A reverse proxy whose `X-Forwarded-For` header is trusted: an address or a network, for example 10.0.0.0/8. May be given
-    /// more than once.
-    #[arg(long = "trusted-proxy", env = "TRUSTED_PROXY", value_name = "NETWORK", value_delimiter = ',', value_parser = access::parse_network)]
-    pub trusted_proxies: Vec<IpNet>,
+    /// The server.
+    #[command(flatten)]
+    pub server: ServerSettings,
     /// The tokens of Django projects.
     #[command(flatten)]
     pub django_tokens: TokenArgs,
-    /// The HTTP API.
-    #[command(flatten)]
-    pub http: HttpArgs,
     /// New signing keys.
     #[command(flatten)]
     pub new_keys: NewKeySettings,

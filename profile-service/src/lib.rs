@@ -14,9 +14,9 @@ use access::{
 use django::tokens::TokenKeyError;
 use gateway::ApiDocs;
 use migrate::SchemaError;
-use server::{CorsOrigin, DocumentError, ReflectionError, Server};
+use server::{DocumentError, Health, ReflectionError, Server, ServerSettings};
 use sqlx::migrate::Migrator;
-use store::{Db, search_key};
+use store::Db;
 use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::{
@@ -33,7 +33,6 @@ mod favorites;
 mod friends;
 mod import;
 mod metrics;
-mod note_lists;
 mod notes;
 mod profiles;
 mod provisioning;
@@ -71,8 +70,8 @@ pub struct Service {
     pub verifier: Arc<Verifier>,
     /// The source of events. Without it, the profiles of deleted users remain, and revoked access tokens are accepted until they expire.
     pub events: Option<EventSource>,
-    /// The origins of web pages that may call the service (CORS).
-    pub cors_origins: Vec<CorsOrigin>,
+    /// The settings of the server.
+    pub server: ServerSettings,
     /// The API page at `/`. None if it is not served.
     pub page: Option<ApiDocs>,
 }
@@ -123,7 +122,7 @@ pub async fn run(
         _ => return Err(ServeError::Client),
     };
     // The API page runs in a browser, and the issuer is the URL at which browsers reach the auth service.
-    let page = (!settings.http.no_page).then(|| ApiDocs { auth_url: settings.issuer.clone() });
+    let page = (!settings.server.http.no_page).then(|| ApiDocs { auth_url: settings.issuer.clone() });
     let verifier = Verifier::new(settings.issuer, settings.audience, clock.clone())
         .with_staleness_bound(settings.revocation_staleness)
         .with_source(settings.django_tokens.read()?);
@@ -138,7 +137,7 @@ pub async fn run(
             None => std::future::pending().await,
         }
     };
-    let service = Service { db, clock, verifier, events, cors_origins: settings.http.cors_origins, page };
+    let service = Service { db, clock, verifier, events, server: settings.server, page };
     tokio::select! {
         served = serve(service, listener, shutdown) => served,
         never = follow_keys => match never {},
@@ -149,27 +148,31 @@ pub async fn run(
 /// Serves on `listener` until `shutdown`. Then it completes the calls in progress and closes the database. It is ready while it has
 /// keys and its database is reachable.
 pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-    let Service { db, clock, verifier, events, cors_origins, page } = service;
+    let Service { db, clock, verifier, events, server: settings, page } = service;
     migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
     let provisioning = Arc::new(Provisioning::new(db.clone(), clock.clone()));
-    let is_ready = async || verifier.has_keys() && db.is_reachable().await;
+    let check_health = async || {
+        Health::new()
+            .require(db.is_reachable().await, "the database cannot be reached")
+            .require(verifier.has_keys(), "the keys of the auth service were never fetched")
+    };
     let progress = WatchProgress::default();
     let following = follow(events, Arc::clone(&verifier), UserSync::new(db.clone(), clock.clone()), progress.clone());
     // While the calls in progress complete, the auth service may be stopping too, and its end is nothing to warn about.
     let (stopping, stopped) = oneshot::channel();
-    let following = async {
+    let following = Box::pin(async {
         tokio::select! {
             never = following => never,
             _ = stopped => std::future::pending::<Infallible>().await,
         }
-    };
+    });
     let shutdown = async {
         shutdown.await;
         let _ = stopping.send(());
     };
     let metrics = metrics::routes(clock.clone(), Arc::clone(&verifier), progress.clone());
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
-        .cors(&cors_origins)
+        .configure(&settings)
         .merge_http(metrics)
         .on_authenticated(move |caller| {
             let provisioning = Arc::clone(&provisioning);
@@ -181,9 +184,8 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
         .add(sync_service::guarded(SyncApi { db: db.clone(), clock, verifier: Arc::clone(&verifier), progress }))
         .with_openapi("Profile service", env!("CARGO_PKG_VERSION"), page.as_ref())?;
     let outcome = tokio::select! {
-        outcome = Box::pin(server.serve(listener, is_ready, shutdown)) => outcome,
+        outcome = Box::pin(server.serve(listener, check_health, shutdown)) => outcome,
         never = following => match never {},
-        never = search_key::fill("title keys of notes", || note_lists::fill_title_keys(db.clone())) => match never {},
     };
     db.close().await;
     Ok(outcome?)

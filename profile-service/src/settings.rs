@@ -4,16 +4,16 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use django::tokens::TokenArgs;
-use server::config::{self, HttpArgs};
+use server::{ServerSettings, config};
 
 use crate::NAME;
 
 /// The settings of the service.
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
-    /// The HTTP API.
+    /// The server.
     #[command(flatten)]
-    pub http: HttpArgs,
+    pub server: ServerSettings,
     /// The URL at which this service reaches the auth service, for its keys and events.
     #[arg(long, env = "AUTH_URL", value_name = "URL", default_value = "http://127.0.0.1:50051")]
     pub auth_url: String,

@@ -15,6 +15,7 @@ use std::{
 use access::{AccessRulesFile, Clock};
 use clap::Parser;
 use server::{
+    ServerSettings,
     config::HttpArgs,
     health,
     telemetry::{self, LogFormat},
@@ -24,6 +25,10 @@ use tokio::{net::TcpListener, sync::watch};
 
 /// The interval at which the quickstart checks whether the services are ready.
 const READINESS_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The allocator. It returns the memory of a burst of calls to the system, which the one of glibc keeps.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Runs the auth service and the profile service on embedded SQLite.
 #[derive(Debug, Parser)]
@@ -91,9 +96,12 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
         access_rules: [vec![profile_service::access_rules()], arguments.access_rules].concat(),
         permissions: arguments.permissions,
         // The API page of the profile service sends its login to the auth service, which must therefore allow the page's origin.
-        http: HttpArgs {
-            cors_origins: arguments.http.cors_origins.iter().cloned().chain([profile_url.parse()?]).collect(),
-            no_page: arguments.http.no_page,
+        server: ServerSettings {
+            http: HttpArgs {
+                cors_origins: arguments.http.cors_origins.iter().cloned().chain([profile_url.parse()?]).collect(),
+                no_page: arguments.http.no_page,
+            },
+            ..ServerSettings::default()
         },
         password_grant: arguments.password_grant,
         ..auth_service::Settings::default()
@@ -103,7 +111,7 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
         issuer: auth_url,
         client_id: Some(profile_service::NAME.to_owned()),
         client_secret_file: Some(secret_file),
-        http: arguments.http,
+        server: ServerSettings { http: arguments.http, ..ServerSettings::default() },
         ..profile_service::Settings::default()
     };
 

@@ -1,44 +1,14 @@
 //! The profile service has a service account, whose secret only the owner of the folder can read.
 #![allow(missing_docs)]
 
-use std::{
-    fs,
-    io::{BufRead, BufReader},
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::{Child, Command, Stdio},
-};
+mod running;
+
+use std::{fs, os::unix::fs::PermissionsExt};
 
 use access::token::{ClientCredentials, ServiceToken, auth_channel};
 use profile_service::proto::{BatchGetProfilesRequest, profile_service_client::ProfileServiceClient};
 
-struct Running {
-    process: Child,
-    auth: String,
-    profile: String,
-}
-
-impl Running {
-    fn start(data: &Path) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_quickstart"));
-        command.arg("--data-dir").arg(data).args(["--auth-listen", "127.0.0.1:0", "--profile-listen", "127.0.0.1:0"]);
-        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("a process");
-        let lines = BufReader::new(process.stdout.take().expect("a pipe")).lines().map(|line| line.expect("a line"));
-        let greeting: Vec<_> = lines.take_while(|line| !line.contains("Ctrl-C")).collect();
-        let address = |name: &str| {
-            let line = greeting.iter().find_map(|line| line.strip_prefix(name)).expect("an address");
-            format!("http://{}", line.trim())
-        };
-        Self { auth: address("auth-service"), profile: address("profile-service"), process }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
+use crate::running::Running;
 
 #[tokio::test]
 async fn the_profile_service_has_an_account_that_both_services_know() {

@@ -1,7 +1,7 @@
 //! `/openapi.json`, `/openapi.yaml`, and the page.
 
 use auth_service::{DESCRIPTORS, Settings};
-use server::config::HttpArgs;
+use server::{ServerSettings, config::HttpArgs};
 use testing::{Engine, http::send, on_both_engines};
 
 use crate::app::App;
@@ -38,7 +38,10 @@ on_both_engines! {
 async fn the_page_can_be_switched_off() {
     let app = App::start_with(
         Engine::Sqlite,
-        Settings { http: HttpArgs { no_page: true, ..HttpArgs::default() }, ..Settings::default() },
+        Settings {
+            server: ServerSettings { http: HttpArgs { no_page: true, ..HttpArgs::default() }, ..ServerSettings::default() },
+            ..Settings::default()
+        },
     )
     .await;
     assert_eq!(send(app.server.address, "GET /", &[], b"").await.status, 404);

@@ -2,7 +2,7 @@
 
 use auth_service::{DESCRIPTORS, Settings, create_superuser, passwords::Policy};
 use serde_json::{Value, json};
-use server::config::HttpArgs;
+use server::{ServerSettings, config::HttpArgs};
 use testing::on_both_engines;
 use testing::{
     Engine, Parity,
@@ -43,7 +43,8 @@ struct Paged(App);
 impl Paged {
     async fn start(engine: Engine) -> Self {
         let cors_origins = vec!["https://app.example.test".parse().expect("an origin")];
-        Self(App::start_with(engine, Settings { http: HttpArgs { cors_origins, no_page: false }, ..Settings::default() }).await)
+        let server = ServerSettings { http: HttpArgs { cors_origins, no_page: false }, ..ServerSettings::default() };
+        Self(App::start_with(engine, Settings { server, ..Settings::default() }).await)
     }
 }
 

@@ -10,6 +10,7 @@ use auth_service::{
     },
 };
 use chrono::TimeDelta;
+use server::ServerSettings;
 use store::Executor;
 use testing::on_both_engines;
 use testing::{Engine, assert_refused};
@@ -24,7 +25,8 @@ const HOUR: TimeDelta = TimeDelta::seconds(3601);
 
 fn settings(per_account: usize, per_source: usize) -> Settings {
     let limits = Limits { per_account, per_source };
-    Settings { limits, trusted_proxies: vec![access::parse_network("127.0.0.1").expect("an address")], ..Settings::default() }
+    let trusted_proxies = vec![access::parse_network("127.0.0.1").expect("an address")];
+    Settings { limits, server: ServerSettings { trusted_proxies, ..ServerSettings::default() }, ..Settings::default() }
 }
 
 /// Allows three failed attempts by username and three by e-mail address.

@@ -6,6 +6,7 @@ use access::{
     Clock,
     token::{Verifier, auth_channel, follow_auth_service},
 };
+use server::Health;
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -19,6 +20,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     tokio::spawn(follow_auth_service(Arc::clone(&verifier), Duration::from_mins(1), auth_channel(&auth_url)?));
     let listener = TcpListener::bind(address).await?;
     let server = greeter_http::server(Arc::clone(&verifier), &auth_url)?;
-    server.serve(listener, || async { verifier.has_keys() }, server::stop_signal()).await?;
+    let check_health = || async { Health::new().require(verifier.has_keys(), "the keys of the auth service were never fetched") };
+    server.serve(listener, check_health, server::stop_signal()).await?;
     Ok(())
 }

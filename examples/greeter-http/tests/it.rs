@@ -25,7 +25,7 @@ impl App {
         verifier.set_keys(KeySet::from_jwks(&issuer.jwks()).0);
         let server = greeter_http::server(verifier, "http://issuer.test").expect("descriptors");
         let running = Running::start(|listener, shutdown| async {
-            server.serve(listener, || async { true }, shutdown).await.expect("a server that serves");
+            server.serve(listener, || async { server::Health::new() }, shutdown).await.expect("a server that serves");
         })
         .await;
         let claims = issuer.claims(UserId::new(&clock), "alice");

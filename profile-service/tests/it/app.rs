@@ -61,7 +61,7 @@ impl App {
             clock: clock.clock(),
             verifier,
             events: None,
-            cors_origins: Vec::new(),
+            server: server::ServerSettings::default(),
             page: Some(ApiDocs { auth_url: "http://auth.example.com".to_owned() }),
         };
         let running = Running::start(|listener, shutdown| async {

@@ -24,7 +24,7 @@ fn service(db: Db) -> Service {
     let clock = Clock::system();
     let verifier = Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clone()));
     let page = Some(ApiDocs { auth_url: "http://auth.example.com".to_owned() });
-    Service { db, clock, verifier, events: None, cors_origins: Vec::new(), page }
+    Service { db, clock, verifier, events: None, server: server::ServerSettings::default(), page }
 }
 
 async fn start(db: Db) -> Result<(), ServeError> {

@@ -14,7 +14,7 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 use crate::{
-    AccessRules, Caller, ClientInfo, Error, Result,
+    AccessRules, CallLimit, Caller, ClientInfo, Error, Result,
     error::{Reason, status},
     guard::authorize,
     token::Verifier,
@@ -32,12 +32,13 @@ pub struct AuthenticationLayer {
     on_authenticated: Option<OnAuthenticated>,
     /// Whether the access rule is enforced here, because no guard follows.
     enforces_rules: bool,
+    call_limit: Option<CallLimit>,
 }
 
 impl AuthenticationLayer {
     /// Creates a layer for the methods that `rules` names. Every other method is UNIMPLEMENTED.
     pub fn new(rules: Arc<AccessRules>, verifier: Arc<Verifier>) -> Self {
-        Self { rules, verifier, on_authenticated: None, enforces_rules: false }
+        Self { rules, verifier, on_authenticated: None, enforces_rules: false, call_limit: None }
     }
 
     /// Also enforces the access rules. A rule with an owner never allows the owner here.
@@ -50,6 +51,12 @@ impl AuthenticationLayer {
     #[must_use]
     pub fn on_authenticated(self, work: OnAuthenticated) -> Self {
         Self { on_authenticated: Some(work), ..self }
+    }
+
+    /// Limits the calls of each caller that are handled at the same time.
+    #[must_use]
+    pub fn limit_calls(self, limit: CallLimit) -> Self {
+        Self { call_limit: Some(limit), ..self }
     }
 }
 
@@ -131,8 +138,12 @@ impl AuthenticationLayer {
             None => Err(()),
         };
         let token = token.map_err(|()| Error::access_token_invalid())?;
-        let caller = Caller::new(token, self.verifier.revocations().are_fresh(), client_info);
+        let mut caller = Caller::new(token, self.verifier.revocations().are_fresh(), client_info);
         tracing::Span::current().record("caller", caller.subject());
+        if let Some(limit) = &self.call_limit {
+            let permit = limit.acquire(caller.subject())?;
+            caller = caller.with_permit(permit);
+        }
         if let Some(on_authenticated) = &self.on_authenticated {
             on_authenticated(caller.clone()).await?;
         }

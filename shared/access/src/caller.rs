@@ -7,6 +7,7 @@ use contract::Actor;
 
 use crate::{
     ClientInfo, Error, Result, SessionId, UserId,
+    call_limit::CallPermit,
     token::{Claims, VerifiedToken},
 };
 
@@ -16,12 +17,19 @@ pub struct Caller {
     token: Arc<VerifiedToken>,
     revocations_are_fresh: bool,
     client_info: ClientInfo,
+    /// Counts the call for as long as its handler has the caller.
+    _permit: Option<Arc<CallPermit>>,
 }
 
 impl Caller {
     /// Creates a caller. `revocations_are_fresh` says whether the list of revocations was fresh when the token was verified.
     pub(crate) fn new(token: Arc<VerifiedToken>, revocations_are_fresh: bool, client_info: ClientInfo) -> Self {
-        Self { token, revocations_are_fresh, client_info }
+        Self { token, revocations_are_fresh, client_info, _permit: None }
+    }
+
+    /// Holds the permit until the caller and its clones are dropped.
+    pub(crate) fn with_permit(self, permit: CallPermit) -> Self {
+        Self { _permit: Some(Arc::new(permit)), ..self }
     }
 
     /// Returns the `sub` claim: the id of the user or the client.

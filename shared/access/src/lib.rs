@@ -27,6 +27,7 @@ extern crate self as access;
 mod access_rules;
 mod access_rules_file;
 mod authentication;
+mod call_limit;
 mod caller;
 mod client_info;
 mod clock;
@@ -52,6 +53,7 @@ pub use self::{
     access_rules::AccessRules,
     access_rules_file::{AccessRulesFile, AccessRulesFileError},
     authentication::{Authentication, AuthenticationLayer, OnAuthenticated},
+    call_limit::CallLimit,
     caller::Caller,
     client_info::{ClientInfo, parse_network, rate_limit_key},
     clock::Clock,

@@ -11,8 +11,8 @@ use tonic::{
 use tower::{Layer, Service};
 
 use crate::{
-    AccessRules, Authentication, AuthenticationLayer, Caller, MethodRule, NormalizeStatus, NormalizeStatusLayer, OnAuthenticated,
-    Result, token::Verifier,
+    AccessRules, Authentication, AuthenticationLayer, CallLimit, Caller, MethodRule, NormalizeStatus, NormalizeStatusLayer,
+    OnAuthenticated, Result, token::Verifier,
 };
 
 /// A service behind its guard. Only generated code can create one.
@@ -55,6 +55,7 @@ pub struct Routes {
     names: Vec<&'static str>,
     verifier: Arc<Verifier>,
     on_authenticated: Option<OnAuthenticated>,
+    call_limit: Option<CallLimit>,
 }
 
 /// Guarded services behind authentication: the service that a server serves.
@@ -69,6 +70,7 @@ impl Routes {
             names: Vec::new(),
             verifier,
             on_authenticated: None,
+            call_limit: None,
         }
     }
 
@@ -104,6 +106,14 @@ impl Routes {
         self
     }
 
+    /// Limits the calls of each user or client that are handled at the same time. More calls get RESOURCE_EXHAUSTED. By default there is
+    /// no limit.
+    #[must_use]
+    pub fn limit_calls_per_caller(mut self, limit: usize) -> Self {
+        self.call_limit = Some(CallLimit::new(limit));
+        self
+    }
+
     /// Returns the full names of the guarded services.
     pub fn names(&self) -> &[&'static str] {
         &self.names
@@ -124,6 +134,9 @@ impl Routes {
         let mut authentication = AuthenticationLayer::new(Arc::new(self.rules), self.verifier);
         if let Some(work) = self.on_authenticated {
             authentication = authentication.on_authenticated(work);
+        }
+        if let Some(limit) = self.call_limit {
+            authentication = authentication.limit_calls(limit);
         }
         // Authentication comes first, so that a caller without a token cannot make the server parse a message.
         authentication.layer(NormalizeStatusLayer.layer(self.builder.routes().prepare()))

@@ -4,35 +4,48 @@
 //! use std::sync::Arc;
 //!
 //! use access::{Clock, token::Verifier};
-//! use server::Server;
+//! use server::{Health, Server};
 //!
 //! # async fn run(descriptors: &'static [u8]) -> Result<(), Box<dyn std::error::Error>> {
 //! let verifier = Arc::new(Verifier::new("https://auth.example.com", "orders", Clock::system()));
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:50054").await?;
 //! // Server::add(order_service::guarded(Orders)) adds a service.
 //! let server = Server::new(Arc::clone(&verifier), descriptors)?;
-//! server.serve(listener, || async { verifier.has_keys() }, server::stop_signal()).await?;
+//! server.serve(listener, || async { Health::new().require(verifier.has_keys(), "there are no keys") }, server::stop_signal()).await?;
 //! # Ok(())
 //! # }
 //! ```
 
 mod accept;
+mod admission;
+mod concurrency;
 pub mod config;
+mod connections;
 mod cors_origin;
+mod cross_origin;
+mod drain;
+mod error_format;
 pub mod health;
+mod health_service;
+mod limits;
 mod multiplexer;
 mod protocol;
 mod request_log;
 mod server;
+mod settings;
 mod stack;
 mod stop_signal;
 pub mod telemetry;
+mod unread;
 
 pub use gateway::openapi::DocumentError;
 pub use tonic_reflection::server::Error as ReflectionError;
 
 pub use self::{
     cors_origin::CorsOrigin,
-    server::{REVOCATIONS, Server},
+    health_service::{Health, REVOCATIONS, WRITES},
+    limits::ServerLimits,
+    server::Server,
+    settings::ServerSettings,
     stop_signal::stop_signal,
 };

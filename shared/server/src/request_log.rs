@@ -7,14 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use access::error::{Reason, status};
-use gateway::{Format, HttpError};
+use access::{
+    Error,
+    error::{Reason, status},
+};
 use http::{HeaderMap, Request, Response};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 use tracing::{Instrument, field::Empty};
 
-use crate::{protocol::Protocol, stack::REQUEST_ID};
+use crate::{error_format::ErrorFormat, protocol::Protocol, stack::REQUEST_ID};
 
 /// The longest time until the response to a call begins. The deadline of the client can be shorter.
 const LONGEST_CALL: Duration = Duration::from_mins(1);
@@ -51,20 +53,23 @@ where
     #[expect(clippy::disallowed_methods, reason = "the duration of a call is only logged")]
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let began = Instant::now();
-        let deadline = deadline(request.headers_mut());
         let protocol = Protocol::from_headers(request.headers());
-        let format = Format::negotiate(request.headers());
+        let format = ErrorFormat::negotiate(request.headers());
+        let deadline = deadline(request.headers_mut());
         // The span has the highest level, so that log lines of every level carry the request id.
         let request_id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
         let span = tracing::error_span!("call", method = request.uri().path(), request_id, caller = Empty);
-        let answer = {
+        let answer = deadline.map(|deadline| {
             let _inside = span.enter();
-            self.0.call(request)
-        };
+            tokio::time::timeout(deadline, self.0.call(request))
+        });
         let call = async move {
-            let response = match tokio::time::timeout(deadline, answer).await {
-                Ok(answer) => answer?,
-                Err(_) => deadline_exceeded(protocol, format),
+            let response = match answer {
+                Some(answer) => match answer.await {
+                    Ok(answer) => answer?,
+                    Err(_) => format.response(deadline_exceeded()),
+                },
+                None => format.response(malformed_timeout()),
             };
             let ms = began.elapsed().as_secs_f64() * 1e3;
             if protocol == Protocol::Http {
@@ -79,20 +84,23 @@ where
     }
 }
 
-/// Returns the response to a call that missed its deadline.
-fn deadline_exceeded(protocol: Protocol, format: Format) -> Response<Body> {
-    let status = status(Code::DeadlineExceeded, Reason::DeadlineExceeded, "the call took longer than it is allowed to");
-    match protocol {
-        Protocol::Http => HttpError::from(status).response(format),
-        Protocol::Grpc | Protocol::GrpcWeb => status.into_http(),
-    }
+/// Returns the status of a call that missed its deadline.
+fn deadline_exceeded() -> Status {
+    status(Code::DeadlineExceeded, Reason::DeadlineExceeded, "the call took longer than it is allowed to")
+}
+
+/// Returns the status of a call whose deadline cannot be read.
+fn malformed_timeout() -> Status {
+    Error::invalid("grpc-timeout", "timeout", "must be 1 to 8 digits and a unit of H, M, S, m, u or n, for example 250m").into()
 }
 
 /// Returns the deadline of a call, and removes the client's deadline from the headers: tonic would otherwise enforce it with the status
-/// CANCELLED.
-fn deadline(headers: &mut HeaderMap) -> Duration {
-    let given = headers.remove("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
-    given.map_or(LONGEST_CALL, |given| given.min(LONGEST_CALL))
+/// CANCELLED. Returns `None` if the client's deadline is malformed.
+fn deadline(headers: &mut HeaderMap) -> Option<Duration> {
+    match headers.remove("grpc-timeout") {
+        Some(given) => Some(parse_timeout(given.to_str().ok()?)?.min(LONGEST_CALL)),
+        None => Some(LONGEST_CALL),
+    }
 }
 
 /// Parses `grpc-timeout`: up to eight digits and a unit (the specification of gRPC over HTTP/2).

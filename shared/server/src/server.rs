@@ -1,6 +1,6 @@
 //! The server: guarded services, health, reflection and the gateway on one port.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
 
 use access::{Caller, Guarded, Result, Routes, token::Verifier};
 use axum::Router;
@@ -11,18 +11,21 @@ use gateway::{
 use ipnet::IpNet;
 use tokio::{net::TcpListener, sync::oneshot};
 use tonic::transport;
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::Error as ReflectionError;
 
 use crate::{
     accept,
+    admission::AdmissionLayer,
+    concurrency::ConcurrencyLimit,
+    connections::Connections,
     cors_origin::CorsOrigin,
-    stack::{self, HEADER_LIMIT},
+    health_service::{Health, HealthService},
+    limits::{self, ServerLimits},
+    settings::ServerSettings,
+    stack::{self, StackSettings},
 };
 
-/// The health service name that reports the revocation feed: SERVING while it is fresh. The service itself stays ready with a stale feed,
-/// because only methods with STRICT revocation need it.
-pub const REVOCATIONS: &str = "revocations";
 /// The largest number of concurrent calls on one connection.
 const STREAM_LIMIT: u32 = 100;
 /// The interval of HTTP/2 keepalive pings.
@@ -31,10 +34,10 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time that calls in flight have to complete after the shutdown begins.
 const GRACE: Duration = Duration::from_secs(20);
-/// The interval between readiness checks while the service is ready.
-const READINESS_INTERVAL: Duration = Duration::from_secs(1);
-/// The interval between readiness checks while the service is not ready.
-const UNREADINESS_INTERVAL: Duration = Duration::from_millis(100);
+/// The interval between health checks while the service is ready.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+/// The interval between health checks while the service is not ready, and between checks of the revocation feed.
+const SHORT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A server of guarded services. It also serves health (`grpc.health.v1`) and reflection (v1 and v1alpha).
 pub struct Server {
@@ -45,6 +48,8 @@ pub struct Server {
     descriptors: &'static [u8],
     cache_policy: CachePolicy,
     cors_origins: Vec<CorsOrigin>,
+    limits: ServerLimits,
+    reserved_paths: HashSet<&'static str>,
 }
 
 impl Server {
@@ -61,6 +66,9 @@ impl Server {
                 .register_encoded_file_descriptor_set(descriptors)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
+                .include_reflection_service(false)
         };
         let routes = Routes::new(verifier);
         let routes = routes.add_standard(reflection().build_v1()?).add_standard(reflection().build_v1alpha()?);
@@ -72,6 +80,8 @@ impl Server {
             descriptors,
             cache_policy: CachePolicy::new(),
             cors_origins: Vec::new(),
+            limits: ServerLimits::default(),
+            reserved_paths: HashSet::new(),
         })
     }
 
@@ -93,10 +103,12 @@ impl Server {
         self
     }
 
-    /// Trusts `X-Forwarded-For` from these networks only.
+    /// Applies these settings.
     #[must_use]
-    pub fn trusted_proxies(mut self, networks: &[IpNet]) -> Self {
-        self.trusted_proxies = networks.into();
+    pub fn configure(mut self, settings: &ServerSettings) -> Self {
+        self.trusted_proxies = settings.trusted_proxies.as_slice().into();
+        self.cors_origins.clone_from(&settings.http.cors_origins);
+        self.limits = settings.limits;
         self
     }
 
@@ -120,10 +132,11 @@ impl Server {
         Ok(self.merge_http(gateway::api_docs_routes(&document, api_docs)))
     }
 
-    /// Allows web pages of these origins to call over HTTP and gRPC-Web. By default no other origin is allowed.
+    /// Gives the calls of these HTTP or gRPC paths, such as `/package.Service/Method`, a share of the concurrent calls of their own, so
+    /// that a flood of other calls does not keep them out. Health checks always have one.
     #[must_use]
-    pub fn cors(mut self, origins: &[CorsOrigin]) -> Self {
-        self.cors_origins = origins.to_vec();
+    pub fn reserve(mut self, paths: &[&'static str]) -> Self {
+        self.reserved_paths.extend(paths);
         self
     }
 
@@ -138,44 +151,56 @@ impl Server {
     /// Serves on `listener` until `shutdown` completes. Then the server accepts no more calls, and those in flight have 20 seconds to
     /// complete.
     ///
-    /// The server calls `is_ready` every second, and every 100 milliseconds while it is false. Health checks report the last result.
-    pub async fn serve<R: Future<Output = bool>>(
+    /// The server calls `check_health` every second, and every 100 milliseconds while the service is not ready. `grpc.health.v1` and
+    /// `/readyz` report the last result.
+    pub async fn serve<R: Future<Output = Health>>(
         self,
         listener: TcpListener,
-        is_ready: impl Fn() -> R,
+        check_health: impl Fn() -> R,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), transport::Error> {
         if let Ok(address) = listener.local_addr() {
             tracing::info!(%address, "serving");
         }
-        let (health, health_service) = tonic_health::server::health_reporter();
-        let routes = self.routes.add_standard(health_service);
-        let names: Vec<_> = std::iter::once("").chain(routes.names().iter().copied()).collect();
-        let verifier = Arc::clone(routes.verifier());
+        let routes = self.routes.limit_calls_per_caller(self.limits.max_calls_per_caller);
+        let health = HealthService::new(Arc::clone(routes.verifier()), routes.names());
+        let routes = routes.add_standard(HealthServer::new(health.clone()));
+        let mounted = self.mounted.merge(health.routes());
         // The descriptors also contain the services of imported files, which this server does not serve.
         let bindings: Vec<_> =
             self.bindings.into_iter().filter(|binding| routes.rules().get(binding.grpc_path()).is_some()).collect();
-        let gateway = Gateway::new(bindings, self.mounted, self.cache_policy);
-        let stack = stack::build(&routes.into_service(), gateway, self.trusted_proxies, &self.cors_origins);
-        let watch_readiness = async {
+        let gateway = Gateway::new(bindings, mounted, self.cache_policy);
+        let files = limits::raise_file_limit();
+        let connections = Connections::new(self.limits, files, Arc::clone(&self.trusted_proxies));
+        let concurrency = ConcurrencyLimit::new(self.limits.max_concurrent_calls, self.reserved_paths);
+        let settings = StackSettings {
+            admission: AdmissionLayer::new(Arc::clone(&connections), concurrency, self.limits.max_header_bytes),
+            trusted_proxies: self.trusted_proxies,
+            cors_origins: &self.cors_origins,
+        };
+        let stack = stack::build(&routes.into_service(), gateway, settings);
+        let watch_health = async {
             loop {
-                let (status, interval) = if is_ready().await {
-                    (ServingStatus::Serving, READINESS_INTERVAL)
-                } else {
-                    (ServingStatus::NotServing, UNREADINESS_INTERVAL)
-                };
-                report(&health, &names, status).await;
-                let is_fresh = verifier.revocations().are_fresh();
-                report(&health, &[REVOCATIONS], if is_fresh { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
+                let current = check_health().await;
+                let interval = if current.is_ready() { HEALTH_INTERVAL } else { SHORT_INTERVAL };
+                health.report(current);
                 tokio::time::sleep(interval).await;
+            }
+        };
+        let watch_revocations = async {
+            loop {
+                tokio::time::sleep(SHORT_INTERVAL).await;
+                health.report_revocations();
             }
         };
         let (stopping, stopped) = oneshot::channel();
         let shutdown = async {
             tokio::select! {
-                () = watch_readiness => {}
-                () = shutdown => report(&health, &names, ServingStatus::NotServing).await,
+                () = watch_health => {}
+                () = watch_revocations => {}
+                () = shutdown => {}
             }
+            health.report_stopping();
             let _ = stopping.send(());
         };
         let serving = transport::Server::builder()
@@ -185,26 +210,20 @@ impl Server {
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
             // These limits bound the memory that one connection can occupy.
             .max_concurrent_streams(STREAM_LIMIT)
-            .http2_max_header_list_size(HEADER_LIMIT)
-            .serve_with_incoming_shutdown(stack, accept::Incoming::new(listener), shutdown);
+            .http2_max_header_list_size(self.limits.max_header_bytes)
+            .serve_with_incoming_shutdown(stack, accept::Incoming::new(listener, Arc::clone(&connections)), shutdown);
         let grace_period = async {
             let _ = stopped.await;
             tokio::time::sleep(GRACE).await;
         };
         tokio::select! {
             served = serving => served,
+            () = connections.keep_ending_stalled() => Ok(()),
             // A stream without an end would otherwise keep the process alive.
             () = grace_period => {
                 tracing::warn!("closing the connections of calls that did not finish in time");
                 Ok(())
             }
         }
-    }
-}
-
-/// Sets the status of these names in the health service.
-async fn report(health: &HealthReporter, names: &[&'static str], status: ServingStatus) {
-    for name in names {
-        health.set_service_status(*name, status).await;
     }
 }

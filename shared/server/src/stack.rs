@@ -1,6 +1,6 @@
 //! The layer stack: every request passes it from the top of the paragraph to the bottom, and every response from the bottom to the top.
 
-use std::{any::Any, convert::Infallible, sync::Arc, time::Duration};
+use std::{any::Any, convert::Infallible, sync::Arc};
 
 use access::{
     ClientInfo, GuardedRoutes,
@@ -9,7 +9,7 @@ use access::{
 };
 use axum::{extract, middleware};
 use gateway::{Format, Gateway, HttpError, InProcess};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::Limited;
 use ipnet::IpNet;
@@ -20,52 +20,45 @@ use tower_http::{
     CompressionLevel,
     catch_panic::CatchPanicLayer,
     compression::{CompressionLayer, Predicate, predicate::SizeAbove},
-    cors::{AllowHeaders, AllowOrigin, Any as AnyOrigin, CorsLayer},
     decompression::RequestDecompressionLayer,
     map_request_body::MapRequestBodyLayer,
     request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer},
+    set_header::SetResponseHeaderLayer,
 };
 use uuid::Uuid;
 
-use crate::{cors_origin::CorsOrigin, multiplexer::ProtocolMultiplexer, request_log::RequestLogLayer};
+use crate::{
+    accept::ConnectInfo, admission::AdmissionLayer, cors_origin::CorsOrigin, cross_origin::CrossOriginLayer,
+    drain::drain_when_dropped, multiplexer::ProtocolMultiplexer, request_log::RequestLogLayer,
+};
 
 /// The header with the id of a call. The response repeats the id of the request, or has a new one.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The length of the longest id that is accepted from a request.
 const REQUEST_ID_LIMIT: usize = 64;
-/// The largest header list of a request, in bytes.
-pub(crate) const HEADER_LIMIT: u32 = 8 << 10;
 /// The largest body of a request on the wire, in bytes. It is the limit of a message plus the largest overhead of gzip, so that a
 /// body without compression always reaches the limit of the gateway first.
 const WIRE_LIMIT: usize = MESSAGE_LIMIT + MESSAGE_LIMIT / 64;
 /// The smallest response body that is compressed, in bytes. A smaller one fits into one packet anyway.
 const COMPRESSION_MINIMUM: u16 = 1024;
-/// The time for which a browser may cache the response to a preflight request.
-const PREFLIGHT_MAX_AGE: Duration = Duration::from_mins(10);
-/// The HTTP methods that a web page may use.
-const METHODS: [Method; 6] = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
-/// The response headers that a web page may read, in addition to the safelisted ones.
-const EXPOSED: [HeaderName; 8] = [
-    header::ALLOW,
-    header::ETAG,
-    HeaderName::from_static("grpc-message"),
-    HeaderName::from_static("grpc-status"),
-    HeaderName::from_static("grpc-status-details-bin"),
-    header::RETRY_AFTER,
-    header::WWW_AUTHENTICATE,
-    REQUEST_ID,
-];
-
 /// A service behind the stack, or a part of it.
 pub(crate) type HttpService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
+/// The settings of the stack.
+#[derive(Debug)]
+pub(crate) struct StackSettings<'a> {
+    pub(crate) admission: AdmissionLayer,
+    pub(crate) trusted_proxies: Arc<[IpNet]>,
+    pub(crate) cors_origins: &'a [CorsOrigin],
+}
 
 /// Builds the stack around the guarded services and the gateway.
 pub(crate) fn build(
     services: &GuardedRoutes,
     gateway: Gateway,
-    trusted_proxies: Arc<[IpNet]>,
-    cors_origins: &[CorsOrigin],
+    settings: StackSettings<'_>,
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + use<> {
+    let StackSettings { admission, trusted_proxies, cors_origins } = settings;
     // The layers for gRPC. The settings of tonic determine compression and limits.
     let grpc = ServiceBuilder::new()
         // Box the body, because the layers below change its type.
@@ -77,7 +70,11 @@ pub(crate) fn build(
     // The layers for HTTP with JSON or XML.
     let http = ServiceBuilder::new()
         .map_response(|response: Response<axum::body::Body>| response.map(Body::new))
+        // Read the rest of a body that nobody reads, so that the client gets the response.
+        .map_request(drain_when_dropped)
         .map_request(|request: Request<Body>| request.map(axum::body::Body::new))
+        // Keep browsers from guessing another content type.
+        .layer(SetResponseHeaderLayer::if_not_present(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
         // Remove the body of a response to HEAD, when its length and its encoding are known.
         .layer(middleware::from_fn(answer_head))
         // Correct the names of encodings where the layers below are stricter than RFC 9110.
@@ -105,37 +102,27 @@ pub(crate) fn build(
         // Give every request an id, and repeat it in the response. It is outermost, so that every rejected call gets one.
         .layer(SetRequestIdLayer::new(REQUEST_ID, NewRequestId))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        // Add the headers that let web pages of other origins call, also to the errors of the layers below.
+        .layer(CrossOriginLayer::new(cors_origins))
         // Write one log line about every call, and end it at its deadline.
         .layer(RequestLogLayer)
+        // Refuse calls beyond the limits of headers, concurrent calls and unread responses, and count the response until the client has read it.
+        .layer(admission)
         // Determine the client's address before anything counts calls by it.
         .map_request(move |mut request: Request<Body>| {
+            if let Some(info) = request.extensions_mut().remove::<ConnectInfo>() {
+                request.extensions_mut().insert(info.tcp);
+            }
             let client_info = ClientInfo::from_request(&request, &trusted_proxies);
             request.extensions_mut().insert(client_info);
             request
         })
-        // Send the request on by its protocol. Only web pages need CORS, so that gRPC responses stay without its headers.
+        // Send the request on by its protocol.
         .service(ProtocolMultiplexer::new(
             grpc.clone(),
             BoxCloneSyncService::new(GrpcWebLayer::new().layer(grpc)),
             BoxCloneSyncService::new(http),
-            &cors(cors_origins),
         ))
-}
-
-/// Returns the cross-origin resource sharing (the Fetch standard, section 3.2). Without a configured origin no page of another origin
-/// may call. Every method and header is allowed, because the access token of a call decides what the call may do.
-fn cors(origins: &[CorsOrigin]) -> CorsLayer {
-    let layer = CorsLayer::new()
-        .allow_methods(METHODS)
-        .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers(EXPOSED)
-        .max_age(PREFLIGHT_MAX_AGE)
-        .vary([header::ORIGIN]);
-    if origins.iter().any(CorsOrigin::is_any) {
-        layer.allow_origin(AnyOrigin)
-    } else {
-        layer.allow_origin(AllowOrigin::list(origins.iter().map(|CorsOrigin(origin)| origin.clone())))
-    }
 }
 
 /// Returns the gateway as a service that calls the guarded services in process.
@@ -222,14 +209,6 @@ async fn answer_head(mut request: extract::Request, next: middleware::Next) -> a
         }
     }
     response
-}
-
-/// Returns the response to an HTTP/1.1 request whose headers are too large. For HTTP/2 the transport enforces the limit.
-pub(crate) fn reject_large_headers(request: &Request<Body>) -> Option<Response<Body>> {
-    let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
-    let is_too_large =
-        request.version() < Version::HTTP_2 && request.headers().iter().map(length).sum::<usize>() > HEADER_LIMIT as usize;
-    is_too_large.then(|| HttpError::header_too_large().response(Format::negotiate(request.headers())))
 }
 
 /// The value of a panic.

@@ -1,4 +1,4 @@
-use std::io::Write;
+use std::{collections::HashSet, io::Write};
 
 use access::{Clock, Routes, token::Verifier};
 use axum::{
@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Full};
 use tower::ServiceExt;
 
 use super::*;
+use crate::{concurrency::ConcurrencyLimit, connections::Connections, limits::ServerLimits};
 
 /// Sends a request to a stack with three routes.
 async fn send(request: http::request::Builder, body: impl Into<Bytes>) -> (StatusCode, http::HeaderMap, Bytes) {
@@ -22,7 +23,14 @@ async fn send(request: http::request::Builder, body: impl Into<Bytes>) -> (Statu
         .route("/echo", post(async |body: Bytes| body));
     let gateway = Gateway::new([], routes, CachePolicy::new());
     let origins = ["https://app.example.test".parse().expect("an origin")];
-    let stack = build(&Routes::new(verifier).into_service(), gateway, Arc::default(), &origins);
+    let limits = ServerLimits::default();
+    let admission = AdmissionLayer::new(
+        Connections::new(limits, 1024, Arc::default()),
+        ConcurrencyLimit::new(limits.max_concurrent_calls, HashSet::new()),
+        limits.max_header_bytes,
+    );
+    let settings = StackSettings { admission, trusted_proxies: Arc::default(), cors_origins: &origins };
+    let stack = build(&Routes::new(verifier).into_service(), gateway, settings);
     let request = request.body(Body::new(Full::from(body.into()))).expect("a request");
     let (parts, body) = stack.oneshot(request).await.expect("the stack never fails").into_parts();
     (parts.status, parts.headers, body.collect().await.expect("a body").to_bytes())
@@ -101,4 +109,45 @@ async fn a_preflight_request_is_answered_and_other_options_are_not() {
     assert_eq!(headers[header::ACCESS_CONTROL_MAX_AGE], "600");
     let (status, headers, _) = send(Request::options("/echo"), "").await;
     assert_eq!((status, headers.get(header::ACCESS_CONTROL_ALLOW_METHODS)), (StatusCode::METHOD_NOT_ALLOWED, None));
+}
+
+#[tokio::test]
+async fn every_response_forbids_guessing_its_type() {
+    for path in ["/large", "/panic", "/nothing"] {
+        let (_, headers, _) = send(Request::get(path), "").await;
+        assert_eq!(headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn every_response_varies_by_origin_where_origins_are_configured() {
+    for origin in [None, Some("https://app.example.test"), Some("https://other.example.test")] {
+        let request = origin.into_iter().fold(Request::get("/large"), |request, origin| request.header(header::ORIGIN, origin));
+        let (_, headers, _) = send(request, "").await;
+        let vary: Vec<_> = headers.get_all(header::VARY).iter().filter_map(|value| value.to_str().ok()).collect();
+        assert!(vary.iter().any(|value| value.eq_ignore_ascii_case("origin")), "{origin:?}: {vary:?}");
+        let is_allowed = origin == Some("https://app.example.test");
+        assert_eq!(headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN), is_allowed, "{origin:?}");
+    }
+}
+
+#[tokio::test]
+async fn large_headers_and_a_malformed_timeout_are_refused() {
+    let (status, ..) = send(Request::get("/large").header("x-large", "a".repeat(17_000)), "").await;
+    assert_eq!(status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    let (status, ..) = send(Request::get("/large").header("x-large", "a".repeat(15_000)), "").await;
+    assert_eq!(status, StatusCode::OK);
+    for timeout in ["1", "S", "-1S", "123456789S", "1 S"] {
+        let (status, _, body) = send(Request::get("/large").header("grpc-timeout", timeout), "").await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{timeout}");
+        assert!(String::from_utf8_lossy(&body).contains("grpc-timeout"), "{timeout}");
+    }
+}
+
+#[tokio::test]
+async fn messages_in_another_encoding_than_protobuf_are_unimplemented() {
+    for content_type in ["application/grpc+json", "application/grpc-web+json; charset=utf-8"] {
+        let (_, headers, _) = send(Request::post("/a.B/C").header(header::CONTENT_TYPE, content_type), "").await;
+        assert_eq!(headers["grpc-status"], "12", "{content_type}");
+    }
 }

@@ -1,0 +1,105 @@
+//! The limit of calls of one caller that are handled at the same time.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use crate::{Error, Result, error::Reason};
+
+/// The time after which a refused call may be tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A limit of calls of each caller that are handled at the same time. Clones share the count.
+#[derive(Clone)]
+pub struct CallLimit {
+    limit: usize,
+    callers: Arc<Callers>,
+}
+
+#[derive(Default)]
+struct Callers {
+    hasher: RandomState,
+    /// The number of calls by the hash of the caller. Two callers with the same hash share a limit, which is as improbable as harmless.
+    calls: Mutex<HashMap<u64, usize>>,
+}
+
+impl CallLimit {
+    /// Creates a limit of `limit` calls.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, callers: Arc::default() }
+    }
+
+    /// Counts a call until the permit is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Returns RESOURCE_EXHAUSTED if as many calls of the caller are handled as the limit allows.
+    pub(crate) fn acquire(&self, caller: &str) -> Result<CallPermit> {
+        let caller = self.callers.hasher.hash_one(caller);
+        let mut calls = self.callers.calls.lock();
+        let count = calls.entry(caller).or_default();
+        if *count >= self.limit {
+            return Err(Error::Exhausted {
+                reason: Reason::Overloaded.into(),
+                message: format!("{} calls of this caller are in flight; try again in {} s", self.limit, RETRY_AFTER.as_secs()),
+                retry_after: RETRY_AFTER,
+            });
+        }
+        *count += 1;
+        drop(calls);
+        Ok(CallPermit { callers: Arc::clone(&self.callers), caller })
+    }
+}
+
+impl fmt::Debug for CallLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallLimit").field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+/// Counts one call until it is dropped.
+pub(crate) struct CallPermit {
+    callers: Arc<Callers>,
+    caller: u64,
+}
+
+impl fmt::Debug for CallPermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallPermit").finish_non_exhaustive()
+    }
+}
+
+impl Drop for CallPermit {
+    fn drop(&mut self) {
+        let mut calls = self.callers.calls.lock();
+        if let Some(count) = calls.get_mut(&self.caller) {
+            *count -= 1;
+            if *count == 0 {
+                calls.remove(&self.caller);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_caller_has_a_limit_of_its_own() {
+        let limit = CallLimit::new(2);
+        let held = [limit.acquire("alice").expect("room"), limit.acquire("alice").expect("room")];
+        let error = limit.acquire("alice").expect_err("no room");
+        assert!(matches!(error, Error::Exhausted { retry_after, .. } if retry_after == RETRY_AFTER));
+        limit.acquire("bob").expect("room for another caller");
+        drop(held);
+        limit.acquire("alice").expect("room again");
+        assert!(limit.callers.calls.lock().is_empty());
+    }
+}

@@ -1,0 +1,119 @@
+//! Refuses calls beyond the limits before they cost anything, and counts the bytes of their responses until they are read.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use access::Error;
+use http::{HeaderName, HeaderValue, Request, Response, Version};
+use tonic::{Status, body::Body};
+use tower::{Layer, Service};
+
+use crate::{
+    accept::ConnectInfo,
+    concurrency::ConcurrencyLimit,
+    connections::{CallInFlight, Connections},
+    error_format::ErrorFormat,
+    unread,
+};
+
+/// The time after which a refused call may be tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The reason of a refusal because the client has not read what it got.
+const UNREAD: &str = "too much of the responses on this connection is unread";
+
+/// The layer of [`Admission`].
+#[derive(Debug, Clone)]
+pub(crate) struct AdmissionLayer {
+    connections: Arc<Connections>,
+    concurrency: ConcurrencyLimit,
+    /// The largest header list of a request, in bytes.
+    max_header_bytes: u32,
+}
+
+impl AdmissionLayer {
+    pub(crate) fn new(connections: Arc<Connections>, concurrency: ConcurrencyLimit, max_header_bytes: u32) -> Self {
+        Self { connections, concurrency, max_header_bytes }
+    }
+
+    /// Returns true if the headers of an HTTP/1.1 request are too large. For HTTP/2 the transport enforces the limit.
+    fn has_large_headers(&self, request: &Request<Body>) -> bool {
+        let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
+        request.version() < Version::HTTP_2
+            && request.headers().iter().map(length).sum::<usize>() > self.max_header_bytes as usize
+    }
+}
+
+impl<S> Layer<S> for AdmissionLayer {
+    type Service = Admission<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Admission { layer: self.clone(), inner }
+    }
+}
+
+/// Admits calls to a service while there is room for them.
+#[derive(Debug, Clone)]
+pub(crate) struct Admission<S> {
+    layer: AdmissionLayer,
+    inner: S,
+}
+
+impl<S> Service<Request<Body>> for Admission<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let connection = request.extensions().get::<ConnectInfo>().map(|info| Arc::clone(&info.connection));
+        let connection = connection.unwrap_or_else(|| self.layer.connections.detached());
+        let format = ErrorFormat::negotiate(request.headers());
+        if self.layer.has_large_headers(&request) {
+            return ready(format.header_too_large());
+        }
+        if !connection.has_room() {
+            return ready(format.response(refusal(UNREAD)));
+        }
+        let Some(permit) = self.layer.concurrency.acquire(request.uri().path()) else {
+            return ready(format.response(refusal("too many calls are in flight")));
+        };
+        let call = CallInFlight::new(connection);
+        let response = self.inner.call(request);
+        Box::pin(async move {
+            let (head, body) = response.await?.into_parts();
+            drop(permit);
+            Ok(match unread::count(body, call) {
+                Some(body) => Response::from_parts(head, body),
+                None => format.response(refusal(UNREAD)),
+            })
+        })
+    }
+}
+
+fn ready<E: Send + 'static>(response: Response<Body>) -> Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>> {
+    Box::pin(std::future::ready(Ok(response)))
+}
+
+/// Returns the status of a call that is refused.
+fn refusal(reason: &'static str) -> Status {
+    Error::Exhausted {
+        reason: access::error::Reason::Overloaded.into(),
+        message: format!("{reason}; try again in {} s", RETRY_AFTER.as_secs()),
+        retry_after: RETRY_AFTER,
+    }
+    .into()
+}
