@@ -51,7 +51,7 @@ impl ErrorReason {
 
     /// Returns true if an access rule has to declare the reason, because it does not follow from the rule or the request.
     pub fn needs_declaration(self) -> bool {
-        self.domain != DOMAIN || self == Reason::Overloaded.into()
+        self.domain != DOMAIN
     }
 }
 

@@ -24,7 +24,7 @@ impl FieldBehavior {
         let Some(extension) = field.parent_pool().get_extension_by_name("google.api.field_behavior") else { return Vec::new() };
         let options = field.options();
         let declared = options.get_extension(&extension);
-        let numbers = declared.as_list().unwrap_or_default().iter().filter_map(|value| value.as_enum_number());
+        let numbers = declared.as_list().unwrap_or_default().iter().filter_map(prost_reflect::Value::as_enum_number);
         numbers.filter_map(Self::from_number).collect()
     }
 

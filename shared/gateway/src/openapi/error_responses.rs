@@ -119,6 +119,7 @@ fn derived_reasons(method: &MethodDescriptor, access: &Access, has_body: bool) -
         ("MASK_PATH_INVALID", has_field("update_mask")),
         ("ETAG_STALE", has_etag(&input)),
         ("MESSAGE_TOO_LARGE", has_body),
+        ("OVERLOADED", true),
         ("UNAVAILABLE", true),
         ("DEADLINE_EXCEEDED", true),
         ("INTERNAL", true),
