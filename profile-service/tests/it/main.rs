@@ -3,6 +3,7 @@
 
 mod app;
 mod cancellation;
+mod compression;
 mod described;
 mod django;
 mod export;

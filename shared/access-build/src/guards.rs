@@ -47,8 +47,11 @@ pub mod {module} {{
     /// Returns the handlers behind their guard.
     pub fn guarded(handlers: impl Handlers) -> {ACCESS}::Guarded {{
         let guard = Guard(::std::sync::Arc::new(handlers));
-        let server = super::{module}_server::{name}Server::new(guard);
-        {ACCESS}::Guarded::__generated(METHODS, server.max_decoding_message_size({ACCESS}::limits::MESSAGE_LIMIT))
+        let server = super::{module}_server::{name}Server::new(guard)
+            .max_decoding_message_size({ACCESS}::limits::MESSAGE_LIMIT)
+            .accept_compressed(::tonic::codec::CompressionEncoding::Gzip)
+            .send_compressed(::tonic::codec::CompressionEncoding::Gzip);
+        {ACCESS}::Guarded::__generated(METHODS, server)
     }}
 
     struct Guard<H>(::std::sync::Arc<H>);
@@ -155,9 +158,9 @@ impl Call {
         let (item, answer, associated) = if self.streams {
             let item = format!("{ACCESS}::guard::StatusStream<{output}>");
             let associated = format!("\n        type {stream} = {item};");
-            (item, format!(".map(|answer| answer.map({ACCESS}::guard::statuses))"), associated)
+            (item, format!(".map(|answer| {ACCESS}::guard::uncompressed(answer.map({ACCESS}::guard::statuses)))"), associated)
         } else {
-            (output.clone(), String::new(), String::new())
+            (output.clone(), format!(".map({ACCESS}::guard::compressed_if_large)"), String::new())
         };
         format!(
             "{associated}

@@ -32,6 +32,8 @@ pub type StatusStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>
 const ME: &str = "me";
 /// How often a handler is run again when the database aborts its transaction.
 const RETRIES: usize = 5;
+/// The size of the smallest response that is compressed, in bytes. A smaller one fits into one packet anyway.
+const COMPRESSION_MINIMUM: usize = 1024;
 /// The delay before the first of them. It doubles, and jitter adds up to as much again, so that two transactions that conflicted once
 /// do not conflict again.
 const RETRY_DELAY: Duration = Duration::from_millis(5);
@@ -143,6 +145,17 @@ pub async fn run_cancellable<T, F: Future<Output = Result<T>> + Send>(
     Ok(Response::new(answer.await.inspect_err(|error| check_reason(method, error))?))
 }
 
+/// Keeps a small response from being compressed, which would cost more than it saves. A large one is compressed if the client accepts it.
+pub fn compressed_if_large<T: prost::Message>(response: Response<T>) -> Response<T> {
+    if response.get_ref().encoded_len() < COMPRESSION_MINIMUM { uncompressed(response) } else { response }
+}
+
+/// Keeps the messages of a response from being compressed.
+pub fn uncompressed<T>(mut response: Response<T>) -> Response<T> {
+    response.disable_compression();
+    response
+}
+
 /// Panics in a debug build if the method does not declare the reason of the error, because the API document would not list it.
 fn check_reason(method: &MethodRule, error: &Error) {
     let reason = error.reason();
@@ -184,19 +197,21 @@ mod tests {
             actors: std::borrow::Cow::Borrowed(&[]),
             revocation: RevocationMode::Local,
         },
-        reasons: std::borrow::Cow::Borrowed(&[std::borrow::Cow::Borrowed("OVERLOADED")]),
+        reasons: std::borrow::Cow::Borrowed(&[std::borrow::Cow::Borrowed("TOO_LOW")]),
     };
 
     #[tokio::test]
     async fn a_handler_returns_only_reasons_that_its_method_declares() {
-        let overloaded = || async { Err::<(), _>(Error::overloaded(Duration::ZERO)) };
-        assert_eq!(run_to_completion(&METHOD, overloaded).await.expect_err("a status").code(), Code::ResourceExhausted);
-        assert_eq!(run_cancellable(&METHOD, overloaded).await.expect_err("a status").code(), Code::ResourceExhausted);
-        let undeclared = || async {
-            let reason = ErrorReason::new("test-service", "TOO_HIGH");
-            Err::<(), _>(Error::precondition(reason, crate::error::Violation::new("height", "height.max", "is too high")))
+        let failing = |reason| {
+            move || async move {
+                let reason = ErrorReason::new("test-service", reason);
+                Err::<(), _>(Error::precondition(reason, crate::error::Violation::new("height", "height", "is not allowed")))
+            }
         };
-        let stopped = tokio::spawn(run_to_completion(&METHOD, undeclared)).await.expect_err("a panic");
+        let declared = failing("TOO_LOW");
+        assert_eq!(run_to_completion(&METHOD, declared).await.expect_err("a status").code(), Code::FailedPrecondition);
+        assert_eq!(run_cancellable(&METHOD, declared).await.expect_err("a status").code(), Code::FailedPrecondition);
+        let stopped = tokio::spawn(run_to_completion(&METHOD, failing("TOO_HIGH"))).await.expect_err("a panic");
         assert!(stopped.is_panic());
     }
 

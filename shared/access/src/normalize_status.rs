@@ -6,14 +6,22 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
+use http::{HeaderName, Request, Response};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 use crate::error::{Reason, status};
 
 /// The messages of the INTERNAL statuses that tonic generates for a malformed request.
-const MALFORMED: [&str; 3] = ["failed to decode Protobuf message", "Missing request message", "Unexpected EOF decoding stream"];
+const MALFORMED: [&str; 5] = [
+    "failed to decode Protobuf message",
+    "Missing request message",
+    "Unexpected EOF decoding stream",
+    "Error decompressing",
+    "protocol error: received message",
+];
+/// The header with the encodings that the server accepts.
+const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
 /// Rewrites the statuses that tonic itself generates so that they carry the same `ErrorInfo` as ours, and the code that belongs to
 /// the cause: RESOURCE_EXHAUSTED for a message that is too large, INVALID_ARGUMENT for a malformed one.
@@ -57,12 +65,10 @@ fn normalize(response: Response<Body>) -> Response<Body> {
         return response;
     };
     let message = found.message();
+    let accepted = response.headers().get(ACCEPT_ENCODING).cloned();
     let normalized = match found.code() {
-        Code::OutOfRange if message.contains("message length too large") => status(
-            Code::ResourceExhausted,
-            Reason::MessageTooLarge,
-            &format!("the message is larger than {} bytes", crate::limits::MESSAGE_LIMIT),
-        ),
+        Code::OutOfRange if message.contains("message length too large") => too_large(),
+        Code::ResourceExhausted if message.contains("size limit") => too_large(),
         Code::Internal if MALFORMED.iter().any(|sign| message.contains(sign)) => {
             status(Code::InvalidArgument, Reason::MessageMalformed, "the request is not one message of the method's request type")
         }
@@ -71,5 +77,14 @@ fn normalize(response: Response<Body>) -> Response<Body> {
         Code::Internal => status(Code::Internal, Reason::Internal, message),
         _ => return response,
     };
-    normalized.into_http()
+    let mut response = normalized.into_http();
+    // The encodings that a client may use instead of the refused one.
+    response.headers_mut().extend(accepted.map(|accepted| (ACCEPT_ENCODING, accepted)));
+    response
+}
+
+/// Returns the status of a message that is larger than allowed, before or after its decompression.
+fn too_large() -> Status {
+    let message = format!("the message is larger than {} bytes", crate::limits::MESSAGE_LIMIT);
+    status(Code::ResourceExhausted, Reason::MessageTooLarge, &message)
 }

@@ -1,1 +1,0 @@
-ALTER TABLE notes DROP COLUMN title_key;
