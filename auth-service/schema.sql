@@ -19,6 +19,17 @@ CREATE TABLE users (
     version BIGINT NOT NULL
 );
 
+CREATE INDEX users_by_create_time ON users (create_time, user_id);
+
+-- The search keys of a user's username, e-mail address, first name and last name, in UTF-8. ListUsers searches for their beginnings.
+CREATE TABLE user_search_keys (
+    user_id UUID NOT NULL REFERENCES users (user_id) ON DELETE CASCADE,
+    key BYTEA NOT NULL,
+    PRIMARY KEY (key, user_id)
+);
+
+CREATE INDEX user_search_keys_by_user ON user_search_keys (user_id);
+
 CREATE TABLE signing_keys (
     -- The RFC 7638 thumbprint.
     kid TEXT PRIMARY KEY,

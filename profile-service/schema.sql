@@ -45,10 +45,17 @@ CREATE TABLE notes (
     create_time TIMESTAMPTZ NOT NULL,
     update_time TIMESTAMPTZ NOT NULL,
     version BIGINT NOT NULL,
+    -- The search key of the title, in UTF-8: the title without differences of case. Empty until a note from before this column is
+    -- given one.
+    title_key BYTEA NOT NULL DEFAULT '',
     PRIMARY KEY (user_id, note_id)
 );
 
+-- Each order of ListNotes has an index that begins with the owner, so that a page reads notes of one owner only.
 CREATE INDEX notes_by_time ON notes (user_id, create_time, note_id);
+CREATE INDEX notes_by_update_time ON notes (user_id, update_time, note_id);
+CREATE INDEX notes_by_title ON notes (user_id, title_key, note_id);
+CREATE INDEX notes_without_title_key ON notes (user_id, note_id) WHERE title_key = '';
 
 -- The favourite note of a profile. A nullable column of `profiles` would make the two tables refer to one another; the row
 -- here goes with the note, which is what SET NULL would do there.

@@ -20,6 +20,7 @@ pub mod permissions;
 pub mod sessions;
 mod settings;
 pub mod tokens;
+pub mod user_lists;
 pub mod usernames;
 pub mod users;
 
@@ -35,7 +36,7 @@ use gateway::ApiDocs;
 use migrate::SchemaError;
 use server::{DocumentError, Health, Server};
 use sqlx::migrate::Migrator;
-use store::Db;
+use store::{Db, search_key};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -267,6 +268,7 @@ pub async fn serve(
         never = event_log.poll() => match never {},
         never = event_log.follow_revocations() => match never {},
         never = following => match never {},
+        never = search_key::fill("search keys of users", || user_lists::fill_search_keys(db.clone())) => match never {},
         never = keep_purging(&db, &clock, &event_log, settings.event_retention) => match never {},
     };
     db.close().await;

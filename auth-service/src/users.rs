@@ -10,6 +10,7 @@ use crate::{
     events::{EventPayload, OutboxTransaction},
     groups::GroupId,
     proto::Reason,
+    user_lists,
     usernames::{Email, Username},
 };
 
@@ -96,6 +97,7 @@ macro_rules! columns {
          update_time, last_login_time, version"
     };
 }
+pub(crate) use columns;
 
 macro_rules! select {
     ($rest:literal) => {
@@ -147,6 +149,7 @@ pub async fn insert(change: &mut OutboxTransaction, now: DateTime<Utc>, new: &Ne
     let query = new.names.bind(query).bind(new.password_hash).bind(new.is_active).bind(new.is_superuser);
     let user: Option<User> = query.bind(new.create_time).bind(now).bind(new.last_login_time).bind(version).optional().await?;
     if let Some(user) = &user {
+        user_lists::write_search_keys(change, user).await?;
         change.record(user.user_id, 1, EventPayload::UserCreated { username: user.username.clone() });
         if !user.is_active {
             change.record(user.user_id, user.version, EventPayload::UserDeactivated);
@@ -179,23 +182,6 @@ pub async fn find_by_login(on: impl Executor<'_>, login: &str) -> Result<Option<
     Ok(query.bind(username_key.into_bytes()).bind(email_key).optional().await?)
 }
 
-/// Returns the users whose username key begins with `prefix` and is greater than `after`, in the order of the keys.
-pub async fn list(
-    on: impl Executor<'_>,
-    prefix: &str,
-    include_inactive: bool,
-    after: Option<&String>,
-    limit: i64,
-) -> Result<Vec<User>> {
-    let query = on.query(select!(
-        "WHERE username_key >= $1 AND username_key < $2 AND username_key > $3 AND (is_active OR $4) ORDER BY username_key LIMIT $5"
-    ));
-    // UTF-8 never contains the byte 0xFF, so every text that begins with the prefix is less than this.
-    let end = [prefix.as_bytes(), &[0xFF]].concat();
-    let after = after.map_or(&[][..], |after| after.as_bytes());
-    Ok(query.bind(prefix.as_bytes()).bind(end).bind(after).bind(include_inactive).bind(limit).all().await?)
-}
-
 /// Updates the names and the e-mail address of a locked user and records an event.
 ///
 /// # Errors
@@ -223,6 +209,7 @@ pub async fn update(change: &mut OutboxTransaction, clock: &Clock, old: &User, n
         (true, true) => email_taken("user.email"),
         (true, false) => username_taken("user.username"),
     })?;
+    user_lists::write_search_keys(change, &user).await?;
     let payload = if user.username == old.username {
         EventPayload::UserUpdated
     } else {

@@ -16,7 +16,7 @@ use gateway::ApiDocs;
 use migrate::SchemaError;
 use server::{DocumentError, Health, ReflectionError, Server, ServerSettings};
 use sqlx::migrate::Migrator;
-use store::Db;
+use store::{Db, search_key};
 use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::{
@@ -33,6 +33,7 @@ mod favorites;
 mod friends;
 mod import;
 mod metrics;
+mod note_lists;
 mod notes;
 mod profiles;
 mod provisioning;
@@ -186,6 +187,7 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
     let outcome = tokio::select! {
         outcome = Box::pin(server.serve(listener, check_health, shutdown)) => outcome,
         never = following => match never {},
+        never = search_key::fill("title keys of notes", || note_lists::fill_title_keys(db.clone())) => match never {},
     };
     db.close().await;
     Ok(outcome?)

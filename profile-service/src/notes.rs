@@ -4,20 +4,12 @@ use std::sync::LazyLock;
 
 use access::{Error, Id, Result, UserId, error::Violation};
 use chrono::{DateTime, Utc};
-use store::{
-    self, Db, Executor, Tx, batch,
-    page::{TimeCursor, before},
-};
+use store::{self, Db, Executor, Tx, batch, search_key::search_key};
 
 use crate::proto::Reason;
 
 /// The id of a note, unique among the notes of its owner.
 pub(crate) type NoteId = Id<Note>;
-
-/// The largest size of a page of notes in bytes. gRPC clients commonly reject a message of more than 4 MiB.
-pub(crate) const PAGE_BYTES: usize = 1 << 20;
-/// The number of notes that one query reads: 2.6 MB if each has the largest size.
-const CHUNK: i64 = 64;
 
 /// A note.
 #[expect(clippy::struct_field_names, reason = "the names of the columns")]
@@ -47,10 +39,6 @@ pub(crate) enum Visibility {
 }
 
 impl Note {
-    pub(crate) fn cursor(&self) -> TimeCursor<Note> {
-        (self.create_time.timestamp_micros(), self.note_id)
-    }
-
     pub(crate) fn size(&self) -> usize {
         self.title.len() + self.body.len()
     }
@@ -76,6 +64,7 @@ macro_rules! columns {
         "user_id, note_id, title, body, visibility, create_time, update_time, version"
     };
 }
+pub(crate) use columns;
 
 /// The SQL condition that the reader `$1` can see the note `n`. A reader NULL can see public notes.
 macro_rules! is_visible {
@@ -115,33 +104,6 @@ pub(crate) async fn find_many(db: &Db, reader: Option<UserId>, user_id: UserId, 
     Ok(notes)
 }
 
-/// Returns the notes of one user that the reader can see, newest first. It stops at `limit` notes, or once they exceed the size of a page.
-pub(crate) async fn list(
-    db: &Db,
-    reader: Option<UserId>,
-    user_id: UserId,
-    after: Option<TimeCursor<Note>>,
-    limit: i64,
-) -> store::Result<Vec<Note>> {
-    let (mut notes, mut bytes, mut after, mut wanted) = (Vec::new(), 0, after, limit);
-    loop {
-        let size = wanted.min(CHUNK);
-        let (time, note_id) = before(after);
-        let query = db.query(select_visible!(
-            " AND n.user_id = $2 AND (n.create_time, n.note_id) < ($3, $4) ORDER BY n.create_time DESC, n.note_id DESC LIMIT $5"
-        ));
-        let chunk: Vec<Note> = query.bind(reader).bind(user_id).bind(time).bind(note_id).bind(size).all().await?;
-        wanted -= size;
-        bytes += chunk.iter().map(Note::size).sum::<usize>();
-        let is_last = chunk.len() < usize::try_from(size).unwrap_or_default();
-        after = chunk.last().map(Note::cursor).or(after);
-        notes.extend(chunk);
-        if is_last || wanted == 0 || bytes > PAGE_BYTES {
-            return Ok(notes);
-        }
-    }
-}
-
 /// Creates a note. If a note with the same id and the same content exists, it is returned, so that the call can be retried.
 ///
 /// # Errors
@@ -152,12 +114,13 @@ pub(crate) async fn create(tx: &mut Tx, note: &Note) -> Result<Note> {
     let query = tx.query(concat!(
         "INSERT INTO notes (",
         columns!(),
-        ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+        ", title_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
          ON CONFLICT (user_id, note_id) DO UPDATE SET version = notes.version RETURNING ",
         columns!()
     ));
     let query = query.bind(note.user_id).bind(note.note_id).bind(&note.title).bind(&note.body).bind(note.visibility);
-    let stored = query.bind(note.create_time).bind(note.update_time).bind(note.version).one::<Note>().await;
+    let query = query.bind(note.create_time).bind(note.update_time).bind(note.version);
+    let stored = query.bind(search_key(&note.title).into_bytes()).one::<Note>().await;
     let stored =
         stored.map_err(|error| if error.is_foreign_key_violation() { Error::not_found("user_id") } else { error.into() })?;
     if stored.has_content_of(note) {
@@ -178,11 +141,11 @@ pub(crate) async fn update(tx: &mut Tx, note: &mut Note, now: DateTime<Utc>) -> 
     note.version += 1;
     note.update_time = now;
     let query = tx.query(
-        "UPDATE notes SET title = $3, body = $4, visibility = $5, update_time = $6, version = $7
+        "UPDATE notes SET title = $3, body = $4, visibility = $5, update_time = $6, version = $7, title_key = $8
          WHERE user_id = $1 AND note_id = $2",
     );
     let query = query.bind(note.user_id).bind(note.note_id).bind(&note.title).bind(&note.body).bind(note.visibility);
-    query.bind(note.update_time).bind(note.version).execute().await?;
+    query.bind(note.update_time).bind(note.version).bind(search_key(&note.title).into_bytes()).execute().await?;
     Ok(())
 }
 

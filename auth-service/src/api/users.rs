@@ -4,7 +4,7 @@ use access::{Caller, ClientInfo, Clock, Error, Result, UserId};
 use store::{
     Db,
     batch::order_by_keys,
-    page::Page,
+    page::{Page, total_size},
     update::{UpdateMask, check_etag, etag},
 };
 
@@ -12,6 +12,7 @@ use super::{begin, timestamp};
 use crate::{
     delegation::Delegator,
     events::{EventLog, OutboxTransaction},
+    groups::GroupId,
     login_throttle::{self, Limits, Subject},
     passwords::{Checked, Passwords},
     permissions::Catalogue,
@@ -21,9 +22,13 @@ use crate::{
         SetPasswordRequest, UpdateUserRequest, user_service,
     },
     sessions,
+    user_lists::{self, UserCursor, UserFilter},
     usernames::{self, Email, Username},
     users::{self, NewUser, User, UserNames},
 };
+
+/// The permission of ListMembers.
+const LIST_MEMBERS_PERMISSION: &str = "auth.view_group";
 
 pub(crate) struct UserApi {
     pub(crate) db: Db,
@@ -73,16 +78,35 @@ impl user_service::Handlers for UserApi {
         Ok(BatchGetUsersResponse { users: users.into_iter().map(user_message).collect() })
     }
 
-    async fn list_users(&self, _: Caller, request: ListUsersRequest) -> Result<ListUsersResponse> {
-        let ListUsersRequest { page_size, page_token, username_prefix, show_inactive } = request;
-        let page: Page<String> = Page::new(page_size, &page_token, ("ListUsers", &username_prefix, show_inactive))?;
-        let prefix = match username_prefix.as_str() {
+    async fn list_users(&self, caller: Caller, request: ListUsersRequest) -> Result<ListUsersResponse> {
+        let group_id = match request.group_id.as_str() {
+            "" => None,
+            // The filter shows who the members of the group are, as ListMembers does.
+            _ if !caller.may(LIST_MEMBERS_PERMISSION) => {
+                return Err(Error::PermissionMissing(Some(LIST_MEMBERS_PERMISSION.into())));
+            }
+            group_id => Some(GroupId::parse("group_id", group_id)?),
+        };
+        let username_prefix = match request.username_prefix.as_str() {
             "" => String::new(),
             prefix => usernames::key(prefix).ok_or_else(|| usernames::invalid_username("username_prefix"))?,
         };
-        let rows = users::list(&self.db, &prefix, show_inactive, page.after(), page.limit()).await?;
-        let (rows, next_page_token) = page.truncate(rows, |user| String::from_utf8_lossy(&user.username_key).into_owned())?;
-        Ok(ListUsersResponse { users: rows.into_iter().map(user_message).collect(), next_page_token })
+        let filter = UserFilter {
+            username_prefix,
+            includes_active: request.is_active.unwrap_or(true),
+            includes_inactive: request.is_active.map_or(request.show_inactive, |is_active| !is_active),
+            search: request.search,
+            group_id,
+        };
+        let order = user_lists::order(&request.order_by)?;
+        let page = Page::new(request.page_size, &request.page_token, ("ListUsers", &filter, order))?;
+        let rows = user_lists::list(&self.db, &filter, order, page.after(), page.limit()).await?;
+        let (rows, next_page_token) = page.truncate(rows, |user| UserCursor::of(user, order.field))?;
+        let total_size = match request.with_total_size {
+            true => Some(total_size(user_lists::count(&self.db, &filter).await?)),
+            false => None,
+        };
+        Ok(ListUsersResponse { users: rows.into_iter().map(user_message).collect(), next_page_token, total_size })
     }
 
     async fn update_user(&self, caller: Caller, request: UpdateUserRequest) -> Result<proto::User> {

@@ -1,15 +1,19 @@
 //! Users: register, get, list and update.
 
 use auth_service::{
-    Settings,
-    proto::{GetUserRequest, ListUsersRequest, RegisterRequest, UpdateUserRequest, User},
+    MIGRATIONS, Settings,
+    proto::{
+        AddMemberRequest, CreateGroupRequest, DeactivateUserRequest, GetUserRequest, Group, ListUsersRequest, ListUsersResponse,
+        RegisterRequest, UpdateUserRequest, User,
+    },
 };
+use migrate::{Mode, Target};
 use prost_types::FieldMask;
 use testing::on_both_engines;
 use testing::{Engine, assert_refused};
-use tonic::Code;
+use tonic::{Code, Status};
 
-use crate::app::{App, PASSWORD};
+use crate::app::{Actor, App, PASSWORD};
 
 fn registration(username: &str, email: &str, password: &str) -> RegisterRequest {
     RegisterRequest {
@@ -23,6 +27,10 @@ fn registration(username: &str, email: &str, password: &str) -> RegisterRequest 
 fn update(user: User, paths: &[&str]) -> UpdateUserRequest {
     let update_mask = (!paths.is_empty()).then(|| FieldMask { paths: paths.iter().map(ToString::to_string).collect() });
     UpdateUserRequest { user: Some(user), update_mask }
+}
+
+async fn list(actor: &Actor, request: ListUsersRequest) -> Result<ListUsersResponse, Status> {
+    actor.users().list_users(request).await.map(tonic::Response::into_inner)
 }
 
 struct Closed(App);
@@ -149,7 +157,7 @@ on_both_engines! {
             username_prefix: username_prefix.to_owned(),
             page_size,
             page_token,
-            show_inactive: false,
+            ..ListUsersRequest::default()
         };
         let (mut names, mut token) = (Vec::new(), String::new());
         loop {
@@ -168,5 +176,125 @@ on_both_engines! {
         assert_refused(outcome, Code::InvalidArgument, "PAGE_TOKEN_INVALID", &[("page_token", "PAGE_TOKEN_SAME_LIST")]);
         let outcome = root.users().list_users(list("", -1, String::new())).await;
         assert_refused(outcome, Code::InvalidArgument, "FIELD_INVALID", &[("page_size", "INT32_GTE")]);
+    }
+
+    async fn users_are_searched_filtered_and_ordered(app: App) {
+        let root = app.superuser("root").await;
+        for (username, email, first_name, last_name) in [
+            ("zoe", "zoe@example.com", "Åsa", "Öberg"),
+            ("Yan", "strasse@example.com", "", ""),
+            ("xia", "", "Li", "Strasser"),
+            ("strand", "", "", ""),
+        ] {
+            app.clock.advance(chrono::Duration::seconds(1));
+            let names = RegisterRequest { first_name: first_name.to_owned(), last_name: last_name.to_owned(), ..RegisterRequest::default() };
+            let request = RegisterRequest { username: username.to_owned(), email: email.to_owned(), password: PASSWORD.to_owned(), ..names };
+            app.users().register(request).await.expect("a user");
+        }
+        let names = |answer: &ListUsersResponse| answer.users.iter().map(|user| user.username.clone()).collect::<Vec<_>>();
+        for (search, expected) in [
+            ("åSA", &["zoe"][..]),
+            ("o\u{308}b", &["zoe"]),
+            ("STRASSE", &["xia", "yan"]),
+            ("stra", &["strand", "xia", "yan"]),
+            ("Y", &["yan"]),
+            ("example", &[]),
+            ("%", &[]),
+        ] {
+            let answer = list(&root, ListUsersRequest { search: search.to_owned(), with_total_size: true, ..ListUsersRequest::default() }).await;
+            let answer = answer.expect("a page");
+            assert_eq!(names(&answer).iter().map(|name| name.to_lowercase()).collect::<Vec<_>>(), expected, "{search}");
+            assert_eq!(answer.total_size, Some(i32::try_from(expected.len()).expect("a small number")), "{search}");
+        }
+
+        // The keys follow a change.
+        let found = list(&root, ListUsersRequest { search: "Li".to_owned(), ..ListUsersRequest::default() }).await.expect("a page").users.remove(0);
+        let xia = User { user_id: found.user_id.clone(), first_name: "Mei".to_owned(), ..User::default() };
+        root.users().update_user(update(xia, &["first_name"])).await.expect("a change");
+        for (search, count) in [("li", 0), ("mei", 1), ("xia", 1)] {
+            let answer = list(&root, ListUsersRequest { search: search.to_owned(), ..ListUsersRequest::default() }).await.expect("a page");
+            assert_eq!(answer.users.len(), count, "{search}");
+        }
+
+        for (order_by, expected) in [
+            ("", ["root", "strand", "xia", "Yan", "zoe"]),
+            ("username desc", ["zoe", "Yan", "xia", "strand", "root"]),
+            ("create_time", ["root", "zoe", "Yan", "xia", "strand"]),
+            ("create_time desc", ["strand", "xia", "Yan", "zoe", "root"]),
+        ] {
+            let (mut seen, mut token) = (Vec::new(), String::new());
+            loop {
+                let request = ListUsersRequest { order_by: order_by.to_owned(), page_size: 2, page_token: token, ..ListUsersRequest::default() };
+                let answer = list(&root, request).await.expect("a page");
+                assert_eq!(answer.total_size, None);
+                seen.extend(names(&answer));
+                token = answer.next_page_token;
+                if token.is_empty() {
+                    break;
+                }
+            }
+            assert_eq!(seen, expected, "{order_by}");
+        }
+        let outcome = list(&root, ListUsersRequest { order_by: "email".to_owned(), ..ListUsersRequest::default() }).await;
+        assert_refused(outcome, Code::InvalidArgument, "FIELD_INVALID", &[("order_by", "ORDER_BY_FIELD")]);
+    }
+
+    async fn users_are_filtered_by_state_and_group(app: App) {
+        let root = app.superuser("root").await;
+        let alice = app.user("alice").await;
+        let bob = app.user("bob").await;
+        root.users().deactivate_user(DeactivateUserRequest { user_id: bob.user.user_id.clone() }).await.expect("a deactivation");
+        let group = Some(Group { name: "editors".to_owned(), ..Group::default() });
+        let group_id = root.groups().create_group(CreateGroupRequest { group }).await.expect("a group").into_inner().group_id;
+        root.groups().add_member(AddMemberRequest { group_id: group_id.clone(), user_id: alice.user.user_id.clone() }).await.expect("a member");
+
+        let default = ListUsersRequest::default;
+        for (request, expected) in [
+            (default(), &["alice", "root"][..]),
+            (ListUsersRequest { show_inactive: true, ..default() }, &["alice", "bob", "root"]),
+            (ListUsersRequest { is_active: Some(false), ..default() }, &["bob"]),
+            (ListUsersRequest { is_active: Some(true), show_inactive: true, ..default() }, &["alice", "root"]),
+            (ListUsersRequest { group_id: group_id.clone(), ..default() }, &["alice"]),
+            (ListUsersRequest { group_id: group_id.clone(), search: "AL".to_owned(), ..default() }, &["alice"]),
+            (ListUsersRequest { group_id: group_id.clone(), search: "r".to_owned(), ..default() }, &[]),
+            (ListUsersRequest { group_id: group_id.clone(), is_active: Some(false), ..default() }, &[]),
+        ] {
+            let answer = list(&root, request.clone()).await.expect("a page");
+            assert_eq!(answer.users.iter().map(|user| &user.username).collect::<Vec<_>>(), expected, "{request:?}");
+        }
+
+        // A page token is bound to each of them.
+        let first = ListUsersRequest { page_size: 1, ..default() };
+        let page_token = list(&root, first.clone()).await.expect("a page").next_page_token;
+        let next = ListUsersRequest { page_token, ..first };
+        for other in [
+            ListUsersRequest { search: "a".to_owned(), ..next.clone() },
+            ListUsersRequest { is_active: Some(false), ..next.clone() },
+            ListUsersRequest { group_id: group_id.clone(), ..next.clone() },
+            ListUsersRequest { order_by: "username desc".to_owned(), ..next.clone() },
+        ] {
+            let outcome = list(&root, other).await;
+            assert_refused(outcome, Code::InvalidArgument, "PAGE_TOKEN_INVALID", &[("page_token", "PAGE_TOKEN_SAME_LIST")]);
+        }
+
+        // A caller who may list users, but not groups, cannot find out the members of a group.
+        let viewer = app.clerk(&root, "viewer", &["auth.view_user"]).await;
+        assert_eq!(list(&viewer, default()).await.expect("a page").users.len(), 3);
+        let outcome = list(&viewer, ListUsersRequest { group_id, ..default() }).await;
+        assert_refused(outcome, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
+    }
+
+    async fn users_from_before_the_search_keys_are_found(app: App) {
+        let root = app.superuser("root").await;
+        app.register("alice").await;
+        let db = app.database.open();
+        migrate::migrate_to(&db, &MIGRATIONS, &"0007".parse::<Target>().expect("a target"), Mode::Run, |_| {}).await.expect("an old schema");
+        migrate::migrate(&db, &MIGRATIONS).await.expect("a new schema");
+        let request = ListUsersRequest { search: "ALI".to_owned(), ..ListUsersRequest::default() };
+        assert_eq!(list(&root, request.clone()).await.expect("a page").users.len(), 0);
+        // A replica computes the keys when it starts.
+        let _replica = App::replica(&app.database, &app.clock, &app.master_key, Settings::default()).await;
+        while list(&root, request.clone()).await.expect("a page").users.is_empty() {}
+        assert_eq!(list(&root, ListUsersRequest::default()).await.expect("a page").users.len(), 2);
     }
 }

@@ -10,7 +10,7 @@ use tracing::Instrument;
 
 use crate::{
     friends::{self, Friend},
-    notes::{self, Note},
+    note_lists::{self, NEWEST_FIRST, NoteFilter},
     profiles::Profile,
     proto::{ExportProfileResponse, ExportedFriend, export_profile_response::Item},
 };
@@ -57,12 +57,12 @@ async fn export(db: &Db, profile: Profile, items: &Items) -> Result<(), Stop> {
     let user_id = profile.user_id;
     send(items, [Item::Profile(super::profile_message::message(profile))]).await?;
 
-    let mut after = None;
+    let (filter, mut after) = (NoteFilter::all(Some(user_id), user_id), None);
     loop {
-        let page = notes::list(db, Some(user_id), user_id, after, NOTE_PAGE_SIZE).await?;
+        let page = note_lists::list(db, &filter, NEWEST_FIRST, after.as_ref(), NOTE_PAGE_SIZE).await?;
         let Some(last) = page.last() else { break };
-        after = Some(Note::cursor(last));
-        send(items, page.into_iter().map(super::notes::message).map(Item::Note)).await?;
+        after = Some(last.cursor(NEWEST_FIRST.field));
+        send(items, page.into_iter().map(|listed| Item::Note(super::notes::message(listed.note)))).await?;
     }
     let mut after = None;
     loop {

@@ -3,17 +3,19 @@
 use std::time::SystemTime;
 
 use access::{Caller, Clock, Error, Id, Result, UserId};
+use chrono::{DateTime, Datelike, Utc};
 use store::{
     Db,
     batch::order_by_keys,
-    page::Page,
+    page::{Page, total_size},
     update::{UpdateMask, check_etag, etag},
 };
 
 use super::{begin, reader, refuse};
 use crate::{
     favorites,
-    notes::{self, Note, NoteId, PAGE_BYTES, Visibility},
+    note_lists::{self, ListedNote, NoteFilter, PAGE_BYTES},
+    notes::{self, Note, NoteId, Visibility},
     profiles,
     proto::{
         self, BatchGetNotesRequest, BatchGetNotesResponse, CreateNoteRequest, DeleteNoteRequest, GetNoteRequest,
@@ -60,13 +62,33 @@ impl note_service::Handlers for NoteApi {
 
     async fn list_notes(&self, caller: Caller, request: ListNotesRequest) -> Result<ListNotesResponse> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
-        let page = Page::new(request.page_size, &request.page_token, ("ListNotes", user_id))?;
-        let found = notes::list(&self.db, reader(&caller), user_id, page.after().copied(), page.limit()).await?;
+        let order = note_lists::order(&request.order_by)?;
+        let filter = NoteFilter {
+            reader: reader(&caller),
+            user_id,
+            visibility: match request.visibility() {
+                proto::Visibility::Unspecified => None,
+                given => Some(visibility(given)),
+            },
+            search: request.search,
+            create_time_start: time("create_time_start", request.create_time_start)?,
+            create_time_end: time("create_time_end", request.create_time_end)?,
+        };
+        let [start, end] = [filter.create_time_start, filter.create_time_end].map(|time| time.map(|time| time.to_rfc3339()));
+        let list = ("ListNotes", user_id, order, &filter.search, request.visibility, start, end);
+        let page = Page::new(request.page_size, &request.page_token, list)?;
+        let found = note_lists::list(&self.db, &filter, order, page.after(), page.limit()).await?;
         if found.is_empty() {
             profiles::must_exist(&self.db, "user_id", user_id).await?;
         }
-        let (notes, next_page_token) = page.truncate_to_bytes(found, Note::cursor, Note::size, PAGE_BYTES)?;
-        Ok(ListNotesResponse { notes: notes.into_iter().map(message).collect(), next_page_token })
+        let total_size = match request.with_total_size {
+            true => Some(total_size(note_lists::count(&self.db, &filter).await?)),
+            false => None,
+        };
+        let cursor = |note: &ListedNote| note.cursor(order.field);
+        let (notes, next_page_token) = page.truncate_to_bytes(found, cursor, ListedNote::size, PAGE_BYTES)?;
+        let notes = notes.into_iter().map(|listed| message(listed.note)).collect();
+        Ok(ListNotesResponse { notes, next_page_token, total_size })
     }
 
     async fn batch_get_notes(&self, caller: Caller, request: BatchGetNotesRequest) -> Result<BatchGetNotesResponse> {
@@ -144,6 +166,14 @@ pub(super) fn message(note: Note) -> proto::Note {
         update_time: Some(SystemTime::from(note.update_time).into()),
         etag: etag(note.version),
     }
+}
+
+/// Reads a time of the request.
+fn time(field: &str, given: Option<prost_types::Timestamp>) -> Result<Option<DateTime<Utc>>> {
+    let Some(given) = given else { return Ok(None) };
+    let time = u32::try_from(given.nanos).ok().and_then(|nanos| DateTime::from_timestamp(given.seconds, nanos));
+    let time = time.filter(|time| (1..=9999).contains(&time.year()));
+    time.map(Some).ok_or_else(|| Error::invalid(field, "timestamp.valid", "must be a time between the years 1 and 9999"))
 }
 
 fn visibility(given: proto::Visibility) -> Visibility {

@@ -33,7 +33,7 @@ on_both_engines! {
         }
         assert!(acknowledged.len() >= CALLS / 2, "{}", acknowledged.len());
 
-        let request = ListNotesRequest { user_id: "me".to_owned(), page_size: 1000, page_token: String::new() };
+        let request = ListNotesRequest { user_id: "me".to_owned(), page_size: 1000, ..ListNotesRequest::default() };
         let listed = alice.notes().list_notes(request).await.expect("a list").into_inner().notes;
         let missing = acknowledged.iter().filter(|id| !listed.iter().any(|note| note.note_id == **id)).count();
         assert_eq!(missing, 0, "acknowledged writes are missing");

@@ -1,15 +1,32 @@
 //! The list of a user's notes: the newest first, page by page.
 
-use profile_service::proto::{ListNotesRequest, Note, Visibility};
+use migrate::{Mode, Target};
+use profile_service::{
+    MIGRATIONS,
+    proto::{ListNotesRequest, ListNotesResponse, Note, Visibility},
+};
 use testing::on_both_engines;
 use tonic::{Code, Status};
 
 use crate::app::{App, NOBODY, User, assert_invalid, assert_not_found, assert_refused, create_note, note};
 
 async fn page(reader: &User, user_id: &str, page_size: i32, page_token: &str) -> Result<(Vec<Note>, String), Status> {
-    let request = ListNotesRequest { user_id: user_id.to_owned(), page_size, page_token: page_token.to_owned() };
+    let request = ListNotesRequest {
+        user_id: user_id.to_owned(),
+        page_size,
+        page_token: page_token.to_owned(),
+        ..ListNotesRequest::default()
+    };
     let answer = reader.notes().list_notes(request).await?.into_inner();
     Ok((answer.notes, answer.next_page_token))
+}
+
+fn of(user_id: &str) -> ListNotesRequest {
+    ListNotesRequest { user_id: user_id.to_owned(), ..ListNotesRequest::default() }
+}
+
+async fn list(reader: &User, request: ListNotesRequest) -> Result<ListNotesResponse, Status> {
+    reader.notes().list_notes(request).await.map(tonic::Response::into_inner)
 }
 
 fn titles(notes: &[Note]) -> Vec<&str> {
@@ -122,5 +139,148 @@ on_both_engines! {
             assert_refused(refused, Code::InvalidArgument, "PAGE_TOKEN_INVALID", &[("page_token", "PAGE_TOKEN_SAME_LIST")]);
         }
         assert_eq!(page(&alice, &alice.id, 5, &token).await.unwrap().0.len(), 2);
+    }
+
+    async fn titles_are_searched_without_regard_to_case(app: App) {
+        let alice = app.user("alice").await;
+        for title in ["Straße nach Süden", "STRASSE", "Σίσυφος", "100% sure_thing!", "other"] {
+            alice.writes(title, Visibility::Private).await;
+            app.later();
+        }
+        for (search, expected) in [
+            ("strasse", &["STRASSE", "Straße nach Süden"][..]),
+            ("SU\u{308}D", &["Straße nach Süden"]),
+            ("ΣΊΣ", &["Σίσυφος"]),
+            ("0% S", &["100% sure_thing!"]),
+            ("e_t", &["100% sure_thing!"]),
+            ("g!", &["100% sure_thing!"]),
+            ("%", &["100% sure_thing!"]),
+            ("none", &[]),
+            ("", &["other", "100% sure_thing!", "Σίσυφος", "STRASSE", "Straße nach Süden"]),
+        ] {
+            let answer = list(&alice, ListNotesRequest { search: search.to_owned(), with_total_size: true, ..of("me") }).await.unwrap();
+            assert_eq!(titles(&answer.notes), expected, "{search}");
+            assert_eq!(answer.total_size, Some(i32::try_from(expected.len()).unwrap()), "{search}");
+        }
+        let renamed = list(&alice, ListNotesRequest { search: "OTHER".to_owned(), ..of("me") }).await.unwrap().notes.remove(0);
+        let update = profile_service::proto::UpdateNoteRequest { note: Some(Note { title: "Ångström".to_owned(), ..renamed }), update_mask: None };
+        alice.notes().update_note(update).await.unwrap();
+        for (search, count) in [("other", 0), ("åNGSTRÖM", 1)] {
+            let answer = list(&alice, ListNotesRequest { search: search.to_owned(), ..of("me") }).await.unwrap();
+            assert_eq!(answer.notes.len(), count, "{search}");
+        }
+    }
+
+    async fn notes_are_filtered_by_visibility_and_time(app: App) {
+        let (alice, bob) = (app.user("alice").await, app.user("bob").await);
+        let mut times = Vec::new();
+        for (title, visibility) in [("a", Visibility::Private), ("b", Visibility::Public), ("c", Visibility::Public), ("d", Visibility::Friends)] {
+            times.push(alice.writes(title, visibility).await.create_time);
+            app.later();
+        }
+        let public = ListNotesRequest { visibility: Visibility::Public.into(), with_total_size: true, ..of("me") };
+        let answer = list(&alice, public).await.unwrap();
+        assert_eq!((titles(&answer.notes), answer.total_size), (vec!["c", "b"], Some(2)));
+        for (start, end, expected) in [
+            (times[1], None, vec!["d", "c", "b"]),
+            (None, times[1], vec!["a"]),
+            (times[1], times[3], vec!["c", "b"]),
+            (times[3], times[1], vec![]),
+        ] {
+            let answer = list(&alice, ListNotesRequest { create_time_start: start, create_time_end: end, ..of("me") }).await.unwrap();
+            assert_eq!((titles(&answer.notes), answer.total_size), (expected, None));
+        }
+        // The number is that of the notes that the reader can see.
+        let answer = list(&bob, ListNotesRequest { with_total_size: true, page_size: 1, ..of(&alice.id) }).await.unwrap();
+        assert_eq!((titles(&answer.notes), answer.total_size), (vec!["c"], Some(2)));
+        for (seconds, nanos) in [(i64::MAX, 0), (i64::MIN, 0), (0, -1), (253_402_300_800, 0)] {
+            let create_time_end = Some(prost_types::Timestamp { seconds, nanos });
+            let refused = list(&alice, ListNotesRequest { create_time_end, ..of("me") }).await;
+            assert_invalid(refused, &[("create_time_end", "TIMESTAMP_VALID")]);
+        }
+    }
+
+    async fn notes_are_listed_in_the_requested_order(app: App) {
+        let alice = app.user("alice").await;
+        let mut written = Vec::new();
+        for title in ["b", "A", "C", "a", "ä"] {
+            written.push(alice.writes(title, Visibility::Private).await);
+            app.later();
+        }
+        let update = profile_service::proto::UpdateNoteRequest { note: Some(Note { body: "x".to_owned(), ..written[1].clone() }), update_mask: None };
+        alice.notes().update_note(update).await.unwrap();
+        for (order_by, expected) in [
+            ("", vec!["ä", "a", "C", "A", "b"]),
+            ("create_time", vec!["b", "A", "C", "a", "ä"]),
+            ("create_time desc", vec!["ä", "a", "C", "A", "b"]),
+            ("update_time", vec!["b", "C", "a", "ä", "A"]),
+            ("update_time desc", vec!["A", "ä", "a", "C", "b"]),
+            ("title", vec!["A", "a", "b", "C", "ä"]),
+            ("  title   desc", vec!["ä", "C", "b", "a", "A"]),
+        ] {
+            let (mut token, mut seen) = (String::new(), Vec::new());
+            loop {
+                let request = ListNotesRequest { order_by: order_by.to_owned(), page_size: 2, page_token: token, ..of("me") };
+                let answer = list(&alice, request).await.unwrap();
+                seen.extend(answer.notes.into_iter().map(|note| note.title));
+                token = answer.next_page_token;
+                if token.is_empty() {
+                    break;
+                }
+            }
+            assert_eq!(seen, expected, "{order_by}");
+        }
+        for order_by in ["body", "title, create_time", "create_time down", "title;"] {
+            let refused = list(&alice, ListNotesRequest { order_by: order_by.to_owned(), ..of("me") }).await;
+            assert_invalid(refused, &[("order_by", "ORDER_BY_FIELD")]);
+        }
+    }
+
+    async fn a_page_token_belongs_to_its_filter_and_order(app: App) {
+        let alice = app.user("alice").await;
+        for title in ["one", "two", "three"] {
+            alice.writes(title, Visibility::Private).await;
+        }
+        let first = ListNotesRequest { page_size: 1, order_by: "title".to_owned(), ..of("me") };
+        let page_token = list(&alice, first.clone()).await.unwrap().next_page_token;
+        let next = ListNotesRequest { page_token, ..first };
+        let time = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
+        for other in [
+            ListNotesRequest { order_by: String::new(), ..next.clone() },
+            ListNotesRequest { order_by: "title desc".to_owned(), ..next.clone() },
+            ListNotesRequest { search: "t".to_owned(), ..next.clone() },
+            ListNotesRequest { visibility: Visibility::Private.into(), ..next.clone() },
+            ListNotesRequest { create_time_start: time, ..next.clone() },
+            ListNotesRequest { create_time_end: time, ..next.clone() },
+        ] {
+            let refused = list(&alice, other).await;
+            assert_refused(refused, Code::InvalidArgument, "PAGE_TOKEN_INVALID", &[("page_token", "PAGE_TOKEN_SAME_LIST")]);
+        }
+        let same = ListNotesRequest { order_by: "title asc".to_owned(), page_size: 5, with_total_size: true, ..next };
+        let answer = list(&alice, same).await.unwrap();
+        assert_eq!((titles(&answer.notes), answer.total_size), (vec!["three", "two"], Some(3)));
+    }
+
+    async fn notes_from_before_the_title_key_are_found(app: App) {
+        let alice = app.user("alice").await;
+        for title in ["Old", "old too", "other"] {
+            alice.writes(title, Visibility::Private).await;
+        }
+        let App { database, .. } = app;
+        let db = database.open();
+        migrate::migrate_to(&db, &MIGRATIONS, &"0003".parse::<Target>().unwrap(), Mode::Run, |_| {}).await.unwrap();
+        migrate::migrate(&db, &MIGRATIONS).await.unwrap();
+        let app = App::on(database, db).await;
+        let alice = app.caller(alice.claims);
+        loop {
+            // The service computes the keys while it serves.
+            let request = ListNotesRequest { search: "OLD".to_owned(), order_by: "title".to_owned(), ..of("me") };
+            let answer = list(&alice, request).await.unwrap();
+            if answer.notes.len() == 2 {
+                assert_eq!(titles(&answer.notes), ["Old", "old too"]);
+                break;
+            }
+        }
+        assert_eq!(page(&alice, "me", 0, "").await.unwrap().0.len(), 3);
     }
 }

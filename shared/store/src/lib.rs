@@ -19,14 +19,17 @@ pub mod batch;
 mod database_args;
 mod db;
 mod error;
+mod order_by;
 pub mod page;
 mod pool;
 mod query;
+pub mod search_key;
 pub mod update;
 
 pub use self::{
     database_args::{DatabaseArgs, OpenError, TimeoutArgs},
     db::{Db, DedicatedConnection, Executor, Timeouts, Tx, UrlError},
     error::{Error, Result},
+    order_by::OrderBy,
     query::{Parameter, Query, Row},
 };

@@ -106,18 +106,35 @@ impl<K: Serialize + DeserializeOwned> Page<K> {
 /// The position of a row in a list that is ordered by time: its creation time in microseconds since 1970, and its id.
 pub type TimeCursor<T> = (i64, Id<T>);
 
-/// Returns the time and the id before which a page of a newest-first list begins. The time is clamped to the years that both engines
-/// support, since clients can forge page tokens.
+/// Returns the time and the id before which a page of a newest-first list begins.
+///
+/// # Panics
+///
+/// Never, see [`time_bound`].
+pub fn before<T>(after: Option<TimeCursor<T>>) -> (DateTime<Utc>, Id<T>) {
+    time_bound(after, true)
+}
+
+/// Returns the time and the id before which a page of a newest-first list begins, or after which a page of an oldest-first list begins.
+/// The time is clamped to the years that both engines support, since clients can forge page tokens.
 ///
 /// # Panics
 ///
 /// Never: both engines and chrono represent every clamped time.
-pub fn before<T>(after: Option<TimeCursor<T>>) -> (DateTime<Utc>, Id<T>) {
+pub fn time_bound<T>(after: Option<TimeCursor<T>>, is_descending: bool) -> (DateTime<Utc>, Id<T>) {
+    /// The first microsecond of the year 1.
+    const FIRST: i64 = -62_135_596_800_000_000;
     /// The last microsecond of the year 9999.
     const LAST: i64 = 253_402_300_799_999_999;
-    let (micros, id) = after.unwrap_or((LAST, Uuid::max().into()));
-    let time = DateTime::from_timestamp_micros(micros.clamp(0, LAST));
-    (time.expect("the time was clamped to the years 1970 to 9999"), id)
+    let start = if is_descending { (LAST, Uuid::max().into()) } else { (FIRST, Uuid::nil().into()) };
+    let (micros, id) = after.unwrap_or(start);
+    let time = DateTime::from_timestamp_micros(micros.clamp(FIRST, LAST));
+    (time.expect("the time was clamped to the years 1 to 9999"), id)
+}
+
+/// Returns the value of `total_size` for a number of rows.
+pub fn total_size(count: i64) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 fn fingerprint(list: &impl Serialize) -> Result<[u8; 8]> {
@@ -174,7 +191,7 @@ mod tests {
     fn a_list_goes_on_from_any_moment_that_a_client_makes_up() {
         let id: access::UserId = Uuid::max().into();
         assert_eq!(before(None), before(Some((i64::MAX, id))));
-        assert_eq!(before(Some((i64::MIN, id))).0, DateTime::UNIX_EPOCH);
+        assert_eq!(before(Some((i64::MIN, id))).0, time_bound::<()>(None, false).0);
     }
 
     #[test]
