@@ -57,6 +57,12 @@ CREATE INDEX notes_by_update_time ON notes (user_id, update_time, note_id);
 CREATE INDEX notes_by_title ON notes (user_id, title_key, note_id);
 CREATE INDEX notes_without_title_key ON notes (user_id, note_id) WHERE title_key = '';
 
+-- The size of the notes of each user who has written some: the bytes of titles and bodies in UTF-8.
+CREATE TABLE note_usage (
+    user_id UUID NOT NULL PRIMARY KEY REFERENCES profiles (user_id) ON DELETE CASCADE,
+    bytes BIGINT NOT NULL
+);
+
 -- The favourite note of a profile. A nullable column of `profiles` would make the two tables refer to one another; the row
 -- here goes with the note, which is what SET NULL would do there.
 CREATE TABLE favorites (

@@ -47,7 +47,15 @@ async fn main() {
     let verifier = Arc::new(Verifier::new(ISSUER, profile_service::NAME, clock.clone()));
     verifier.set_keys(KeySet::from_jwks(&issuer.jwks()).0);
     let token = issuer.token(&issuer.claims(UserId::new(&clock), "alice"));
-    let service = Service { db, clock, verifier, events: None, server: server::ServerSettings::default(), page: None };
+    let service = Service {
+        db,
+        clock,
+        verifier,
+        events: None,
+        server: server::ServerSettings::default(),
+        page: None,
+        quotas: profile_service::Quotas::default(),
+    };
     let running = Running::start(|listener, shutdown| async {
         profile_service::serve(service, listener, shutdown).await.expect("a service that serves");
     })

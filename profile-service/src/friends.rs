@@ -4,7 +4,10 @@ use access::{Error, Result, UserId, error::Violation};
 use chrono::{DateTime, Utc};
 use store::{self, Executor, Tx};
 
-use crate::profiles::{NameCursor, Profile, cursor_columns, select_profiles, username_key};
+use crate::{
+    profiles::{NameCursor, Profile, cursor_columns, select_profiles, username_key},
+    quotas::{self, Quotas},
+};
 
 /// A relation between users, for lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,14 +54,23 @@ pub(crate) fn friend(field: &str, user_id: UserId, friend_id: UserId) -> Option<
 ///
 /// # Errors
 ///
-/// Returns NOT_FOUND, with the name of the request's field, if the friend's profile was deleted meanwhile.
+/// Returns NOT_FOUND, with the name of the request's field, if the friend's profile was deleted meanwhile, and RESOURCE_EXHAUSTED if the
+/// user has as many friends as the quota allows.
 pub(crate) async fn add(
     tx: &mut Tx,
     user_id: UserId,
     field: &str,
     friend_id: UserId,
     now: DateTime<Utc>,
+    quotas: &Quotas,
 ) -> Result<DateTime<Utc>> {
+    if quotas.friends > 0 {
+        let query = tx.query("SELECT create_time FROM friendships WHERE user_id = $1 AND friend_id = $2");
+        if let Some((since,)) = query.bind(user_id).bind(friend_id).optional().await? {
+            return Ok(since);
+        }
+        quotas::check_friends(tx, user_id, quotas).await?;
+    }
     // The update changes nothing. It makes the statement return the existing row.
     let query = tx.query(
         "INSERT INTO friendships (user_id, friend_id, create_time) VALUES ($1, $2, $3)

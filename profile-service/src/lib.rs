@@ -37,10 +37,11 @@ mod note_lists;
 mod notes;
 mod profiles;
 mod provisioning;
+mod quotas;
 mod settings;
 mod sync;
 
-pub use crate::settings::Settings;
+pub use crate::{quotas::Quotas, settings::Settings};
 
 /// The messages, clients and guards of `profiles.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
@@ -75,6 +76,8 @@ pub struct Service {
     pub server: ServerSettings,
     /// The API page at `/`. None if it is not served.
     pub page: Option<ApiDocs>,
+    /// The amount of data that a user may store.
+    pub quotas: Quotas,
 }
 
 /// The reason why the service does not start, or stops by itself.
@@ -138,7 +141,7 @@ pub async fn run(
             None => std::future::pending().await,
         }
     };
-    let service = Service { db, clock, verifier, events, server: settings.server, page };
+    let service = Service { db, clock, verifier, events, server: settings.server, page, quotas: settings.quotas };
     tokio::select! {
         served = serve(service, listener, shutdown) => served,
         never = follow_keys => match never {},
@@ -149,7 +152,7 @@ pub async fn run(
 /// Serves on `listener` until `shutdown`. Then it completes the calls in progress and closes the database. It is ready while it has
 /// keys and its database is reachable.
 pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-    let Service { db, clock, verifier, events, server: settings, page } = service;
+    let Service { db, clock, verifier, events, server: settings, page, quotas } = service;
     migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
     let provisioning = Arc::new(Provisioning::new(db.clone(), clock.clone()));
     let check_health = async || {
@@ -180,8 +183,8 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
             async move { provisioning.ensure_profile(&caller).await }
         })
         .add(profile_service::guarded(ProfileApi { db: db.clone(), clock: clock.clone() }))
-        .add(friend_service::guarded(FriendApi { db: db.clone(), clock: clock.clone() }))
-        .add(note_service::guarded(NoteApi { db: db.clone(), clock: clock.clone() }))
+        .add(friend_service::guarded(FriendApi { db: db.clone(), clock: clock.clone(), quotas }))
+        .add(note_service::guarded(NoteApi { db: db.clone(), clock: clock.clone(), quotas }))
         .add(sync_service::guarded(SyncApi { db: db.clone(), clock, verifier: Arc::clone(&verifier), progress }))
         .with_openapi("Profile service", env!("CARGO_PKG_VERSION"), page.as_ref())?;
     let outcome = tokio::select! {

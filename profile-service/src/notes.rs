@@ -6,7 +6,10 @@ use access::{Error, Id, Result, UserId, error::Violation};
 use chrono::{DateTime, Utc};
 use store::{self, Db, Executor, Tx, batch, search_key::search_key};
 
-use crate::proto::Reason;
+use crate::{
+    proto::Reason,
+    quotas::{self, Quotas},
+};
 
 /// The id of a note, unique among the notes of its owner.
 pub(crate) type NoteId = Id<Note>;
@@ -41,6 +44,11 @@ pub(crate) enum Visibility {
 impl Note {
     pub(crate) fn size(&self) -> usize {
         self.title.len() + self.body.len()
+    }
+
+    /// Returns the size that counts for the quota.
+    fn bytes(&self) -> i64 {
+        i64::try_from(self.size()).unwrap_or(i64::MAX)
     }
 
     fn has_content_of(&self, other: &Self) -> bool {
@@ -108,22 +116,29 @@ pub(crate) async fn find_many(db: &Db, reader: Option<UserId>, user_id: UserId, 
 ///
 /// # Errors
 ///
-/// Returns ALREADY_EXISTS if a note with this id has other content, and NOT_FOUND if the owner has no profile.
-pub(crate) async fn create(tx: &mut Tx, note: &Note) -> Result<Note> {
-    // The update changes nothing. It waits for a transaction that is creating the same note, and makes the statement return the row.
+/// Returns ALREADY_EXISTS if a note with this id has other content, NOT_FOUND if the owner has no profile, and RESOURCE_EXHAUSTED if the
+/// note would exceed a quota.
+pub(crate) async fn create(tx: &mut Tx, note: &Note, quotas: &Quotas) -> Result<Note> {
+    // It waits for a transaction that is creating the same note.
     let query = tx.query(concat!(
         "INSERT INTO notes (",
         columns!(),
-        ", title_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-         ON CONFLICT (user_id, note_id) DO UPDATE SET version = notes.version RETURNING ",
+        ", title_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (user_id, note_id) DO NOTHING RETURNING ",
         columns!()
     ));
     let query = query.bind(note.user_id).bind(note.note_id).bind(&note.title).bind(&note.body).bind(note.visibility);
     let query = query.bind(note.create_time).bind(note.update_time).bind(note.version);
-    let stored = query.bind(search_key(&note.title).into_bytes()).one::<Note>().await;
-    let stored =
-        stored.map_err(|error| if error.is_foreign_key_violation() { Error::not_found("user_id") } else { error.into() })?;
-    if stored.has_content_of(note) {
+    let inserted = query.bind(search_key(&note.title).into_bytes()).optional::<Note>().await;
+    let inserted =
+        inserted.map_err(|error| if error.is_foreign_key_violation() { Error::not_found("user_id") } else { error.into() })?;
+    if let Some(inserted) = inserted {
+        quotas::add_note_bytes(tx, note.user_id, note.bytes(), quotas).await?;
+        quotas::check_notes(tx, note.user_id, quotas).await?;
+        return Ok(inserted);
+    }
+    // If another transaction has deleted the note since, the caller may choose to try again.
+    let stored = lock(tx, note.user_id, note.note_id).await?;
+    if let Some(stored) = stored.filter(|stored| stored.has_content_of(note)) {
         return Ok(stored);
     }
     let description = "a note with this id exists with another title, body or visibility; choose another id";
@@ -136,8 +151,12 @@ pub(crate) async fn lock(tx: &mut Tx, user_id: UserId, note_id: NoteId) -> store
     query.bind(user_id).bind(note_id).for_update().optional().await
 }
 
-/// Writes a changed note. The row must be locked.
-pub(crate) async fn update(tx: &mut Tx, note: &mut Note, now: DateTime<Utc>) -> store::Result<()> {
+/// Writes a changed note. The row must be locked. `before` is the stored note.
+///
+/// # Errors
+///
+/// Returns RESOURCE_EXHAUSTED if the notes of the user grow beyond a quota.
+pub(crate) async fn update(tx: &mut Tx, before: &Note, note: &mut Note, now: DateTime<Utc>, quotas: &Quotas) -> Result<()> {
     note.version += 1;
     note.update_time = now;
     let query = tx.query(
@@ -146,13 +165,14 @@ pub(crate) async fn update(tx: &mut Tx, note: &mut Note, now: DateTime<Utc>) -> 
     );
     let query = query.bind(note.user_id).bind(note.note_id).bind(&note.title).bind(&note.body).bind(note.visibility);
     query.bind(note.update_time).bind(note.version).bind(search_key(&note.title).into_bytes()).execute().await?;
-    Ok(())
+    quotas::add_note_bytes(tx, note.user_id, note.bytes() - before.bytes(), quotas).await
 }
 
-/// Deletes the note. Rows of `favorites` that refer to it are deleted with it.
-pub(crate) async fn delete(tx: &mut Tx, user_id: UserId, note_id: NoteId) -> store::Result<()> {
-    tx.query("DELETE FROM notes WHERE user_id = $1 AND note_id = $2").bind(user_id).bind(note_id).execute().await?;
-    Ok(())
+/// Deletes the locked note. Rows of `favorites` that refer to it are deleted with it.
+pub(crate) async fn delete(tx: &mut Tx, note: &Note) -> Result<()> {
+    let query = tx.query("DELETE FROM notes WHERE user_id = $1 AND note_id = $2");
+    query.bind(note.user_id).bind(note.note_id).execute().await?;
+    quotas::add_note_bytes(tx, note.user_id, -note.bytes(), &Quotas::UNLIMITED).await
 }
 
 #[cfg(test)]

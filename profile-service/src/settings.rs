@@ -6,7 +6,7 @@ use clap::Args;
 use django::tokens::TokenArgs;
 use server::{ServerSettings, config};
 
-use crate::NAME;
+use crate::{NAME, quotas::Quotas};
 
 /// The settings of the service.
 #[derive(Debug, Clone, Args)]
@@ -29,6 +29,9 @@ pub struct Settings {
     /// The tokens of Django projects.
     #[command(flatten)]
     pub django_tokens: TokenArgs,
+    /// The amount of data that a user may store.
+    #[command(flatten)]
+    pub quotas: Quotas,
     /// The client (service account) with which this service follows the events of the auth service. `auth-service clients create`
     /// creates it. Without a client, revoked access tokens count until they expire, and deleted users keep their profiles.
     #[arg(long, env = "CLIENT_ID", value_name = "NAME", requires = "client_secret_file")]

@@ -13,11 +13,13 @@ use crate::{
         self, AddFriendRequest, Friendship, ListFriendOfRequest, ListFriendOfResponse, ListFriendsRequest, ListFriendsResponse,
         ListMutualFriendsRequest, ListMutualFriendsResponse, RemoveFriendRequest, friend_service,
     },
+    quotas::Quotas,
 };
 
 pub(crate) struct FriendApi {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
+    pub(crate) quotas: Quotas,
 }
 
 impl friend_service::Handlers for FriendApi {
@@ -29,7 +31,7 @@ impl friend_service::Handlers for FriendApi {
         let mut tx = begin(&self.db, &caller, user_id).await?;
         profiles::must_exist(&mut tx, "user_id", user_id).await?;
         profiles::must_exist(&mut tx, "friend_id", friend_id).await?;
-        let since = friends::add(&mut tx, user_id, "friend_id", friend_id, self.clock.now()).await?;
+        let since = friends::add(&mut tx, user_id, "friend_id", friend_id, self.clock.now(), &self.quotas).await?;
         tx.commit().await?;
         Ok(Friendship {
             user_id: user_id.to_string(),

@@ -21,11 +21,13 @@ use crate::{
         self, BatchGetNotesRequest, BatchGetNotesResponse, CreateNoteRequest, DeleteNoteRequest, GetNoteRequest,
         ListFavoritedByRequest, ListFavoritedByResponse, ListNotesRequest, ListNotesResponse, UpdateNoteRequest, note_service,
     },
+    quotas::Quotas,
 };
 
 pub(crate) struct NoteApi {
     pub(crate) db: Db,
     pub(crate) clock: Clock,
+    pub(crate) quotas: Quotas,
 }
 
 impl note_service::Handlers for NoteApi {
@@ -48,9 +50,9 @@ impl note_service::Handlers for NoteApi {
         };
 
         let mut tx = begin(&self.db, &caller, user_id).await?;
-        let note = notes::create(&mut tx, &note).await?;
+        let created = notes::create(&mut tx, &note, &self.quotas).await?;
         tx.commit().await?;
-        Ok(message(note))
+        Ok(message(created))
     }
 
     async fn get_note(&self, caller: Caller, request: GetNoteRequest) -> Result<proto::Note> {
@@ -119,7 +121,7 @@ impl note_service::Handlers for NoteApi {
         note.body = body.unwrap_or(note.body);
         note.visibility = visibility.unwrap_or(note.visibility);
         if note != before {
-            notes::update(&mut tx, &mut note, self.clock.now()).await?;
+            notes::update(&mut tx, &before, &mut note, self.clock.now(), &self.quotas).await?;
         }
         tx.commit().await?;
         Ok(message(note))
@@ -131,7 +133,7 @@ impl note_service::Handlers for NoteApi {
         let mut tx = begin(&self.db, &caller, user_id).await?;
         let note = notes::lock(&mut tx, user_id, note_id).await?.ok_or_else(|| Error::not_found("note_id"))?;
         check_etag("etag", &request.etag, note.version)?;
-        notes::delete(&mut tx, user_id, note_id).await?;
+        notes::delete(&mut tx, &note).await?;
         Ok(tx.commit().await?)
     }
 

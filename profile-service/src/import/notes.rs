@@ -9,6 +9,7 @@ use super::{Import, NoteSection};
 use crate::{
     notes::{self, Note},
     profiles, proto,
+    quotas::Quotas,
 };
 
 impl Import {
@@ -35,7 +36,7 @@ impl Import {
             if profiles::user_version(&mut *note.tx, owner.id).await?.is_none() {
                 return Ok(RowOutcome::skipped("the owner has no profile"));
             }
-            let create = async |tx: &mut Tx| match notes::create(tx, &new).await {
+            let create = async |tx: &mut Tx| match notes::create(tx, &new, &Quotas::UNLIMITED).await {
                 Ok(_) => Ok(RowOutcome::Imported),
                 // A user who knows the note's key in Django can compute the id, and may have created another note with it.
                 Err(Error::AlreadyExists(..)) => Ok(RowOutcome::skipped("another note has the id")),

@@ -11,6 +11,7 @@ use crate::{
     favorites, friends,
     profiles::{self, UserSnapshot},
     proto,
+    quotas::Quotas,
 };
 
 /// The columns of a profile, and the outcome of each part that can be left out.
@@ -76,7 +77,7 @@ impl Import {
                 return Ok(RowOutcome::skipped("the friend has no profile, or the user has none any more"));
             }
             let add = async |tx: &mut Tx| {
-                friends::add(tx, user_id, "friend_id", friend_id, now).await?;
+                friends::add(tx, user_id, "friend_id", friend_id, now, &Quotas::UNLIMITED).await?;
                 Ok(RowOutcome::Imported)
             };
             row.import_once(row.row_id("friend", row.key), add).await

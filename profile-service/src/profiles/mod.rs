@@ -171,6 +171,13 @@ pub(crate) async fn lock(tx: &mut Tx, reader: Option<UserId>, user_id: UserId) -
     }
 }
 
+/// Locks the profile, if there is one, until the transaction ends.
+pub(crate) async fn lock_for_quota(tx: &mut Tx, user_id: UserId) -> store::Result<()> {
+    let query = tx.query("SELECT user_id FROM profiles WHERE user_id = $1").bind(user_id);
+    query.for_update().optional::<(UserId,)>().await?;
+    Ok(())
+}
+
 /// Writes a changed profile. The row must be locked.
 pub(crate) async fn update(tx: &mut Tx, profile: &mut Profile, now: DateTime<Utc>) -> store::Result<()> {
     profile.version += 1;

@@ -9,7 +9,7 @@ use access::{
 use chrono::{DateTime, Utc};
 use gateway::ApiDocs;
 use profile_service::{
-    MIGRATIONS, Service,
+    MIGRATIONS, Quotas, Service,
     proto::{
         AddFriendRequest, CreateNoteRequest, GetProfileRequest, Note, NoteReference, Profile, Visibility,
         friend_service_client::FriendServiceClient, note_service_client::NoteServiceClient,
@@ -50,6 +50,11 @@ impl App {
 
     /// Starts a service that uses `db`, a connection to the already migrated `database`.
     pub async fn on(database: TestDatabase, db: Db) -> Self {
+        Self::with_quotas(database, db, Quotas::default()).await
+    }
+
+    /// Starts a service with these quotas.
+    pub async fn with_quotas(database: TestDatabase, db: Db, quotas: Quotas) -> Self {
         let clock = TestClock::new("2026-03-01T12:00:00Z".parse::<DateTime<Utc>>().unwrap());
         let issuer = Issuer::new(ISSUER, AUDIENCE, clock.clock());
         let verifier =
@@ -63,6 +68,7 @@ impl App {
             events: None,
             server: server::ServerSettings::default(),
             page: Some(ApiDocs { auth_url: "http://auth.example.com".to_owned() }),
+            quotas,
         };
         let running = Running::start(|listener, shutdown| async {
             profile_service::serve(service, listener, shutdown).await.unwrap();

@@ -172,8 +172,15 @@ impl Moved {
         legacy.add("django", &project.facts.verifying_key).unwrap();
         let verifier = Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clock()).with_source(legacy));
         let db = database.open();
-        let service =
-            Service { db, clock: clock.clock(), verifier, events: None, server: server::ServerSettings::default(), page: None };
+        let service = Service {
+            db,
+            clock: clock.clock(),
+            verifier,
+            events: None,
+            server: server::ServerSettings::default(),
+            page: None,
+            quotas: profile_service::Quotas::default(),
+        };
         let running = Running::start(|listener, shutdown| async {
             profile_service::serve(service, listener, shutdown).await.unwrap();
         })

@@ -16,6 +16,7 @@ mod note_lists;
 mod notes;
 mod outage;
 mod profiles;
+mod quotas;
 mod readers;
 mod schema;
 mod starting;

@@ -24,7 +24,8 @@ fn service(db: Db) -> Service {
     let clock = Clock::system();
     let verifier = Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clone()));
     let page = Some(ApiDocs { auth_url: "http://auth.example.com".to_owned() });
-    Service { db, clock, verifier, events: None, server: server::ServerSettings::default(), page }
+    let (server, quotas) = (server::ServerSettings::default(), profile_service::Quotas::default());
+    Service { db, clock, verifier, events: None, server, page, quotas }
 }
 
 async fn start(db: Db) -> Result<(), ServeError> {

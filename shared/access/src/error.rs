@@ -2,12 +2,13 @@
 //!
 //! Every status carries `google.rpc.ErrorInfo`. Its reason is one of `access.v1.Reason`, with the domain `access.v1`, or one that the
 //! service publishes in an enum of its own, with the service's name as the domain. An invalid field also gets a violation in
-//! `google.rpc.BadRequest`, and a call that may succeed later gets `google.rpc.RetryInfo`.
+//! `google.rpc.BadRequest`, a call that may succeed later gets `google.rpc.RetryInfo`, and one that exceeds a quota gets
+//! `google.rpc.QuotaFailure`.
 
 use std::{borrow::Cow, collections::HashMap, error::Error as StdError, time::Duration};
 
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt};
 
 use crate::{FieldPath, RuleId};
 
@@ -103,6 +104,16 @@ pub enum Error {
         message: String,
         /// The time after which the caller should try again.
         retry_after: Duration,
+    },
+    /// RESOURCE_EXHAUSTED: the call would exceed a quota. Unlike [`Exhausted`](Self::Exhausted), a retry alone does not help.
+    #[error("{description}")]
+    QuotaExceeded {
+        /// The published reason.
+        reason: ErrorReason,
+        /// The name of the quota, for example `note_bytes_per_user`.
+        quota: &'static str,
+        /// A sentence for people that contains the limit.
+        description: String,
     },
     /// UNAVAILABLE: a dependency, such as the database, cannot be reached. Only the log names it.
     #[error("the service is temporarily unavailable; try again")]
@@ -207,7 +218,7 @@ impl Error {
             Self::Stale(_) => Code::Aborted,
             Self::Precondition(..) => Code::FailedPrecondition,
             Self::OutOfRange(..) => Code::OutOfRange,
-            Self::Exhausted { .. } => Code::ResourceExhausted,
+            Self::Exhausted { .. } | Self::QuotaExceeded { .. } => Code::ResourceExhausted,
             Self::Unavailable(_) | Self::Conflict(_) | Self::RevocationsStale => Code::Unavailable,
             Self::Internal(_) => Code::Internal,
         }
@@ -221,7 +232,8 @@ impl Error {
             | Self::AlreadyExists(reason, _)
             | Self::Precondition(reason, _)
             | Self::OutOfRange(reason, _)
-            | Self::Exhausted { reason, .. } => *reason,
+            | Self::Exhausted { reason, .. }
+            | Self::QuotaExceeded { reason, .. } => *reason,
             Self::Invalid(reason, _) => (*reason).into(),
             Self::PermissionMissing(_) => Reason::PermissionMissing.into(),
             Self::NotFound(_) => Reason::NotFound.into(),
@@ -311,6 +323,9 @@ impl From<Error> for Status {
         }
         if let Error::Exhausted { retry_after, .. } = &error {
             details.set_retry_info(Some(*retry_after));
+        }
+        if let Error::QuotaExceeded { quota, description, .. } = &error {
+            details.set_quota_failure(vec![QuotaViolation::new(*quota, description)]);
         }
         let metadata = match &error {
             Error::PermissionMissing(Some(permission)) => {
