@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use access::{Caller, Clock, Error, Result, UserId, events::VerifierEffect, guard::Streaming};
+use access::{Caller, Clock, Error, Result, UserId, events::VerifierEffect, guard::Streaming, token::Revocation};
 use chrono::TimeDelta;
 use store::Db;
 use tokio::{
@@ -65,11 +65,11 @@ impl event_service::Handlers for EventApi {
         Ok(spawn(watch.run(deadline), stream))
     }
 
-    async fn snapshot_users(&self, _: Caller, _: SnapshotUsersRequest) -> Result<Streaming<SnapshotUsersResponse>> {
+    async fn snapshot_users(&self, caller: Caller, _: SnapshotUsersRequest) -> Result<Streaming<SnapshotUsersResponse>> {
         // The position is read before the first user, so that later changes also arrive as events.
         let position = self.event_log.last_position().await?;
         let (responses, stream) = mpsc::channel(QUEUE_LENGTH);
-        Ok(spawn(send_snapshot(self.db.clone(), position, responses), stream))
+        Ok(spawn(send_snapshot(self.db.clone(), self.event_log.clone(), caller, position, responses), stream))
     }
 }
 
@@ -89,14 +89,19 @@ impl EventStream {
         let mut checkpoint = Instant::now();
         loop {
             let events = self.reader.next().await?;
-            let may_be_revoked = events.iter().any(|recorded| self.may_revoke_caller(&recorded.event));
+            let revocations: Vec<_> = events.iter().filter_map(|recorded| self.revocation_of_caller(&recorded.event)).collect();
             let events: Vec<_> = events.into_iter().filter(|recorded| self.is_wanted(&recorded.event)).collect();
             if !events.is_empty() || checkpoint <= Instant::now() {
                 send(&self.responses, self.response(events)).await?;
                 checkpoint = Instant::now() + CHECKPOINT_INTERVAL;
             }
+            let is_key = |revocation: &Revocation| matches!(revocation, Revocation::Key(_));
             // The stream may have been opened before this replica knew of the revocation.
-            if may_be_revoked || self.event_log.has_revoked(self.caller.claims()) {
+            if self.event_log.has_revoked(self.caller.claims()) || revocations.iter().any(|revocation| !is_key(revocation)) {
+                return Err(Error::access_token_invalid());
+            }
+            if !revocations.is_empty() {
+                // Another key may have signed the token. Then the client opens the stream again.
                 return Ok(());
             }
             if !self.reader.is_at_end() {
@@ -113,11 +118,11 @@ impl EventStream {
         }
     }
 
-    /// Returns true if the event may revoke the token that opened the stream. A client with a valid token opens the stream again.
-    fn may_revoke_caller(&self, event: &Event) -> bool {
+    /// Returns the revocation of an event if it may cover the token that opened the stream. Only that of a key is uncertain.
+    fn revocation_of_caller(&self, event: &Event) -> Option<Revocation> {
         match event.verifier_effect() {
-            Some(VerifierEffect::Revoke(revocation)) => revocation.may_cover(self.caller.claims()),
-            _ => false,
+            Some(VerifierEffect::Revoke(revocation)) => Some(revocation).filter(|it| it.may_cover(self.caller.claims())),
+            _ => None,
         }
     }
 
@@ -136,9 +141,18 @@ impl EventStream {
     }
 }
 
-async fn send_snapshot(db: Db, position: Position, responses: mpsc::Sender<SnapshotUsersResponse>) -> Result<()> {
+async fn send_snapshot(
+    db: Db,
+    event_log: EventLog,
+    caller: Caller,
+    position: Position,
+    responses: mpsc::Sender<SnapshotUsersResponse>,
+) -> Result<()> {
     let mut after = UserId::from(Uuid::nil());
     loop {
+        if event_log.has_revoked(caller.claims()) {
+            return Err(Error::access_token_invalid());
+        }
         let page = users::list_by_id(&db, after, SNAPSHOT_PAGE_SIZE).await?;
         let is_last = page.len() < usize::try_from(SNAPSHOT_PAGE_SIZE).unwrap_or_default();
         after = page.last().map_or(after, |user| user.user_id);

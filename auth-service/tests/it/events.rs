@@ -245,7 +245,13 @@ on_both_engines! {
         let client_id = || "billing".to_owned();
         root.clients().deactivate_client(DeactivateClientRequest { client_id: client_id() }).await.expect("a client");
         root.clients().activate_client(ActivateClientRequest { client_id: client_id() }).await.expect("a client");
-        while ended.message().await.expect("an answer, or the end").is_some() {}
+        let status = loop {
+            match ended.message().await {
+                Ok(answer) => assert!(answer.is_some(), "a stream that just ends"),
+                Err(status) => break status,
+            }
+        };
+        assert_refused(Err::<(), _>(status), Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
         let refused = client.watch_events(with_token(&first, request(None))).await.map(drop);
         assert_refused(refused, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
         // The stream of another client continues, and so does a new stream of the same client.
@@ -263,6 +269,47 @@ on_both_engines! {
         let request = RetireKeyRequest { key_id: key.key_id, withdraw: true };
         root.keys().retire_key(request).await.expect("a key that is gone");
         while again.message().await.expect("an answer, or the end").is_some() {}
+    }
+
+    async fn a_snapshot_ends_when_its_client_is_deactivated(app: App) {
+        let root = app.superuser("root").await;
+        let permissions = vec!["auth.watch_event".to_owned()];
+        let made = Client { client_id: "billing".to_owned(), permissions, ..Client::default() };
+        let made = root.clients().create_client(CreateClientRequest { client: Some(made) }).await.expect("a client").into_inner();
+        let credential = Some(Credential::ClientSecret(made.client_secret));
+        let request = IssueServiceTokenRequest { client_id: "billing".to_owned(), credential };
+        let token = app.tokens().issue_service_token(request).await.expect("a token").into_inner().access_token;
+        // More pages than are buffered for a client that does not read.
+        let mut tx = app.database.open().begin().await.expect("a transaction");
+        let row = |index| format!("(${}, ${}, ${}, '', '', '!', TRUE, FALSE, ${t}, ${t}, 1)", 3 * index + 1, 3 * index + 2, 3 * index + 3, t = 301);
+        let rows: Vec<_> = (0..100).map(row).collect();
+        let sql = format!(
+            "INSERT INTO users (user_id, username, username_key, first_name, last_name, password_hash, is_active, is_superuser,
+                 create_time, update_time, version) VALUES {}",
+            rows.join(", ")
+        );
+        let sql: &'static str = sql.leak();
+        for first in (0..16_000_u32).step_by(100) {
+            let mut query = tx.query(sql);
+            for number in first..first + 100 {
+                let username = format!("{number:0>1500}");
+                query = query.bind(UserId::new(&app.clock)).bind(username).bind(number.to_string().into_bytes());
+            }
+            query.bind(app.clock.now()).execute().await.expect("users");
+        }
+        tx.commit().await.expect("a commit");
+
+        let mut client = EventServiceClient::new(app.server.channel());
+        let mut pages = client.snapshot_users(with_token(&token, SnapshotUsersRequest {})).await.expect("a snapshot").into_inner();
+        pages.message().await.expect("an answer").expect("a page");
+        root.clients().deactivate_client(DeactivateClientRequest { client_id: "billing".to_owned() }).await.expect("a client");
+        let status = loop {
+            match pages.message().await {
+                Ok(answer) => assert!(answer.is_some(), "a complete snapshot"),
+                Err(status) => break status,
+            }
+        };
+        assert_refused(Err::<(), _>(status), Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
     }
 
     async fn a_watcher_that_reads_nothing_is_closed_and_delays_nobody(app: App) {
