@@ -334,6 +334,7 @@ pub async fn create_superuser(
     let email = usernames::Email::new(email);
     let username = usernames::Username::new("username", username, email.as_ref())?;
     let names = users::UserNames { username, email, first_name: String::new(), last_name: String::new() };
+    usernames::check_new(&names.username, "username")?;
     let password_hash = Passwords::new(policy).hash_new("password", password, names.weak_password_texts()).await?;
     let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
     users::create(&mut change, clock, &users::NewUser { names, password_hash, is_superuser: true }).await?;

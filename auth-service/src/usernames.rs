@@ -2,6 +2,8 @@
 
 use access::{Error, Result};
 use precis_profiles::{UsernameCaseMapped, precis_core::profile::PrecisFastInvocation};
+use unicode_security::{RestrictionLevel, RestrictionLevelDetection};
+use uuid::Uuid;
 
 /// A username as the user spells it, and its key, which is unique.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,29 @@ impl Username {
         }
         Ok(Self { display: username.to_owned(), key })
     }
+}
+
+/// Checks the rules for the username in `field` of the request that an imported username may break.
+pub fn check_new(username: &Username, field: &str) -> Result<()> {
+    let key = username.key.as_str();
+    if key == "me" || Uuid::try_parse(key).is_ok() {
+        // Both are values of `user_id`.
+        return Err(Error::invalid(field, "username.not_reserved", "must not be `me` and must not look like a UUID"));
+    }
+    if !is_moderately_restrictive(key) {
+        let description = "must not mix scripts, except Latin with one script other than Cyrillic and Greek, and must consist of characters \
+                           that are in common use (UTS 39, Moderately Restrictive)";
+        return Err(Error::invalid(field, "username.one_script", description));
+    }
+    Ok(())
+}
+
+/// Returns true if the text has at most the restriction level "Moderately Restrictive" of UTS 39. Such a text can rarely be confused with
+/// another one.
+fn is_moderately_restrictive(text: &str) -> bool {
+    // UTS 39 is about identifiers, in which some ASCII punctuation is not allowed. It belongs to no script.
+    let letters: String = text.chars().filter(|c| !c.is_ascii_punctuation()).collect();
+    letters.as_str().check_restriction_level(RestrictionLevel::ModeratelyRestrictive)
 }
 
 /// Returns the error for a text that RFC 8265 does not allow as a username.
@@ -72,6 +97,28 @@ mod tests {
     fn text_that_rfc_8265_does_not_allow_has_no_key() {
         for bad in ["", "two words", "tab\there", "nul\0", "\u{202e}evil", "☃", "fi\u{200d}x", "ﬁ"] {
             assert_eq!(key(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_username_is_not_confused_with_an_id_or_another_username() {
+        let rule = |username| {
+            let checked = check_new(&Username { display: String::new(), key: key(username).expect(username) }, "username");
+            match checked {
+                Ok(()) => None,
+                Err(Error::Invalid(_, violations)) => Some(violations[0].rule.to_string()),
+                Err(error) => panic!("{error}"),
+            }
+        };
+        for good in ["alice", "a.b-c_d+e!", "1234", "ångström", "алиса", "αλίκη", "たなかtaro", "田中taro"] {
+            assert_eq!(rule(good), None, "{good}");
+        }
+        // Cyrillic а in a Latin word, Greek ο in a Latin word, Cyrillic with Greek.
+        for mixed in ["\u{430}lice", "b\u{3bf}b", "\u{430}\u{3bf}"] {
+            assert_eq!(rule(mixed).as_deref(), Some("username.one_script"), "{mixed}");
+        }
+        for reserved in ["me", "ME", "018f0000-0000-7000-8000-000000000000", "018F000000007000800000000000000a"] {
+            assert_eq!(rule(reserved).as_deref(), Some("username.not_reserved"), "{reserved}");
         }
     }
 

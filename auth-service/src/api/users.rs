@@ -122,6 +122,10 @@ impl user_service::Handlers for UserApi {
         let pick = |path, given: String, old: &str| if mask.writes(path, !given.is_empty()) { given } else { old.to_owned() };
         let email = Email::new(&pick("email", given.email, user.email.as_deref().unwrap_or_default()));
         let username = Username::new("user.username", &pick("username", given.username, &user.username), email.as_ref())?;
+        // An imported username may break the rules for new ones until it is changed.
+        if username.key.as_bytes() != user.username_key {
+            usernames::check_new(&username, "user.username")?;
+        }
         let first_name = pick("first_name", given.first_name, &user.first_name);
         let last_name = pick("last_name", given.last_name, &user.last_name);
         let new = UserNames { username, email, first_name, last_name };
@@ -212,6 +216,7 @@ impl UserApi {
 fn new_names(username: &str, email: &str, first_name: String, last_name: String) -> Result<UserNames> {
     let email = Email::new(email);
     let username = Username::new("username", username, email.as_ref())?;
+    usernames::check_new(&username, "username")?;
     Ok(UserNames { username, email, first_name, last_name })
 }
 

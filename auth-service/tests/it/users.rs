@@ -9,6 +9,7 @@ use auth_service::{
 };
 use migrate::{Mode, Target};
 use prost_types::FieldMask;
+use store::Executor;
 use testing::on_both_engines;
 use testing::{Engine, assert_refused};
 use tonic::{Code, Status};
@@ -59,6 +60,24 @@ on_both_engines! {
         assert_refused(outcome, Code::AlreadyExists, "EMAIL_TAKEN", &[("email", "EMAIL_UNIQUE")]);
     }
 
+    async fn an_imported_username_may_break_the_rules_for_new_ones(app: App) {
+        let alice = app.user("alice").await;
+        let mut tx = app.database.open().begin().await.expect("a transaction");
+        let imported = "b\u{43e}b";
+        let query = tx.query("UPDATE users SET username = $1, username_key = $2").bind(imported).bind(imported.as_bytes());
+        query.execute().await.expect("a user");
+        tx.commit().await.expect("a commit");
+        let change = |username: &str, first_name: &str| User {
+            username: username.to_owned(),
+            first_name: first_name.to_owned(),
+            user_id: alice.user.user_id.clone(),
+            ..User::default()
+        };
+        alice.users().update_user(update(change(imported, "Bob"), &[])).await.expect("an update of another field");
+        let outcome = alice.users().update_user(update(change("\u{430}lice", ""), &[])).await;
+        assert_refused(outcome, Code::InvalidArgument, "FIELD_INVALID", &[("user.username", "USERNAME_ONE_SCRIPT")]);
+    }
+
     async fn an_invalid_registration_names_the_field_and_the_rule(app: App) {
         let long = "x".repeat(151);
         for (request, violation) in [
@@ -67,6 +86,9 @@ on_both_engines! {
             (registration("two words", "", PASSWORD), ("username", "USERNAME_RFC8265")),
             (registration("a\0b", "", PASSWORD), ("username", "STRING_NO_NUL")),
             (registration("bob@example.com", "", PASSWORD), ("username", "USERNAME_OWN_EMAIL")),
+            (registration("b\u{43e}b", "", PASSWORD), ("username", "USERNAME_ONE_SCRIPT")),
+            (registration("Me", "", PASSWORD), ("username", "USERNAME_NOT_RESERVED")),
+            (registration("018f0000-0000-7000-8000-000000000000", "", PASSWORD), ("username", "USERNAME_NOT_RESERVED")),
             (registration("bob", "nowhere", PASSWORD), ("email", "STRING_EMAIL")),
             (registration("bob", "", "short"), ("password", "PASSWORD_MIN_LEN")),
             (registration("bob", "", "passwordpassword"), ("password", "PASSWORD_NOT_COMMON")),
