@@ -83,6 +83,17 @@ CREATE TABLE attempts (
 
 CREATE INDEX attempts_by_expire_time ON attempts (expire_time);
 
+-- The networks from which users have had sessions within 90 days.
+CREATE TABLE known_networks (
+    user_id UUID NOT NULL REFERENCES users (user_id) ON DELETE CASCADE,
+    -- An IPv4 address, or the first address of a /64 network of IPv6.
+    network TEXT NOT NULL,
+    expire_time TIMESTAMPTZ NOT NULL,
+    PRIMARY KEY (user_id, network)
+);
+
+CREATE INDEX known_networks_by_expire_time ON known_networks (expire_time);
+
 CREATE TABLE groups (
     group_id UUID PRIMARY KEY,
     name TEXT NOT NULL,

@@ -14,6 +14,7 @@ mod http;
 mod import;
 pub mod introspection;
 pub mod keys;
+pub mod known_networks;
 pub mod login_throttle;
 pub mod passwords;
 pub mod permissions;
@@ -27,7 +28,7 @@ pub mod users;
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use access::{
-    AccessRulesFile, Clock, Error, error,
+    AccessRulesFile, ClientInfo, Clock, Error, error,
     token::{self, Verifier},
 };
 use chrono::TimeDelta;
@@ -45,7 +46,7 @@ use crate::{
     http::Endpoints,
     introspection::Introspection,
     keys::{KeyError, KeyRing, MasterKey},
-    passwords::Passwords,
+    passwords::{HashPurpose, Passwords},
     permissions::{Catalogue, CatalogueError},
     proto::{
         client_service, event_service, group_service, identity_service, key_service, permission_service, session_service,
@@ -195,6 +196,7 @@ pub async fn serve(
             tokens,
             catalogue: catalogue.clone(),
             lifetime: settings.session_lifetime,
+            sessions_per_user: settings.sessions_per_user,
             strict: settings.strict_refresh,
             introspection,
         }))
@@ -293,12 +295,14 @@ async fn keep_purging(db: &Db, clock: &Clock, event_log: &EventLog, retention: T
     }
 }
 
-/// Deletes the expired rows: counted attempts, used assertions, tokens of Django, and events that are older than `retention`.
+/// Deletes the expired rows: counted attempts, used assertions, tokens of Django, known networks, and events that are older than `retention`.
 async fn purge_expired_rows(db: &Db, clock: &Clock, event_log: &EventLog, retention: TimeDelta) -> Result<(), Error> {
     let mut tx = db.begin().await?;
     login_throttle::purge_expired(&mut tx, clock).await?;
     clients::purge_expired(&mut tx, clock).await?;
     django_tokens::purge_expired(&mut tx, clock).await?;
+    let now = tx.now(clock).await?;
+    known_networks::purge_expired(&mut tx, now).await?;
     tx.commit().await?;
     event_log.purge_expired(retention).await
 }
@@ -335,7 +339,9 @@ pub async fn create_superuser(
     let username = usernames::Username::new("username", username, email.as_ref())?;
     let names = users::UserNames { username, email, first_name: String::new(), last_name: String::new() };
     usernames::check_new(&names.username, "username")?;
-    let password_hash = Passwords::new(policy).hash_new("password", password, names.weak_password_texts()).await?;
+    let passwords = Passwords::new(policy);
+    let permit = passwords.acquire(HashPurpose::PasswordChange, &ClientInfo::default())?;
+    let password_hash = permit.hash(passwords.check_new("password", password)?, names.weak_password_texts()).await?;
     let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
     users::create(&mut change, clock, &users::NewUser { names, password_hash, is_superuser: true }).await?;
     change.commit().await

@@ -90,6 +90,8 @@ pub enum EndReason {
     UserInactive,
     /// The key that signed its refresh token was withdrawn.
     KeyWithdrawn,
+    /// The user signed in again, and had the maximum number of sessions.
+    TooManySessions,
 }
 
 /// A refresh token with a valid signature, and the request that presents it.
@@ -364,6 +366,39 @@ pub async fn end_others(
          WHERE user_id = $1 AND session_id <> $2 AND status = 'ACTIVE' RETURNING session_id",
     );
     let ended = query.bind(user_id).bind(kept.unwrap_or(Uuid::nil().into())).bind(reason).all().await?;
+    record_ended(change, ended);
+    Ok(())
+}
+
+/// Ends the least recently refreshed sessions of a locked user until at most `limit` are left, and records the events. `kept` does not
+/// end. 0 means no limit.
+pub async fn end_least_recently_used(
+    change: &mut OutboxTransaction,
+    user_id: UserId,
+    kept: SessionId,
+    limit: usize,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    if limit == 0 {
+        return Ok(());
+    }
+    let query = change.query(
+        "SELECT COUNT(*) FROM sessions
+         WHERE user_id = $1 AND status = 'ACTIVE' AND idle_expires_at > $2 AND absolute_expires_at > $2",
+    );
+    let (count,): (i64,) = query.bind(user_id).bind(now).one().await?;
+    let excess = count - i64::try_from(limit).unwrap_or(i64::MAX);
+    if excess <= 0 {
+        return Ok(());
+    }
+    let query = change.query(
+        "UPDATE sessions SET status = 'ENDED', reason = $3 WHERE status = 'ACTIVE' AND session_id IN
+             (SELECT session_id FROM sessions
+              WHERE user_id = $1 AND status = 'ACTIVE' AND idle_expires_at > $4 AND absolute_expires_at > $4 AND session_id <> $2
+              ORDER BY rotated_at, session_id LIMIT $5)
+         RETURNING session_id",
+    );
+    let ended = query.bind(user_id).bind(kept).bind(EndReason::TooManySessions).bind(now).bind(excess).all().await?;
     record_ended(change, ended);
     Ok(())
 }

@@ -24,6 +24,10 @@ pub struct Settings {
     /// The lifetime of a session.
     #[command(flatten)]
     pub session_lifetime: Lifetime,
+    /// The maximum number of sessions of one user. Beyond it, a sign-in ends the session that was not refreshed for the longest time. 0
+    /// means no limit.
+    #[arg(long, env = "SESSIONS_PER_USER", value_name = "N", default_value = "100", value_parser = config::count(0..=100_000))]
+    pub sessions_per_user: usize,
     /// Ends a session whenever a refresh token is used twice, even within the 10 seconds in which a client may repeat a request
     /// whose response was lost.
     #[arg(long, env = "STRICT_REFRESH")]
@@ -34,7 +38,7 @@ pub struct Settings {
     /// The passwords that are accepted.
     #[command(flatten)]
     pub passwords: Policy,
-    /// The limits on wrong passwords.
+    /// The limits on wrong passwords and on registrations.
     #[command(flatten)]
     pub limits: Limits,
     /// The server.

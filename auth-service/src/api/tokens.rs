@@ -9,10 +9,11 @@ use super::{timestamp, users::user_message};
 use crate::{
     clients::{self, Assertion, Client, Secret},
     django_tokens::{self, Exchange},
-    events::EventLog,
+    events::{EventLog, OutboxTransaction},
     introspection::{ActiveToken, Introspection},
+    known_networks,
     login_throttle::{self, Limits, Subject},
-    passwords::{Checked, Passwords},
+    passwords::{Checked, HashPurpose, Passwords},
     permissions::{self, Catalogue, Rights},
     proto::{
         IntrospectRequest, IntrospectResponse, IssueServiceTokenRequest, IssueServiceTokenResponse, LoginRequest, LoginResponse,
@@ -35,6 +36,7 @@ pub(crate) struct TokenApi {
     pub(crate) tokens: Tokens,
     pub(crate) catalogue: Catalogue,
     pub(crate) lifetime: Lifetime,
+    pub(crate) sessions_per_user: usize,
     pub(crate) strict: bool,
     pub(crate) introspection: Introspection,
 }
@@ -43,30 +45,31 @@ impl token_service::Handlers for TokenApi {
     async fn login(&self, client: ClientInfo, request: LoginRequest) -> Result<LoginResponse> {
         let rejected = || Error::unauthenticated(Reason::CredentialsInvalid, "no active user has this username and password");
         // Takes a place in the queue first, so that a flood that finds it full does not reach the database.
-        let permit = self.passwords.acquire()?;
+        let permit = self.passwords.acquire(HashPurpose::Login, &client)?;
+        let found = users::find_by_login(&self.db, &request.username).await?;
+        let account = self.account(&request.username, found.as_ref(), &client).await?;
         let mut tx = self.db.begin().await?;
-        let source = Subject::source(client.address(), self.limits);
-        let subjects = source.into_iter().chain([Subject::login(&request.username, self.limits)]);
+        let subjects = Subject::source(client.address(), self.limits).into_iter().chain([account]);
         let attempt = login_throttle::count(&mut tx, &self.clock, subjects).await?;
         tx.commit().await?;
-        let found = users::find_by_login(&self.db, &request.username).await?;
         let checked = permit.verify(&request.password, found.as_ref().map(|user| user.password_hash.as_str())).await?;
         let user = found.filter(|user| checked != Checked::Wrong && user.is_active).ok_or_else(rejected)?;
 
         let kid = self.tokens.kid()?;
-        let mut tx = self.db.begin().await?;
+        let mut change = self.event_log.begin().await?;
         // The password may have been changed, or the user deactivated, while the password was being checked.
         let unchanged = |now: &users::User| now.is_active && now.password_hash == user.password_hash;
-        let user = users::lock(&mut tx, user.user_id).await?.filter(unchanged).ok_or_else(rejected)?;
-        let session = sessions::create(&mut tx, &self.clock, user.user_id, &kid, &client, self.lifetime).await?;
-        sessions::purge_expired(&mut tx, user.user_id, session.create_time).await?;
+        let user = users::lock(&mut change, user.user_id).await?.filter(unchanged).ok_or_else(rejected)?;
+        let session = sessions::create(&mut change, &self.clock, user.user_id, &kid, &client, self.lifetime).await?;
+        sessions::purge_expired(&mut change, user.user_id, session.create_time).await?;
         if let Checked::Rehashed(hash) = &checked {
-            users::replace_hash(&mut tx, user.user_id, hash).await?;
+            users::replace_hash(&mut change, user.user_id, hash).await?;
         }
-        users::set_last_login(&mut tx, user.user_id, session.create_time).await?;
-        login_throttle::refund(&mut tx, &attempt).await?;
-        let rights = permissions::of_user(&mut tx, &self.catalogue, &user).await?;
-        tx.commit().await?;
+        users::set_last_login(&mut change, user.user_id, session.create_time).await?;
+        login_throttle::refund(&mut change, &attempt).await?;
+        self.complete_sign_in(&mut change, &session, &client).await?;
+        let rights = permissions::of_user(&mut *change, &self.catalogue, &user).await?;
+        change.commit().await?;
 
         let issued = self.tokens.issue(&user, &rights, &session, session.rotated_at).await?;
         let user = users::User { last_login_time: Some(session.create_time), ..user };
@@ -99,6 +102,7 @@ impl token_service::Handlers for TokenApi {
                 let client = (&client, self.lifetime);
                 match django_tokens::exchange(&mut change, &self.clock, &token, request_id, &kid, client).await? {
                     Exchange::NewSession(user, session) => {
+                        self.complete_sign_in(&mut change, &session, client.0).await?;
                         let rights = permissions::of_user(&mut *change, &self.catalogue, &user).await?;
                         change.commit().await?;
                         return self.response(&user, &rights, &session, session.rotated_at).await;
@@ -112,7 +116,10 @@ impl token_service::Handlers for TokenApi {
         let now = change.now(&self.clock).await?;
         let verdict = sessions::judge(&session, user.is_active, presented, now, self.strict);
         let outcome = match verdict {
-            Verdict::Rotate => Ok(sessions::rotate(&mut change, &session, presented, &kid, now, self.lifetime).await?),
+            Verdict::Rotate => {
+                known_networks::add_refresh(&mut change, &session, &client, now).await?;
+                Ok(sessions::rotate(&mut change, &session, presented, &kid, now, self.lifetime).await?)
+            }
             Verdict::Replay => {
                 sessions::count_replay(&mut change, session.session_id).await?;
                 Ok(session)
@@ -188,6 +195,24 @@ impl token_service::Handlers for TokenApi {
 }
 
 impl TokenApi {
+    /// Returns the subject whose wrong passwords are counted for a sign-in as `login`.
+    async fn account(&self, login: &str, user: Option<&users::User>, client: &ClientInfo) -> Result<Subject> {
+        // An unknown user costs the same query, so that the time of the response does not reveal whether the user exists.
+        let user_id = user.map_or(Uuid::nil().into(), |user| user.user_id);
+        let known = known_networks::find(&self.db, user_id, client, self.clock.now()).await?;
+        Ok(known.map_or_else(
+            || Subject::login(login, user, self.limits),
+            |network| Subject::known_network(user_id, network, self.limits),
+        ))
+    }
+
+    /// Stores the network of a new session of a locked user, and ends the least recently used sessions beyond the limit.
+    async fn complete_sign_in(&self, change: &mut OutboxTransaction, session: &Session, client: &ClientInfo) -> Result<()> {
+        let (user_id, now) = (session.user_id, session.create_time);
+        known_networks::add(change, user_id, client, now).await?;
+        sessions::end_least_recently_used(change, user_id, session.session_id, self.sessions_per_user, now).await
+    }
+
     async fn response(
         &self,
         user: &users::User,

@@ -14,7 +14,7 @@ use crate::{
     events::{EventLog, OutboxTransaction},
     groups::GroupId,
     login_throttle::{self, Limits, Subject},
-    passwords::{Checked, Passwords},
+    passwords::{Checked, HashPurpose, Passwords},
     permissions::Catalogue,
     proto::{
         self, ActivateUserRequest, BatchGetUsersRequest, BatchGetUsersResponse, ChangePasswordRequest, CreateUserRequest,
@@ -42,7 +42,7 @@ pub(crate) struct UserApi {
 }
 
 impl user_service::Handlers for UserApi {
-    async fn register(&self, _: ClientInfo, request: RegisterRequest) -> Result<proto::User> {
+    async fn register(&self, client: ClientInfo, request: RegisterRequest) -> Result<proto::User> {
         if !self.registration {
             return Err(Error::denied(
                 Reason::RegistrationClosed,
@@ -51,7 +51,14 @@ impl user_service::Handlers for UserApi {
         }
         let RegisterRequest { username, email, password, first_name, last_name } = request;
         let names = new_names(&username, &email, first_name, last_name)?;
-        let password_hash = self.passwords.hash_new("password", &password, names.weak_password_texts()).await?;
+        let password = self.passwords.check_new("password", &password)?;
+        let permit = self.passwords.acquire(HashPurpose::Registration, &client)?;
+        if let Some(source) = Subject::registration(client.address(), self.limits) {
+            let mut tx = self.db.begin().await?;
+            login_throttle::count(&mut tx, &self.clock, [source]).await?;
+            tx.commit().await?;
+        }
+        let password_hash = permit.hash(password, names.weak_password_texts()).await?;
         self.create(self.event_log.begin().await?, NewUser { names, password_hash, is_superuser: false }).await
     }
 
@@ -60,7 +67,11 @@ impl user_service::Handlers for UserApi {
         let names = new_names(&username, &email, first_name, last_name)?;
         let password_hash = match password.as_str() {
             "" => users::NO_PASSWORD.to_owned(),
-            password => self.passwords.hash_new("password", password, names.weak_password_texts()).await?,
+            password => {
+                let password = self.passwords.check_new("password", password)?;
+                let permit = self.passwords.acquire(HashPurpose::PasswordChange, caller.client_info())?;
+                permit.hash(password, names.weak_password_texts()).await?
+            }
         };
         let change = begin(&self.event_log, &caller, None).await?;
         self.create(change, NewUser { names, password_hash, is_superuser: false }).await
@@ -173,7 +184,9 @@ impl user_service::Handlers for UserApi {
         let user = users::find(&self.db, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         Delegator::load(&self.db, &caller, &self.catalogue).await?.require_superset_of(&self.db, &user).await?;
         let names = vec![user.username, user.email.unwrap_or_default(), user.first_name, user.last_name];
-        let password_hash = self.passwords.hash_new("new_password", &request.new_password, names).await?;
+        let password = self.passwords.check_new("new_password", &request.new_password)?;
+        let permit = self.passwords.acquire(HashPurpose::PasswordChange, caller.client_info())?;
+        let password_hash = permit.hash(password, names).await?;
         let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
         users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         users::set_password(&mut change, &self.clock, user_id, &password_hash).await?;
@@ -185,7 +198,7 @@ impl user_service::Handlers for UserApi {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let user = users::find(&self.db, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         let wrong_password = || Error::invalid("old_password", "password.current", "is not the current password");
-        let permit = self.passwords.acquire()?;
+        let permit = self.passwords.acquire(HashPurpose::PasswordChange, caller.client_info())?;
         let mut tx = self.db.begin().await?;
         let attempt = login_throttle::count(&mut tx, &self.clock, [Subject::password_change(user_id, self.limits)]).await?;
         tx.commit().await?;
@@ -193,7 +206,9 @@ impl user_service::Handlers for UserApi {
             return Err(wrong_password());
         }
         let names = vec![user.username, user.email.unwrap_or_default(), user.first_name, user.last_name];
-        let password_hash = self.passwords.hash_new("new_password", &request.new_password, names).await?;
+        let password = self.passwords.check_new("new_password", &request.new_password)?;
+        let permit = self.passwords.acquire(HashPurpose::PasswordChange, caller.client_info())?;
+        let password_hash = permit.hash(password, names).await?;
         let mut change = self.event_log.begin().await?;
         // Another call may have changed the password or deactivated the user while the old password was being verified.
         let is_unchanged = |current: &User| current.is_active && current.password_hash == user.password_hash;

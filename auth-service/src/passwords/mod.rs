@@ -5,10 +5,11 @@
 
 pub mod django;
 mod pool;
+mod queue;
 
 use std::{borrow::Cow, sync::Arc};
 
-use access::{Error, Result};
+use access::{ClientInfo, Error, Result};
 use argon2::{
     Algorithm, Argon2, Block, Params, Version,
     password_hash::phc::{Output, ParamsString, PasswordHash, Salt},
@@ -19,6 +20,8 @@ use django::DjangoHash;
 use pool::{Pool, QueueSlot};
 use precis_profiles::{OpaqueString, precis_core::profile::PrecisFastInvocation};
 use server::config;
+
+pub use queue::HashPurpose;
 
 /// The maximum length of a password, in code points.
 const MAX_LENGTH: usize = 1024;
@@ -90,46 +93,45 @@ impl Passwords {
         BASE64_URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// Reserves a slot in the hashing queue.
+    /// Reserves a slot in the hashing queue for the client of the current call. Each client address gets an equal part of the queue, and
+    /// each purpose a share of the threads.
     ///
     /// # Errors
     ///
-    /// Returns RESOURCE_EXHAUSTED with `RetryInfo` if the queue is full.
-    pub fn acquire(&self) -> Result<HashPermit> {
-        Ok(HashPermit { slot: self.pool.acquire()?, policy: self.policy, dummy_hash: Arc::clone(&self.dummy_hash) })
+    /// Returns RESOURCE_EXHAUSTED with `RetryInfo` if no slot is free for this client.
+    pub fn acquire(&self, purpose: HashPurpose, client: &ClientInfo) -> Result<HashPermit> {
+        let slot = self.pool.acquire(purpose, client)?;
+        Ok(HashPermit { slot, policy: self.policy, dummy_hash: Arc::clone(&self.dummy_hash) })
     }
 
-    /// Checks and hashes the new password in `field` of the request. Words from `user_texts`, such as the username, do not add to
-    /// its strength.
+    /// Checks the length and the characters of the new password in `field` of the request.
     ///
     /// # Errors
     ///
-    /// Returns INVALID_ARGUMENT if the password is too short, too long or too easily guessed, and RESOURCE_EXHAUSTED if the queue is
-    /// full.
-    pub async fn hash_new(&self, field: &'static str, password: &str, user_texts: Vec<String>) -> Result<String> {
-        let policy = self.policy;
-        let shortest = policy.shortest;
-        let password = OpaqueString::enforce(password)
+    /// Returns INVALID_ARGUMENT if the password is too short or too long, or contains control characters.
+    pub fn check_new(&self, field: &'static str, password: &str) -> Result<NewPassword> {
+        let shortest = self.policy.shortest;
+        let text = OpaqueString::enforce(password)
             .map_err(|_| {
                 Error::invalid(field, "password.rfc8265", "must not contain control characters (RFC 8265, OpaqueString)")
             })?
             .into_owned();
-        let length = password.chars().count();
+        let length = text.chars().count();
         if length < shortest {
             return Err(Error::invalid(field, "password.min_len", format!("must have at least {shortest} characters")));
         }
         if length > MAX_LENGTH {
             return Err(Error::invalid(field, "password.max_len", format!("must have at most {MAX_LENGTH} characters")));
         }
-        let slot = self.pool.acquire()?;
-        let hash = move |memory: &mut Vec<Block>| {
-            if is_easily_guessed(&password, &user_texts) {
-                return Err(Error::invalid(field, "password.not_common", "is too easy to guess; use several unrelated words"));
-            }
-            policy.hash(&password, memory)
-        };
-        slot.run(hash).await?
+        Ok(NewPassword { field, text })
     }
+}
+
+/// A new password whose length and characters are accepted.
+#[derive(Clone)]
+pub struct NewPassword {
+    field: &'static str,
+    text: String,
 }
 
 /// Permission to compute one hash. Dropping it releases its slot in the queue.
@@ -142,6 +144,23 @@ pub struct HashPermit {
 }
 
 impl HashPermit {
+    /// Hashes a new password. Words from `user_texts`, such as the username, do not add to its strength.
+    ///
+    /// # Errors
+    ///
+    /// Returns INVALID_ARGUMENT if the password is too easily guessed.
+    pub async fn hash(self, password: NewPassword, user_texts: Vec<String>) -> Result<String> {
+        let Self { slot, policy, .. } = self;
+        let hash = move |memory: &mut Vec<Block>| {
+            let NewPassword { field, text } = password;
+            if is_easily_guessed(&text, &user_texts) {
+                return Err(Error::invalid(field, "password.not_common", "is too easy to guess; use several unrelated words"));
+            }
+            policy.hash(&text, memory)
+        };
+        slot.run(hash).await?
+    }
+
     /// Verifies a password. Without a hash the result is [`Checked::Wrong`], after the same time.
     pub async fn verify(self, password: &str, hash: Option<&str>) -> Result<Checked> {
         let Self { slot, policy, dummy_hash } = self;
@@ -263,12 +282,20 @@ fn is_easily_guessed(password: &str, user_texts: &[String]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use access::error::Reason;
+    use access::{AccessPolicy, AccessRule, MethodRule, RevocationMode, error::Reason};
 
     use super::*;
 
+    fn permit(passwords: &Passwords) -> HashPermit {
+        passwords.acquire(HashPurpose::Login, &ClientInfo::default()).expect("a permit")
+    }
+
+    async fn hash_new(passwords: &Passwords, password: &str, user_texts: Vec<String>) -> Result<String> {
+        permit(passwords).hash(passwords.check_new("password", password)?, user_texts).await
+    }
+
     async fn violated_rule(passwords: &Passwords, password: &str, name: &str) -> String {
-        match passwords.hash_new("password", password, vec![name.to_owned()]).await {
+        match hash_new(passwords, password, vec![name.to_owned()]).await {
             Err(Error::Invalid(Reason::FieldInvalid, violations)) => violations[0].rule.to_string(),
             other => panic!("{password:?}: {other:?}"),
         }
@@ -288,10 +315,9 @@ mod tests {
     #[tokio::test]
     async fn a_hash_matches_its_password_in_any_unicode_normal_form_only() {
         let passwords = Passwords::new(Policy::default());
-        let hash = passwords.hash_new("password", "seven blue caf\u{e9}s of tin", Vec::new()).await.expect("a hash");
+        let hash = hash_new(&passwords, "seven blue caf\u{e9}s of tin", Vec::new()).await.expect("a hash");
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        let check =
-            async |password, hash| passwords.acquire().expect("a permit").verify(password, hash).await.expect("an answer");
+        let check = async |password, hash| permit(&passwords).verify(password, hash).await.expect("an answer");
         assert_eq!(check("seven blue cafe\u{301}s of tin", Some(&*hash)).await, Checked::Right);
         assert_eq!(check("seven blue cafes of tin", Some(&*hash)).await, Checked::Wrong);
         for unusable in [None, Some("!"), Some("")] {
@@ -306,8 +332,7 @@ mod tests {
         let passwords = Passwords::new(policy);
         for (memory, passes, is_cheap) in [(64, 3, false), (128, 4, false), (32, 3, true), (64, 2, true), (512, 1, true)] {
             let hash = Policy { memory, passes, ..policy }.hash(password, &mut Vec::new()).expect("a hash");
-            let check =
-                async |password| passwords.acquire().expect("a permit").verify(password, Some(&*hash)).await.expect("an answer");
+            let check = async |password| permit(&passwords).verify(password, Some(&*hash)).await.expect("an answer");
             match check(password).await {
                 Checked::Rehashed(new) => assert!(is_cheap && new.starts_with("$argon2id$v=19$m=64,t=3,p=1$"), "{new}"),
                 other => assert_eq!((other, is_cheap), (Checked::Right, false), "{hash}"),
@@ -319,13 +344,73 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_returns_resource_exhausted_until_a_permit_is_released() {
         let passwords = Passwords::new(Policy::default());
-        let mut permits: Vec<_> = std::iter::from_fn(|| passwords.acquire().ok()).collect();
-        assert_eq!(permits.len(), pool::QUEUE_LENGTH + pool::threads());
-        let outcome = passwords.acquire();
+        let acquire = || passwords.acquire(HashPurpose::Login, &ClientInfo::default());
+        let mut permits: Vec<_> = std::iter::from_fn(|| acquire().ok()).collect();
+        // One client gets half of the queue.
+        assert_eq!(permits.len(), (queue::QUEUE_LENGTH + pool::threads()).div_ceil(2));
+        let outcome = acquire();
         assert!(matches!(outcome, Err(Error::Exhausted { .. })), "{outcome:?}");
         let permit = permits.pop().expect("a permit");
         assert_eq!(permit.verify("anything", None).await.expect("an answer"), Checked::Wrong);
-        assert!(passwords.acquire().is_ok(), "the slot is released");
+        assert!(acquire().is_ok(), "the slot is released");
+    }
+
+    #[tokio::test]
+    async fn a_job_whose_client_has_left_is_not_run() {
+        static METHOD: MethodRule = MethodRule {
+            path: Cow::Borrowed("/test.v1.Test/Call"),
+            rule: AccessRule { policy: AccessPolicy::Anyone, actors: Cow::Borrowed(&[]), revocation: RevocationMode::Local },
+            reasons: Cow::Borrowed(&[]),
+        };
+        let passwords = Passwords::new(Policy::default());
+        let slot = |passwords: &Passwords| passwords.pool.acquire(HashPurpose::Login, &ClientInfo::default()).expect("a slot");
+        let (running, is_running) = std::sync::mpsc::channel();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let released = Arc::new(std::sync::Mutex::new(released));
+        let busy: Vec<_> = (0..pool::threads())
+            .map(|_| {
+                let (running, released) = (running.clone(), Arc::clone(&released));
+                let work = move |_: &mut Vec<Block>| {
+                    running.send(()).expect("the test waits");
+                    let _ = released.lock().map(|released| released.recv());
+                };
+                tokio::spawn(slot(&passwords).run(work))
+            })
+            .collect();
+        let (passwords, is_running) = tokio::task::spawn_blocking(move || {
+            (0..pool::threads()).for_each(|_| is_running.recv().expect("every thread is busy"));
+            (passwords, is_running)
+        })
+        .await
+        .expect("the threads are busy");
+
+        // The handler tells when its job is in the queue, and what becomes of it.
+        let (queued, mut is_queued) = tokio::sync::mpsc::unbounded_channel();
+        let (outcome, mut outcomes) = tokio::sync::mpsc::unbounded_channel();
+        let handler = {
+            let passwords = passwords.clone();
+            move || {
+                let (slot, queued, outcome) = (slot(&passwords), queued.clone(), outcome.clone());
+                async move {
+                    let mut job = Box::pin(slot.run(|_| "was run"));
+                    assert!(
+                        std::future::poll_fn(|context| std::task::Poll::Ready(job.as_mut().poll(context))).await.is_pending()
+                    );
+                    queued.send(()).expect("the test waits");
+                    outcome.send(job.await.map_err(|error| error.code())).expect("the test waits");
+                    Ok(())
+                }
+            }
+        };
+        let call = tokio::spawn(access::guard::run_to_completion(&METHOD, handler));
+        is_queued.recv().await.expect("a job in the queue");
+        call.abort();
+        assert!(call.await.expect_err("the client has left").is_cancelled());
+        drop((release, is_running));
+        assert_eq!(outcomes.recv().await.expect("an outcome"), Err(tonic::Code::ResourceExhausted));
+        for job in busy {
+            job.await.expect("no panic").expect("an answer");
+        }
     }
 
     #[tokio::test]
@@ -333,7 +418,12 @@ mod tests {
         let passwords = Passwords::new(Policy::default());
         let threads = pool::threads();
         for _ in 0..threads {
-            let outcome = passwords.pool.acquire().expect("a slot").run(|_| panic!("in a hash")).await;
+            let outcome = passwords
+                .pool
+                .acquire(HashPurpose::Login, &ClientInfo::default())
+                .expect("a slot")
+                .run(|_| panic!("in a hash"))
+                .await;
             assert!(matches!(outcome, Err::<(), _>(Error::Internal(_))));
         }
         let running = Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -341,7 +431,7 @@ mod tests {
         let barrier = Arc::new(std::sync::Barrier::new(threads));
         let work = (0..threads * 4).map(|_| {
             let (running, barrier) = (Arc::clone(&running), Arc::clone(&barrier));
-            passwords.pool.acquire().expect("a slot").run(move |_| {
+            passwords.pool.acquire(HashPurpose::Login, &ClientInfo::default()).expect("a slot").run(move |_| {
                 let at_once = running.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
                 barrier.wait();
                 running.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);

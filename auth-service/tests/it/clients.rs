@@ -56,7 +56,7 @@ struct Limited(App);
 
 impl Limited {
     async fn start(engine: Engine) -> Self {
-        let limits = Limits { per_account: 3, per_source: 5 };
+        let limits = Limits { per_account: 3, per_source: 5, ..Limits::default() };
         Self(App::start_with(engine, Settings { limits, ..Settings::default() }).await)
     }
 }

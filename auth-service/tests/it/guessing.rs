@@ -6,7 +6,7 @@ use auth_service::{
     passwords::Policy,
     proto::{
         ChangePasswordRequest, ListSessionsRequest, LoginRequest, LoginResponse, RefreshRequest, RegisterRequest,
-        token_service_client::TokenServiceClient,
+        token_service_client::TokenServiceClient, user_service_client::UserServiceClient,
     },
 };
 use chrono::TimeDelta;
@@ -18,18 +18,22 @@ use tokio::task::JoinSet;
 use tonic::{Code, Request, Status, transport::Channel};
 use tonic_types::StatusExt;
 
-use crate::app::{Actor, App, PASSWORD};
+use crate::app::{Actor, App, PASSWORD, registration};
 
 const WRONG: &str = "not the password of anybody";
 const HOUR: TimeDelta = TimeDelta::seconds(3601);
 
 fn settings(per_account: usize, per_source: usize) -> Settings {
-    let limits = Limits { per_account, per_source };
+    with_limits(Limits { per_account, per_source, ..Limits::default() })
+}
+
+/// Returns settings with these limits. A test names the address of a client with `X-Forwarded-For`.
+fn with_limits(limits: Limits) -> Settings {
     let trusted_proxies = vec![access::parse_network("127.0.0.1").expect("an address")];
     Settings { limits, server: ServerSettings { trusted_proxies, ..ServerSettings::default() }, ..Settings::default() }
 }
 
-/// Allows three failed attempts by username and three by e-mail address.
+/// Allows six failed attempts per account.
 struct ByAccount(App);
 
 impl ByAccount {
@@ -85,7 +89,12 @@ on_both_engines! {
         };
         app.users().register(request).await.expect("a new user");
         let session = app.login("alice").await;
-        let login = async |username, password| login(app.server.channel(), username, password, "").await;
+        // Each attempt comes from another address.
+        let mut address = 0;
+        let mut login = async |username, password| {
+            address += 1;
+            login(app.server.channel(), username, password, &format!("203.0.113.{address}")).await
+        };
         for username in ["alice", "ALICE", "ａlice"] {
             assert_credentials_invalid(login(username, WRONG).await);
             app.clock.advance(TimeDelta::minutes(1));
@@ -113,24 +122,29 @@ on_both_engines! {
         let app = app.0;
         app.register("alice").await;
         let mut answers = [Vec::new(), Vec::new()];
-        for _ in 0..4 {
+        for _ in 0..7 {
             for (username, answers) in ["alice", "nobody"].into_iter().zip(&mut answers) {
                 let status = login(app.server.channel(), username, WRONG, "").await.expect_err("a refusal");
                 answers.push((status.code(), status.message().to_owned(), status.details().to_vec()));
             }
         }
         assert_eq!(answers[0], answers[1]);
-        assert_eq!(answers[0][3].0, Code::ResourceExhausted);
+        assert_eq!((answers[0][5].0, answers[0][6].0), (Code::Unauthenticated, Code::ResourceExhausted));
     }
 
     async fn successful_logins_do_not_count(app: ByAccount) {
         let app = app.0;
         app.register("alice").await;
+        let counted = async || {
+            let db = app.database.open();
+            let (count,): (i64,) = db.query("SELECT COUNT(*) FROM attempts WHERE LENGTH(times) > 0").one().await.expect("a count");
+            count
+        };
+        let before = counted().await;
         for _ in 0..8 {
             app.login("alice").await;
         }
-        let rows: (i64,) = app.database.open().query("SELECT COUNT(*) FROM attempts WHERE LENGTH(times) > 0").one().await.expect("a count");
-        assert_eq!(rows, (0,));
+        assert_eq!(counted().await, before);
     }
 
     async fn concurrent_attempts_do_not_exceed_the_limit(app: App) {
@@ -149,7 +163,61 @@ on_both_engines! {
                 _ => limited += usize::from(assert_too_many_attempts(outcome) > 0),
             }
         }
-        assert_eq!((verified, limited), (12, 48));
+        assert_eq!((verified, limited), (24, 36));
+    }
+
+    async fn strangers_do_not_lock_users_out_of_networks_that_they_have_used(app: ByAccount) {
+        let app = app.0;
+        app.register("alice").await;
+        let login = async |password, from: &str| login(app.server.channel(), "alice", password, from).await;
+        let exhaust = async |network: &str| {
+            for host in 1..=6 {
+                assert_credentials_invalid(login(WRONG, &format!("{network}{host}")).await);
+            }
+            assert_too_many_attempts(login(PASSWORD, &format!("{network}7")).await);
+        };
+        let at_home = login(PASSWORD, "2001:db8:1:1::1").await.expect("a session");
+        login(PASSWORD, "198.51.100.7").await.expect("a session");
+        exhaust("203.0.113.").await;
+        login(PASSWORD, "198.51.100.7").await.expect("a login from a known address");
+        login(PASSWORD, "2001:db8:1:1::2").await.expect("a login from a known network");
+        assert_too_many_attempts(login(PASSWORD, "198.51.100.8").await);
+        assert_too_many_attempts(login(PASSWORD, "2001:db8:1:2::1").await);
+        // A known network has the same limit of its own.
+        exhaust("2001:db8:1:1::").await;
+        login(PASSWORD, "198.51.100.7").await.expect("a login from another known address");
+
+        // Refresh keeps the network known, and without a session it is forgotten after 90 days.
+        app.clock.advance(TimeDelta::days(10));
+        let mut refresh = Request::new(RefreshRequest { refresh_token: at_home.refresh_token, request_id: String::new() });
+        refresh.metadata_mut().insert("x-forwarded-for", "2001:db8:1:1::3".parse().expect("a header"));
+        app.tokens().refresh(refresh).await.expect("a successor");
+        app.clock.advance(TimeDelta::days(85));
+        exhaust("203.0.113.").await;
+        assert_too_many_attempts(login(PASSWORD, "198.51.100.7").await);
+        login(PASSWORD, "2001:db8:1:1::1").await.expect("a login from a known network");
+    }
+
+    async fn registrations_per_client_address_are_limited_per_hour(app: App) {
+        let limits = Limits { registrations_per_source: 2, ..Limits::default() };
+        let replica = App::replica(&app.database, &app.clock, &app.master_key, with_limits(limits)).await;
+        let register = async |username: &str, password: &str, from: &str| {
+            let mut request = Request::new(RegisterRequest { password: password.to_owned(), ..registration(username) });
+            request.metadata_mut().insert("x-forwarded-for", from.parse().expect("a header"));
+            UserServiceClient::new(replica.channel()).register(request).await
+        };
+        let invalid = register("alice", "too short", "203.0.113.5").await;
+        assert_refused(invalid, Code::InvalidArgument, "FIELD_INVALID", &[("password", "PASSWORD_MIN_LEN")]);
+        register("alice", PASSWORD, "203.0.113.5").await.expect("a user");
+        let taken = register("alice", PASSWORD, "203.0.113.5").await;
+        assert_refused(taken, Code::AlreadyExists, "USERNAME_TAKEN", &[("username", "USERNAME_UNIQUE")]);
+        let limited = register("bob", PASSWORD, "203.0.113.5").await;
+        let retry = limited.as_ref().expect_err("a refusal").get_details_retry_info().and_then(|info| info.retry_delay);
+        assert_eq!(retry.map(|delay| delay.as_secs()), Some(3601));
+        assert_refused(limited, Code::ResourceExhausted, "TOO_MANY_ATTEMPTS", &[]);
+        register("bob", PASSWORD, "203.0.113.6").await.expect("a user from another address");
+        app.clock.advance(HOUR);
+        register("carol", PASSWORD, "203.0.113.5").await.expect("a user, an hour later");
     }
 
     async fn failed_attempts_per_client_address_are_limited_per_hour(app: BySource) {

@@ -15,7 +15,7 @@ use auth_service::{
 };
 use chrono::TimeDelta;
 use testing::on_both_engines;
-use testing::{assert_refused, rounds};
+use testing::{Engine, assert_refused, rounds};
 use tokio::sync::oneshot;
 use tonic::{
     Code, Status,
@@ -109,7 +109,37 @@ impl Restless {
     }
 }
 
+/// Allows two sessions per user.
+struct TwoSessions(App);
+
+impl TwoSessions {
+    async fn start(engine: Engine) -> Self {
+        Self(App::start_with(engine, Settings { sessions_per_user: 2, ..Settings::default() }).await)
+    }
+}
+
 on_both_engines! {
+    async fn a_sign_in_beyond_the_limit_ends_the_least_recently_used_session(app: TwoSessions) {
+        let app = app.0;
+        let first = app.user("alice").await;
+        app.clock.advance(TimeDelta::minutes(1));
+        let second = app.again(&first).await;
+        app.clock.advance(TimeDelta::minutes(1));
+        let refreshed = refresh(app.server.channel(), &first.login.refresh_token).await.expect("a successor");
+        app.clock.advance(TimeDelta::minutes(1));
+        let third = app.again(&first).await;
+
+        assert_goes_on(&app, &second, false).await;
+        assert_goes_on(&app, &third, true).await;
+        refresh(app.server.channel(), &refreshed.refresh_token).await.expect("a session that goes on");
+        let refused = second.identity().who_am_i(WhoAmIRequest {}).await.map(drop);
+        assert_refused(refused, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+        // Sessions of other users do not count.
+        let bob = app.user("bob").await;
+        assert_goes_on(&app, &bob, true).await;
+        assert_eq!(own_sessions(&third).await.len(), 2);
+    }
+
     async fn a_user_sees_where_they_are_signed_in(app: App) {
         let laptop = app.user("alice").await;
         app.user("bob").await;

@@ -19,6 +19,7 @@ use tracing::Instrument;
 
 use crate::{
     Caller, ClientInfo, Error, Result,
+    client_presence::WaitingClient,
     error::error_chain,
     validate::{self, Validate},
 };
@@ -119,7 +120,11 @@ where
         let log = |error: &Error, delay| tracing::debug!(cause = error_chain(error), ?delay, "retrying the transaction");
         work.retry(backoff).when(Error::is_retryable).notify(log).await
     };
-    match tokio::spawn(attempts.in_current_span()).await {
+    // The handler can look whether this future, and with it the client, is still there: see `ClientPresence`.
+    let client = WaitingClient::default();
+    let outcome = tokio::spawn(client.scope(attempts).in_current_span()).await;
+    drop(client);
+    match outcome {
         Ok(answer) => Ok(Response::new(answer.inspect_err(|error| check_reason(method, error))?)),
         Err(stopped) => match stopped.try_into_panic() {
             Ok(panic) => Err(panicked(panic.as_ref()).into()),

@@ -30,6 +30,7 @@ mod authentication;
 mod call_limit;
 mod caller;
 mod client_info;
+mod client_presence;
 mod clock;
 pub mod error;
 pub mod events;
@@ -56,6 +57,7 @@ pub use self::{
     call_limit::CallLimit,
     caller::Caller,
     client_info::{ClientInfo, parse_network, rate_limit_key},
+    client_presence::ClientPresence,
     clock::Clock,
     error::{Error, Result},
     field_path::{FieldPath, PathStep, RuleId},
