@@ -244,6 +244,7 @@ pub async fn serve(
             max_age: settings.new_keys.jwks_max_age,
         }))
         .add(event_service::guarded(EventApi { db: db.clone(), clock: clock.clone(), event_log: event_log.clone() }))
+        .describe_http(http::paths())
         .merge_http(http::routes(endpoints))
         .with_openapi("Auth service", env!("CARGO_PKG_VERSION"), page.as_ref())?;
 

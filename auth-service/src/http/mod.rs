@@ -2,6 +2,7 @@
 //!
 //! They call the gRPC methods in process and therefore pass the same guards: see [`InProcess`](gateway::InProcess).
 
+mod description;
 mod django;
 mod form;
 mod metadata;
@@ -30,6 +31,8 @@ pub(crate) fn routes(endpoints: Endpoints<'_>) -> Router {
     let Endpoints { issuer, password_grant, introspection, catalogue } = endpoints;
     metadata::routes(issuer, password_grant, catalogue).merge(oauth::routes(password_grant)).merge(django::routes(introspection))
 }
+
+pub(crate) use self::description::paths;
 
 /// Returns the delay of `RetryInfo` in whole seconds, for `Retry-After`.
 fn retry_after(status: &Status) -> u64 {

@@ -7,6 +7,9 @@ use crate::{ContractError, option::option};
 /// `buf.validate.Ignore.IGNORE_IF_ZERO_VALUE`.
 const IF_ZERO_VALUE: i32 = 1;
 
+/// The name of the field of `buf.validate` that has examples.
+const EXAMPLE: &str = "example";
+
 /// The rules of one field.
 #[derive(Debug, Clone, Default)]
 pub struct FieldRules {
@@ -18,6 +21,8 @@ pub struct FieldRules {
     pub value: Vec<ValueRule>,
     /// The rules of each item of a list.
     pub items: Vec<ValueRule>,
+    /// The first `example` of the value, which is no rule.
+    pub example: Option<Value>,
 }
 
 /// One rule, such as `string.max_len = 100`.
@@ -59,7 +64,10 @@ impl FieldRules {
                     }
                 },
                 ("repeated", Value::Message(list)) => rules.read_list(list),
-                (kind, value) => rules.value.extend(typed(kind, value)),
+                (kind, value) => {
+                    rules.value.extend(typed(kind, value));
+                    rules.example = example(value).or(rules.example);
+                }
             }
         }
         Ok(rules)
@@ -80,13 +88,19 @@ impl FieldRules {
     }
 }
 
+/// Returns the first example in the rules of one kind of value.
+fn example(rules: &Value) -> Option<Value> {
+    let examples = rules.as_message()?.get_field_by_name(EXAMPLE)?;
+    examples.as_list()?.first().cloned()
+}
+
 /// The rules of one kind of value.
 fn typed(kind: &str, value: &Value) -> Vec<ValueRule> {
     let rule =
         |name: &str, argument: &Value| ValueRule { kind: kind.to_owned(), name: name.to_owned(), argument: argument.clone() };
     match value {
         Value::Message(rules) if rules.fields().next().is_some() => {
-            rules.fields().map(|(field, value)| rule(field.name(), value)).collect()
+            rules.fields().filter(|(field, _)| field.name() != EXAMPLE).map(|(field, value)| rule(field.name(), value)).collect()
         }
         value => vec![rule("", value)],
     }

@@ -50,6 +50,8 @@ pub struct Server {
     cors_origins: Vec<CorsOrigin>,
     limits: ServerLimits,
     reserved_paths: HashSet<&'static str>,
+    /// Path items of the `OpenAPI` document for routes that are not in the protos.
+    other_paths: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Server {
@@ -82,6 +84,7 @@ impl Server {
             cors_origins: Vec::new(),
             limits: ServerLimits::default(),
             reserved_paths: HashSet::new(),
+            other_paths: serde_json::Map::new(),
         })
     }
 
@@ -120,6 +123,13 @@ impl Server {
         self
     }
 
+    /// Describes routes of [`merge_http`](Self::merge_http): `paths` are path items of `OpenAPI`, by their paths.
+    #[must_use]
+    pub fn describe_http(mut self, paths: serde_json::Map<String, serde_json::Value>) -> Self {
+        self.other_paths.extend(paths);
+        self
+    }
+
     /// Serves the `OpenAPI` document of the services that were added so far at `/openapi.json` and `/openapi.yaml`, and the API page at `/`
     /// if there is one.
     ///
@@ -127,7 +137,7 @@ impl Server {
     ///
     /// Returns an error that names the method or the field if an option in the protos is invalid.
     pub fn with_openapi(self, title: &str, version: &str, api_docs: Option<&ApiDocs>) -> Result<Self, DocumentError> {
-        let about = About { title, version, services: self.routes.names() };
+        let about = About { title, version, services: self.routes.names(), other_paths: &self.other_paths };
         let document = openapi::document(self.descriptors, &about)?;
         Ok(self.merge_http(gateway::api_docs_routes(&document, api_docs)))
     }

@@ -48,9 +48,80 @@ pub async fn assert_described(address: SocketAddr, descriptors: &[u8], package: 
     let paths = document["paths"].as_object().expect("paths");
     let found = paths
         .iter()
-        .flat_map(|(path, item)| item.as_object().into_iter().flatten().map(move |(verb, _)| (path.clone(), verb.clone())));
+        .flat_map(|(path, item)| item.as_object().into_iter().flatten().map(move |(verb, operation)| (path, verb, operation)))
+        // Routes that are not in the protos have no method.
+        .filter(|(_, _, operation)| operation["x-grpc-method"].is_string())
+        .map(|(path, verb, _)| (path.clone(), verb.clone()));
     assert_eq!(found.collect::<BTreeSet<_>>(), expected);
     assert_references(&document, &document);
+    assert_usable(&document);
+}
+
+/// Asserts what client generators rely on: one path item for each path, no alternatives beside a type, closed requests, open responses,
+/// and one example for each error response.
+fn assert_usable(document: &Value) {
+    let paths = document["paths"].as_object().expect("paths");
+    let mut shapes = BTreeSet::new();
+    for path in paths.keys() {
+        let shape: Vec<_> = path.split('/').map(|segment| if segment.starts_with('{') { "{}" } else { segment }).collect();
+        let verb = path.rsplit_once('}').map_or("", |(_, verb)| verb);
+        assert!(shapes.insert((shape.join("/"), verb.to_owned())), "{path} has two path items");
+    }
+    assert_no_alternatives_beside_a_type(document);
+    for operation in paths.values().flat_map(|item| item.as_object().expect("an object").values()) {
+        let name = &operation["operationId"];
+        if !operation["x-grpc-method"].is_string() {
+            continue;
+        }
+        let body = &operation["requestBody"]["content"]["application/json"];
+        if body.is_object() {
+            assert!(body["example"].is_object(), "{name}: an example of the request");
+            assert!(body["example"].get("etag").is_none(), "{name}: an etag that no resource has");
+            let schema = resolved(&body["schema"], document);
+            assert_eq!(schema["additionalProperties"], false, "{name}: a request is closed");
+        }
+        for (status, response) in operation["responses"].as_object().expect("an object") {
+            let content = &response["content"]["application/json"];
+            let mut seen = BTreeSet::new();
+            assert!(is_open(&content["schema"], document, &mut seen), "{name}: the response {status} is open");
+            if status.starts_with(['4', '5']) {
+                let reason = content["example"]["details"][0]["reason"].as_str().expect("a reason");
+                assert!(response["description"].as_str().expect("a text").contains(reason), "{name} {status}: {reason}");
+            }
+        }
+    }
+}
+
+fn assert_no_alternatives_beside_a_type(value: &Value) {
+    match value {
+        Value::Object(members) => {
+            let alternatives = ["anyOf", "oneOf", "allOf", "not"].iter().any(|keyword| members.contains_key(*keyword));
+            assert!(!(alternatives && members.contains_key("type")), "a type beside alternatives: {value}");
+            members.values().for_each(assert_no_alternatives_beside_a_type);
+        }
+        Value::Array(items) => items.iter().for_each(assert_no_alternatives_beside_a_type),
+        _ => {}
+    }
+}
+
+fn resolved<'a>(schema: &'a Value, document: &'a Value) -> &'a Value {
+    let reference = schema["$ref"].as_str().map(|reference| reference.trim_start_matches('#'));
+    reference.map_or(schema, |pointer| document.pointer(pointer).expect("a schema"))
+}
+
+/// Returns true if no object in the schema excludes additional members.
+fn is_open(schema: &Value, document: &Value, seen: &mut BTreeSet<String>) -> bool {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return !seen.insert(reference.to_owned()) || is_open(resolved(schema, document), document, seen);
+    }
+    match schema {
+        Value::Object(members) => {
+            members.get("additionalProperties") != Some(&Value::Bool(false))
+                && members.values().all(|value| is_open(value, document, seen))
+        }
+        Value::Array(items) => items.iter().all(|item| is_open(item, document, seen)),
+        _ => true,
+    }
 }
 
 /// Asserts that an operation lists the reasons of the service that its method declares and no others, and that it lists
@@ -92,15 +163,14 @@ fn option(pool: &DescriptorPool, method: &MethodDescriptor, name: &str) -> Dynam
     method.options().get_extension(&extension).as_message().cloned().expect("a message")
 }
 
-/// Returns the path of a template in the `OpenAPI` document. Templates in these protos have no patterns, so only the dots in the
-/// names of variables differ.
+/// Returns the path of a template in the `OpenAPI` document. Templates in these protos have no patterns, and a variable has
+/// the name of its field.
 fn described_path(template: &str) -> String {
-    let mut inside = false;
-    let letters = template.chars().map(|letter| {
-        inside = (inside || letter == '{') && letter != '}';
-        if inside && letter == '.' { '_' } else { letter }
-    });
-    letters.collect()
+    let variable = |segment: &str| match segment.strip_prefix('{').and_then(|variable| variable.split_once('}')) {
+        Some((variable, rest)) => format!("{{{}}}{rest}", variable.rsplit('.').next().unwrap_or_default()),
+        None => segment.to_owned(),
+    };
+    template.split('/').map(variable).collect::<Vec<_>>().join("/")
 }
 
 fn assert_references(value: &Value, document: &Value) {

@@ -6,7 +6,10 @@ use contract::{ContractError, comment};
 use prost_reflect::{DescriptorPool, EnumDescriptor, EnumValueDescriptor, Kind, MessageDescriptor, MethodDescriptor};
 use serde_json::{Map, Value, json};
 
-use super::{access::Access, schema::Schemas};
+use super::{
+    access::Access,
+    schema::{Direction, Schemas},
+};
 
 /// The reasons of `access.v1.Reason` with their comments.
 static ACCESS_REASONS: LazyLock<Vec<Reason>> = LazyLock::new(|| {
@@ -17,6 +20,35 @@ static ACCESS_REASONS: LazyLock<Vec<Reason>> = LazyLock::new(|| {
 /// The messages that a status can carry as details.
 const DETAILS: [&str; 3] = ["google.rpc.ErrorInfo", "google.rpc.BadRequest", "google.rpc.RetryInfo"];
 
+/// The package of the reasons that every service has.
+const ACCESS: &str = "access.v1";
+
+/// The description of the type of a detail.
+const TYPES: &str = "The type of the detail, which determines its other fields: `type.googleapis.com/google.rpc.ErrorInfo` (`reason`, \
+    `domain` and `metadata`), `type.googleapis.com/google.rpc.BadRequest` (`fieldViolations`) or \
+    `type.googleapis.com/google.rpc.RetryInfo` (`retryDelay`).";
+
+/// The names of the gRPC codes, in the order of their numbers.
+const CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
 /// A published reason.
 struct Reason {
     /// The name without its prefix, such as `ETAG_STALE`.
@@ -25,15 +57,18 @@ struct Reason {
     code: String,
     /// The rest of the comment.
     description: String,
+    /// Whether `access.v1` publishes it, which is then the domain.
+    is_general: bool,
 }
 
 fn reasons(published: &EnumDescriptor) -> Vec<Reason> {
     let file = published.parent_file();
+    let is_general = file.package_name() == ACCESS;
     let read = |value: EnumValueDescriptor| {
         let comment = comment(&file, value.path()).replace('\n', " ");
         let (code, description) = comment.split_once(':')?;
         let name = value.name().trim_start_matches("REASON_").to_owned();
-        Some(Reason { name, code: code.to_owned(), description: description.trim().to_owned() })
+        Some(Reason { name, code: code.to_owned(), description: description.trim().to_owned(), is_general })
     };
     published.values().filter_map(read).collect()
 }
@@ -58,25 +93,44 @@ fn http_statuses(reason: &Reason) -> &'static [&'static str] {
     }
 }
 
-/// Adds the schemas of `google.rpc.Status` and of its details.
+/// Adds the schema of `google.rpc.Status`. The details have one schema for every type, because client generators make no usable types
+/// from alternatives.
 pub(super) fn add_schemas(pool: &DescriptorPool, schemas: &mut Schemas) -> Result<(), ContractError> {
-    let details = DETAILS.iter().filter_map(|name| pool.get_message_by_name(name));
-    let details = details.map(|detail| schemas.detail(&detail)).collect::<Result<Vec<_>, _>>()?;
+    let mut properties = Map::new();
+    properties.insert("@type".to_owned(), json!({ "type": "string", "description": TYPES }));
+    for message in DETAILS.iter().filter_map(|name| pool.get_message_by_name(name)) {
+        for field in message.fields() {
+            let (mut schema, _) = schemas.field(&field, Direction::Response)?;
+            if schema.get("description").is_none() && schema.get("$ref").is_none() {
+                schema["description"] = format!("Of `{}`.", message.full_name()).into();
+            }
+            properties.insert(field.json_name().to_owned(), schema);
+        }
+    }
+    schemas.add("google.rpc.ErrorDetail", json!({ "type": "object", "properties": properties, "required": ["@type"] }));
     let status = json!({
         "type": "object",
-        "description": "Why a call was refused.",
+        "description": "The reason why a call was rejected.",
         "properties": {
-            "code": { "type": "integer", "description": "The code of gRPC." },
-            "message": { "type": "string", "description": "A sentence for people. It never carries a secret." },
-            "details": {
-                "type": "array",
-                "items": { "type": "object", "required": ["@type"], "anyOf": details },
-            },
+            "code": { "type": "integer", "description": "The gRPC code." },
+            "message": { "type": "string", "description": "A sentence for people. It never contains a secret." },
+            "details": { "type": "array", "items": { "$ref": "#/components/schemas/google.rpc.ErrorDetail" } },
         },
         "required": ["code", "message"],
     });
     schemas.add("google.rpc.Status", status);
     Ok(())
+}
+
+/// Returns the example of a response with this reason.
+fn example(reason: &Reason) -> Value {
+    let code = CODES.iter().position(|code| *code == reason.code).unwrap_or_default();
+    let mut info = json!({ "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason.name });
+    // The domain of another reason is the name of the service, which the descriptors do not contain.
+    if reason.is_general {
+        info["domain"] = ACCESS.into();
+    }
+    json!({ "code": code, "message": reason.description, "details": [info] })
 }
 
 /// Returns the error responses of one method, by status, each with the reasons that it can carry: those that the access rule
@@ -86,18 +140,16 @@ pub(super) fn of_method(method: &MethodDescriptor, access: &Access, has_body: bo
     let own = own.map(|published| reasons(&published)).unwrap_or_default();
     let derived = derived_reasons(method, access, has_body);
     let is_possible = |reason: &&Reason| derived.contains(&reason.name.as_str()) || access.reasons.contains(&reason.name);
-    let mut responses: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut responses: BTreeMap<&str, (Vec<String>, Value)> = BTreeMap::new();
     for reason in ACCESS_REASONS.iter().chain(&own).filter(is_possible) {
         for status in http_statuses(reason).iter().filter(|status| has_body || **status != "415") {
             let line = format!("- `{}` ({}): {}", reason.name, reason.code, reason.description);
-            responses.entry(status).or_default().push(line);
+            responses.entry(status).or_insert_with(|| (Vec::new(), example(reason))).0.push(line);
         }
     }
-    let response = |lines: Vec<String>| {
-        json!({
-            "description": lines.join("\n"),
-            "content": { "application/json": { "schema": { "$ref": "#/components/schemas/google.rpc.Status" } } },
-        })
+    let response = |(lines, example): (Vec<String>, Value)| {
+        let schema = json!({ "$ref": "#/components/schemas/google.rpc.Status" });
+        json!({ "description": lines.join("\n"), "content": { "application/json": { "schema": schema, "example": example } } })
     };
     responses.into_iter().map(|(status, lines)| (status.to_owned(), response(lines))).collect()
 }
@@ -117,7 +169,7 @@ fn derived_reasons(method: &MethodDescriptor, access: &Access, has_body: bool) -
         ("MESSAGE_MALFORMED", true),
         ("PAGE_TOKEN_INVALID", has_field("page_token")),
         ("MASK_PATH_INVALID", has_field("update_mask")),
-        ("ETAG_STALE", has_etag(&input)),
+        ("ETAG_STALE", has_etag(method)),
         ("MESSAGE_TOO_LARGE", has_body),
         ("OVERLOADED", true),
         ("UNAVAILABLE", true),
@@ -127,9 +179,11 @@ fn derived_reasons(method: &MethodDescriptor, access: &Access, has_body: bool) -
     found.into_iter().filter_map(|(name, applies)| applies.then_some(name)).collect()
 }
 
-/// Returns true if the request or the resource in it has an etag, which `If-Match` can set.
-pub(super) fn has_etag(input: &MessageDescriptor) -> bool {
-    any_field(input, &|name| name == "etag")
+/// Returns true if the request has an etag, or the resource that it updates, which `If-Match` can set. A new resource has no etag yet.
+pub(super) fn has_etag(method: &MethodDescriptor) -> bool {
+    let input = method.input();
+    let is_update = input.get_field_by_name("update_mask").is_some();
+    input.get_field_by_name("etag").is_some() || (is_update && any_field(&input, &|name| name == "etag"))
 }
 
 /// Returns true if `has` holds for the name of a field of the message, or of a message of the same package in it.

@@ -6,6 +6,7 @@
 mod access;
 mod description;
 mod error_responses;
+mod example;
 mod operation;
 mod route;
 mod rules;
@@ -26,6 +27,8 @@ pub struct About<'a> {
     pub version: &'a str,
     /// The full names of the services that are served.
     pub services: &'a [&'a str],
+    /// Path items of routes that are not in the protos, by their paths.
+    pub other_paths: &'a Map<String, Value>,
 }
 
 /// The reason why a document cannot be created.
@@ -71,6 +74,13 @@ pub fn document(descriptors: &[u8], about: &About<'_>) -> Result<Value, Document
             tags.push(with_description(json!({ "name": service.name() }), comment));
         }
     }
+    let other_tags = about.other_paths.values().flat_map(|item| item.as_object().into_iter().flat_map(Map::values));
+    for tag in other_tags.filter_map(|operation| operation["tags"][0].as_str()) {
+        if !tags.iter().any(|known| known["name"] == tag) {
+            tags.push(json!({ "name": tag, "description": "Endpoints for clients of this standard." }));
+        }
+    }
+    paths.extend(about.other_paths.clone());
     error_responses::add_schemas(&pool, &mut schemas)?;
     Ok(json!({
         "openapi": "3.1.0",
@@ -98,7 +108,7 @@ pub fn document(descriptors: &[u8], about: &About<'_>) -> Result<Value, Document
 }
 
 const DESCRIPTION: &str = "Every method is also a gRPC method on the same port. Bodies are canonical proto3 JSON: a field that has its \
-    default value may be omitted, and is omitted in responses. A string must not contain a NUL character. An error response is a \
+    default value may be omitted in a request, and is present in a response; a message or an optional field that is not set is absent. A string must not contain a NUL character. An error response is a \
     `google.rpc.Status`, whose details contain the reason and every invalid field with the rule that it violates; each method lists \
     its reasons. With `Accept: application/xml` the same content is returned as XML.";
 
@@ -129,7 +139,7 @@ message GetResponse {}
     #[test]
     fn an_unsupported_field_rule_is_an_error() {
         let descriptors = compiled(&["test.proto".to_owned()], InMemory("test.proto", UNSUPPORTED));
-        let about = About { title: "Test", version: "1", services: &["test.v1.TestService"] };
+        let about = About { title: "Test", version: "1", services: &["test.v1.TestService"], other_paths: &Map::new() };
         let error = document(&descriptors, &about).expect_err("the rule is unsupported");
         assert!(error.to_string().starts_with("test.v1.GetRequest.name: this `ignore` of buf.validate"), "{error}");
     }

@@ -7,10 +7,10 @@ use serde_json::{Map, Value as Json, json};
 use super::{
     access::Access,
     description::with_description,
-    error_responses,
-    route::{Route, parameter_name},
-    rules,
-    schema::Schemas,
+    error_responses, example,
+    route::Route,
+    rules::{self, Rules},
+    schema::{Direction, Schemas},
 };
 
 const STATUS: &str = "#/components/schemas/google.rpc.Status";
@@ -36,17 +36,17 @@ impl Operation<'_> {
             description += "\n\n";
         }
         description += &access.sentence();
-        let (body, body_field) = self.body(schemas)?;
+        let (body, body_field) = self.body(schemas, &access)?;
         let mut responses = Map::new();
         responses.insert("200".to_owned(), self.success(schemas)?);
         responses.extend(error_responses::of_method(method, &access, body.is_some()));
         let mut parameters = self.path_parameters(schemas, &access)?;
         if self.route.body != "*" {
             let is_elsewhere =
-                |path: &str| body_field.as_deref() == Some(path) || self.route.bound.iter().any(|bound| bound == path);
+                |path: &str| body_field.as_deref() == Some(path) || self.route.bound.iter().any(|(_, bound)| bound == path);
             query_parameters(&method.input(), "", "", schemas, &mut parameters, &is_elsewhere)?;
         }
-        if error_responses::has_etag(&method.input()) {
+        if error_responses::has_etag(method) {
             parameters.push(header("If-Match", "The etag that was read: 412 where the resource has changed since."));
         }
         if self.route.verb == "GET" && method.output().get_field_by_name("etag").is_some() {
@@ -62,6 +62,8 @@ impl Operation<'_> {
             "description": description,
             "x-grpc-method": format!("/{}/{}", service.full_name(), method.name()),
             "x-access": access.to_json(),
+            "x-body": self.route.body,
+            "x-path-fields": self.route.bound.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
             "security": if access.is_public { json!([]) } else { json!([{ "bearer": [] }]) },
         });
         if !parameters.is_empty() {
@@ -76,40 +78,49 @@ impl Operation<'_> {
 
     fn path_parameters(&self, schemas: &mut Schemas, access: &Access) -> Result<Vec<Json>, ContractError> {
         let mut parameters = Vec::new();
-        for bound in &self.route.bound {
+        for (name, bound) in &self.route.bound {
             let Some(field) = field_at(&self.method.input(), bound) else { continue };
-            let (schema, _) = schemas.field(&field)?;
+            let (schema, _) = schemas.field(&field, Direction::Update)?;
             let is_owner = access.owner.as_deref() == Some(bound) && matches!(field.kind(), Kind::String);
             let schema = if is_owner { with_description(rules::owner(), "An id, or `me`.".to_owned()) } else { schema };
-            parameters.push(parameter(&parameter_name(bound), "path", true, schema));
+            let mut parameter = parameter(name, "path", true, schema);
+            if is_owner {
+                parameter["example"] = "me".into();
+            }
+            parameters.push(parameter);
         }
         Ok(parameters)
     }
 
     /// Returns the request body, and the name of the field that it holds if it is not the whole message.
-    fn body(&self, schemas: &mut Schemas) -> Result<(Option<Json>, Option<String>), ContractError> {
+    fn body(&self, schemas: &mut Schemas, access: &Access) -> Result<(Option<Json>, Option<String>), ContractError> {
         let input = self.method.input();
+        let is_update = input.get_field_by_name("update_mask").is_some() && self.route.body != "*";
+        let direction = if is_update { Direction::Update } else { Direction::Request };
         let (message, prefix, is_required) = match self.route.body.as_str() {
             "" => return Ok((None, None)),
             "*" => (input, String::new(), false),
             name => match input.get_field_by_name(name) {
-                Some(field) => {
-                    let (schema, is_required) = schemas.field(&field)?;
-                    match field.kind() {
-                        Kind::Message(message) if !field.is_list() && !field.is_map() => {
-                            (message, format!("{name}."), is_required)
-                        }
-                        _ => return Ok((Some(body(&schema, is_required)), Some(name.to_owned()))),
+                Some(field) => match field.kind() {
+                    Kind::Message(message) if !field.is_list() && !field.is_map() => {
+                        (message, format!("{name}."), Rules::read(&field)?.required)
                     }
-                }
+                    _ => {
+                        let (schema, is_required) = schemas.field(&field, Direction::Request)?;
+                        return Ok((Some(body(&schema, is_required, None)), Some(name.to_owned())));
+                    }
+                },
                 None => return Ok((None, None)),
             },
         };
-        let bound: Vec<_> = self.route.bound.iter().filter_map(|bound| bound.strip_prefix(&prefix)).collect();
-        let object = schemas.object(&message, &bound)?;
+        let bound: Vec<_> = self.route.bound.iter().filter_map(|(_, bound)| bound.strip_prefix(&prefix)).collect();
+        let object = schemas.object(&message, &bound, direction)?;
         let is_required = is_required || object.get("required").is_some();
-        let schema = if bound.is_empty() { schemas.message(&message)? } else { object };
-        Ok((Some(body(&schema, is_required)), prefix.strip_suffix('.').map(str::to_owned)))
+        let is_reusable = bound.is_empty() && direction == Direction::Request;
+        let schema = if is_reusable { schemas.message(&message, direction)? } else { object };
+        let owner = access.owner.as_deref().and_then(|owner| owner.strip_prefix(&prefix));
+        let example = example::request(&message, &bound, owner, direction)?;
+        Ok((Some(body(&schema, is_required, Some(example))), prefix.strip_suffix('.').map(str::to_owned)))
     }
 
     /// Returns the response with status 200.
@@ -117,8 +128,8 @@ impl Operation<'_> {
         let output = self.method.output();
         let field = output.get_field_by_name(&self.route.response_body);
         let schema = match field {
-            Some(field) => schemas.field(&field)?.0,
-            None => schemas.message(&output)?,
+            Some(field) => schemas.field(&field, Direction::Response)?.0,
+            None => schemas.message(&output, Direction::Response)?,
         };
         if self.method.is_server_streaming() {
             let line = json!({
@@ -151,7 +162,7 @@ fn query_parameters(
         if is_elsewhere(&path) || field.is_map() {
             continue;
         }
-        let (schema, is_required) = schemas.field(&field)?;
+        let (schema, is_required) = schemas.field(&field, Direction::Request)?;
         match field.kind() {
             Kind::Message(inner) if inner.full_name() == "google.type.Date" => {
                 let day = json!({ "type": "string", "format": "date" });
@@ -185,8 +196,12 @@ fn parameter(name: &str, place: &str, is_required: bool, mut schema: Json) -> Js
     parameter
 }
 
-fn body(schema: &Json, is_required: bool) -> Json {
-    json!({ "required": is_required, "content": { "application/json": { "schema": schema } } })
+fn body(schema: &Json, is_required: bool, example: Option<Json>) -> Json {
+    let mut content = json!({ "schema": schema });
+    if let Some(example) = example {
+        content["example"] = example;
+    }
+    json!({ "required": is_required, "content": { "application/json": content } })
 }
 
 /// Splits a name into words: `ListFavoritedBy` becomes `List favorited by`.

@@ -16,6 +16,8 @@ pub(super) struct Rules {
     pub(super) value: Map<String, Json>,
     /// The keywords of the items of a list.
     pub(super) items: Map<String, Json>,
+    /// The first declared example.
+    pub(super) example: Option<Json>,
     /// No rule applies to the default value.
     ignores_default: bool,
 }
@@ -31,6 +33,7 @@ impl Rules {
                 rules.value.extend(keyword(rule));
             }
         }
+        rules.example = declared.example.as_ref().map(number);
         rules.items.extend(declared.items.iter().filter_map(keyword));
         rules.required = declared.required || (!field.supports_presence() && !rules.ignores_default && rules.forbids_default());
         Ok(rules)
@@ -43,12 +46,10 @@ impl Rules {
         if let Some(Json::Object(items)) = schema.get_mut("items") {
             items.extend(self.items);
         }
-        if !is_exempt {
-            schema.extend(self.value);
-        } else if self.value.get("format").is_some_and(|format| format == "uuid") {
-            schema.insert("pattern".to_owned(), format!("^({UUID})?$").into());
+        if is_exempt {
+            schema.extend(self.value.into_iter().filter_map(|(keyword, value)| with_default(&keyword, value)));
         } else {
-            schema.insert("anyOf".to_owned(), json!([{ "maxLength": 0 }, self.value]));
+            schema.extend(self.value);
         }
         Json::Object(schema)
     }
@@ -66,6 +67,21 @@ impl Rules {
             || self.value.contains_key("format")
             || self.value.contains_key("pattern")
     }
+}
+
+/// Returns the keyword of a field that can also have its default value. Client generators make no usable types from alternatives
+/// (`anyOf`), so a keyword that excludes the default value is widened or left out.
+fn with_default(keyword: &str, value: Json) -> Option<(String, Json)> {
+    let pattern = match (keyword, value.as_str()) {
+        ("format", Some("uuid")) => format!("^({UUID})?$"),
+        ("format", Some("email")) => "^$|^[^@]+@[^@]+$".to_owned(),
+        ("pattern", Some(pattern)) => format!("^$|{pattern}"),
+        ("format" | "minLength" | "minItems" | "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum", _) => {
+            return None;
+        }
+        _ => return Some((keyword.to_owned(), value)),
+    };
+    Some(("pattern".to_owned(), pattern.into()))
 }
 
 /// Returns the schema of the id of an owner: a UUID, or `me` for the caller.

@@ -2,13 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use contract::{ContractError, comment, oneof_is_required};
+use contract::{ContractError, FieldBehavior, comment, oneof_is_required};
 use prost_reflect::{EnumDescriptor, FieldDescriptor, Kind, MessageDescriptor, OneofDescriptor};
 use serde_json::{Map, Value, json};
 
 use super::{description::with_description, rules::Rules};
 
-/// The schemas of messages and enums, by their full names. Other schemas refer to them.
+/// The use of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// A request, which is closed: an unknown field is rejected.
+    Request,
+    /// The resource in an update, which needs no field.
+    Update,
+    /// A response, which is open: a later version may add fields.
+    Response,
+}
+
+/// The schemas of messages and enums, by their full names. Other schemas refer to them. A resource has two schemas, because a request
+/// and a response need different fields; that of requests has the suffix `Input`.
 #[derive(Debug, Default)]
 pub(super) struct Schemas(BTreeMap<String, Value>);
 
@@ -18,18 +30,19 @@ impl Schemas {
     }
 
     /// Returns the schema of a message: a reference, or for a well-known type the schema itself.
-    pub(super) fn message(&mut self, message: &MessageDescriptor) -> Result<Value, ContractError> {
+    pub(super) fn message(&mut self, message: &MessageDescriptor, direction: Direction) -> Result<Value, ContractError> {
         if let Some(well_known) = well_known(message) {
             return Ok(well_known);
         }
-        let name = message.full_name();
-        if !self.0.contains_key(name) {
+        let is_resource = direction != Direction::Response && !message.name().ends_with("Request");
+        let name = format!("{}{}", message.full_name(), if is_resource { "Input" } else { "" });
+        if !self.0.contains_key(&name) {
             // The name is inserted first, because a message may contain itself.
-            self.0.insert(name.to_owned(), Value::Null);
-            let schema = self.object(message, &[])?;
-            self.0.insert(name.to_owned(), schema);
+            self.0.insert(name.clone(), Value::Null);
+            let schema = self.object(message, &[], direction)?;
+            self.0.insert(name.clone(), schema);
         }
-        Ok(reference(name))
+        Ok(reference(&name))
     }
 
     /// Adds a schema that does not follow from a message.
@@ -37,74 +50,72 @@ impl Schemas {
         self.0.insert(name.to_owned(), schema);
     }
 
-    /// Adds the schema of a message inside a `google.protobuf.Any`, and returns a reference to it.
-    pub(super) fn detail(&mut self, message: &MessageDescriptor) -> Result<Value, ContractError> {
-        let mut schema = self.object(message, &[])?;
-        schema["properties"]["@type"] = json!({ "const": format!("type.googleapis.com/{}", message.full_name()) });
-        schema["required"] = json!(["@type"]);
-        self.add(message.full_name(), schema);
-        Ok(reference(message.full_name()))
-    }
-
     /// Returns the schema of a message without these fields.
-    pub(super) fn object(&mut self, message: &MessageDescriptor, without: &[&str]) -> Result<Value, ContractError> {
+    pub(super) fn object(
+        &mut self,
+        message: &MessageDescriptor,
+        without: &[&str],
+        direction: Direction,
+    ) -> Result<Value, ContractError> {
         let mut properties = Map::new();
         let mut required = Vec::new();
         let fields: Vec<_> = message.fields().filter(|field| !without.contains(&field.name())).collect();
         for field in &fields {
-            let (schema, is_required) = self.field(field)?;
+            let (schema, is_required) = self.field(field, direction)?;
             properties.insert(field.json_name().to_owned(), schema);
             if is_required {
                 required.push(field.json_name().to_owned());
             }
         }
-        let mut schema = json!({ "type": "object", "properties": properties, "additionalProperties": false });
+        let mut schema = json!({ "type": "object", "properties": properties });
+        let mut description = comment(&message.parent_file(), message.path());
+        if direction != Direction::Response {
+            schema["additionalProperties"] = false.into();
+            for oneof in message.oneofs().filter(|oneof| !oneof.is_synthetic()) {
+                description += &exclusive(&oneof)?;
+            }
+        }
         if !required.is_empty() {
             schema["required"] = required.into();
         }
-        let alternatives: Vec<_> =
-            message.oneofs().filter(|oneof| !oneof.is_synthetic()).flat_map(|oneof| exclusive(&oneof)).collect();
-        if !alternatives.is_empty() {
-            schema["not"] = json!({ "anyOf": alternatives });
-        }
-        let mut required_oneofs = Vec::new();
-        for oneof in message.oneofs() {
-            if oneof_is_required(&oneof)? {
-                required_oneofs.push(any_field_of(&oneof));
-            }
-        }
-        if !required_oneofs.is_empty() {
-            schema["allOf"] = required_oneofs.into();
-        }
-        Ok(with_description(schema, comment(&message.parent_file(), message.path())))
+        Ok(with_description(schema, description.trim().to_owned()))
     }
 
-    /// Returns the schema of a field, and true if the field must be present.
-    pub(super) fn field(&mut self, field: &FieldDescriptor) -> Result<(Value, bool), ContractError> {
+    /// Returns the schema of a field, and true if the field must be present in a request, or is always present in a response.
+    pub(super) fn field(&mut self, field: &FieldDescriptor, direction: Direction) -> Result<(Value, bool), ContractError> {
         let rules = Rules::read(field)?;
-        let required = rules.required;
+        let behavior = FieldBehavior::read(field);
+        let required = match direction {
+            Direction::Request => rules.required || behavior.contains(&FieldBehavior::Required),
+            Direction::Update => rules.required,
+            // A response contains fields with default values. It omits messages and fields with presence that are not set.
+            Direction::Response => !field.supports_presence(),
+        };
+        // A field inside the resource is set as a whole.
+        let inner = if direction == Direction::Update { Direction::Request } else { direction };
         let schema = if field.is_map() {
             let value = match field.kind() {
-                Kind::Message(entry) => self.value(&entry.map_entry_value_field().kind())?,
+                Kind::Message(entry) => self.value(&entry.map_entry_value_field().kind(), inner)?,
                 _ => json!({}),
             };
             json!({ "type": "object", "additionalProperties": value })
         } else if field.is_list() {
-            json!({ "type": "array", "items": self.value(&field.kind())? })
+            json!({ "type": "array", "items": self.value(&field.kind(), inner)? })
         } else {
-            self.value(&field.kind())?
+            self.value(&field.kind(), inner)?
         };
         let comment = comment(&field.parent_file(), field.path());
-        let mut schema = rules.apply(schema);
+        // The rules apply to requests. A later version may relax them.
+        let mut schema = if direction == Direction::Response { schema } else { rules.apply(schema) };
         // The service ignores such a field in a request (AIP-203).
-        if comment.starts_with("Output only.") {
+        if behavior.contains(&FieldBehavior::OutputOnly) {
             schema["readOnly"] = true.into();
         }
         Ok((with_description(schema, comment), required))
     }
 
     /// Returns the schema of one value of this kind.
-    fn value(&mut self, kind: &Kind) -> Result<Value, ContractError> {
+    fn value(&mut self, kind: &Kind, direction: Direction) -> Result<Value, ContractError> {
         Ok(match kind {
             Kind::Bool => json!({ "type": "boolean" }),
             Kind::String => json!({ "type": "string" }),
@@ -122,7 +133,7 @@ impl Schemas {
             }
             Kind::Enum(enumeration) if enumeration.full_name() == "google.protobuf.NullValue" => json!({ "type": "null" }),
             Kind::Enum(enumeration) => self.enumeration(enumeration),
-            Kind::Message(message) => self.message(message)?,
+            Kind::Message(message) => self.message(message, direction)?,
         })
     }
 
@@ -148,17 +159,12 @@ fn reference(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
-/// Returns a schema for each pair of fields of a oneof. A message that matches one of them is invalid.
-fn exclusive(oneof: &OneofDescriptor) -> Vec<Value> {
-    let names: Vec<_> = oneof.fields().map(|field| field.json_name().to_owned()).collect();
-    let pairs = names.iter().enumerate().flat_map(|(index, first)| names[index + 1..].iter().map(move |second| (first, second)));
-    pairs.map(|(first, second)| json!({ "required": [first, second] })).collect()
-}
-
-/// Returns the schema of a message that has a field of the oneof.
-fn any_field_of(oneof: &OneofDescriptor) -> Value {
-    let fields: Vec<_> = oneof.fields().map(|field| json!({ "required": [field.json_name()] })).collect();
-    json!({ "anyOf": fields })
+/// Returns a sentence that says how many fields of a oneof a request may set. Client generators make no usable types from the keywords
+/// of JSON Schema for this.
+fn exclusive(oneof: &OneofDescriptor) -> Result<String, ContractError> {
+    let names: Vec<_> = oneof.fields().map(|field| format!("`{}`", field.json_name())).collect();
+    let number = if oneof_is_required(oneof)? { "exactly" } else { "at most" };
+    Ok(format!("\n\nSet {number} one of {}.", names.join(", ")))
 }
 
 /// Returns the schema of a well-known type, which has a proto3 JSON form of its own.
@@ -167,7 +173,7 @@ fn well_known(message: &MessageDescriptor) -> Option<Value> {
     Some(match name {
         "Timestamp" => json!({ "type": "string", "format": "date-time" }),
         "Duration" => json!({ "type": "string", "pattern": "^-?[0-9]+(\\.[0-9]{1,9})?s$" }),
-        "Empty" => json!({ "type": "object", "additionalProperties": false }),
+        "Empty" => json!({ "type": "object" }),
         "Any" => json!({ "type": "object", "properties": { "@type": { "type": "string" } }, "required": ["@type"] }),
         "Struct" => json!({ "type": "object" }),
         "Value" => json!({}),
