@@ -24,8 +24,8 @@ SHOTS = ROOT / "target/page"
 class Page:
     """One browser tab, and the errors that it logged."""
 
-    def __init__(self, browser, url):
-        self.tab = browser.new_page(viewport={"width": 1280, "height": 1400})
+    def __init__(self, browser, url, mode="light"):
+        self.tab = browser.new_page(viewport={"width": 1280, "height": 1400}, color_scheme=mode)
         self.tab.set_default_timeout(PATIENCE * 1000)
         self.complaints, self.hosts = [], set()
         self.tab.on("console", lambda line: line.type == "error" and self.complaints.append(line.text))
@@ -74,6 +74,8 @@ def keep_a_note(browser, auth, profile, report):
     report.check("create a note", (status, "From the page" in shown), ("200", True))
     status, shown = page.execute("NoteService_ListNotes", {"user_id": "me"})
     report.check("see it listed", (status, "From the page" in shown), ("200", True))
+    stored = page.tab.evaluate("[localStorage.length, sessionStorage.length, document.cookie]")
+    report.check("tokens are in memory only", stored, [0, 0, ""])
     page.tab.locator("[id$='-NoteService_ListNotes']").scroll_into_view_if_needed()
     page.shoot("listed")
     page.sign_out()
@@ -84,6 +86,26 @@ def keep_a_note(browser, auth, profile, report):
     report.check("nothing is loaded from elsewhere", page.hosts - {""}, hosts)
     # The browser logs the two rejected calls and nothing else, in particular no violation of the content security policy.
     report.check("no complaint", [text for text in page.complaints if "status of 401" not in text], [])
+
+
+def look(browser, profile, mode, report):
+    """Looks at one operation: the colors, the defaults, the gRPC method, and the errors, which are collapsed."""
+    page = Page(browser, f"{profile}/", mode)
+    brightness = page.tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(28, 32, 34)"
+    report.check(f"the background is {mode}", brightness, mode == "dark")
+    block = page.tab.locator("[id$='-NoteService_CreateNote']")
+    block.locator(".opblock-summary-control").click()
+    owner = block.locator("tr[data-param-name='user_id'] input")
+    owner.wait_for()
+    report.check("user_id is filled in", owner.input_value(), "me")
+    command = block.locator("code", has_text="grpcurl").inner_text()
+    host = urlsplit(profile).netloc
+    report.check("grpcurl calls the method", command.strip().endswith(f"{host} profiles.v1.NoteService/CreateNote"), True)
+    reason = block.get_by_text("ACCESS_TOKEN_INVALID").first
+    report.check("errors are collapsed", reason.is_visible(), False)
+    block.locator("summary").click()
+    report.check("errors can be shown", reason.is_visible(), True)
+    page.shoot(mode)
 
 
 def ask_who_i_am(browser, auth, report):
@@ -108,6 +130,8 @@ def main():
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
             report.play(keep_a_note, browser, auth, profile)
             report.play(ask_who_i_am, browser, auth)
+            for mode in ("light", "dark"):
+                report.play(look, browser, profile, mode)
             browser.close()
         report.check("stops on SIGTERM", quickstart.stop(), 0)
     print(f"{report.passed} passed, {report.failed} failed")
