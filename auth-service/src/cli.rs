@@ -17,7 +17,7 @@ use store::{DatabaseArgs, TimeoutArgs};
 use tokio::net::TcpListener;
 
 pub use crate::cli_error::CliError;
-use crate::{MIGRATIONS, SCHEMA, Settings, import, keys::MasterKey, passwords::Policy};
+use crate::{MIGRATIONS, NAME, SCHEMA, Settings, import, keys::MasterKey, passwords::Policy};
 
 /// The auth service: users, sessions, tokens and keys.
 #[derive(Debug, Parser)]
@@ -118,7 +118,7 @@ struct Health {
 pub async fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Serve(arguments) => Box::pin(serve(*arguments)).await,
-        Command::Migration(command) => Ok(command.run(&MIGRATIONS).await?),
+        Command::Migration(command) => Ok(command.run(NAME, &MIGRATIONS).await?),
         Command::AccessRules => Ok(print_access_rules()?),
         Command::Health(arguments) => Ok(health::check(arguments.address).await?),
         Command::Createsuperuser(arguments) => create_superuser(arguments).await,

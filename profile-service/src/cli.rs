@@ -13,7 +13,7 @@ use store::{DatabaseArgs, TimeoutArgs};
 use tokio::net::TcpListener;
 
 pub use crate::cli_error::CliError;
-use crate::{MIGRATIONS, Settings, import};
+use crate::{MIGRATIONS, NAME, Settings, import};
 
 /// The profile service: profiles, friends and notes.
 #[derive(Debug, Parser)]
@@ -64,7 +64,7 @@ struct Health {
 pub async fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Serve(arguments) => Box::pin(serve(*arguments)).await,
-        Command::Migration(command) => Ok(command.run(&MIGRATIONS).await?),
+        Command::Migration(command) => Ok(command.run(NAME, &MIGRATIONS).await?),
         Command::AccessRules => Ok(print_access_rules()?),
         Command::Health(arguments) => Ok(health::check(arguments.address).await?),
         Command::Import(command) => Box::pin(import::run(command)).await,

@@ -20,6 +20,7 @@ mod migrating;
 mod oauth;
 mod outage;
 mod permissions;
+mod pooler;
 mod refresh_model;
 mod revocation;
 mod schema;

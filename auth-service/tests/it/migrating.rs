@@ -38,9 +38,18 @@ fn applied(app: &Fresh) -> Vec<String> {
     shown.lines().filter_map(|line| line.strip_prefix("[X]  ")).map(str::to_owned).collect()
 }
 
-/// Returns the output for migrations that are applied or unapplied.
-fn progress(verb: &str, names: &[String]) -> String {
-    names.iter().map(|name| format!("  {verb} {name}... OK\n")).collect::<Vec<_>>().concat()
+/// Returns the output of `migrate`: the operation, and the migrations that are applied or unapplied.
+fn progress(operation: &str, verb: &str, names: &[impl AsRef<str>], end: &str) -> String {
+    let lines: Vec<_> = names.iter().map(|name| format!("  {verb} auth-service.{}... {end}\n", name.as_ref())).collect();
+    let lines = if lines.is_empty() { "  No migrations to apply.\n".to_owned() } else { lines.concat() };
+    format!("Operations to perform:\n  {operation}\nRunning migrations:\n{lines}")
+}
+
+const ALL: &str = "Apply all migrations: auth-service";
+
+/// Returns the line for a single target.
+fn target(name: &str) -> String {
+    format!("Target specific migration: {name}, from auth-service")
 }
 
 /// Counts the tables of the first three migrations.
@@ -60,18 +69,18 @@ on_both_engines! {
     async fn migrations_are_applied_shown_and_reverted(app: Fresh) {
         let all = migration_names();
         assert_eq!(applied(&app), [""; 0]);
-        assert_eq!(run(&app, &["migrate", "0002"]), "  Applying 0001_initial... OK\n  Applying 0002_key_lifecycle... OK\n");
+        assert_eq!(run(&app, &["migrate", "0002"]), progress(&target("0002"), "Applying", &["0001_initial", "0002_key_lifecycle"], "OK"));
         assert_eq!(applied(&app), all[..2]);
         let shown = run(&app, &["showmigrations"]);
         let lines: Vec<_> = shown.lines().collect();
         assert!(lines[0].starts_with("[X]  0001_initial (20") && lines[0].ends_with(" UTC)"), "{shown}");
         assert_eq!(lines[2], "[ ]  0003_attempts");
 
-        assert_eq!(run(&app, &["migrate"]), progress("Applying", &all[2..]));
-        assert_eq!(run(&app, &["migrate"]), "  No migrations to apply.\n");
+        assert_eq!(run(&app, &["migrate"]), progress(ALL, "Applying", &all[2..], "OK"));
+        assert_eq!(run(&app, &["migrate"]), progress(ALL, "Applying", &[""; 0], "OK"));
         assert_eq!(tables(&app).await, 4);
         let backwards: Vec<_> = all[1..].iter().rev().cloned().collect();
-        assert_eq!(run(&app, &["migrate", "0001_initial"]), progress("Unapplying", &backwards));
+        assert_eq!(run(&app, &["migrate", "0001_initial"]), progress(&target("0001_initial"), "Unapplying", &backwards, "OK"));
         assert_eq!((applied(&app), tables(&app).await), (vec![all[0].clone()], 3));
         run(&app, &["migrate", "zero"]);
         assert_eq!((applied(&app).len(), tables(&app).await), (0, 0));
@@ -112,11 +121,11 @@ on_both_engines! {
         }
         tx.commit().await.expect("a commit");
         assert_fails(&outcome(&app, &["migrate"]), "migration 0003_attempts failed and was rolled back: ");
-        assert_eq!(run(&app, &["migrate", "3", "--fake"]), "  Applying 0003_attempts... FAKED\n");
+        assert_eq!(run(&app, &["migrate", "3", "--fake"]), progress(&target("3"), "Applying", &["0003_attempts"], "FAKED"));
         run(&app, &["migrate"]);
         app.serves_with(&auth_service::keys::MasterKey::generate());
         run(&app, &["migrate", "3"]);
-        assert_eq!(run(&app, &["migrate", "2", "--fake"]), "  Unapplying 0003_attempts... FAKED\n");
+        assert_eq!(run(&app, &["migrate", "2", "--fake"]), progress(&target("2"), "Unapplying", &["0003_attempts"], "FAKED"));
         assert_eq!((applied(&app), tables(&app).await), (migration_names()[..2].to_vec(), 4));
         run(&app, &["migrate", "3", "--fake"]);
         run(&app, &["migrate", "zero"]);
@@ -229,6 +238,45 @@ fn sql(arguments: &[&str]) -> String {
     let output = process(&["sqlmigrate"]).args(arguments).stdout(Stdio::piped()).output().expect("a process");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
+}
+
+/// The modes of the file and of the files next to it, which SQLite creates itself.
+#[tokio::test]
+async fn an_sqlite_database_is_created_by_migrate_only_and_for_its_owner_only() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("auth.db");
+    let url = format!("sqlite:{}", path.display());
+    let arguments = ["--database-url", &url];
+    for command in [&["showmigrations"][..], &["migrate", "--plan"], &["serve"], &["keys", "list"], &["clients", "list"]] {
+        let mut process = process(command);
+        process.args(arguments).env("MASTER_KEY", auth_service::keys::MasterKey::generate());
+        assert_fails(
+            &process.output().expect("a process"),
+            &format!("there is no database file {}: `migrate` creates it", path.display()),
+        );
+        assert!(!path.exists());
+    }
+    let elsewhere = format!("sqlite:{}", folder.path().join("missing/auth.db").display());
+    let output = process(&["migrate", "--database-url", &elsewhere]).output().expect("a process");
+    assert_fails(&output, "cannot create the database file ");
+
+    // With this umask every file would be readable by everybody.
+    let migrate = ["-c", r#"umask 000; exec "$0" migrate --database-url "$1""#, env!("CARGO_BIN_EXE_auth-service"), &url];
+    assert!(Command::new("sh").args(migrate).status().expect("a process").success());
+    let db = store::Db::new(&url, None, 1).expect("a URL");
+    let mut tx = db.begin().await.expect("a transaction");
+    tx.query("DELETE FROM attempts").execute().await.expect("a statement");
+    tx.commit().await.expect("a commit");
+    db.query("SELECT 1").execute().await.expect("a reader");
+    let mut modes = Vec::new();
+    for entry in std::fs::read_dir(folder.path()).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&entry.metadata().expect("the metadata").permissions());
+        modes.push((entry.file_name().into_string().expect("a name"), format!("{:o}", mode & 0o777)));
+    }
+    modes.sort();
+    let expected = ["auth.db", "auth.db-shm", "auth.db-wal"].map(|name| (name.to_owned(), "600".to_owned()));
+    assert_eq!(modes, expected);
 }
 
 #[test]

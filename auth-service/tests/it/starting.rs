@@ -78,17 +78,18 @@ on_both_engines! {
         let count = migration_names().len();
         assert_fails(&output, &format!("the database has {count} unapplied migration(s): run `migrate` first"));
         let output = app.command("migrate").output().expect("a process");
-        let applied = migration_names().iter().map(|name| format!("  Applying {name}... OK\n")).collect::<Vec<_>>().concat();
-        assert_eq!(String::from_utf8_lossy(&output.stderr), applied);
+        let applied = migration_names().iter().map(|name| format!("  Applying auth-service.{name}... OK\n")).collect::<Vec<_>>().concat();
+        let beginning = "Operations to perform:\n  Apply all migrations: auth-service\nRunning migrations:\n";
+        assert_eq!(String::from_utf8_lossy(&output.stderr), format!("{beginning}{applied}"));
         let output = app.command("migrate").output().expect("a process");
-        assert_eq!(String::from_utf8_lossy(&output.stderr), "  No migrations to apply.\n");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), format!("{beginning}  No migrations to apply.\n"));
     }
 
     async fn a_schema_of_the_future_is_refused(app: Fresh) {
         app.migrated().await;
         app.execute("UPDATE _sqlx_migrations SET version = 99 WHERE version = (SELECT MAX(version) FROM _sqlx_migrations)").await;
         let output = app.serve(&MasterKey::generate()).output().expect("a process");
-        assert_fails(&output, "the database has migration 99, which this version of the service does not have: run the version that applied it");
+        assert_fails(&output, "the database has migration 0099_events, which this version of the service does not have: run the version that applied it");
     }
 
     async fn a_migration_that_was_changed_is_refused(app: Fresh) {

@@ -15,6 +15,7 @@ mod guards;
 mod note_lists;
 mod notes;
 mod outage;
+mod pooler;
 mod profiles;
 mod quotas;
 mod readers;

@@ -94,7 +94,7 @@ testing::on_both_engines! {
         let db = database.0.open();
         execute(&db, "UPDATE _sqlx_migrations SET version = 7000 WHERE version = (SELECT MAX(version) FROM _sqlx_migrations)").await;
         let error = start(db).await.unwrap_err();
-        assert!(matches!(error, ServeError::Schema(SchemaError::Ahead(7000))), "{error}");
+        assert!(matches!(error, ServeError::Schema(SchemaError::Ahead(ref name)) if name.starts_with("7000_")), "{error}");
     }
 
     async fn a_database_with_another_schema_is_refused(database: Database) {
@@ -110,7 +110,7 @@ testing::on_both_engines! {
         let db = database.0.open();
         execute(&db, "UPDATE _sqlx_migrations SET success = FALSE").await;
         let error = start(db).await.unwrap_err();
-        assert!(matches!(error, ServeError::Schema(SchemaError::Partial(1))), "{error}");
+        assert!(matches!(error, ServeError::Schema(SchemaError::Partial(ref name)) if name == "0001_initial"), "{error}");
     }
 
     async fn the_migrations_can_be_undone(database: Database) {
@@ -161,7 +161,7 @@ fn what_can_t_be_started_is_said_in_one_sentence() {
     let fresh = format!("sqlite:{}", folder.path().join("fresh.db").display());
     for (arguments, sentence) in [
         (&["serve", "--listen", "127.0.0.1:0", "--database-url", &corrupt][..], "cannot read the schema"),
-        (&["serve", "--listen", "127.0.0.1:0", "--database-url", &missing], "cannot read the schema"),
+        (&["serve", "--listen", "127.0.0.1:0", "--database-url", &missing], "notes.db: `migrate` creates it"),
         (&["migrate", "--database-url", &corrupt], "cannot read the schema"),
         (&["migrate", "--database-url", "mysql://x"], "must begin with `sqlite:` or `postgres:`"),
         (&["serve", "--listen", &taken, "--database-url", &fresh], "cannot listen on"),

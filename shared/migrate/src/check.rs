@@ -1,13 +1,13 @@
 //! The checks before a service serves, and the migration that the quickstart runs by itself.
 
-use sqlx::{AssertSqlSafe, migrate::Migrator};
-use store::{Db, DedicatedConnection};
+use sqlx::migrate::Migrator;
+use store::Db;
 
 use crate::{
     declared::declared_tables,
     error::SchemaError,
     history::Target,
-    run::{Mode, connect, migrate_to, plan},
+    run::{Mode, migrate_to, plan},
 };
 
 /// Applies the migrations that are not applied yet, and returns how many that were. Several processes may do it at once: one
@@ -27,22 +27,14 @@ pub async fn migrate(db: &Db, migrations: &Migrator) -> Result<usize, SchemaErro
 ///
 /// Returns an error that says how the schema differs.
 pub async fn check(db: &Db, migrations: &Migrator, schema: &str) -> Result<(), SchemaError> {
-    match plan(db, migrations, &Target::Latest).await?.len() {
+    match plan(db, migrations, &Target::Latest, Mode::Run).await?.len() {
         0 => {}
         behind => return Err(SchemaError::Behind(behind)),
     }
-    let queries = declared_tables(schema).into_iter().map(|table| {
+    for table in declared_tables(schema) {
         let columns: Vec<_> = table.columns.iter().map(|column| format!("\"{column}\"")).collect();
-        format!("SELECT {} FROM \"{}\" WHERE 1 = 0", columns.join(", "), table.name)
-    });
-    let mut connection = connect(db).await?;
-    for query in queries {
-        let query = sqlx::raw_sql(AssertSqlSafe(query));
-        let outcome = match &mut connection {
-            DedicatedConnection::Postgres(connection) => query.execute(connection).await.map(drop),
-            DedicatedConnection::Sqlite(connection) => query.execute(connection).await.map(drop),
-        };
-        outcome.map_err(SchemaError::Damaged)?;
+        let query = format!("SELECT {} FROM \"{}\" WHERE 1 = 0", columns.join(", "), table.name);
+        db.execute_raw(query).await.map_err(|error| SchemaError::Damaged(error.into_source()))?;
     }
     Ok(())
 }

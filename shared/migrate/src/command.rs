@@ -1,6 +1,6 @@
 //! The migration commands, the same for every service. Their output follows Django's.
 
-use std::io;
+use std::{fmt::Write, io};
 
 use clap::{Args, Subcommand};
 use sqlx::migrate::Migrator;
@@ -11,7 +11,7 @@ use store::{DatabaseArgs, OpenError};
 use crate::autogenerate::{self, MakeError, Makemigrations, Report};
 use crate::{
     error::SchemaError,
-    history::{self, Change, Target},
+    history::{self, Change, Problem, Target},
     run::{MigrationEvent, Mode, history, migrate_to, plan},
 };
 
@@ -20,7 +20,7 @@ use crate::{
 pub enum MigrationCommand {
     /// Applies all migrations, or applies and reverts migrations up to a target.
     Migrate(Migrate),
-    /// Lists all migrations and marks the applied ones.
+    /// Lists all migrations, marks the applied ones, and says what is wrong with the history.
     Showmigrations(Showmigrations),
     /// Prints the SQL of a migration.
     Sqlmigrate(Sqlmigrate),
@@ -37,9 +37,13 @@ pub struct Migrate {
     /// The last migration to be applied afterwards: its number, its name, or a prefix of its name. `zero` reverts all migrations.
     #[arg(value_name = "TARGET")]
     target: Option<Target>,
-    /// Marks the migrations as applied or unapplied without running them.
+    /// Records exactly the migrations up to the target as applied, without running any. This also repairs a history with a gap, or with
+    /// migrations that this version of the service does not have.
     #[arg(long)]
     fake: bool,
+    /// Only records the first migration if no migration is recorded and all its tables exist.
+    #[arg(long, conflicts_with = "fake")]
+    fake_initial: bool,
     /// Prints the planned operations without running them.
     #[arg(long, conflicts_with = "check")]
     plan: bool,
@@ -87,31 +91,36 @@ pub enum CommandError {
 }
 
 impl MigrationCommand {
-    /// Runs the command with the migrations of a service. Progress is written to standard error, results to standard output.
-    pub async fn run(self, migrations: &Migrator) -> Result<(), CommandError> {
+    /// Runs the command with the migrations of the service with this name. Progress is written to standard error, results to standard output.
+    pub async fn run(self, service: &str, migrations: &Migrator) -> Result<(), CommandError> {
         match self {
-            Self::Migrate(arguments) => migrate(arguments, migrations).await,
+            Self::Migrate(arguments) => migrate(arguments, service, migrations).await,
             Self::Showmigrations(Showmigrations { database, plan }) => show(&database, plan, migrations).await,
             Self::Sqlmigrate(Sqlmigrate { name, backwards }) => write(history::sql(migrations, &name, backwards)?.trim_end()),
             #[cfg(feature = "autogenerate")]
             Self::Makemigrations(arguments) => {
                 let mut report = Report::default();
                 let outcome = autogenerate::run(*arguments, &mut report).await;
-                eprint!("{}", report.remarks);
                 if !report.output.is_empty() {
                     write(report.output.trim_end_matches('\n'))?;
                 }
+                eprint!("{}", report.remarks);
                 Ok(outcome?)
             }
         }
     }
 }
 
-async fn migrate(arguments: Migrate, migrations: &Migrator) -> Result<(), CommandError> {
+async fn migrate(arguments: Migrate, service: &str, migrations: &Migrator) -> Result<(), CommandError> {
     let db = arguments.database.open()?;
     let target = arguments.target.unwrap_or(Target::Latest);
+    let mode = match (arguments.fake, arguments.fake_initial) {
+        (true, _) => Mode::Fake,
+        (false, true) => Mode::FakeInitial,
+        (false, false) => Mode::Run,
+    };
     if arguments.plan || arguments.check {
-        let changes = plan(&db, migrations, &target).await?;
+        let changes = plan(&db, migrations, &target, mode).await?;
         write("Planned operations:")?;
         for change in &changes {
             write(&format!("  {change}"))?;
@@ -121,14 +130,20 @@ async fn migrate(arguments: Migrate, migrations: &Migrator) -> Result<(), Comman
         }
         return if arguments.check && !changes.is_empty() { Err(CommandError::Unapplied(changes.len())) } else { Ok(()) };
     }
-    let (mode, done) = if arguments.fake { (Mode::Fake, "FAKED") } else { (Mode::Run, "OK") };
+    eprintln!("Operations to perform:");
+    match &target {
+        Target::Latest => eprintln!("  Apply all migrations: {service}"),
+        Target::Zero => eprintln!("  Unapply all migrations: {service}"),
+        Target::Named(name) => eprintln!("  Target specific migration: {name}, from {service}"),
+    }
+    eprintln!("Running migrations:");
     let mut is_running = false;
     let outcome = migrate_to(&db, migrations, &target, mode, |progress| {
         is_running = matches!(progress, MigrationEvent::Started(_));
         match progress {
-            MigrationEvent::Started(Change::Apply(name)) => eprint!("  Applying {name}..."),
-            MigrationEvent::Started(Change::Unapply(name)) => eprint!("  Unapplying {name}..."),
-            MigrationEvent::Finished => eprintln!(" {done}"),
+            MigrationEvent::Started(Change::Apply(name)) => eprint!("  Applying {service}.{name}..."),
+            MigrationEvent::Started(Change::Unapply(name)) => eprint!("  Unapplying {service}.{name}..."),
+            MigrationEvent::Finished { is_fake } => eprintln!("{}", if is_fake { " FAKED" } else { " OK" }),
         }
     });
     let outcome = outcome.await;
@@ -146,11 +161,19 @@ async fn migrate(arguments: Migrate, migrations: &Migrator) -> Result<(), Comman
 async fn show(database: &DatabaseArgs, without_times: bool, migrations: &Migrator) -> Result<(), CommandError> {
     let db = database.open()?;
     for entry in history(&db, migrations).await? {
-        write(&match entry.applied {
-            None => format!("[ ]  {}", entry.name),
-            Some(_) if without_times => format!("[X]  {}", entry.name),
-            Some(time) => format!("[X]  {} ({})", entry.name, time.format("%F %T UTC")),
-        })?;
+        let mark = match (entry.applied, entry.problem) {
+            (_, Some(Problem::Unknown | Problem::Partial)) => '?',
+            (Some(_), _) => 'X',
+            (None, _) => ' ',
+        };
+        let mut line = format!("[{mark}]  {}", entry.name);
+        if let Some(time) = entry.applied.filter(|_| !without_times) {
+            let _ = write!(line, " ({})", time.format("%F %T UTC"));
+        }
+        if let Some(problem) = entry.problem {
+            let _ = write!(line, "  {problem}");
+        }
+        write(&line)?;
     }
     db.close().await;
     Ok(())

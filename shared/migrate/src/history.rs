@@ -2,9 +2,10 @@
 
 use std::{convert::Infallible, fmt, str::FromStr};
 
-use sqlx::migrate::{AppliedMigration, Migration as MigrationFile, Migrator};
+use chrono::{DateTime, Utc};
+use sqlx::migrate::{Migration as MigrationFile, Migrator};
 
-use crate::error::SchemaError;
+use crate::{error::SchemaError, records::Record};
 
 /// The prefix of the first line of a down file that cannot revert its migration. The reason follows the prefix.
 const IRREVERSIBLE: &str = "-- irreversible:";
@@ -55,10 +56,38 @@ impl fmt::Display for Change {
     }
 }
 
-/// The migrations of a service in their order, and how many of them are applied.
+/// A line of `showmigrations`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The name of the migration, for example `0001_initial`.
+    pub name: String,
+    /// The time when it was applied, if it is applied.
+    pub applied: Option<DateTime<Utc>>,
+    /// The reason why the record of the migration is not that of a database which can be served.
+    pub problem: Option<Problem>,
+}
+
+/// The reason why the record of a migration is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// The service has no migration with this version.
+    #[error("this version of the service does not have it")]
+    Unknown,
+    /// The file has changed since the migration was applied.
+    #[error("its file was changed after it was applied")]
+    Changed,
+    /// A migration with a higher number is applied.
+    #[error("not applied, but a later migration is")]
+    Gap,
+    /// The migration was applied only in part.
+    #[error("applied only in part")]
+    Partial,
+}
+
+/// The migrations of a service in their order, and the records of a database.
 pub(super) struct History<'a> {
     migrations: Vec<Migration<'a>>,
-    applied: usize,
+    records: Vec<Record>,
 }
 
 /// The two files of a migration.
@@ -71,7 +100,7 @@ pub(super) struct Migration<'a> {
 impl Migration<'_> {
     /// Returns the name of its files, for example `0001_initial`.
     pub(super) fn name(&self) -> String {
-        format!("{:04}_{}", self.up.version, self.up.description.replace(' ', "_"))
+        file_name(self.up.version, &self.up.description)
     }
 
     /// Returns the reason why the migration cannot be reverted, or None if it can be reverted.
@@ -83,27 +112,81 @@ impl Migration<'_> {
 }
 
 impl<'a> History<'a> {
-    /// Creates the history of a database with the applied migrations.
-    pub(super) fn new(migrations: &'a Migrator, applied: &[AppliedMigration]) -> Result<Self, SchemaError> {
+    /// Creates the history of a database with these records.
+    pub(super) fn new(migrations: &'a Migrator, records: Vec<Record>) -> Result<Self, SchemaError> {
         let down = |version| migrations.iter().find(|other| other.version == version && other.migration_type.is_down_migration());
         let ups = migrations.iter().filter(|migration| !migration.migration_type.is_down_migration());
         let mut sorted: Vec<_> = ups.map(|up| Migration { up, down: down(up.version) }).collect();
         sorted.sort_by_key(|migration| migration.up.version);
-        for applied in applied {
-            match sorted.iter().find(|migration| migration.up.version == applied.version) {
-                None => return Err(SchemaError::Ahead(applied.version)),
-                Some(migration) if migration.up.checksum != applied.checksum => {
-                    return Err(SchemaError::Changed(migration.name()));
-                }
-                Some(_) => {}
-            }
+        if let Some([first, second]) = sorted.array_windows().find(|[first, second]| first.up.version == second.up.version) {
+            return Err(SchemaError::SameNumber { first: first.name(), second: second.name() });
         }
-        let is_applied = |migration: &Migration<'_>| applied.iter().any(|applied| applied.version == migration.up.version);
-        let first_missing = sorted.iter().position(|migration| !is_applied(migration)).unwrap_or(sorted.len());
-        if let Some(later) = sorted[first_missing..].iter().find(|migration| is_applied(migration)) {
-            return Err(SchemaError::OutOfOrder { missing: sorted[first_missing].name(), applied: later.name() });
+        Ok(Self { migrations: sorted, records })
+    }
+
+    fn record(&self, version: i64) -> Option<&Record> {
+        self.records.iter().find(|record| record.version == version)
+    }
+
+    /// Returns the record of a migration if it is correct.
+    fn correct_record(&self, migration: &Migration<'_>) -> Option<&Record> {
+        self.record(migration.up.version).filter(|record| record.is_complete && *record.checksum == *migration.up.checksum)
+    }
+
+    /// Returns the records of migrations that the service does not have.
+    fn unknown(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter().filter(|record| self.migrations.iter().all(|migration| migration.up.version != record.version))
+    }
+
+    /// Returns every migration and every record, in the order of their numbers.
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let last = self.records.iter().map(|record| record.version).max().unwrap_or_default();
+        let known = self.migrations.iter().map(|migration| {
+            let record = self.record(migration.up.version);
+            let problem = match record {
+                None => (migration.up.version < last).then_some(Problem::Gap),
+                Some(record) if !record.is_complete => Some(Problem::Partial),
+                Some(record) => (*record.checksum != *migration.up.checksum).then_some(Problem::Changed),
+            };
+            (migration.up.version, Entry { name: migration.name(), applied: record.map(|record| record.time), problem })
+        });
+        let unknown = self.unknown().map(|record| {
+            let name = file_name(record.version, &record.description);
+            (record.version, Entry { name, applied: Some(record.time), problem: Some(Problem::Unknown) })
+        });
+        let mut entries: Vec<_> = known.chain(unknown).collect();
+        entries.sort_by_key(|(version, _)| *version);
+        entries.into_iter().map(|(_, entry)| entry).collect()
+    }
+
+    /// Returns the number of applied migrations. It returns an error if the records do not describe a schema of this service.
+    fn applied(&self) -> Result<usize, SchemaError> {
+        let is_other = |record: &Record| {
+            let own = self.migrations.iter().find(|migration| migration.up.version == record.version);
+            own.is_none_or(|own| own.up.description != record.description)
+        };
+        let has_correct = self.migrations.iter().any(|migration| self.correct_record(migration).is_some());
+        if !has_correct && self.records.iter().any(is_other) {
+            let names = self.records.iter().map(|record| file_name(record.version, &record.description)).collect();
+            return Err(SchemaError::OtherService { names });
         }
-        Ok(Self { migrations: sorted, applied: first_missing })
+        if let Some(record) = self.records.iter().find(|record| !record.is_complete) {
+            return Err(SchemaError::Partial(file_name(record.version, &record.description)));
+        }
+        if let Some(record) = self.unknown().next() {
+            return Err(SchemaError::Ahead(file_name(record.version, &record.description)));
+        }
+        let is_recorded = |migration: &Migration<'_>| self.record(migration.up.version).is_some();
+        if let Some(changed) =
+            self.migrations.iter().find(|migration| is_recorded(migration) && self.correct_record(migration).is_none())
+        {
+            return Err(SchemaError::Changed(changed.name()));
+        }
+        let first_missing = self.migrations.iter().position(|migration| !is_recorded(migration)).unwrap_or(self.migrations.len());
+        if let Some(later) = self.migrations[first_missing..].iter().find(|migration| is_recorded(migration)) {
+            return Err(SchemaError::OutOfOrder { missing: self.migrations[first_missing].name(), applied: later.name() });
+        }
+        Ok(first_missing)
     }
 
     /// Returns all migrations in their order.
@@ -111,25 +194,43 @@ impl<'a> History<'a> {
         self.migrations.iter()
     }
 
-    /// Returns the operations that lead to the target. It returns an error if one of them would revert an irreversible migration,
-    /// so that no operation runs if the target cannot be reached.
-    pub(super) fn plan(&self, target: &Target, is_fake: bool) -> Result<Vec<(Change, Migration<'a>)>, SchemaError> {
-        let wanted = match target {
+    /// Returns the number of migrations that are applied at the target.
+    fn wanted(&self, target: &Target) -> Result<usize, SchemaError> {
+        Ok(match target {
             Target::Latest => self.migrations.len(),
             Target::Zero => 0,
             Target::Named(name) => self.find(name)? + 1,
-        };
-        if wanted >= self.applied {
-            let ahead = &self.migrations[self.applied..wanted];
+        })
+    }
+
+    /// Returns the operations that lead to the target. It returns an error if one of them would revert an irreversible migration,
+    /// so that no operation runs if the target cannot be reached.
+    pub(super) fn plan(&self, target: &Target) -> Result<Vec<(Change, Migration<'a>)>, SchemaError> {
+        let (applied, wanted) = (self.applied()?, self.wanted(target)?);
+        if wanted >= applied {
+            let ahead = &self.migrations[applied..wanted];
             return Ok(ahead.iter().map(|migration| (Change::Apply(migration.name()), *migration)).collect());
         }
-        let behind = self.migrations[wanted..self.applied].iter().rev();
+        let behind = self.migrations[wanted..applied].iter().rev();
         behind
-            .map(|migration| match migration.irreversible().filter(|_| !is_fake) {
+            .map(|migration| match migration.irreversible() {
                 None => Ok((Change::Unapply(migration.name()), *migration)),
                 Some(why) => Err(SchemaError::Irreversible { name: migration.name(), why }),
             })
             .collect()
+    }
+
+    /// Returns the changes to the records after which exactly the migrations up to the target are recorded, each with its version and,
+    /// for a record to be written, its file. It also repairs records that are wrong.
+    pub(super) fn plan_records(&self, target: &Target) -> Result<Vec<(Change, i64, Option<&'a MigrationFile>)>, SchemaError> {
+        let wanted = &self.migrations[..self.wanted(target)?];
+        let is_wanted = |version| wanted.iter().any(|migration| migration.up.version == version);
+        let removed = self.records.iter().rev().filter(|record| !is_wanted(record.version));
+        let removed =
+            removed.map(|record| (Change::Unapply(file_name(record.version, &record.description)), record.version, None));
+        let added = wanted.iter().filter(|migration| self.correct_record(migration).is_none());
+        let added = added.map(|migration| (Change::Apply(migration.name()), migration.up.version, Some(migration.up)));
+        Ok(removed.chain(added).collect())
     }
 
     /// Returns the index of the migration that `target` names.
@@ -150,9 +251,14 @@ impl<'a> History<'a> {
     }
 }
 
+/// Returns the name of a migration's files, without their extension.
+fn file_name(version: i64, description: &str) -> String {
+    format!("{version:04}_{}", description.replace(' ', "_"))
+}
+
 /// Returns the SQL that applies a migration, or that reverts it if `backwards`.
 pub(super) fn sql<'a>(migrations: &'a Migrator, name: &str, backwards: bool) -> Result<&'a str, SchemaError> {
-    let history = History::new(migrations, &[])?;
+    let history = History::new(migrations, Vec::new())?;
     let migration = history.migrations[history.find(name)?];
     match (backwards, migration.down) {
         (false, _) => Ok(migration.up.sql.as_str()),

@@ -3,7 +3,8 @@
 //!
 //! A migration is a pair of files, `0002_name.up.sql` and `0002_name.down.sql`, that run on both engines. Statements for one engine
 //! follow a line `-- on sqlite:` or `-- on postgres:`. A migration that cannot be undone has a down file that begins with
-//! `-- irreversible: ` and the reason. sqlx applies the files and keeps the history.
+//! `-- irreversible: ` and the reason. The table
+//! `_sqlx_migrations` records the applied ones, as sqlx's own migrator does.
 //!
 //! ```
 //! use clap::Parser;
@@ -14,7 +15,7 @@
 //!     #[command(subcommand)]
 //!     command: MigrationCommand,
 //! }
-//! // Cli::parse().command.run(&MIGRATIONS).await
+//! // Cli::parse().command.run("orders", &MIGRATIONS).await
 //! # assert!(Cli::try_parse_from(["orders", "showmigrations", "--database-url", "sqlite:orders.db"]).is_ok());
 //! ```
 
@@ -27,6 +28,7 @@ mod error;
 mod history;
 #[cfg(feature = "autogenerate")]
 mod lint;
+mod records;
 mod run;
 mod sql;
 
@@ -38,7 +40,7 @@ pub use self::{
     check::{check, migrate},
     command::{CommandError, MigrationCommand},
     error::SchemaError,
-    history::{Change, Target},
-    run::{Entry, MigrationEvent, Mode, history, migrate_to, plan},
+    history::{Change, Entry, Problem, Target},
+    run::{MigrationEvent, Mode, history, migrate_to, plan},
     sql::Engine,
 };

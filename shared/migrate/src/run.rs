@@ -1,26 +1,26 @@
 //! Migrates a database to a target, one migration after the other.
 //!
 //! Each migration runs in a transaction of its own, together with the row that records it, so a process that is killed leaves no half
-//! migration. If several processes migrate, one of them runs and the others wait: on PostgreSQL for an advisory lock that ends with its
-//! connection, on SQLite for the transaction, which begins before the history is read.
+//! migration. If several processes migrate, one of them runs and the others wait for the lock that the transaction takes before it
+//! reads the history: an advisory lock on PostgreSQL, the write lock on SQLite. The lock ends with the transaction, so it also holds behind
+//! a pooler in transaction mode.
 //!
-//! The exception is a file whose first line is `-- no-transaction`. PostgreSQL runs the statements of this file one by one. If the
-//! process is killed between two statements, the next run starts again with the first one, so each statement must be repeatable.
+//! The exception is a file whose first line is `-- no-transaction`. PostgreSQL runs the statements of this file one by one on a second
+//! connection, while the transaction holds the lock. If the process is killed between two statements, the next run starts again with the
+//! first one, so each statement must be repeatable.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
-use sqlx::{
-    AssertSqlSafe, Connection, PgConnection, SqlSafeStr, SqliteConnection,
-    migrate::{Migrate, MigrateError, Migration as MigrationFile, MigrationType, Migrator},
-};
+use sqlx::migrate::{Migration as MigrationFile, Migrator};
+use store::{Db, Executor, Tx};
 
 use crate::{
+    declared::declared_tables,
     error::SchemaError,
-    history::{Change, History, Migration, Target},
+    history::{Change, Entry, History, Migration, Target},
+    records,
     sql::{Engine, select_section, statements},
 };
-use store::{Db, DedicatedConnection, Executor};
 
 /// The advisory lock that a process holds while it migrates a PostgreSQL database.
 const LOCK: i64 = 0x6d69_6772_6174_6573;
@@ -32,7 +32,9 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 pub enum Mode {
     /// The migration runs.
     Run,
-    /// Only the record of the migration is written or removed.
+    /// The migration runs, except that the first one is only recorded if no migration is applied and all its tables exist.
+    FakeInitial,
+    /// Only the records are changed: afterwards exactly the migrations up to the target are recorded.
     Fake,
 }
 
@@ -42,19 +44,13 @@ pub enum MigrationEvent<'a> {
     /// A migration starts.
     Started(&'a Change),
     /// The migration has finished.
-    Finished,
+    Finished {
+        /// True if the migration was only recorded.
+        is_fake: bool,
+    },
 }
 
-/// A line of `showmigrations`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// The name of the migration, for example `0001_initial`.
-    pub name: String,
-    /// The time when it was applied, if it is applied.
-    pub applied: Option<DateTime<Utc>>,
-}
-
-/// Migrates to the target, and returns how many migrations were applied or reverted.
+/// Migrates to the target, and returns how many migrations were applied or reverted. An SQLite file is created if it does not exist.
 ///
 /// # Errors
 ///
@@ -66,165 +62,178 @@ pub async fn migrate_to(
     mode: Mode,
     mut report: impl FnMut(MigrationEvent<'_>),
 ) -> Result<usize, SchemaError> {
+    let db = db.for_migrations()?;
     let mut done = 0;
-    match connect(db).await? {
-        // PostgreSQL releases the lock when the connection closes.
-        DedicatedConnection::Postgres(mut connection) => {
-            lock(&mut connection).await.map_err(|error| SchemaError::Unreadable(error.into()))?;
-            loop {
-                let history = read(&mut connection, migrations).await?;
-                let Some((change, migration)) = history.plan(target, mode == Mode::Fake)?.into_iter().next() else { break };
-                report(MigrationEvent::Started(&change));
-                perform_on_postgres(&mut connection, migrations, &change, migration, mode).await?;
-                report(MigrationEvent::Finished);
-                done += 1;
-            }
-            let _ = connection.close().await;
+    let outcome = loop {
+        let step = if mode == Mode::Fake {
+            record_one(&db, migrations, target, &mut report).await
+        } else {
+            migrate_one(&db, migrations, target, mode, &mut report).await
+        };
+        match step {
+            Ok(true) => done += 1,
+            Ok(false) => break Ok(done),
+            Err(error) => break Err(error),
         }
-        DedicatedConnection::Sqlite(mut connection) => {
-            loop {
-                let begun = connection.begin_with("BEGIN IMMEDIATE").await;
-                let mut transaction = begun.map_err(|error| SchemaError::Unreadable(error.into()))?;
-                let history = read(&mut *transaction, migrations).await?;
-                let Some((change, migration)) = history.plan(target, mode == Mode::Fake)?.into_iter().next() else { break };
-                report(MigrationEvent::Started(&change));
-                perform_on_sqlite(&mut transaction, migrations, &change, migration, mode).await?;
-                check_references(&mut transaction, &change).await?;
-                transaction.commit().await.map_err(|error| failed(&change, error.into()))?;
-                report(MigrationEvent::Finished);
-                done += 1;
-            }
-            let _ = connection.close().await;
-        }
-    }
-    Ok(done)
+    };
+    db.close().await;
+    outcome
 }
 
 /// Returns the operations that lead to the target, without running them.
-pub async fn plan(db: &Db, migrations: &Migrator, target: &Target) -> Result<Vec<Change>, SchemaError> {
-    let history = connect_and_read(db, migrations).await?;
-    Ok(history.plan(target, false)?.into_iter().map(|(change, _)| change).collect())
+pub async fn plan(db: &Db, migrations: &Migrator, target: &Target, mode: Mode) -> Result<Vec<Change>, SchemaError> {
+    let history = read(db, migrations).await?;
+    Ok(match mode {
+        Mode::Fake => history.plan_records(target)?.into_iter().map(|(change, ..)| change).collect(),
+        Mode::Run | Mode::FakeInitial => history.plan(target)?.into_iter().map(|(change, _)| change).collect(),
+    })
 }
 
-/// Returns all migrations in their order.
+/// Returns all migrations of the service and of the database in their order, also if the records are wrong.
 pub async fn history(db: &Db, migrations: &Migrator) -> Result<Vec<Entry>, SchemaError> {
-    let history = connect_and_read(db, migrations).await?;
-    let query = db.query("SELECT version, installed_on FROM _sqlx_migrations");
-    let times: Vec<(i64, DateTime<Utc>)> =
-        query.all().await.map_err(|error| SchemaError::Unreadable(error.into_source().into()))?;
-    let applied = |version| times.iter().find(|(applied, _)| *applied == version).map(|(_, time)| *time);
-    Ok(history.migrations().map(|migration| Entry { name: migration.name(), applied: applied(migration.up.version) }).collect())
+    Ok(read(db, migrations).await?.entries())
 }
 
-async fn connect_and_read<'a>(db: &Db, migrations: &'a Migrator) -> Result<History<'a>, SchemaError> {
-    match connect(db).await? {
-        DedicatedConnection::Postgres(mut connection) => read(&mut connection, migrations).await,
-        DedicatedConnection::Sqlite(mut connection) => read(&mut connection, migrations).await,
+async fn read<'a>(db: &Db, migrations: &'a Migrator) -> Result<History<'a>, SchemaError> {
+    if let Some(path) = db.missing_file() {
+        return Err(SchemaError::NoFile(path.to_owned()));
     }
+    let is_recorded = records::has_table(db, engine(db), "_sqlx_migrations").await?;
+    History::new(migrations, if is_recorded { records::read(db).await? } else { Vec::new() })
 }
 
-pub(crate) async fn connect(db: &Db) -> Result<DedicatedConnection, SchemaError> {
-    db.dedicated().await.map_err(|error| SchemaError::Unreadable(error.into()))
-}
-
-async fn read<'a, C: Migrate>(connection: &mut C, migrations: &'a Migrator) -> Result<History<'a>, SchemaError> {
-    let table = &migrations.table_name;
-    connection.ensure_migrations_table(table).await.map_err(SchemaError::Unreadable)?;
-    if let Some(version) = connection.dirty_version(table).await.map_err(SchemaError::Unreadable)? {
-        return Err(SchemaError::Partial(version));
+/// Performs the first operation that leads to the target. Returns false if there is none.
+async fn migrate_one(
+    db: &Db,
+    migrations: &Migrator,
+    target: &Target,
+    mode: Mode,
+    report: &mut impl FnMut(MigrationEvent<'_>),
+) -> Result<bool, SchemaError> {
+    let engine = engine(db);
+    let (mut tx, history) = lock(db, migrations).await?;
+    let Some((change, migration)) = history.plan(target)?.into_iter().next() else {
+        tx.commit().await?;
+        return Ok(false);
+    };
+    report(MigrationEvent::Started(&change));
+    let is_fake = mode == Mode::FakeInitial && is_initial_and_present(&mut tx, engine, &history, &change, migration).await?;
+    let started = Instant::now();
+    if !is_fake {
+        perform(db, &mut tx, engine, &change, migration).await?;
     }
-    let applied = connection.list_applied_migrations(table).await.map_err(SchemaError::Unreadable)?;
-    History::new(migrations, &applied)
+    let nanoseconds = if is_fake { -1 } else { i64::try_from(started.elapsed().as_nanos()).unwrap_or(i64::MAX) };
+    let recorded = match &change {
+        Change::Apply(_) => records::insert(&mut tx, migration.up, nanoseconds).await,
+        Change::Unapply(_) => records::delete(&mut tx, migration.up.version).await,
+    };
+    recorded.map_err(|error| failed(&change, error))?;
+    tx.commit().await.map_err(|error| failed(&change, error))?;
+    report(MigrationEvent::Finished { is_fake });
+    Ok(true)
 }
 
-/// Takes the advisory lock. It polls, because a statement that waits for the lock holds a snapshot, and CREATE INDEX CONCURRENTLY waits
-/// for every snapshot.
-async fn lock(connection: &mut PgConnection) -> sqlx::Result<()> {
-    loop {
-        let acquired = sqlx::query_as("SELECT pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut *connection);
-        if let (true,) = acquired.await? {
-            return Ok(());
+/// Performs the first change to the records that leads to the target. Returns false if there is none.
+async fn record_one(
+    db: &Db,
+    migrations: &Migrator,
+    target: &Target,
+    report: &mut impl FnMut(MigrationEvent<'_>),
+) -> Result<bool, SchemaError> {
+    let (mut tx, history) = lock(db, migrations).await?;
+    let first = history.plan_records(target)?.into_iter().next();
+    if let Some((change, version, file)) = &first {
+        report(MigrationEvent::Started(change));
+        match file {
+            Some(file) => records::insert(&mut tx, file, -1).await?,
+            None => records::delete(&mut tx, *version).await?,
         }
+    }
+    tx.commit().await?;
+    if first.is_some() {
+        report(MigrationEvent::Finished { is_fake: true });
+    }
+    Ok(first.is_some())
+}
+
+/// Begins a transaction that holds the lock, and reads the history.
+async fn lock<'a>(db: &Db, migrations: &'a Migrator) -> Result<(Tx, History<'a>), SchemaError> {
+    let engine = engine(db);
+    let mut tx = loop {
+        let mut tx = db.begin().await?;
+        if engine == Engine::Sqlite {
+            break tx;
+        }
+        // A statement that waits for the lock would hold a snapshot, and CREATE INDEX CONCURRENTLY waits for every snapshot.
+        if let (true,) = tx.query("SELECT pg_try_advisory_xact_lock($1)").bind(LOCK).one().await? {
+            break tx;
+        }
+        tx.commit().await?;
         tokio::time::sleep(LOCK_INTERVAL).await;
-    }
-}
-
-pub(super) async fn perform_on_sqlite(
-    connection: &mut SqliteConnection,
-    migrations: &Migrator,
-    change: &Change,
-    migration: Migration<'_>,
-    mode: Mode,
-) -> Result<(), SchemaError> {
-    perform(connection, migrations, change, migration, mode, Engine::Sqlite).await
-}
-
-pub(super) async fn perform_on_postgres(
-    connection: &mut PgConnection,
-    migrations: &Migrator,
-    change: &Change,
-    migration: Migration<'_>,
-    mode: Mode,
-) -> Result<(), SchemaError> {
-    let file = if let Change::Apply(_) = change { Some(migration.up) } else { migration.down };
-    let Some(file) = file.filter(|file| file.no_tx && mode == Mode::Run) else {
-        return perform(connection, migrations, change, migration, mode, Engine::Postgres).await;
     };
-    // PostgreSQL runs statements that are sent together in one transaction.
-    for statement in statements(&section(change, file, Engine::Postgres)?) {
-        let result = sqlx::raw_sql(AssertSqlSafe(statement.text.to_owned())).execute(&mut *connection).await;
-        result.map_err(|cause| SchemaError::Interrupted { name: change.name().to_owned(), cause })?;
-    }
-    perform(connection, migrations, change, migration, Mode::Fake, Engine::Postgres).await
+    records::create_table(&mut tx, engine).await?;
+    let history = History::new(migrations, records::read(&mut tx).await?)?;
+    Ok((tx, history))
 }
 
-async fn perform<C: Migrate>(
-    connection: &mut C,
-    migrations: &Migrator,
-    change: &Change,
-    migration: Migration<'_>,
-    mode: Mode,
-    engine: Engine,
-) -> Result<(), SchemaError> {
-    let table = &migrations.table_name;
-    // The stored checksum is the checksum of the whole file, but only the section of the engine runs.
-    let section_of = |file: &MigrationFile| {
-        let text = section(change, file, engine)?;
-        Ok(MigrationFile { sql: AssertSqlSafe(text).into_sql_str(), ..file.clone() })
-    };
-    let outcome = match (change, mode) {
-        (Change::Apply(_), Mode::Run) => connection.apply(table, &section_of(migration.up)?).await.map(drop),
-        (Change::Apply(_), Mode::Fake) => connection.skip(table, migration.up).await,
-        (Change::Unapply(_), Mode::Run) => match migration.down {
-            Some(down) => connection.revert(table, &section_of(down)?).await.map(drop),
-            None => Err(MigrateError::VersionNotPresent(migration.up.version)),
-        },
-        (Change::Unapply(_), Mode::Fake) => {
-            // The statement has no effect, so that the migrator only removes the record.
-            let (version, description) = (migration.up.version, migration.up.description.clone());
-            let no_op = MigrationFile::new(version, description, MigrationType::ReversibleDown, "SELECT 1".into_sql_str(), false);
-            connection.revert(table, &no_op).await.map(drop)
+/// Runs the SQL of an operation.
+async fn perform(db: &Db, tx: &mut Tx, engine: Engine, change: &Change, migration: Migration<'_>) -> Result<(), SchemaError> {
+    let Some(file) = (if let Change::Apply(_) = change { Some(migration.up) } else { migration.down }) else { return Ok(()) };
+    let text = section(change, file, engine)?;
+    if engine == Engine::Postgres && file.no_tx {
+        // PostgreSQL runs statements that are sent together in one transaction.
+        for statement in statements(&text) {
+            let outcome = db.execute_raw(statement.text.to_owned()).await;
+            outcome.map_err(|cause| SchemaError::Interrupted { name: change.name().to_owned(), cause: cause.into_source() })?;
         }
-    };
-    outcome.map_err(|cause| failed(change, cause))
+        return Ok(());
+    }
+    tx.execute_raw(text).await.map_err(|error| failed(change, error))?;
+    if engine == Engine::Sqlite { check_references(tx, change).await } else { Ok(()) }
 }
 
-fn section(change: &Change, file: &MigrationFile, engine: Engine) -> Result<String, SchemaError> {
+/// Returns true if the operation applies the first migration, and the database has all its tables.
+async fn is_initial_and_present(
+    tx: &mut Tx,
+    engine: Engine,
+    history: &History<'_>,
+    change: &Change,
+    migration: Migration<'_>,
+) -> Result<bool, SchemaError> {
+    let is_initial = history.migrations().next().is_some_and(|first| first.up.version == migration.up.version);
+    if !is_initial || !matches!(change, Change::Apply(_)) {
+        return Ok(false);
+    }
+    let tables = declared_tables(&section(change, migration.up, engine)?);
+    for table in &tables {
+        if !records::has_table(&mut *tx, engine, &table.name).await? {
+            return Ok(false);
+        }
+    }
+    Ok(!tables.is_empty())
+}
+
+fn engine(db: &Db) -> Engine {
+    if db.is_sqlite() { Engine::Sqlite } else { Engine::Postgres }
+}
+
+/// Returns the text of a file for an engine.
+pub(super) fn section(change: &Change, file: &MigrationFile, engine: Engine) -> Result<String, SchemaError> {
     let chosen = select_section(file.sql.as_str(), engine).map(std::borrow::Cow::into_owned);
     chosen.map_err(|line| SchemaError::Section { name: change.name().to_owned(), line: line.to_owned() })
 }
 
 /// Checks the foreign keys at the end of a migration. SQLite does not enforce them while it runs, because a table that others refer to
 /// could not be rebuilt.
-async fn check_references(connection: &mut SqliteConnection, change: &Change) -> Result<(), SchemaError> {
-    let query = sqlx::query_as("SELECT \"table\" FROM pragma_foreign_key_check LIMIT 1");
-    let violation: Option<(String,)> = query.fetch_optional(connection).await.map_err(|error| failed(change, error.into()))?;
+async fn check_references(tx: &mut Tx, change: &Change) -> Result<(), SchemaError> {
+    let query = tx.query("SELECT \"table\" FROM pragma_foreign_key_check LIMIT 1");
+    let violation: Option<(String,)> = query.optional().await.map_err(|error| failed(change, error))?;
     match violation {
         None => Ok(()),
         Some((table,)) => Err(SchemaError::Dangling { name: change.name().to_owned(), table }),
     }
 }
 
-fn failed(change: &Change, cause: MigrateError) -> SchemaError {
-    SchemaError::Failed { name: change.name().to_owned(), cause }
+fn failed(change: &Change, cause: store::Error) -> SchemaError {
+    SchemaError::Failed { name: change.name().to_owned(), cause: cause.into_source() }
 }

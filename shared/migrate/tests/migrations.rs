@@ -2,7 +2,7 @@
 
 #![allow(missing_docs)]
 
-use migrate::{Change, Entry, Migrator, Mode, SchemaError, Target, history, migrate, migrate_to, plan};
+use migrate::{Change, Entry, MigrationEvent, Migrator, Mode, Problem, SchemaError, Target, history, migrate, migrate_to, plan};
 use sqlx::{
     SqlSafeStr,
     migrate::{Migration, MigrationType},
@@ -61,12 +61,12 @@ on_both_engines! {
     async fn a_migration_is_called_as_its_file_is(app: Scratch) {
         let migrations = migrator(&[A, B]);
         let entries = history(&app.db, &migrations).await.expect("a history");
-        let entry = |name: &str| Entry { name: name.to_owned(), applied: None };
+        let entry = |name: &str| Entry { name: name.to_owned(), applied: None, problem: None };
         assert_eq!(entries, [entry("0001_a"), entry("0002_b_and_more")]);
         let names = |changes: Vec<Change>| changes.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(names(plan(&app.db, &migrations, &Target::Latest).await.expect("a plan")), ["Apply 0001_a", "Apply 0002_b_and_more"]);
+        assert_eq!(names(plan(&app.db, &migrations, &Target::Latest, Mode::Run).await.expect("a plan")), ["Apply 0001_a", "Apply 0002_b_and_more"]);
         assert_eq!(migrate(&app.db, &migrations).await.expect("migrations"), 2);
-        let back = plan(&app.db, &migrations, &Target::Zero).await.expect("a plan");
+        let back = plan(&app.db, &migrations, &Target::Zero, Mode::Run).await.expect("a plan");
         assert_eq!(names(back), ["Unapply 0002_b_and_more", "Unapply 0001_a"]);
     }
 
@@ -80,23 +80,85 @@ on_both_engines! {
         assert_eq!(app.migrate_to(&migrator(&[A, B, (3, "c", "CREATE TABLE c (id BIGINT)", None)]), "3").await.expect("a mended one"), 1);
     }
 
-    async fn a_file_that_is_missing_or_changed_or_too_late_is_named(app: Scratch) {
-        migrate(&app.db, &migrator(&[A, (3, "c", "CREATE TABLE c (id BIGINT)", Some("DROP TABLE c"))])).await.expect("migrations");
-        for (migrations, sentence) in [
-            (migrator(&[A]), "the database has migration 3, which this version of the service does not have: run the version that applied it"),
+    async fn a_history_that_does_not_fit_is_named_and_listed_and_can_be_repaired(app: Scratch) {
+        let c = (3, "c", "CREATE TABLE c (id BIGINT)", Some("DROP TABLE c"));
+        migrate(&app.db, &migrator(&[A, c])).await.expect("migrations");
+        for (migrations, beginning, problems) in [
+            (
+                migrator(&[A]),
+                "the database has migration 0003_c, which this version of the service does not have: run the version that applied it",
+                [("0001_a", None), ("0003_c", Some(Problem::Unknown))].to_vec(),
+            ),
             (
                 migrator(&[A, (3, "c", "CREATE TABLE c (id TEXT)", Some("DROP TABLE c"))]),
-                "migration 0003_c was changed after it was applied to this database: restore its file, and add a new migration",
+                "migration 0003_c was changed after it was applied to this database: run the version of the service that applied it",
+                [("0001_a", None), ("0003_c", Some(Problem::Changed))].to_vec(),
             ),
             (
-                migrator(&[A, B, (3, "c", "CREATE TABLE c (id BIGINT)", Some("DROP TABLE c"))]),
-                "migration 0003_c is applied before 0002_b_and_more, which has a lower number: give 0002_b_and_more a later number",
+                migrator(&[A, B, c]),
+                "migration 0002_b_and_more is not applied, but 0003_c, which has a higher number, is: restore the database from a backup",
+                [("0001_a", None), ("0002_b_and_more", Some(Problem::Gap)), ("0003_c", None)].to_vec(),
             ),
         ] {
-            for target in ["zero", "1", "3"] {
-                assert_eq!(app.migrate_to(&migrations, target).await.expect_err(sentence).to_string(), sentence);
+            for target in ["zero", "1", "0001_a"] {
+                let error = app.migrate_to(&migrations, target).await.expect_err(beginning).to_string();
+                assert!(error.starts_with(beginning) && error.contains("--fake` "), "{error}");
+            }
+            let listed = history(&app.db, &migrations).await.expect("a history");
+            let listed: Vec<_> = listed.iter().map(|entry| (&*entry.name, entry.problem)).collect();
+            assert_eq!(listed, problems);
+
+            let last = listed.last().map(|(name, _)| *name).expect("a migration");
+            let target = if last == "0003_c" && problems.contains(&("0003_c", Some(Problem::Unknown))) { "0001_a" } else { last };
+            migrate_to(&app.db, &migrations, &target.parse().expect("a target"), Mode::Fake, |_| {}).await.expect("records");
+            let repaired = history(&app.db, &migrations).await.expect("a history");
+            assert!(repaired.iter().all(|entry| entry.applied.is_some() && entry.problem.is_none()), "{repaired:?}");
+            assert_eq!(migrate(&app.db, &migrations).await.expect("nothing to do"), 0);
+
+            app.execute("DELETE FROM _sqlx_migrations").await.expect("no records");
+            for file in [A, c] {
+                let both = migrator(&[A, c]);
+                let target = file.0.to_string().parse().expect("a target");
+                migrate_to(&app.db, &both, &target, Mode::Fake, |_| {}).await.expect("the records at the start");
             }
         }
+        app.execute("UPDATE _sqlx_migrations SET success = FALSE WHERE version = 3").await.expect("an incomplete migration");
+        let error = app.migrate_to(&migrator(&[A, c]), "3").await.expect_err("an incomplete migration").to_string();
+        assert!(error.starts_with("migration 0003_c was applied only in part: "), "{error}");
+        migrate_to(&app.db, &migrator(&[A, c]), &Target::Latest, Mode::Fake, |_| {}).await.expect("a record");
+        assert_eq!(migrate(&app.db, &migrator(&[A, c])).await.expect("nothing to do"), 0);
+    }
+
+    async fn a_database_of_another_service_is_named_as_such(app: Scratch) {
+        migrate(&app.db, &migrator(&[A, B])).await.expect("migrations");
+        let other = migrator(&[(1, "a", "CREATE TABLE x (id BIGINT)", None), (2, "y", "CREATE TABLE y (id BIGINT)", None)]);
+        let error = app.migrate_to(&other, "2").await.expect_err("another service");
+        let sentence = "the database belongs to another service, whose migrations are 0001_a, 0002_b_and_more: check --database-url";
+        assert_eq!(error.to_string(), sentence);
+    }
+
+    async fn two_migrations_with_one_number_are_refused(app: Scratch) {
+        let same = migrator(&[A, (1, "x", "CREATE TABLE x (id BIGINT)", None)]);
+        let error = migrate(&app.db, &same).await.expect_err("two migrations with number 1");
+        let sentence = "the migrations 0001_a and 0001_x have the same number: `makemigrations --merge` renumbers one of them";
+        assert_eq!(error.to_string(), sentence);
+    }
+
+    async fn the_first_migration_is_only_recorded_if_its_tables_exist(app: Scratch) {
+        let mut fakes = Vec::new();
+        let migrations = migrator(&[A, B]);
+        app.execute("CREATE TABLE a (id BIGINT PRIMARY KEY)").await.expect("a table");
+        migrate(&app.db, &migrations).await.expect_err("the table exists");
+        let mut report = |event: MigrationEvent<'_>| {
+            if let MigrationEvent::Finished { is_fake } = event {
+                fakes.push(is_fake);
+            }
+        };
+        migrate_to(&app.db, &migrations, &Target::Latest, Mode::FakeInitial, &mut report).await.expect("migrations");
+        migrate_to(&app.db, &migrations, &Target::Zero, Mode::Run, |_| {}).await.expect("reverted migrations");
+        migrate_to(&app.db, &migrations, &Target::Latest, Mode::FakeInitial, &mut report).await.expect("migrations");
+        assert_eq!(fakes, [true, false, false, false]);
+        app.execute("SELECT * FROM b").await.expect("the second migration ran");
     }
 
     async fn what_is_for_one_engine_runs_on_that_one(app: Scratch) {

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use access::{SecretFileError, read_secret_file};
 use clap::Args;
 
-use crate::{Db, Timeouts, UrlError};
+use crate::{Db, DbOptions, Timeouts, UrlError};
 
 /// The flags of every command that uses the database.
 #[derive(Debug, Clone, Args)]
@@ -19,6 +19,10 @@ pub struct DatabaseArgs {
     /// The maximum number of open connections to the database.
     #[arg(long, env = "DATABASE_CONNECTIONS", value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub database_connections: u32,
+    /// PgBouncer or another pooler in transaction mode is in front of PostgreSQL. The services then keep no state in a connection
+    /// beyond a transaction.
+    #[arg(long, env = "DATABASE_TRANSACTION_POOLING")]
+    pub database_transaction_pooling: bool,
 }
 
 /// The time limits of a service's work on PostgreSQL. SQLite ignores them.
@@ -74,6 +78,11 @@ impl DatabaseArgs {
     /// Returns an error if the password file or the URL cannot be used.
     pub fn open_with(&self, timeouts: impl Into<Timeouts>) -> Result<Db, OpenError> {
         let password = self.database_password_file.as_deref().map(read_secret_file).transpose()?;
-        Ok(Db::with_timeouts(&self.database_url, password.as_deref(), self.database_connections, timeouts.into())?)
+        let options = DbOptions {
+            connections: self.database_connections,
+            timeouts: timeouts.into(),
+            is_transaction_pooled: self.database_transaction_pooling,
+        };
+        Ok(Db::with_options(&self.database_url, password.as_deref(), options)?)
     }
 }

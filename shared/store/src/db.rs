@@ -1,11 +1,20 @@
 //! The connections to the database, and transactions.
 
-use std::{path::Path, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fmt::Write,
+    fs,
+    io::ErrorKind,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use access::Clock;
 use chrono::{DateTime, Utc};
 use sqlx::{
-    ConnectOptions, PgConnection, SqliteConnection,
+    AssertSqlSafe, PgConnection, SqlSafeStr, SqlStr, SqliteConnection,
     postgres::PgConnectOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
@@ -13,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     Result,
-    pool::{Lease, Pool},
+    pool::{Engine, Lease, Pool, PoolSettings},
     query::{Query, Target},
 };
 
@@ -36,8 +45,8 @@ enum Pools {
         pool: Pool<PgConnection>,
         /// Transactions may use three quarters of the connections. The rest is for reads, which go on while writes wait for locks.
         writers: Arc<Semaphore>,
-        /// The options of a connection without time limits.
-        dedicated: Box<PgConnectOptions>,
+        /// The options without the time limits, which migrations use.
+        unlimited: Box<PgConnectOptions>,
     },
     /// SQLite has one writer anyway, and a queue of one connection is fairer than its busy handler. Readers never wait for it.
     Sqlite { read: Pool<SqliteConnection>, write: Pool<SqliteConnection> },
@@ -65,6 +74,24 @@ impl Default for Timeouts {
     }
 }
 
+/// The properties of the connections to a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DbOptions {
+    /// The largest number of open connections.
+    pub connections: u32,
+    /// The time limits on PostgreSQL.
+    pub timeouts: Timeouts,
+    /// True if a pooler in transaction mode, for example PgBouncer, is in front of PostgreSQL. The time limits are then set in each
+    /// transaction, every query runs in one, and no prepared statement outlives it.
+    pub is_transaction_pooled: bool,
+}
+
+impl Default for DbOptions {
+    fn default() -> Self {
+        Self { connections: 16, timeouts: Timeouts::default(), is_transaction_pooled: false }
+    }
+}
+
 /// A transaction. It is rolled back if it is dropped without a commit.
 #[derive(Debug)]
 pub struct Tx(Transaction);
@@ -87,6 +114,17 @@ pub enum UrlError {
     /// Each connection would have a database of its own.
     #[error("an in-memory SQLite database cannot be served, because every connection would have its own")]
     InMemory,
+    /// The file is written as a URI of its own.
+    #[error("the database URL must name the file by its path, for example `sqlite:path/to/file.db`, without `file:`")]
+    FileUri,
+}
+
+/// The file of an SQLite database cannot be created.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot create the database file {}: {source}", path.display())]
+pub struct CreateFileError {
+    path: PathBuf,
+    source: std::io::Error,
 }
 
 impl Db {
@@ -97,47 +135,112 @@ impl Db {
     ///
     /// Returns an error if the URL cannot be used. The first query finds out whether the database exists.
     pub fn new(url: &str, password: Option<&str>, connections: u32) -> Result<Self, UrlError> {
-        Self::with_timeouts(url, password, connections, Timeouts::default())
+        Self::with_options(url, password, DbOptions { connections, ..DbOptions::default() })
     }
 
-    /// As [`Db::new`], with other time limits.
+    /// As [`Db::new`], with other options.
     ///
     /// # Errors
     ///
     /// As [`Db::new`].
-    pub fn with_timeouts(url: &str, password: Option<&str>, connections: u32, timeouts: Timeouts) -> Result<Self, UrlError> {
+    pub fn with_options(url: &str, password: Option<&str>, options: DbOptions) -> Result<Self, UrlError> {
         match url.split_once(':') {
-            Some(("postgres" | "postgresql", _)) => Self::postgres(url, password, connections, timeouts),
-            Some(("sqlite", _)) => Self::sqlite(url, connections),
+            Some(("postgres" | "postgresql", _)) => {
+                let mut connect_options = PgConnectOptions::from_str(url).map_err(UrlError::Malformed)?;
+                if let Some(password) = password {
+                    connect_options = connect_options.password(password);
+                }
+                Ok(Self::postgres(connect_options, options))
+            }
+            Some(("sqlite", _)) => Ok(Self::sqlite(&sqlite_options(url)?, options.connections)),
             _ => Err(UrlError::Scheme),
         }
     }
 
-    fn postgres(url: &str, password: Option<&str>, connections: u32, timeouts: Timeouts) -> Result<Self, UrlError> {
-        let mut options = PgConnectOptions::from_str(url).map_err(UrlError::Malformed)?;
-        if let Some(password) = password {
-            options = options.password(password);
-        }
-        // The server reports as a notice that a table of `CREATE TABLE IF NOT EXISTS` exists, and the driver would log it.
-        let options = options.options([("client_min_messages", "warning")]);
-        let dedicated = Box::new(options.clone());
+    fn postgres(unlimited: PgConnectOptions, options: DbOptions) -> Self {
+        let DbOptions { connections, timeouts, is_transaction_pooled } = options;
         let limits = [
             ("statement_timeout", timeouts.statement),
             ("lock_timeout", timeouts.lock),
             ("idle_in_transaction_session_timeout", timeouts.idle_transaction),
         ];
-        let options = options.options(limits.map(|(name, limit)| (name, limit.as_millis())));
+        let limits = limits.map(|(name, limit)| (name, limit.as_millis().to_string()));
+        // The server reports as a notice that a table of `CREATE TABLE IF NOT EXISTS` exists, and the driver would log it.
+        let settings = limits.into_iter().chain([("client_min_messages", "warning".to_owned())]);
+        let (connect_options, begin) = if is_transaction_pooled {
+            // A pooler refuses parameters at the start of a connection that it does not know.
+            let mut begin = "BEGIN".to_owned();
+            for (name, value) in settings {
+                let _ = write!(begin, "; SET LOCAL {name} = {value}");
+            }
+            (unlimited.clone().extra_float_digits(None), AssertSqlSafe(begin).into_sql_str())
+        } else {
+            (unlimited.clone().options(settings), SqlStr::from_static("BEGIN"))
+        };
         let limit = (!timeouts.statement.is_zero()).then(|| timeouts.statement + STATEMENT_MARGIN);
         let size = usize::try_from(connections).unwrap_or(usize::MAX).clamp(1, 1000);
         let writers = Arc::new(Semaphore::new((size - size / 4).max(1)));
-        Ok(Self(Pools::Postgres { pool: Pool::new(options, size, limit), writers, dedicated }))
+        let settings = PoolSettings { size, limit, begin, is_transaction_pooled };
+        Self(Pools::Postgres { pool: Pool::new(connect_options, settings), writers, unlimited: Box::new(unlimited) })
     }
 
-    fn sqlite(url: &str, connections: u32) -> Result<Self, UrlError> {
-        let options = sqlite_options(url)?;
-        let write = Pool::new(options.clone(), 1, None);
-        let read = Pool::new(options.read_only(true), usize::try_from(connections).unwrap_or(1), None);
-        Ok(Self(Pools::Sqlite { read, write }))
+    fn sqlite(options: &SqliteConnectOptions, connections: u32) -> Self {
+        let settings = |size| PoolSettings {
+            size,
+            limit: None,
+            // A plain BEGIN takes the lock at the first write, and fails if another transaction wrote since the first read.
+            begin: SqlStr::from_static("BEGIN IMMEDIATE"),
+            is_transaction_pooled: false,
+        };
+        let write = Pool::new(options.clone().journal_mode(SqliteJournalMode::Wal), settings(1));
+        // A connection that only reads cannot change the journal mode of a file that was restored from a backup.
+        let read = Pool::new(options.clone().read_only(true), settings(usize::try_from(connections).unwrap_or(1)));
+        Self(Pools::Sqlite { read, write })
+    }
+
+    /// Returns the same database for migrations, which have no time limits. An SQLite file is created, for its owner only, if it does not
+    /// exist. SQLite then does not enforce foreign keys, and waits for up to an hour while another process migrates.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the SQLite file cannot be created.
+    pub fn for_migrations(&self) -> Result<Self, CreateFileError> {
+        match &self.0 {
+            Pools::Postgres { pool, unlimited, .. } => {
+                let is_transaction_pooled = pool.is_transaction_pooled();
+                // One connection for the lock, and one for statements that cannot run in a transaction.
+                let options = DbOptions { connections: 2, timeouts: Timeouts::NONE, is_transaction_pooled };
+                Ok(Self::postgres(PgConnectOptions::clone(unlimited), options))
+            }
+            Pools::Sqlite { write, .. } => {
+                create_file(write.options().get_filename())?;
+                let options = SqliteConnectOptions::clone(write.options());
+                Ok(Self::sqlite(&options.foreign_keys(false).busy_timeout(MIGRATION_BUSY_TIMEOUT), 1))
+            }
+        }
+    }
+
+    /// Returns true if the database is an SQLite file.
+    pub fn is_sqlite(&self) -> bool {
+        matches!(self.0, Pools::Sqlite { .. })
+    }
+
+    /// Returns the path of the SQLite file, if it does not exist.
+    pub fn missing_file(&self) -> Option<&Path> {
+        match &self.0 {
+            Pools::Sqlite { write, .. } => Some(write.options().get_filename()).filter(|path| !path.exists()),
+            Pools::Postgres { .. } => None,
+        }
+    }
+
+    /// Returns the name of the database for messages: the path of the file, or the name and the host. It does not contain a password.
+    pub fn name(&self) -> String {
+        match &self.0 {
+            Pools::Sqlite { write, .. } => write.options().get_filename().display().to_string(),
+            Pools::Postgres { unlimited, .. } => {
+                format!("{} on {}", unlimited.get_database().unwrap_or(unlimited.get_username()), unlimited.get_host())
+            }
+        }
     }
 
     /// Begins a transaction that writes. It is rolled back if it is dropped without a commit.
@@ -158,23 +261,14 @@ impl Db {
         }))
     }
 
-    /// Opens a connection outside the pool, for migrations. On SQLite it does not enforce foreign keys, and it waits for up to an hour
-    /// while another process migrates.
-    ///
-    /// # Errors
-    ///
-    /// Returns `PoolTimedOut` if the database does not answer within 5 seconds.
-    pub async fn dedicated(&self) -> sqlx::Result<DedicatedConnection> {
-        let connected = async {
-            Ok(match &self.0 {
-                Pools::Postgres { dedicated, .. } => DedicatedConnection::Postgres(dedicated.connect().await?),
-                Pools::Sqlite { write, .. } => {
-                    let options = SqliteConnectOptions::clone(write.options());
-                    DedicatedConnection::Sqlite(options.foreign_keys(false).busy_timeout(MIGRATION_BUSY_TIMEOUT).connect().await?)
-                }
-            })
-        };
-        tokio::time::timeout(BUSY_TIMEOUT, connected).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    /// Runs a statement without parameters outside of a transaction, on a connection that may write.
+    pub async fn execute_raw(&self, sql: String) -> Result<()> {
+        let sql = AssertSqlSafe(sql).into_sql_str();
+        match &self.0 {
+            Pools::Postgres { pool, .. } => pool.acquire().await?.run(|connection| connection.execute_raw(sql)).await?,
+            Pools::Sqlite { write, .. } => write.acquire().await?.run(|connection| connection.execute_raw(sql)).await?,
+        }
+        Ok(())
     }
 
     /// Returns true if the database answers within 3 seconds.
@@ -211,6 +305,16 @@ impl Tx {
         Ok(clock.now())
     }
 
+    /// Runs statements without parameters.
+    pub async fn execute_raw(&mut self, sql: String) -> Result<()> {
+        let sql = AssertSqlSafe(sql).into_sql_str();
+        match &mut self.0 {
+            Transaction::Postgres(lease, _) => lease.run(|connection| connection.execute_raw(sql)).await?,
+            Transaction::Sqlite(lease) => lease.run(|connection| connection.execute_raw(sql)).await?,
+        }
+        Ok(())
+    }
+
     /// Commits. The changes then survive a crash and a power cut.
     pub async fn commit(self) -> Result<()> {
         Ok(match self.0 {
@@ -244,12 +348,15 @@ impl<'c> Executor<'c> for &'c mut Tx {
     }
 }
 
-/// A connection outside the pool.
-pub enum DedicatedConnection {
-    /// A connection to PostgreSQL.
-    Postgres(PgConnection),
-    /// A connection to SQLite.
-    Sqlite(SqliteConnection),
+/// Creates an empty file, for its owner only, if there is none. SQLite gives the files next to it the same mode.
+fn create_file(path: &Path) -> Result<(), CreateFileError> {
+    let created = match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        // The umask may have removed permissions of the owner.
+        Ok(file) => file.set_permissions(fs::Permissions::from_mode(0o600)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    };
+    created.map_err(|source| CreateFileError { path: path.to_owned(), source })
 }
 
 /// Returns options with which an acknowledged write survives a power cut (`synchronous=FULL`).
@@ -258,10 +365,8 @@ fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, UrlError> {
     if url.contains(":memory:") || url.contains("mode=memory") || options.get_filename() == Path::new("") {
         return Err(UrlError::InMemory);
     }
-    Ok(options
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(BUSY_TIMEOUT))
+    if options.get_filename().to_string_lossy().starts_with("file:") {
+        return Err(UrlError::FileUri);
+    }
+    Ok(options.create_if_missing(false).synchronous(SqliteSynchronous::Full).foreign_keys(true).busy_timeout(BUSY_TIMEOUT))
 }

@@ -28,7 +28,7 @@ pub mod update;
 
 pub use self::{
     database_args::{DatabaseArgs, OpenError, TimeoutArgs},
-    db::{Db, DedicatedConnection, Executor, Timeouts, Tx, UrlError},
+    db::{CreateFileError, Db, DbOptions, Executor, Timeouts, Tx, UrlError},
     error::{Error, Result},
     order_by::OrderBy,
     query::{Parameter, Query, Row},

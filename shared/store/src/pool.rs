@@ -14,7 +14,7 @@ use deadpool::{
     managed::{self, Manager, Metrics, Object, PoolConfig, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts},
 };
 use parking_lot::Mutex;
-use sqlx::{ConnectOptions, Connection, Executor, PgConnection, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, Executor, PgConnection, SqlStr, SqliteConnection};
 use tokio::{runtime::Handle, time::Instant};
 
 /// The longest time that a call waits for a connection, or for a new one to be established.
@@ -28,11 +28,24 @@ const IDLE_TEST_AFTER: Duration = Duration::from_secs(1);
 /// A pool of connections of one engine.
 pub(crate) struct Pool<C: Engine>(managed::Pool<Opener<C>>);
 
+/// The properties of a pool.
+#[derive(Debug, Clone)]
+pub(crate) struct PoolSettings {
+    /// The largest number of connections.
+    pub(crate) size: usize,
+    /// The longest time that one operation may take.
+    pub(crate) limit: Option<Duration>,
+    /// The statements that begin a transaction.
+    pub(crate) begin: SqlStr,
+    /// True behind a pooler in transaction mode, where a connection keeps its server only until the transaction ends. Then every query
+    /// runs in a transaction, and no prepared statement outlives it.
+    pub(crate) is_transaction_pooled: bool,
+}
+
 /// Opens and tests connections.
 pub(crate) struct Opener<C: Engine> {
     options: C::Options,
-    /// The longest time that one operation may take.
-    limit: Option<Duration>,
+    settings: PoolSettings,
     /// Connections that were last used before this time are not trusted: the network or the server failed.
     distrusted_before: Mutex<Option<Instant>>,
     is_closed: AtomicBool,
@@ -107,12 +120,13 @@ impl<C: Engine> Opener<C> {
 }
 
 impl<C: Engine> Pool<C> {
-    /// Prepares up to `size` connections. It opens none. `limit` is the longest time of one operation.
-    pub(crate) fn new(options: C::Options, size: usize, limit: Option<Duration>) -> Self {
-        let opener = Opener { options, limit, distrusted_before: Mutex::new(None), is_closed: AtomicBool::new(false) };
+    /// Prepares the connections. It opens none.
+    pub(crate) fn new(options: C::Options, settings: PoolSettings) -> Self {
+        let size = settings.size.max(1);
+        let opener = Opener { options, settings, distrusted_before: Mutex::new(None), is_closed: AtomicBool::new(false) };
         let timeouts = Timeouts { wait: Some(ACQUIRE_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: None };
         // The most recently used connection is the least likely to be lost.
-        let config = PoolConfig { max_size: size.max(1), timeouts, queue_mode: QueueMode::Lifo };
+        let config = PoolConfig { max_size: size, timeouts, queue_mode: QueueMode::Lifo };
         let pool = managed::Pool::builder(opener).config(config).runtime(Runtime::Tokio1).build();
         Self(pool.expect("a runtime is set for the timeouts"))
     }
@@ -120,6 +134,11 @@ impl<C: Engine> Pool<C> {
     /// Returns the options with which the pool opens connections.
     pub(crate) fn options(&self) -> &C::Options {
         &self.0.manager().options
+    }
+
+    /// Returns true behind a pooler in transaction mode.
+    pub(crate) fn is_transaction_pooled(&self) -> bool {
+        self.0.manager().settings.is_transaction_pooled
     }
 
     /// Waits up to 3 seconds for a connection.
@@ -163,7 +182,7 @@ impl<C: Engine> Lease<C> {
         *is_unclean = true;
         pooled.used = Instant::now();
         let operation = operation(&mut pooled.connection);
-        let outcome = match opener.limit {
+        let outcome = match opener.settings.limit {
             Some(limit) => tokio::time::timeout(limit, operation).await.unwrap_or_else(|_| {
                 let message = format!("the database did not answer within {} s", limit.as_secs());
                 Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, message)))
@@ -186,9 +205,27 @@ impl<C: Engine> Lease<C> {
 
     /// Begins a transaction. It is rolled back if the lease is dropped before [`commit`](Self::commit).
     pub(crate) async fn begin(&mut self) -> sqlx::Result<()> {
-        self.run(|connection| connection.execute_raw(C::BEGIN)).await?;
+        let begin = self.pool.0.manager().settings.begin.clone();
+        // Where it is several statements, a failure can leave the transaction open.
+        self.in_transaction = self.pool.is_transaction_pooled();
+        self.run(|connection| connection.execute_raw(begin)).await?;
         self.in_transaction = true;
         Ok(())
+    }
+
+    /// Begins a transaction for a single query, if the pool requires one.
+    pub(crate) async fn begin_single(&mut self) -> sqlx::Result<()> {
+        if self.pool.is_transaction_pooled() { self.begin().await } else { Ok(()) }
+    }
+
+    /// Commits the transaction of [`begin_single`](Self::begin_single).
+    pub(crate) async fn commit_single(self) -> sqlx::Result<()> {
+        if self.in_transaction { self.commit().await } else { Ok(()) }
+    }
+
+    /// Returns true behind a pooler in transaction mode.
+    pub(crate) fn is_transaction_pooled(&self) -> bool {
+        self.pool.is_transaction_pooled()
     }
 
     /// Commits the transaction.
@@ -196,7 +233,7 @@ impl<C: Engine> Lease<C> {
         if self.has_failed && C::STATEMENT_FAILS_TRANSACTION {
             return Err(sqlx::Error::AnyDriverError("a statement of the transaction failed before its COMMIT".into()));
         }
-        self.run(|connection| connection.execute_raw("COMMIT")).await?;
+        self.run(|connection| connection.execute_raw(SqlStr::from_static("COMMIT"))).await?;
         self.in_transaction = false;
         Ok(())
     }
@@ -204,36 +241,30 @@ impl<C: Engine> Lease<C> {
 
 /// The parts of a driver that differ between the engines.
 pub(crate) trait Engine: Connection + Send + 'static {
-    /// The statement that begins a transaction that writes.
-    const BEGIN: &'static str;
-
     /// True if a connection can be lost while it is idle.
     const IS_REMOTE: bool;
 
     /// True if a failed statement makes the whole transaction fail. COMMIT then rolls back and still reports success.
     const STATEMENT_FAILS_TRANSACTION: bool;
 
-    /// Runs a statement without parameters.
-    fn execute_raw(&mut self, sql: &'static str) -> impl Future<Output = sqlx::Result<()>> + Send;
+    /// Runs statements without parameters.
+    fn execute_raw(&mut self, sql: SqlStr) -> impl Future<Output = sqlx::Result<()>> + Send;
 }
 
 impl Engine for PgConnection {
-    const BEGIN: &'static str = "BEGIN";
     const IS_REMOTE: bool = true;
     const STATEMENT_FAILS_TRANSACTION: bool = true;
 
-    async fn execute_raw(&mut self, sql: &'static str) -> sqlx::Result<()> {
+    async fn execute_raw(&mut self, sql: SqlStr) -> sqlx::Result<()> {
         self.execute(sql).await.map(drop)
     }
 }
 
 impl Engine for SqliteConnection {
-    // A plain BEGIN takes the lock at the first write, and fails if another transaction wrote since the first read.
-    const BEGIN: &'static str = "BEGIN IMMEDIATE";
     const IS_REMOTE: bool = false;
     const STATEMENT_FAILS_TRANSACTION: bool = false;
 
-    async fn execute_raw(&mut self, sql: &'static str) -> sqlx::Result<()> {
+    async fn execute_raw(&mut self, sql: SqlStr) -> sqlx::Result<()> {
         self.execute(sql).await.map(drop)
     }
 }
@@ -247,7 +278,8 @@ impl<C: Engine> Drop for Lease<C> {
         } else if self.in_transaction {
             let Ok(runtime) = Handle::try_current() else { return drop(Object::take(object)) };
             runtime.spawn(async move {
-                let rolled_back = tokio::time::timeout(TEST_TIMEOUT, object.connection.execute_raw("ROLLBACK")).await;
+                let rolled_back =
+                    tokio::time::timeout(TEST_TIMEOUT, object.connection.execute_raw(SqlStr::from_static("ROLLBACK"))).await;
                 // SQLite ends a transaction by itself when the disk is full. Then ROLLBACK fails, and a new connection is opened.
                 if !matches!(rolled_back, Ok(Ok(()))) {
                     drop(Object::take(object));

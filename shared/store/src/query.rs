@@ -43,15 +43,23 @@ enum Arguments {
 }
 
 /// Runs a query on its target. `$map` is applied to the result of either driver.
+///
+/// Behind a pooler in transaction mode, a query alone needs a transaction, because the driver parses it and runs it in two steps, which
+/// would reach two servers.
 macro_rules! run {
     ($query:expr, $make:ident, $fetch:ident, $map:expr) => {{
         let sql = $query.text();
         Ok(match ($query.arguments.map_err(sqlx::Error::Encode)?, $query.target) {
             (Arguments::Postgres(arguments), Target::PostgresPool(pool)) => {
-                pool.acquire().await?.run(|connection| sqlx::$make(sql, arguments).$fetch(connection)).await.map($map)
+                let mut lease = pool.acquire().await?;
+                lease.begin_single().await?;
+                let query = sqlx::$make(sql, arguments).persistent(!lease.is_transaction_pooled());
+                let found = lease.run(|connection| query.$fetch(connection)).await.map($map)?;
+                lease.commit_single().await.map(|()| found)
             }
             (Arguments::Postgres(arguments), Target::Postgres(lease)) => {
-                lease.run(|connection| sqlx::$make(sql, arguments).$fetch(connection)).await.map($map)
+                let query = sqlx::$make(sql, arguments).persistent(!lease.is_transaction_pooled());
+                lease.run(|connection| query.$fetch(connection)).await.map($map)
             }
             (Arguments::Sqlite(arguments), Target::SqlitePool(pool)) => {
                 pool.acquire().await?.run(|connection| sqlx::$make(sql, arguments).$fetch(connection)).await.map($map)

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use store::{Db, Error, Executor, Timeouts};
+use store::{Db, DbOptions, Error, Executor, Timeouts};
 use testing::{Engine, FaultProxy, TestDatabase};
 
 /// Short limits, so that the tests are short.
@@ -15,6 +15,11 @@ const TIMEOUTS: Timeouts = Timeouts {
 };
 /// A wide margin for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+fn connect(url: &str, connections: u32) -> Db {
+    let options = DbOptions { connections, timeouts: TIMEOUTS, ..DbOptions::default() };
+    Db::with_options(url, None, options).expect("a URL")
+}
 
 async fn write(db: &Db, name: &str) -> Result<(), Error> {
     let mut tx = db.begin().await?;
@@ -56,7 +61,7 @@ async fn postgres_recovers_after_a_network_that_lost_every_packet() {
     let direct = database.open();
     create_table(&direct).await;
     let proxy = FaultProxy::to(database.url()).await;
-    let db = Db::with_timeouts(&proxy.url, None, 4, TIMEOUTS).expect("a URL");
+    let db = connect(&proxy.url, 4);
     write(&db, "before").await.expect("a write");
 
     proxy.silence();
@@ -111,7 +116,7 @@ async fn postgres_writes_again_after_a_failover_to_a_server_that_was_read_only()
     create_table(&admin).await;
     let (name,) = admin.query("SELECT current_database()::text").one::<(String,)>().await.expect("a name");
     set_read_only(database.url(), &name, "on").await;
-    let db = Db::with_timeouts(database.url(), None, 2, TIMEOUTS).expect("a URL");
+    let db = connect(database.url(), 2);
     for _ in 0..3 {
         let refused = write(&db, "refused").await;
         assert!(refused.as_ref().is_err_and(Error::is_transient), "{refused:?}");
@@ -125,8 +130,7 @@ async fn postgres_writes_again_after_a_failover_to_a_server_that_was_read_only()
 #[tokio::test]
 async fn a_process_that_is_frozen_inside_a_transaction_stops_the_others_only_for_a_moment() {
     let database = TestDatabase::new(Engine::Postgres).await;
-    let open = || Db::with_timeouts(database.url(), None, 4, TIMEOUTS).expect("a URL");
-    let (frozen, other) = (open(), open());
+    let (frozen, other) = (connect(database.url(), 4), connect(database.url(), 4));
     create_table(&other).await;
     write(&other, "row").await.expect("a write");
     let mut held = frozen.begin().await.expect("a transaction");

@@ -1,5 +1,7 @@
 //! Test databases on both engines.
 
+use std::fs;
+
 use sqlx::{AssertSqlSafe, Connection, Executor as _, SqliteConnection};
 use store::Db;
 
@@ -37,8 +39,9 @@ impl TestDatabase {
         match engine {
             Engine::Sqlite => {
                 let folder = tempfile::tempdir().expect("a temporary folder");
-                let url = format!("sqlite:{}", folder.path().join("test.db").display());
-                Self { url, storage: Storage::Folder(folder) }
+                let path = folder.path().join("test.db");
+                fs::File::create(&path).expect("a file");
+                Self { url: format!("sqlite:{}", path.display()), storage: Storage::Folder(folder) }
             }
             Engine::Postgres => {
                 let database = postgres::Database::create().await;

@@ -31,6 +31,7 @@ pub mod http;
 mod issuer;
 mod openapi;
 mod parity;
+mod pgbouncer;
 mod postgres;
 mod python;
 mod raw_codec;
@@ -49,6 +50,7 @@ pub use self::{
     issuer::Issuer,
     openapi::assert_described,
     parity::Parity,
+    pgbouncer::PgBouncer,
     running::{Running, Shutdown},
 };
 

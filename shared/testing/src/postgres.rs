@@ -182,31 +182,40 @@ impl Programs {
         Ok(Self { folder })
     }
 
-    /// Returns a command that runs as the current user. If the current user is root, it runs as an unprivileged user, because
-    /// PostgreSQL refuses to run as root.
+    /// Returns a command that runs as [`server_command`] does, by a user who may use these programs.
     fn as_server_user(&self, program: &str) -> Result<Command, String> {
-        if !is_root() {
-            return Ok(Command::new(program));
-        }
-        let exists = |user: &&str| Command::new("id").args(["-u", user]).output().is_ok_and(|output| output.status.success());
-        let user =
-            ["postgres", "nobody"].into_iter().find(exists).ok_or("PostgreSQL cannot run as root: run the tests as a user")?;
-        let runuser = || {
-            let mut command = Command::new("runuser");
-            command.args(["-u", user, "--"]);
-            command
-        };
-        let is_executable = runuser().args(["test", "-x"]).arg(self.folder.join("initdb")).status();
+        let Some(user) = server_user()? else { return Ok(Command::new(program)) };
+        let is_executable = as_user(user, "test").arg("-x").arg(self.folder.join("initdb")).status();
         if !is_executable.is_ok_and(|status| status.success()) {
             let folder = self.folder.display();
             return Err(format!(
                 "PostgreSQL cannot run as root, and the user {user} cannot read {folder}: run the tests as another user"
             ));
         }
-        let mut command = runuser();
-        command.arg(program);
-        Ok(command)
+        Ok(as_user(user, program))
     }
+}
+
+/// Returns a command that runs as the current user. If the current user is root, it runs as an unprivileged user, because PostgreSQL and
+/// PgBouncer refuse to run as root.
+pub(super) fn server_command(program: &str) -> Result<Command, String> {
+    Ok(server_user()?.map_or_else(|| Command::new(program), |user| as_user(user, program)))
+}
+
+/// Returns the user who runs the servers, if the current user is root.
+fn server_user() -> Result<Option<&'static str>, String> {
+    if !is_root() {
+        return Ok(None);
+    }
+    let exists = |user: &&str| Command::new("id").args(["-u", user]).output().is_ok_and(|output| output.status.success());
+    let user = ["postgres", "nobody"].into_iter().find(exists);
+    user.map(Some).ok_or_else(|| "PostgreSQL cannot run as root: run the tests as a user".to_owned())
+}
+
+fn as_user(user: &str, program: &str) -> Command {
+    let mut command = Command::new("runuser");
+    command.args(["-u", user, "--", program]);
+    command
 }
 
 /// Returns the value of `PATH` with which PostgreSQL's programs are found first.

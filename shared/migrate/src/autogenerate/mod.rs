@@ -16,7 +16,7 @@ mod scratch;
 mod text;
 mod write;
 
-use std::{fmt::Write, path::PathBuf};
+use std::{fmt::Write, path::PathBuf, str::FromStr};
 
 use clap::Args;
 
@@ -31,7 +31,8 @@ use self::{
     write::script,
 };
 use access::read_secret_file;
-use store::Db;
+use sqlx::postgres::PgConnectOptions;
+use store::UrlError;
 
 use crate::{
     history::{self, History},
@@ -106,7 +107,11 @@ pub(super) async fn run(arguments: Makemigrations, report: &mut Report) -> Resul
     let password = arguments.database_password_file.as_deref().map(read_secret_file).transpose()?;
     let is_postgres = |url: &&String| url.starts_with("postgres");
     let server = arguments.database_url.as_ref().filter(is_postgres);
-    let server = server.map(|url| Db::new(url, password.as_deref(), 1)).transpose()?;
+    let server = server.map(|url| PgConnectOptions::from_str(url).map_err(UrlError::Malformed)).transpose()?;
+    let server = server.map(|options| match &password {
+        Some(password) => options.password(password),
+        None => options,
+    });
     if server.is_none() {
         report
             .remarks
@@ -158,7 +163,7 @@ fn list_files(sources: &Sources, migrations: &[MigrationFiles], report: &mut Rep
     Ok(())
 }
 
-async fn compare(sources: &Sources, renames: &[Rename], server: Option<&Db>) -> Result<Comparison, MakeError> {
+async fn compare(sources: &Sources, renames: &[Rename], server: Option<&PgConnectOptions>) -> Result<Comparison, MakeError> {
     let (mut scratch, mut wanted) = (Scratch::new(server).await?, Scratch::new(server).await?);
     let engine = scratch.engine();
     scratch.build(&sources.migrations).await?;
@@ -195,7 +200,7 @@ fn ensure_engines_agree(sqlite: &Comparison, postgres: &Comparison) -> Result<()
 
 /// Returns an error if there are changes, or if a migration is not safe to release.
 fn check(sources: &Sources, sqlite: &Comparison, report: &mut Report) -> Result<(), MakeError> {
-    let history = History::new(&sources.migrations, &[])?;
+    let history = History::new(&sources.migrations, Vec::new())?;
     let findings: Vec<_> =
         history.migrations().flat_map(|migration| lint::findings(&migration.name(), migration.up.sql.as_str())).collect();
     for finding in &findings {
@@ -263,7 +268,7 @@ async fn verify_round_trip(
     for is_first in [true, false] {
         for files in migrations {
             let change = history::Change::Apply(files.name.clone());
-            scratch.perform(&sources.migrations, &change, files.migration()).await.map_err(failed)?;
+            scratch.perform(&change, files.migration()).await.map_err(failed)?;
         }
         ensure_schema(engine, &found.after, &scratch.schema().await?, "after it was applied")?;
         if !(is_first && is_reversible) {
@@ -271,7 +276,7 @@ async fn verify_round_trip(
         }
         for files in migrations.iter().rev() {
             let change = history::Change::Unapply(files.name.clone());
-            scratch.perform(&sources.migrations, &change, files.migration()).await.map_err(failed)?;
+            scratch.perform(&change, files.migration()).await.map_err(failed)?;
         }
         ensure_schema(engine, &found.built, &scratch.schema().await?, "after it was reverted")?;
     }

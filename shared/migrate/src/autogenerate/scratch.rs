@@ -1,8 +1,7 @@
 //! Scratch databases, which are deleted when their connection closes.
 
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, PgConnection, SqliteConnection,
-    migrate::{Migrate, Migrator},
+    AssertSqlSafe, ConnectOptions, PgConnection, SqliteConnection, migrate::Migrator, postgres::PgConnectOptions,
     sqlite::SqliteConnectOptions,
 };
 
@@ -12,13 +11,10 @@ use super::{
 };
 use crate::{
     error::SchemaError,
-    history::Change,
-    history::{History, Migration},
-    run::Mode,
-    run::{perform_on_postgres, perform_on_sqlite},
-    sql::Engine,
+    history::{Change, History, Migration},
+    run::section,
+    sql::{Engine, statements},
 };
-use store::{Db, DedicatedConnection};
 
 /// An empty database: SQLite in memory, or the temporary tables of a PostgreSQL connection. Temporary tables need no right to create
 /// tables, and hide the tables of the database.
@@ -28,20 +24,16 @@ pub(super) enum Scratch {
 }
 
 impl Scratch {
-    /// Creates a scratch database, on SQLite or on the server of a database.
-    pub(super) async fn new(server: Option<&Db>) -> Result<Self, MakeError> {
-        let unreachable = |error: sqlx::Error| MakeError::Unreachable(error);
+    /// Creates a scratch database, on SQLite or on a PostgreSQL server.
+    pub(super) async fn new(server: Option<&PgConnectOptions>) -> Result<Self, MakeError> {
         let Some(server) = server else {
             let options = SqliteConnectOptions::new().in_memory(true).foreign_keys(false);
-            return Ok(Self::Sqlite(options.connect().await.map_err(unreachable)?));
+            return Ok(Self::Sqlite(options.connect().await.map_err(MakeError::Unreachable)?));
         };
-        match server.dedicated().await.map_err(unreachable)? {
-            DedicatedConnection::Sqlite(connection) => Ok(Self::Sqlite(connection)),
-            DedicatedConnection::Postgres(mut connection) => {
-                sqlx::raw_sql("SET search_path = pg_temp").execute(&mut connection).await.map_err(unreachable)?;
-                Ok(Self::Postgres(connection))
-            }
-        }
+        let mut connection = server.connect().await.map_err(MakeError::Unreachable)?;
+        let setup = sqlx::raw_sql("SET search_path = pg_temp; SET client_min_messages = warning");
+        setup.execute(&mut connection).await.map_err(MakeError::Unreachable)?;
+        Ok(Self::Postgres(connection))
     }
 
     pub(super) fn engine(&self) -> Engine {
@@ -62,29 +54,24 @@ impl Scratch {
 
     /// Applies every migration.
     pub(super) async fn build(&mut self, migrations: &Migrator) -> Result<(), SchemaError> {
-        let table = &migrations.table_name;
-        let created = match self {
-            Self::Sqlite(connection) => connection.ensure_migrations_table(table).await,
-            Self::Postgres(connection) => connection.ensure_migrations_table(table).await,
-        };
-        created.map_err(SchemaError::Unreadable)?;
-        for migration in History::new(migrations, &[])?.migrations() {
-            self.perform(migrations, &Change::Apply(migration.name()), *migration).await?;
+        for migration in History::new(migrations, Vec::new())?.migrations() {
+            self.perform(&Change::Apply(migration.name()), *migration).await?;
         }
         Ok(())
     }
 
     /// Applies or reverts a migration.
-    pub(super) async fn perform(
-        &mut self,
-        migrations: &Migrator,
-        change: &Change,
-        migration: Migration<'_>,
-    ) -> Result<(), SchemaError> {
-        match self {
-            Self::Sqlite(connection) => perform_on_sqlite(connection, migrations, change, migration, Mode::Run).await,
-            Self::Postgres(connection) => perform_on_postgres(connection, migrations, change, migration, Mode::Run).await,
+    pub(super) async fn perform(&mut self, change: &Change, migration: Migration<'_>) -> Result<(), SchemaError> {
+        let Some(file) = (if let Change::Apply(_) = change { Some(migration.up) } else { migration.down }) else { return Ok(()) };
+        let text = section(change, file, self.engine())?;
+        let failed = |cause| SchemaError::Failed { name: change.name().to_owned(), cause };
+        if file.no_tx && self.engine() == Engine::Postgres {
+            for statement in statements(&text) {
+                self.execute(statement.text).await.map_err(failed)?;
+            }
+            return Ok(());
         }
+        self.execute(&text).await.map_err(failed)
     }
 
     /// Reads the schema.
