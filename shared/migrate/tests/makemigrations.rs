@@ -208,6 +208,42 @@ impl Service {
 }
 
 on_both_engines! {
+    async fn a_dry_run_prints_the_files_and_writes_none(service: Service) {
+        let before = service.files();
+        service.change(&[("nick TEXT,", "nick TEXT,\n    weight BIGINT,")]);
+        service.make(&["--dry-run"]).await.expect("a dry run");
+        assert_eq!(service.files(), before);
+        service.make(&[]).await.expect("a migration");
+        assert!(service.files().len() > before.len());
+    }
+
+    async fn two_migrations_with_one_number_are_merged(service: Service) {
+        let both = ["0002_b.up.sql", "0002_a.up.sql"];
+        for (name, table) in both.iter().zip(["b", "a"]) {
+            fs::write(service.path("migrations").join(name), format!("CREATE TABLE {table} (id BIGINT);")).expect("a write");
+        }
+        let refused = service.check().await.expect_err("two migrations with number 2");
+        assert!(refused.ends_with("have the same number: `makemigrations --merge` renumbers one of them"), "{refused}");
+        assert_eq!(service.refused(&["--merge", "0002_c"]).await, "no migration `0002_c` has the same number as another one");
+        let before = service.files();
+        service.make(&["--merge", "--dry-run"]).await.expect("a dry run");
+        assert_eq!(service.files(), before);
+        service.make(&["--merge", "0002_a"]).await.expect("a merge");
+        assert_eq!(service.files()[2..], ["0002_b.up.sql", "0003_a.up.sql"]);
+        assert_eq!(service.migrate().await, 2);
+        service.make(&["--merge"]).await.expect("nothing to merge");
+    }
+
+    async fn the_first_migration_is_not_compared_with_a_previous_release(service: Service) {
+        let up = service.path("migrations").join("0001_initial.up.sql");
+        let text = service.read("0001_initial.up.sql");
+        let unsafe_statements = "CREATE TABLE old (id BIGINT); ALTER TABLE old RENAME TO other; DROP TABLE other;";
+        fs::write(&up, format!("{text}\n{unsafe_statements}\n")).expect("a write");
+        service.check().await.expect("a first migration is safe");
+    }
+}
+
+on_both_engines! {
     async fn a_table_is_added_with_its_indexes(app: Service) {
         app.declare(&format!("{FIRST}\n-- Those who look.\nCREATE TABLE viewers (\n    id BIGINT PRIMARY KEY,\n    parent_id BIGINT REFERENCES parents (id)\n);\nCREATE INDEX viewers_of ON viewers (parent_id);\n"));
         app.applies_and_reverts(&[], &["0002_create_viewers"]).await;

@@ -47,6 +47,8 @@ pub enum MakeError {
     Conversion { column: String, from: String, to: String },
     #[error("the generated migration fails on {engine}: {why}. Write it by hand with `makemigrations NAME --empty`")]
     Unproven { engine: Engine, why: String },
+    #[error("no migration `{0}` has the same number as another one")]
+    NothingToMerge(String),
     #[error("schema.sql has changes that are not in a migration: run `makemigrations`")]
     Behind,
     #[error(

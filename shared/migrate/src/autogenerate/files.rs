@@ -21,7 +21,7 @@ const NO_TRANSACTION: &str = "-- no-transaction";
 
 /// The contents of the folder.
 pub(super) struct Sources {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     /// The text of `schema.sql`.
     pub(super) schema: String,
     pub(super) migrations: Migrator,
@@ -87,17 +87,26 @@ impl Sources {
         self.migrations.iter().map(|migration| migration.version).max().unwrap_or_default() + 1
     }
 
-    /// Writes the files, and returns their paths.
-    pub(super) fn write(&self, migrations: &[MigrationFiles]) -> Result<Vec<String>, MakeError> {
-        let mut written = Vec::new();
+    /// Returns the paths of the files, and their texts.
+    pub(super) fn texts<'a>(&self, migrations: &'a [MigrationFiles]) -> Vec<(PathBuf, &'a str)> {
+        let mut texts = Vec::new();
         for files in migrations {
             for (kind, migration) in [("up", &files.up), ("down", &files.down)] {
                 let path = self.folder.join("migrations").join(format!("{}.{kind}.sql", files.name));
-                let created = fs::File::create_new(&path);
-                let outcome = created.and_then(|mut file| io::Write::write_all(&mut file, migration.sql.as_str().as_bytes()));
-                outcome.map_err(|source| MakeError::File { path: path.clone(), source })?;
-                written.push(path.display().to_string());
+                texts.push((path, migration.sql.as_str()));
             }
+        }
+        texts
+    }
+
+    /// Writes the files, and returns their paths.
+    pub(super) fn write(&self, migrations: &[MigrationFiles]) -> Result<Vec<String>, MakeError> {
+        let mut written = Vec::new();
+        for (path, text) in self.texts(migrations) {
+            let created = fs::File::create_new(&path);
+            let outcome = created.and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()));
+            outcome.map_err(|source| MakeError::File { path: path.clone(), source })?;
+            written.push(path.display().to_string());
         }
         Ok(written)
     }

@@ -8,6 +8,7 @@ mod compare;
 mod constraint;
 mod error;
 mod files;
+mod merge;
 mod names;
 mod normalize;
 mod rename;
@@ -52,6 +53,12 @@ pub struct Makemigrations {
     /// Creates an empty migration.
     #[arg(long, conflicts_with_all = ["check", "rename"])]
     empty: bool,
+    /// Prints the files of the migration without writing them.
+    #[arg(long, conflicts_with = "check")]
+    dry_run: bool,
+    /// Where two migrations have the same number, gives the next number to NAME or, without NAME, to the later one in the alphabet.
+    #[arg(long, conflicts_with_all = ["check", "rename", "empty"])]
+    merge: bool,
     /// Writes nothing, and exits with an error if `schema.sql` has changes without a migration, or if a migration is not safe to release.
     #[arg(long, conflicts_with = "rename")]
     check: bool,
@@ -102,7 +109,7 @@ pub(super) async fn run(arguments: Makemigrations, report: &mut Report) -> Resul
     let sources = Sources::read(&arguments.source).await?;
     if arguments.empty {
         let files = sources.empty(&arguments.name.unwrap_or_default());
-        return list_files(&sources, &[files], report);
+        return list_files(&sources, &[files], arguments.dry_run, report);
     }
     let password = arguments.database_password_file.as_deref().map(read_secret_file).transpose()?;
     let is_postgres = |url: &&String| url.starts_with("postgres");
@@ -112,17 +119,31 @@ pub(super) async fn run(arguments: Makemigrations, report: &mut Report) -> Resul
         Some(password) => options.password(password),
         None => options,
     });
+    let outcome = if arguments.merge {
+        merge::run(sources, arguments.name.as_deref(), arguments.dry_run, server.as_ref(), report).await
+    } else {
+        make(arguments, &sources, server.as_ref(), report).await
+    };
     if server.is_none() {
         report
             .remarks
-            .push_str("The schemas were compared on SQLite only: pass --database-url postgres://user@host/name to compare them on PostgreSQL too.\n");
+            .push_str("PostgreSQL was not compared: pass --database-url postgres://user@host/name to compare it too.\n");
     }
-    let servers: Vec<_> = std::iter::once(None).chain(server.as_ref().map(Some)).collect();
+    outcome
+}
 
+/// Compares the schemas, and writes the migration.
+async fn make(
+    arguments: Makemigrations,
+    sources: &Sources,
+    server: Option<&PgConnectOptions>,
+    report: &mut Report,
+) -> Result<(), MakeError> {
+    let servers: Vec<_> = std::iter::once(None).chain(server.map(Some)).collect();
     let after = SchemaText::parse(&sources.schema).map_err(MakeError::Foreign)?;
     let mut compared = Vec::new();
     for server in &servers {
-        compared.push(compare(&sources, &arguments.rename, *server).await?);
+        compared.push(compare(sources, &arguments.rename, *server).await?);
     }
     let (sqlite, postgres) = (&compared[0], compared.get(1));
     let before = SchemaText::parse(&sqlite.texts).map_err(MakeError::Foreign)?;
@@ -133,7 +154,7 @@ pub(super) async fn run(arguments: Makemigrations, report: &mut Report) -> Resul
         let _ = writeln!(report.output, "    {change}");
     }
     if arguments.check {
-        return check(&sources, sqlite, report);
+        return check(sources, sqlite, report);
     }
     if sqlite.changes.is_empty() && arguments.rename.is_empty() {
         report.output.push_str("No changes detected\n");
@@ -145,18 +166,26 @@ pub(super) async fn run(arguments: Makemigrations, report: &mut Report) -> Resul
     let name = arguments.name.unwrap_or_else(|| propose(&arguments.rename, &sqlite.changes));
     let migrations = sources.migrations_of(&name, &script);
     for (server, compared) in servers.iter().zip(&compared) {
-        verify_round_trip(&sources, &migrations, script.irreversible.is_none(), Scratch::new(*server).await?, compared).await?;
+        verify_round_trip(sources, &migrations, script.irreversible.is_none(), Scratch::new(*server).await?, compared).await?;
     }
     if let Some(why) = &script.irreversible {
         let _ = writeln!(report.remarks, "The migration is irreversible, unless you edit its .down.sql file: {why}.");
     }
-    for finding in migrations.iter().flat_map(|files| lint::findings(&files.name, files.migration().up.sql.as_str())) {
+    // Before the first migration there is no release that could run next to it.
+    let linted = if sources.migrations.migrations.is_empty() { &[][..] } else { &migrations };
+    for finding in linted.iter().flat_map(|files| lint::findings(&files.name, files.migration().up.sql.as_str())) {
         let _ = writeln!(report.remarks, "Not safe to release: {finding}");
     }
-    list_files(&sources, &migrations, report)
+    list_files(sources, &migrations, arguments.dry_run, report)
 }
 
-fn list_files(sources: &Sources, migrations: &[MigrationFiles], report: &mut Report) -> Result<(), MakeError> {
+fn list_files(sources: &Sources, migrations: &[MigrationFiles], is_dry_run: bool, report: &mut Report) -> Result<(), MakeError> {
+    if is_dry_run {
+        for (path, text) in sources.texts(migrations) {
+            let _ = writeln!(report.output, "{}\n{}\n", path.display(), text.trim_end());
+        }
+        return Ok(());
+    }
     for path in sources.write(migrations)? {
         let _ = writeln!(report.output, "{path}");
     }
@@ -201,8 +230,9 @@ fn ensure_engines_agree(sqlite: &Comparison, postgres: &Comparison) -> Result<()
 /// Returns an error if there are changes, or if a migration is not safe to release.
 fn check(sources: &Sources, sqlite: &Comparison, report: &mut Report) -> Result<(), MakeError> {
     let history = History::new(&sources.migrations, Vec::new())?;
+    // Before the first migration there is no release that could run next to it.
     let findings: Vec<_> =
-        history.migrations().flat_map(|migration| lint::findings(&migration.name(), migration.up.sql.as_str())).collect();
+        history.migrations().skip(1).flat_map(|migration| lint::findings(&migration.name(), migration.up.sql.as_str())).collect();
     for finding in &findings {
         let _ = writeln!(report.output, "{finding}");
     }
