@@ -19,9 +19,15 @@ impl Username {
     /// could otherwise be the address of another user.
     pub fn new(field: &str, username: &str, email: Option<&Email>) -> Result<Self> {
         let key = key(username).ok_or_else(|| invalid_username(field))?;
-        if key.contains('@') && email.is_none_or(|email| email.key != key) {
+        if key.contains('@') && email.is_none_or(|email| email.key.as_ref() != Some(&key)) {
             return Err(Error::invalid(field, "username.own_email", "may contain @ only if it is the user's own e-mail address"));
         }
+        Ok(Self { display: username.to_owned(), key })
+    }
+
+    /// Checks the username of an imported user in `field`. It may be an e-mail address, because Django allows that.
+    pub fn imported(field: &str, username: &str) -> Result<Self> {
+        let key = key(username).ok_or_else(|| invalid_username(field))?;
         Ok(Self { display: username.to_owned(), key })
     }
 }
@@ -68,14 +74,15 @@ pub fn key(username: &str) -> Option<String> {
 pub struct Email {
     /// The spelling that mail is sent to.
     pub display: String,
-    /// The address in lower case. In practice, no provider distinguishes two mailboxes by case.
-    pub key: String,
+    /// The address in lower case. In practice, no provider distinguishes two mailboxes by case. It is `None` if the address signs in
+    /// another user, which an import accepts.
+    pub key: Option<String>,
 }
 
 impl Email {
     /// Returns `None` for an empty text. The validation rules of the protos check the syntax of the address.
     pub fn new(email: &str) -> Option<Self> {
-        (!email.is_empty()).then(|| Self { display: email.to_owned(), key: email.to_lowercase() })
+        (!email.is_empty()).then(|| Self { display: email.to_owned(), key: Some(email.to_lowercase()) })
     }
 }
 

@@ -38,6 +38,14 @@ pub struct User {
 /// The hash of a user without a password. No password matches it.
 pub const NO_PASSWORD: &str = "!";
 
+impl User {
+    /// Returns true if the username is an e-mail address, but not that of the user. Only an import creates such users.
+    pub fn has_imported_username(&self) -> bool {
+        let email = self.email.as_deref().and_then(Email::new);
+        Username::new("username", &self.username, email.as_ref()).is_err()
+    }
+}
+
 /// The fields that users may change themselves.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the proto documents the columns")]
@@ -62,7 +70,7 @@ impl UserNames {
             .bind(&self.username.display)
             .bind(self.username.key.as_bytes())
             .bind(email.map(|email| &email.display))
-            .bind(email.map(|email| &email.key))
+            .bind(email.and_then(|email| email.key.as_ref()))
             .bind(&self.first_name)
             .bind(&self.last_name)
     }
@@ -118,6 +126,7 @@ macro_rules! returning {
 /// Returns ALREADY_EXISTS if the username or the e-mail address is taken.
 pub async fn create(change: &mut OutboxTransaction, clock: &Clock, new: &NewUser) -> Result<User> {
     let now = change.now(clock).await?;
+    require_unused_as_username(change, None, new.names.email.as_ref(), "email").await?;
     let row = NewRow {
         user_id: UserId::new(clock),
         names: &new.names,
@@ -193,9 +202,15 @@ pub async fn update(change: &mut OutboxTransaction, clock: &Clock, old: &User, n
     if is_renamed && find_by_key(&mut **change, &new.username.key).await?.is_some() {
         return Err(username_taken("user.username"));
     }
+    let email_changed = old.email.as_ref() != new.email.as_ref().map(|email| &email.display);
+    if email_changed {
+        require_unused_as_username(change, Some(old.user_id), new.email.as_ref(), "user.email").await?;
+    }
     let query = change
         .query(returning!(
-            "UPDATE users SET username = $2, username_key = $3, email = $4, email_key = $5, first_name = $6, last_name = $7,
+            // An imported address that signs in another user stays as it is.
+            "UPDATE users SET username = $2, username_key = $3, email = $4,
+                 email_key = CASE WHEN email = $4 THEN email_key ELSE $5 END, first_name = $6, last_name = $7,
                  update_time = $8, version = version + 1
              WHERE user_id = $1"
         ))
@@ -203,7 +218,6 @@ pub async fn update(change: &mut OutboxTransaction, clock: &Clock, old: &User, n
     let updated = new.bind(query).bind(now).one::<User>().await;
     // The database does not say which field is taken. Another transaction may have taken the username since the query above; if both
     // fields change, the error then names the e-mail address.
-    let email_changed = old.email.as_ref() != new.email.as_ref().map(|email| &email.display);
     let user = updated.map_err(|error| match (error.is_unique_violation(), email_changed) {
         (false, _) => error.into(),
         (true, true) => email_taken("user.email"),
@@ -217,6 +231,16 @@ pub async fn update(change: &mut OutboxTransaction, clock: &Clock, old: &User, n
     };
     change.record(user.user_id, user.version, payload);
     Ok(user)
+}
+
+/// Returns an error if an e-mail address is the username of a user other than `user_id`. Such usernames come from imports, and Login
+/// prefers the username.
+async fn require_unused_as_username(tx: &mut Tx, user_id: Option<UserId>, email: Option<&Email>, field: &str) -> Result<()> {
+    let Some(key) = email.and_then(|email| crate::usernames::key(&email.display)) else { return Ok(()) };
+    match find_by_key(tx, &key).await? {
+        Some(user) if Some(user.user_id) != user_id => Err(email_taken(field)),
+        _ => Ok(()),
+    }
 }
 
 /// Returns the users with an id greater than `after`, in the order of the ids.

@@ -132,8 +132,13 @@ impl user_service::Handlers for UserApi {
 
         let pick = |path, given: String, old: &str| if mask.writes(path, !given.is_empty()) { given } else { old.to_owned() };
         let email = Email::new(&pick("email", given.email, user.email.as_deref().unwrap_or_default()));
-        let username = Username::new("user.username", &pick("username", given.username, &user.username), email.as_ref())?;
+        let username = pick("username", given.username, &user.username);
         // An imported username may break the rules for new ones until it is changed.
+        let username = if username == user.username && user.has_imported_username() {
+            Username::imported("user.username", &username)?
+        } else {
+            Username::new("user.username", &username, email.as_ref())?
+        };
         if username.key.as_bytes() != user.username_key {
             usernames::check_new(&username, "user.username")?;
         }

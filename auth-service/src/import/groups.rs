@@ -44,7 +44,7 @@ impl Import {
         let section = &mapping.groups;
         let join = mapping.group_permissions.resolve(&section.table, "permissions", "group_id", "permission_id");
         let mut of_group = by_first(importer.pairs(join.join()).await?);
-        if !importer.has_table(&section.table).await? {
+        if !importer.has_table("groups", &section.table).await? {
             return Ok(groups);
         }
         let columns = [&*section.name];
@@ -52,6 +52,8 @@ impl Import {
         let import = async |row: &Row, group: &mut RowImport<'_, EventLog>| {
             let key = group.key;
             let group_id = GroupId::from(group.row_id("group", key));
+            group.set_id(group_id);
+            group.set_name(row.text(&section.name)?);
             let now = group.now().await?;
             let insert = async |tx: &mut OutboxTransaction| insert(tx, now, group_id, &row.text(&section.name)?).await;
             let outcome = group.import_once(group_id.into(), insert).await?;
@@ -85,7 +87,7 @@ async fn give_to_group(
         Some(name) => {
             let give = async |tx: &mut OutboxTransaction| {
                 if !is_new && groups::find(&mut **tx, group_id).await?.is_none() {
-                    return Ok(RowOutcome::skipped("the group was deleted here"));
+                    return Ok(RowOutcome::not_needed("the group was deleted here"));
                 }
                 permissions::give(tx, Holder::Group(group_id), name).await?;
                 if !is_new {
@@ -104,7 +106,7 @@ async fn give_to_group(
 async fn read_permissions(mapping: &Mapping, importer: &mut Importer<EventLog>) -> Result<HashMap<String, String>, ImportError> {
     let (types, section) = (&mapping.content_types, &mapping.permissions);
     let (mut labels, mut permissions) = (HashMap::new(), HashMap::new());
-    if !importer.has_table(&section.table).await? || !importer.has_table(&types.table).await? {
+    if !importer.has_table("permissions", &section.table).await? || !importer.has_table("content_types", &types.table).await? {
         return Ok(permissions);
     }
     let columns = [&*types.app_label];
@@ -112,7 +114,7 @@ async fn read_permissions(mapping: &Mapping, importer: &mut Importer<EventLog>) 
         labels.insert(key, row.text(&types.app_label)?);
         Ok(())
     };
-    importer.read_table(Table::new(&types.table, &types.key, &columns), read_label).await?;
+    importer.read_table("content_types", Table::new(&types.table, &types.key, &columns), read_label).await?;
     let columns = [&*section.content_type, &*section.codename];
     let read_permission = |key, row: &Row| {
         if let Some(label) = row.key(&section.content_type)?.and_then(|content_type| labels.get(&content_type)) {
@@ -120,7 +122,7 @@ async fn read_permissions(mapping: &Mapping, importer: &mut Importer<EventLog>) 
         }
         Ok(())
     };
-    importer.read_table(Table::new(&section.table, &section.key, &columns), read_permission).await?;
+    importer.read_table("permissions", Table::new(&section.table, &section.key, &columns), read_permission).await?;
     Ok(permissions)
 }
 
@@ -143,7 +145,7 @@ impl Groups {
                 Some(group_id) => {
                     let join = async |tx: &mut OutboxTransaction| {
                         if !exists(tx, user_id, is_new).await? || groups::find(&mut **tx, *group_id).await?.is_none() {
-                            return Ok(RowOutcome::skipped("the user or the group was deleted here"));
+                            return Ok(RowOutcome::not_needed("the user or the group was deleted here"));
                         }
                         has_changed |= groups::add_member(tx, *group_id, user_id).await?;
                         Ok(RowOutcome::Imported)
@@ -161,7 +163,7 @@ impl Groups {
                 Some(name) => {
                     let give = async |tx: &mut OutboxTransaction| {
                         if !exists(tx, user_id, is_new).await? {
-                            return Ok(RowOutcome::skipped("the user was deleted here"));
+                            return Ok(RowOutcome::not_needed("the user was deleted here"));
                         }
                         has_changed |= permissions::give(tx, Holder::User(user_id), name).await?;
                         Ok(RowOutcome::Imported)
@@ -217,7 +219,7 @@ fn by_first(pairs: Vec<(String, String)>) -> HashMap<String, Vec<String>> {
 fn count_rest(report: &mut Report, name: &'static str, rest: HashMap<String, Vec<String>>, reason: &str) {
     for (first, seconds) in rest {
         for second in seconds {
-            report.entry(name).count(format!("{first}/{second}"), RowOutcome::skipped(reason));
+            report.entry(name).count(format!("{first}/{second}"), "", RowOutcome::skipped(reason));
         }
     }
 }

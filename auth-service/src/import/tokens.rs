@@ -16,7 +16,7 @@ impl Import {
     pub(super) async fn import_tokens(&mut self) -> Result<(), ImportError> {
         let mut blacklisted = self.read_blacklist().await?;
         let section = &self.mapping.outstanding_tokens;
-        if self.importer.has_table(&section.table).await? {
+        if self.importer.has_table("outstanding_tokens", &section.table).await? {
             let columns = [&*section.user, &*section.jti, &*section.expires_at];
             let table = Table::new(&section.table, &section.key, &columns);
             let import = async |row: &Row, token: &mut RowImport<'_, EventLog>| {
@@ -27,9 +27,9 @@ impl Import {
                     Ok(usable) => usable,
                     Err(reason) => {
                         if let Some(listed) = listed {
-                            token.count("blacklisted_tokens", listed, RowOutcome::skipped(reason));
+                            token.count("blacklisted_tokens", listed, RowOutcome::not_needed(reason));
                         }
-                        return Ok(RowOutcome::skipped(reason));
+                        return Ok(RowOutcome::not_needed(reason));
                     }
                 };
                 let project = token.project().to_owned();
@@ -43,7 +43,7 @@ impl Import {
                         Ok(if django_tokens::blacklist(tx, &project, &jti).await? {
                             RowOutcome::Imported
                         } else {
-                            RowOutcome::skipped("the token was exchanged for a session here")
+                            RowOutcome::not_needed("the token was exchanged for a session here")
                         })
                     };
                     let outcome = token.import_once(token.row_id("blacklisted_token", &listed), blacklist).await?;
@@ -54,7 +54,7 @@ impl Import {
             self.importer.import_table("outstanding_tokens", table, import).await?;
         }
         for key in blacklisted.into_values() {
-            self.importer.report().entry("blacklisted_tokens").count(key, RowOutcome::skipped("the token does not exist"));
+            self.importer.report().entry("blacklisted_tokens").count(key, "", RowOutcome::not_needed("the token does not exist"));
         }
         Ok(())
     }
@@ -63,13 +63,13 @@ impl Import {
     async fn read_blacklist(&mut self) -> Result<HashMap<String, String>, ImportError> {
         let section = &self.mapping.blacklisted_tokens;
         let mut blacklisted = HashMap::new();
-        if self.importer.has_table(&section.table).await? {
+        if self.importer.has_table("blacklisted_tokens", &section.table).await? {
             let columns = [&*section.token];
             let read = |key, row: &Row| {
                 blacklisted.insert(row.key(&section.token)?.unwrap_or_default(), key);
                 Ok(())
             };
-            self.importer.read_table(Table::new(&section.table, &section.key, &columns), read).await?;
+            self.importer.read_table("blacklisted_tokens", Table::new(&section.table, &section.key, &columns), read).await?;
         }
         Ok(blacklisted)
     }

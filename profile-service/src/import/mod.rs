@@ -21,6 +21,9 @@ use store::DatabaseArgs;
 use self::mapping::{Mapping, NoteSection, ProfileSection, UserSection};
 use crate::{MIGRATIONS, SCHEMA, cli_error::CliError};
 
+/// The largest message that a client of the API can read, in bytes.
+const MESSAGE_LIMIT: usize = (1 << 20) - 1024;
+
 /// The systems that data can be imported from.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -99,6 +102,6 @@ impl Import {
             }
             Ok(())
         };
-        self.importer.read_table(Table::new(table, key, &columns), read).await
+        self.importer.read_table("users", Table::new(table, key, &columns), read).await
     }
 }

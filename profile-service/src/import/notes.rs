@@ -1,11 +1,13 @@
-//! Imports notes. All of them get the visibility that the mapping names, because Django's notes have none.
+//! Imports notes, also those with titles and texts over the limits of the API. All of them get the visibility that the mapping names, because Django's notes have none.
 
-use access::{Error, UserId, validate};
+use access::{Error, UserId};
 use chrono::{DateTime, Utc};
+use prost::Message;
+
 use django::{ImportError, Row, RowImport, RowOutcome, Table};
 use store::Tx;
 
-use super::{Import, NoteSection};
+use super::{Import, MESSAGE_LIMIT, NoteSection};
 use crate::{
     notes::{self, Note},
     profiles, proto,
@@ -15,7 +17,7 @@ use crate::{
 impl Import {
     pub(super) async fn import_notes(&mut self) -> Result<(), ImportError> {
         let section = &self.mapping.notes;
-        if !self.importer.has_table(&section.table).await? {
+        if !self.importer.has_table("notes", &section.table).await? {
             return Ok(());
         }
         let NoteSection { table, key, owner, title, body, created, updated, .. } = section;
@@ -23,6 +25,8 @@ impl Import {
         let import = async |row: &Row, note: &mut RowImport<'_>| {
             let now = note.now().await?;
             let note_id = note.row_id("note", note.key);
+            note.set_id(note_id);
+            note.set_name(row.text(title).unwrap_or_default());
             let Some(owner) = row.key(owner)? else {
                 return Ok(RowOutcome::skipped("the note has no owner"));
             };
@@ -59,9 +63,8 @@ fn read(section: &NoteSection, row: &Row, user_id: UserId, note_id: uuid::Uuid, 
     let create_time = row.time(&section.created).map_err(text)?.unwrap_or(now);
     let update_time = row.time(&section.updated).map_err(text)?.unwrap_or(create_time);
     let note = proto::Note { title, body, ..proto::Note::default() };
-    validate::check(&note).map_err(|error| error.to_string())?;
-    if let Some(violation) = notes::title("title", &note.title) {
-        return Err(format!("title: {}", violation.description));
+    if note.encoded_len() > MESSAGE_LIMIT {
+        return Err(format!("the note has more than {MESSAGE_LIMIT} bytes"));
     }
     let proto::Note { title, body, .. } = note;
     let visibility = section.visibility.into();

@@ -1,16 +1,16 @@
-//! Imports profiles, friends and favorite notes. A profile is imported without the parts that break a rule.
+//! Imports profiles, friends and favorite notes. A text over the limits of the API comes over whole. A website that is no URL and a birth
+//! date in the future are left out.
 
-use access::{Error, UserId, validate};
+use access::{Error, UserId};
 use chrono::{DateTime, Datelike, NaiveDate, Utc};
 use django::{ImportError, Row, RowImport, RowOutcome, Table};
 use store::{Executor, Tx};
 use uuid::Uuid;
 
-use super::{Import, ProfileSection, User};
+use super::{Import, MESSAGE_LIMIT, ProfileSection, User};
 use crate::{
     favorites, friends,
     profiles::{self, UserSnapshot},
-    proto,
     quotas::Quotas,
 };
 
@@ -36,6 +36,10 @@ impl Import {
             }
             let now = profile.now().await?;
             let owner = row.key(user)?.and_then(|user| self.users.get(&user));
+            if let Some(owner) = owner {
+                profile.set_id(owner.id);
+                profile.set_name(&*owner.username);
+            }
             let (outcome, parts) = match (owner, read(section, row, now)) {
                 (None, read) => {
                     let parts = read.map(|profile| profile.parts).unwrap_or_default();
@@ -64,6 +68,7 @@ impl Import {
         let pairs = self.importer.pairs(join.join()).await?;
         let import = async |(profile, friend): (&str, &str), row: &mut RowImport<'_>| {
             let now = row.now().await?;
+            row.set_name(self.users.get(friend).map_or("", |user| &user.username));
             let Some(user_id) = self.profiles.get(profile).copied() else {
                 return Ok(RowOutcome::skipped("the profile was skipped or does not exist"));
             };
@@ -97,7 +102,7 @@ impl Import {
             let note_id = row.row_id("note", note);
             let set = async |tx: &mut Tx| {
                 if !note_exists(tx, owner, note_id).await? || !have_profiles(tx, [user_id]).await? {
-                    return Ok(RowOutcome::skipped("the note or the profile was deleted here"));
+                    return Ok(RowOutcome::not_needed("the note or the profile was deleted here"));
                 }
                 favorites::set(tx, user_id, "note", (owner, note_id.into())).await?;
                 Ok(RowOutcome::Imported)
@@ -114,7 +119,7 @@ fn read(section: &ProfileSection, row: &Row, now: DateTime<Utc>) -> Result<Profi
     let mut profile = ProfileRow { is_active: row.flag(&section.is_active, true).map_err(text)?, ..ProfileRow::default() };
     let bio = row.text(&section.bio).map_err(text)?;
     if !bio.is_empty() {
-        let valid = validate(proto::Profile { bio: bio.clone(), ..proto::Profile::default() });
+        let valid = if bio.len() > MESSAGE_LIMIT { Err(format!("has more than {MESSAGE_LIMIT} bytes")) } else { Ok(()) };
         profile.part("profiles.bio", valid, |profile| profile.bio = bio);
     }
     match row.date(&section.birth_date) {
@@ -129,10 +134,7 @@ fn read(section: &ProfileSection, row: &Row, now: DateTime<Utc>) -> Result<Profi
     }
     let website = row.text(&section.website).map_err(text)?;
     if !website.is_empty() {
-        let valid = validate(proto::Profile { website: website.clone(), ..proto::Profile::default() });
-        let valid = valid.and_then(|()| {
-            profiles::website("website", &website).map_or(Ok(()), |violation| Err(violation.description.into_owned()))
-        });
+        let valid = profiles::website("website", &website).map_or(Ok(()), |violation| Err(violation.description.into_owned()));
         profile.part("profiles.website", valid, |profile| profile.website = website);
     }
     Ok(profile)
@@ -148,17 +150,11 @@ impl ProfileRow {
     }
 }
 
-/// Checks the rules of the contract. The message of an error begins with the name of the field.
-fn validate(profile: proto::Profile) -> Result<(), String> {
-    let profile = proto::Profile { user_id: Uuid::nil().to_string(), ..profile };
-    validate::check(&profile).map_err(|error| error.to_string())
-}
-
 /// Writes the profile of a user. It overwrites a profile that has not been changed since it was created.
 async fn insert(tx: &mut Tx, user: &User, profile: &ProfileRow, now: DateTime<Utc>) -> Result<RowOutcome, ImportError> {
     let query = tx.query("SELECT user_id FROM tombstones WHERE user_id = $1").bind(user.id);
     if query.optional::<(UserId,)>().await?.is_some() {
-        return Ok(RowOutcome::skipped("the user was deleted here"));
+        return Ok(RowOutcome::not_needed("the user was deleted here"));
     }
     let joined = user.joined.unwrap_or(now);
     // The events of auth-service complete the rest.
@@ -172,7 +168,7 @@ async fn insert(tx: &mut Tx, user: &User, profile: &ProfileRow, now: DateTime<Ut
     );
     let query = query.bind(user.id).bind(&profile.bio).bind(profile.birth_date).bind(&profile.website);
     let written = query.bind(profile.is_active).bind(joined).bind(now).execute().await?;
-    Ok(if written > 0 { RowOutcome::Imported } else { RowOutcome::skipped("the profile was changed here") })
+    Ok(if written > 0 { RowOutcome::Imported } else { RowOutcome::not_needed("the profile was changed here") })
 }
 
 async fn have_profiles<const N: usize>(tx: &mut Tx, user_ids: [UserId; N]) -> store::Result<bool> {

@@ -36,12 +36,15 @@ pub struct ImportArgs {
     /// Runs the whole import and prints its report, then rolls everything back.
     #[arg(long)]
     pub dry_run: bool,
-    /// Exits with an error if a row was skipped. The other rows are imported all the same.
+    /// Succeeds although rows were skipped whose data is lost. Without it the command fails then, after it has imported the other rows.
     #[arg(long)]
-    pub strict: bool,
-    /// Writes the skipped rows to this file, one a line: table, key and reason, separated by tabs.
+    pub allow_skips: bool,
+    /// Writes the skipped rows to this file, one a line: table, key, reason and name, separated by tabs.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Writes the new id of every row to this file, one a line: table, key in Django and id, separated by tabs.
+    #[arg(long, value_name = "FILE")]
+    pub ids: Option<PathBuf>,
 }
 
 /// The reason why an import stops. The batches written so far stay, and the next import continues after them.
@@ -64,7 +67,9 @@ pub enum ImportError {
     Refused(#[from] Error),
     #[error("the database failed: {0}")]
     Database(#[from] store::Error),
-    #[error("skipped {0} row(s), which --strict does not allow: see the report above")]
+    #[error("table `{table}` does not exist: pass `--map {section}.table={}`", if similar.is_empty() { "NAME".to_owned() } else { similar.join("` or `") })]
+    NoTable { section: &'static str, table: String, similar: Vec<String> },
+    #[error("skipped {0} row(s) or parts of rows, which are lost: see the report above, and pass --allow-skips to accept it")]
     Skipped(u64),
 }
 
@@ -94,11 +99,11 @@ impl ImportArgs {
         Ok(table.try_into()?)
     }
 
-    /// Prints the report, and writes the skipped rows to the file of `--report`.
+    /// Prints the report, and writes the files of `--report` and `--ids`.
     ///
     /// # Errors
     ///
-    /// Returns [`ImportError::Skipped`] if rows were skipped and `--strict` is set.
+    /// Returns [`ImportError::Skipped`] if the data of rows is lost, and `--allow-skips` is not set.
     #[expect(clippy::print_stdout, reason = "this is the output of the command")]
     pub fn finish(&self, report: &Report) -> Result<(), ImportError> {
         print!("{report}");
@@ -110,8 +115,11 @@ impl ImportArgs {
         if let Some(path) = &self.report {
             report.write(path).map_err(|source| ImportError::File { path: path.clone(), source })?;
         }
-        match report.skipped_rows() {
-            skipped if self.strict && skipped > 0 => Err(ImportError::Skipped(skipped)),
+        if let Some(path) = &self.ids {
+            report.write_ids(path).map_err(|source| ImportError::File { path: path.clone(), source })?;
+        }
+        match report.lost_rows() {
+            lost if lost > 0 && !self.allow_skips => Err(ImportError::Skipped(lost)),
             _ => Ok(()),
         }
     }

@@ -25,6 +25,10 @@ pub(super) async fn open_postgres(url: &str, password: Option<&str>) -> Result<S
 /// Opens an SQLite database. Every query of the import reads the same snapshot.
 pub(super) async fn open_sqlite(url: &str) -> Result<Source, SourceError> {
     let options = SqliteConnectOptions::from_str(url)?.read_only(true);
+    let path = options.get_filename();
+    if !path.exists() {
+        return Err(SourceError::File { path: path.to_owned(), source: std::io::ErrorKind::NotFound.into() });
+    }
     let mut connection: SqliteConnection = options.connect().await?;
     connection.execute("BEGIN").await?;
     Ok(Source::Sqlite(Box::new(connection)))
@@ -44,6 +48,21 @@ impl Source {
             }
             Self::Sqlite(connection) => {
                 sqlx::query_scalar("SELECT name FROM pragma_table_info($1)").bind(table).fetch_all(&mut **connection).await?
+            }
+            Self::Dump(_) => Vec::new(),
+        })
+    }
+
+    pub(super) async fn tables(&mut self) -> Result<Vec<String>, SourceError> {
+        Ok(match self {
+            Self::Postgres(connection) => {
+                let query =
+                    "SELECT table_name::text FROM information_schema.tables WHERE table_schema = ANY (current_schemas(FALSE))";
+                sqlx::query_scalar(query).fetch_all(&mut **connection).await?
+            }
+            Self::Sqlite(connection) => {
+                let query = "SELECT name FROM sqlite_schema WHERE type = 'table'";
+                sqlx::query_scalar(query).fetch_all(&mut **connection).await?
             }
             Self::Dump(_) => Vec::new(),
         })

@@ -44,6 +44,10 @@ impl Dump {
         self.0.contains_key(table)
     }
 
+    pub(super) fn tables(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
     pub(super) fn count(&self, table: &str) -> u64 {
         self.0.get(table).map_or(0, |objects| objects.len() as u64)
     }

@@ -28,6 +28,8 @@ pub struct RowImport<'a, S: ImportSink = Db> {
     pub key: &'a str,
     /// The transaction that writes the row and records it as imported.
     pub tx: &'a mut S::Tx,
+    name: String,
+    id: Option<Uuid>,
     project: &'a str,
     clock: &'a Clock,
     report: &'a mut Report,
@@ -45,9 +47,29 @@ impl<S: ImportSink> Importer<S> {
         })
     }
 
-    /// Returns true if the source has the table. A dump has no table without rows.
-    pub async fn has_table(&mut self, name: &str) -> Result<bool, ImportError> {
-        Ok(self.source.has(name).await?)
+    /// Returns true if the source has the table that a section of the mapping names. A dump has no table without rows. If it does not,
+    /// and a table with a similar name exists, the report says how to name it.
+    pub async fn has_table(&mut self, section: &'static str, name: &str) -> Result<bool, ImportError> {
+        if self.source.has(name).await? {
+            return Ok(true);
+        }
+        for similar in self.source.similar_tables(name).await? {
+            let hint = format!(
+                "hint: table `{name}` does not exist, but `{similar}` does: pass `--map {section}.table={similar}` if its rows are to be \
+                 imported"
+            );
+            self.report.add_hint(hint);
+        }
+        Ok(false)
+    }
+
+    /// Returns an error if the source does not have the table that a section of the mapping names.
+    async fn require_table(&mut self, section: &'static str, name: &str) -> Result<(), ImportError> {
+        if self.source.has(name).await? {
+            return Ok(());
+        }
+        let similar = self.source.similar_tables(name).await?;
+        Err(ImportError::NoTable { section, table: name.to_owned(), similar })
     }
 
     /// Returns the pairs of keys that a table joins. It returns none if there is no such table.
@@ -55,11 +77,12 @@ impl<S: ImportSink> Importer<S> {
         Ok(self.source.pairs(join).await?)
     }
 
-    /// Calls `read` with the key and the columns of each row of a table, and writes nothing.
-    pub async fn read_table<F>(&mut self, table: Table<'_>, mut read: F) -> Result<(), ImportError>
+    /// Calls `read` with the key and the columns of each row of the table of a section, and writes nothing.
+    pub async fn read_table<F>(&mut self, section: &'static str, table: Table<'_>, mut read: F) -> Result<(), ImportError>
     where
         F: FnMut(String, &Row) -> Result<(), ImportError>,
     {
+        self.require_table(section, table.name).await?;
         let mut rows = self.source.rows(table).await?;
         while let Some(row) = rows.next().await {
             let row = row?;
@@ -73,6 +96,7 @@ impl<S: ImportSink> Importer<S> {
     where
         F: AsyncFnMut(&Row, &mut RowImport<'_, S>) -> Result<RowOutcome, ImportError>,
     {
+        self.require_table(name, table.name).await?;
         self.batch.start_table(name, self.source.count(table.name).await?).await?;
         let mut rows = self.source.rows(table).await?;
         while let Some(row) = rows.next().await {
@@ -81,9 +105,14 @@ impl<S: ImportSink> Importer<S> {
             let tx = self.batch.next_row().await?;
             // The report lists the tables in the order of the import, each one before the parts of its rows.
             self.report.entry(name);
-            let mut context = RowImport { key: &key, tx, project: &self.project, clock: &self.clock, report: &mut self.report };
+            let (project, clock, report) = (&*self.project, &self.clock, &mut self.report);
+            let mut context = RowImport { key: &key, tx, name: String::new(), id: None, project, clock, report };
             let outcome = import(&row, &mut context).await?;
-            self.report.entry(name).count(key, outcome);
+            let (row_name, id) = (context.name, context.id.filter(|_| !outcome.is_skipped()));
+            if let Some(id) = id {
+                self.report.add_id(name, &key, id);
+            }
+            self.report.entry(name).count(key, row_name, outcome);
         }
         Ok(())
     }
@@ -104,9 +133,11 @@ impl<S: ImportSink> Importer<S> {
         for (from, to) in pairs {
             let key = key_of(&from, &to);
             let tx = self.batch.next_row().await?;
-            let mut context = RowImport { key: &key, tx, project: &self.project, clock: &self.clock, report: &mut self.report };
+            let (project, clock, report) = (&*self.project, &self.clock, &mut self.report);
+            let mut context = RowImport { key: &key, tx, name: String::new(), id: None, project, clock, report };
             let outcome = import((&from, &to), &mut context).await?;
-            self.report.entry(name).count(key, outcome);
+            let row_name = context.name;
+            self.report.entry(name).count(key, row_name, outcome);
         }
         Ok(())
     }
@@ -124,6 +155,16 @@ impl<S: ImportSink> Importer<S> {
 }
 
 impl<S: ImportSink> RowImport<'_, S> {
+    /// Sets the name by which the report calls the row, for example its title.
+    pub fn set_name(&mut self, name: impl Into<String>) {
+        self.name = name.into();
+    }
+
+    /// Sets the id that the row has here, for `--ids`.
+    pub fn set_id(&mut self, id: impl Into<Uuid>) {
+        self.id = Some(id.into());
+    }
+
     /// Returns the id here of a row of the same Django project.
     pub fn row_id(&self, kind: &str, key: &str) -> Uuid {
         ids::row_id(self.project, kind, key)
@@ -161,6 +202,7 @@ impl<S: ImportSink> RowImport<'_, S> {
 
     /// Counts the outcome of a part of the row, or of a row that is imported with it.
     pub fn count(&mut self, name: &'static str, key: impl Into<String>, outcome: RowOutcome) {
-        self.report.entry(name).count(key, outcome);
+        let row_name = self.name.clone();
+        self.report.entry(name).count(key, row_name, outcome);
     }
 }

@@ -29,7 +29,7 @@ pub use self::{
     ids::{row_id, user_id},
     importer::{Importer, RowImport},
     mapping::{JoinSection, OwnedJoin},
-    report::{Report, RowOutcome, TableReport},
+    report::{LeftOut, Report, RowOutcome, TableReport},
     row::{Row, RowError},
     source::{Join, Rows, Source, SourceError, Table},
 };

@@ -7,7 +7,9 @@ use std::{
     path::Path,
 };
 
-/// The number of skipped keys that are printed for one reason.
+use uuid::Uuid;
+
+/// The number of rows that are printed for one reason.
 const SHOWN: usize = 10;
 
 /// The outcome of a row.
@@ -17,19 +19,26 @@ pub enum RowOutcome {
     Imported,
     /// An earlier import has written the row. Changes made since are kept.
     AlreadyImported,
-    /// The row was left out, for this reason.
+    /// The row was left out, for this reason, and its data is lost.
     Skipped(String),
+    /// The row was left out, for this reason, and nothing is lost.
+    NotNeeded(String),
 }
 
 impl RowOutcome {
-    /// Creates the outcome of a row that was left out.
+    /// Creates the outcome of a row that was left out, and whose data is lost.
     pub fn skipped(reason: impl Into<String>) -> Self {
         Self::Skipped(reason.into())
     }
 
+    /// Creates the outcome of a row that was left out without a loss, for example an expired token.
+    pub fn not_needed(reason: impl Into<String>) -> Self {
+        Self::NotNeeded(reason.into())
+    }
+
     /// Returns true if the row was left out.
     pub fn is_skipped(&self) -> bool {
-        matches!(self, Self::Skipped(_))
+        matches!(self, Self::Skipped(_) | Self::NotNeeded(_))
     }
 
     /// Returns the outcome of a part of this row: `part` if this import has written the row, and `reason` if the row was left out.
@@ -39,7 +48,25 @@ impl RowOutcome {
             Self::Imported => part,
             Self::AlreadyImported => Self::AlreadyImported,
             Self::Skipped(_) => Self::skipped(reason),
+            Self::NotNeeded(_) => Self::not_needed(reason),
         }
+    }
+}
+
+/// A row that was left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The key of the row in Django.
+    pub key: String,
+    /// The name by which a person knows the row, for example a username or a title. It can be empty.
+    pub name: String,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, name } = self;
+        write!(f, "{}", key.escape_debug())?;
+        if name.is_empty() { Ok(()) } else { write!(f, " `{}`", name.escape_debug()) }
     }
 }
 
@@ -52,60 +79,96 @@ pub struct TableReport {
     pub imported: u64,
     /// The number of rows that an earlier import has written.
     pub already_imported: u64,
-    /// The keys of the rows that were left out, by the reason.
-    pub skipped: BTreeMap<String, Vec<String>>,
+    /// The rows whose data is lost, by the reason.
+    pub skipped: BTreeMap<String, Vec<LeftOut>>,
+    /// The rows that were left out without a loss, by the reason.
+    pub not_needed: BTreeMap<String, Vec<LeftOut>>,
 }
 
 impl TableReport {
-    /// Counts the row with this key.
-    pub fn count(&mut self, key: impl Into<String>, outcome: RowOutcome) {
+    /// Counts the row with this key and this name.
+    pub fn count(&mut self, key: impl Into<String>, name: impl Into<String>, outcome: RowOutcome) {
         self.read += 1;
-        match outcome {
-            RowOutcome::Imported => self.imported += 1,
-            RowOutcome::AlreadyImported => self.already_imported += 1,
-            RowOutcome::Skipped(reason) => self.skipped.entry(reason).or_default().push(key.into()),
-        }
+        let (left_out, reason) = match outcome {
+            RowOutcome::Imported => return self.imported += 1,
+            RowOutcome::AlreadyImported => return self.already_imported += 1,
+            RowOutcome::Skipped(reason) => (&mut self.skipped, reason),
+            RowOutcome::NotNeeded(reason) => (&mut self.not_needed, reason),
+        };
+        left_out.entry(reason).or_default().push(LeftOut { key: key.into(), name: name.into() });
     }
 
-    /// Returns the number of rows that were left out.
+    /// Returns the number of rows whose data is lost.
+    pub fn lost_rows(&self) -> u64 {
+        self.skipped.values().map(|rows| rows.len() as u64).sum()
+    }
+
+    /// Returns the number of rows that were left out, with and without a loss.
     pub fn skipped_rows(&self) -> u64 {
-        self.skipped.values().map(|keys| keys.len() as u64).sum()
+        self.lost_rows() + self.not_needed.values().map(|rows| rows.len() as u64).sum::<u64>()
     }
 }
 
 /// The report of one import: its tables, in the order of the import.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report(Vec<(&'static str, TableReport)>);
+pub struct Report {
+    tables: Vec<(&'static str, TableReport)>,
+    /// The table, the key in Django and the id here of every row that is here now.
+    ids: Vec<(&'static str, String, Uuid)>,
+    /// Advice about tables that were not found.
+    hints: Vec<String>,
+}
 
 impl Report {
     /// Returns the entry of a table, or of a column whose values are left out one by one. It is created if it does not exist.
     pub fn entry(&mut self, name: &'static str) -> &mut TableReport {
-        let index = self.0.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
-            self.0.push((name, TableReport::default()));
-            self.0.len() - 1
+        let index = self.tables.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
+            self.tables.push((name, TableReport::default()));
+            self.tables.len() - 1
         });
-        &mut self.0[index].1
+        &mut self.tables[index].1
     }
 
-    /// Returns the number of rows and parts of rows that were left out.
-    pub fn skipped_rows(&self) -> u64 {
-        self.0.iter().map(|(_, table)| table.skipped_rows()).sum()
+    /// Adds the id of a row.
+    pub(crate) fn add_id(&mut self, table: &'static str, key: &str, id: Uuid) {
+        self.ids.push((table, key.to_owned(), id));
+    }
+
+    /// Adds advice, once.
+    pub(crate) fn add_hint(&mut self, hint: String) {
+        if !self.hints.contains(&hint) {
+            self.hints.push(hint);
+        }
+    }
+
+    /// Returns the number of rows and parts of rows whose data is lost.
+    pub fn lost_rows(&self) -> u64 {
+        self.tables.iter().map(|(_, table)| table.lost_rows()).sum()
     }
 
     /// Returns the number of rows and parts of rows that this import has written.
     pub fn imported_rows(&self) -> u64 {
-        self.0.iter().map(|(_, table)| table.imported).sum()
+        self.tables.iter().map(|(_, table)| table.imported).sum()
     }
 
-    /// Writes a file with a line for each row that was left out: its table, its key and the reason, separated by tabs.
+    /// Writes a file with a line for each row that was left out: its table, its key, the reason and its name, separated by tabs.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let mut file = io::BufWriter::new(std::fs::File::create(path)?);
-        for (name, table) in &self.0 {
-            for (reason, keys) in &table.skipped {
-                for key in keys {
-                    writeln!(file, "{name}\t{}\t{reason}", key.escape_debug())?;
+        for (table, report) in &self.tables {
+            for (reason, rows) in report.skipped.iter().chain(&report.not_needed) {
+                for LeftOut { key, name } in rows {
+                    writeln!(file, "{table}\t{}\t{reason}\t{}", key.escape_debug(), name.escape_debug())?;
                 }
             }
+        }
+        file.flush()
+    }
+
+    /// Writes a file with a line for each row that is here now: its table, its key in Django and its id, separated by tabs.
+    pub fn write_ids(&self, path: &Path) -> io::Result<()> {
+        let mut file = io::BufWriter::new(std::fs::File::create(path)?);
+        for (table, key, id) in &self.ids {
+            writeln!(file, "{table}\t{}\t{id}", key.escape_debug())?;
         }
         file.flush()
     }
@@ -125,16 +188,21 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<24}  {:>9}  {:>9}  {:>9}  {:>9}", "table", "read", "imported", "unchanged", "skipped")?;
-        for (name, table) in &self.0 {
+        for (name, table) in &self.tables {
             let TableReport { read, imported, already_imported, .. } = table;
             writeln!(f, "{name:<24}  {read:>9}  {imported:>9}  {already_imported:>9}  {:>9}", table.skipped_rows())?;
         }
-        for (name, table) in &self.0 {
-            for (reason, keys) in &table.skipped {
-                let shown: Vec<_> = keys.iter().take(SHOWN).map(|key| key.escape_debug().to_string()).collect();
-                let more = if keys.len() > SHOWN { ", …" } else { "" };
-                writeln!(f, "skipped {name}: {reason}: {} ({}{more})", keys.len(), shown.join(", "))?;
+        for (name, table) in &self.tables {
+            for (verb, left_out) in [("skipped", &table.skipped), ("not needed", &table.not_needed)] {
+                for (reason, rows) in left_out {
+                    let shown: Vec<_> = rows.iter().take(SHOWN).map(ToString::to_string).collect();
+                    let more = if rows.len() > SHOWN { ", …" } else { "" };
+                    writeln!(f, "{verb} {name}: {reason}: {} ({}{more})", rows.len(), shown.join(", "))?;
+                }
             }
+        }
+        for hint in &self.hints {
+            writeln!(f, "{hint}")?;
         }
         Ok(())
     }

@@ -57,6 +57,10 @@ pub enum SourceError {
     NoTable(String),
     #[error("table `{0}` has no column `{1}`: name it with --map or --mapping, or give it an empty name to leave it out")]
     NoColumn(String, String),
+    #[error(
+        "cannot read a database of the kind `{0}`: write its rows to a file with `manage.py dumpdata --output dump.json`, and pass the file to --from"
+    )]
+    Scheme(String),
     #[error("table `{0}` of the dump has natural keys: run dumpdata again without --natural-foreign and --natural-primary")]
     NaturalKeys(String),
 }
@@ -70,6 +74,7 @@ impl Source {
         match from.split_once(':') {
             Some(("postgres" | "postgresql", _)) => database::open_postgres(from, password).await,
             Some(("sqlite", _)) => database::open_sqlite(from).await,
+            Some((scheme, rest)) if rest.starts_with("//") => Err(SourceError::Scheme(scheme.to_owned())),
             _ => Ok(Self::Dump(dump::Dump::read(&PathBuf::from(from))?)),
         }
     }
@@ -80,6 +85,21 @@ impl Source {
             Self::Dump(dump) => Ok(dump.has(table)),
             database => Ok(!database.columns(table).await?.is_empty()),
         }
+    }
+
+    /// Returns the tables whose name differs from `table` only in the label of the app, as Django's names begin with one.
+    pub async fn similar_tables(&mut self, table: &str) -> Result<Vec<String>, SourceError> {
+        let Some((_, model)) = table.rsplit_once('_') else { return Ok(Vec::new()) };
+        let tables = match self {
+            Self::Dump(dump) => dump.tables(),
+            database => database.tables().await?,
+        };
+        // Django's own apps have models of the same names.
+        let is_own = |name: &str| ["auth_", "django_", "token_blacklist_"].iter().any(|prefix| name.starts_with(prefix));
+        let is_similar = |name: &String| name.rsplit_once('_').is_some_and(|(_, other)| other == model) && !is_own(name);
+        let mut similar: Vec<_> = tables.into_iter().filter(is_similar).collect();
+        similar.sort();
+        Ok(similar)
     }
 
     /// Returns the number of rows of a table.

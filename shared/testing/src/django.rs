@@ -26,8 +26,9 @@ pub struct DjangoProject {
     folder: tempfile::TempDir,
 }
 
-/// The contents of the project, as its `populate.py` prints them.
-#[derive(Debug, Clone, Deserialize)]
+/// The contents of the project, as its script prints them.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
 #[expect(missing_docs, reason = "see `populate.py`")]
 pub struct Facts {
     pub passwords: BTreeMap<String, String>,
@@ -50,14 +51,27 @@ impl DjangoProject {
     ///
     /// Panics if Python or the packages are missing, with the command that installs them.
     pub async fn new(engine: Engine) -> Self {
+        Self::with_script(engine, "populate.py").await
+    }
+
+    /// Creates the project with 2,000 odd users, and with their keys and counts only.
+    ///
+    /// # Panics
+    ///
+    /// As [`DjangoProject::new`].
+    pub async fn odd(engine: Engine) -> Self {
+        Self::with_script(engine, "odd.py").await
+    }
+
+    async fn with_script(engine: Engine, script: &str) -> Self {
         let database = TestDatabase::new(engine).await;
         let folder = tempfile::tempdir().expect("a folder");
         let environment = python::virtual_environment("django-venv", &Path::new(PROJECT).join("requirements.txt"), &[]);
         let mut populate = Command::new(environment.join("bin/python"));
-        populate.arg(Path::new(PROJECT).join("populate.py")).arg(folder.path().join("dump.json")).current_dir(PROJECT);
+        populate.arg(Path::new(PROJECT).join(script)).arg(folder.path().join("dump.json")).current_dir(PROJECT);
         populate.env("DJANGO_SETTINGS_MODULE", "origin.settings").env("PYTHONPATH", PROJECT).env("PYTHONDONTWRITEBYTECODE", "1");
         let output = python::run(populate.env("DATABASE_URL", database.url()));
-        let facts = serde_json::from_slice(&output.stdout).expect("the output of populate.py");
+        let facts = serde_json::from_slice(&output.stdout).expect("the output of the script");
         Self { facts, database, folder }
     }
 
