@@ -1,12 +1,13 @@
-//! The commands: `serve`, the migration commands, `health`, `createsuperuser`, `keys`, `clients`, `import`.
+//! The commands: `serve`, the migration commands, `health`, `createsuperuser`, `changepassword`, `keys`, `clients`, `import`.
 
 mod clients;
 mod keys;
+mod superuser;
 
 use std::{
-    io::{self, BufRead, IsTerminal, Write},
+    io::{self, Write},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use access::{Clock, read_secret_file};
@@ -17,7 +18,7 @@ use store::{DatabaseArgs, TimeoutArgs};
 use tokio::net::TcpListener;
 
 pub use crate::cli_error::CliError;
-use crate::{MIGRATIONS, NAME, SCHEMA, Settings, import, keys::MasterKey, passwords::Policy};
+use crate::{MIGRATIONS, NAME, Settings, import, keys::MasterKey};
 
 /// The auth service: users, sessions, tokens and keys.
 #[derive(Debug, Parser)]
@@ -38,7 +39,9 @@ enum Command {
     /// Checks that a running service is ready. Fails if it is not.
     Health(Health),
     /// Creates a superuser, who holds every permission.
-    Createsuperuser(Createsuperuser),
+    Createsuperuser(superuser::Createsuperuser),
+    /// Sets the password of a user, and ends their sessions.
+    Changepassword(superuser::Changepassword),
     /// Lists, creates, activates, rotates and retires the signing keys.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -90,24 +93,6 @@ impl MasterKeyArgs {
 }
 
 #[derive(Debug, Args)]
-struct Createsuperuser {
-    #[command(flatten)]
-    database: DatabaseArgs,
-    /// The username.
-    #[arg(long)]
-    username: String,
-    /// The email address.
-    #[arg(long, default_value = "")]
-    email: String,
-    /// A file with the password. Without it, the command asks for the password, or reads it from standard input if that is not a
-    /// terminal.
-    #[arg(long, value_name = "FILE")]
-    password_file: Option<PathBuf>,
-    #[command(flatten)]
-    passwords: Policy,
-}
-
-#[derive(Debug, Args)]
 struct Health {
     /// The address of the service.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
@@ -121,7 +106,8 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Migration(command) => Ok(command.run(NAME, &MIGRATIONS).await?),
         Command::AccessRules => Ok(print_access_rules()?),
         Command::Health(arguments) => Ok(health::check(arguments.address).await?),
-        Command::Createsuperuser(arguments) => create_superuser(arguments).await,
+        Command::Createsuperuser(arguments) => superuser::create(arguments).await,
+        Command::Changepassword(arguments) => superuser::change_password(arguments).await,
         Command::Keys(command) => keys::run(command).await,
         Command::Clients(command) => clients::run(command).await,
         Command::Import(command) => Box::pin(import::run(command)).await,
@@ -139,29 +125,4 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
     Box::pin(crate::serve(db, Clock::system(), master_key, settings, listener, server::stop_signal())).await?;
     Ok(())
-}
-
-async fn create_superuser(arguments: Createsuperuser) -> Result<(), CliError> {
-    let db = arguments.database.open()?;
-    migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
-    let password = password(arguments.password_file.as_deref())?;
-    let (username, email) = (&arguments.username, &arguments.email);
-    crate::create_superuser(&db, &Clock::system(), username, email, &password, arguments.passwords).await?;
-    db.close().await;
-    eprintln!("created the superuser {username}");
-    Ok(())
-}
-
-fn password(file: Option<&Path>) -> Result<String, CliError> {
-    if let Some(file) = file {
-        return Ok(read_secret_file(file)?);
-    }
-    if !io::stdin().is_terminal() {
-        let mut line = String::new();
-        io::stdin().lock().read_line(&mut line).map_err(CliError::Password)?;
-        return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
-    }
-    let ask = |prompt| rpassword::prompt_password(prompt).map_err(CliError::Password);
-    let password = ask("Password: ")?;
-    if ask("Password (again): ")? == password { Ok(password) } else { Err(CliError::PasswordsDiffer) }
 }

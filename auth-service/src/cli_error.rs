@@ -45,8 +45,14 @@ pub enum CliError {
     Permission(#[from] CatalogueError),
     #[error("cannot write the secret to {}: {source}", path.display())]
     SecretFile { path: PathBuf, source: io::Error },
-    #[error("the two passwords differ")]
-    PasswordsDiffer,
+    #[error("cannot read the answer: {0}")]
+    Prompt(io::Error),
+    #[error("no username was given: pass --username, because standard input is not a terminal")]
+    NoUsername,
+    #[error("no password was given on standard input: write it there, or pass --password-file")]
+    NoPasswordOnInput,
+    #[error("no password was given: set AUTH_SUPERUSER_PASSWORD or pass --password-file")]
+    NoPassword,
     #[error(transparent)]
     Import(#[from] ImportError),
     #[error(transparent)]

@@ -347,3 +347,28 @@ pub async fn create_superuser(
     users::create(&mut change, clock, &users::NewUser { names, password_hash, is_superuser: true }).await?;
     change.commit().await
 }
+
+/// Sets the password of the user with this username, and ends their sessions.
+///
+/// # Errors
+///
+/// NOT_FOUND if there is no such user, INVALID_ARGUMENT for a password that is not accepted.
+pub async fn set_password(
+    db: &Db,
+    clock: &Clock,
+    username: &str,
+    password: &str,
+    policy: passwords::Policy,
+) -> Result<(), Error> {
+    let key = usernames::key(username).ok_or_else(|| Error::not_found("username"))?;
+    let user = users::find_by_key(db, &key).await?.ok_or_else(|| Error::not_found("username"))?;
+    let names = vec![user.username, user.email.unwrap_or_default(), user.first_name, user.last_name];
+    let passwords = Passwords::new(policy);
+    let permit = passwords.acquire(HashPurpose::PasswordChange, &ClientInfo::default())?;
+    let password_hash = permit.hash(passwords.check_new("password", password)?, names).await?;
+    let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
+    users::lock(&mut change, user.user_id).await?.ok_or_else(|| Error::not_found("username"))?;
+    users::set_password(&mut change, clock, user.user_id, &password_hash).await?;
+    sessions::end_others(&mut change, user.user_id, None, sessions::EndReason::PasswordChanged).await?;
+    change.commit().await
+}

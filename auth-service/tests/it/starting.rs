@@ -64,6 +64,11 @@ pub(crate) fn migration_names() -> Vec<String> {
     up.map(|migration| format!("{:04}_{}", migration.version, migration.description.replace(' ', "_"))).collect()
 }
 
+async fn password_hash(app: &Fresh) -> String {
+    let db = app.0.open();
+    db.query("SELECT password_hash FROM users").one::<(String,)>().await.expect("one user").0
+}
+
 #[track_caller]
 pub(crate) fn assert_fails(output: &Output, sentence: &str) {
     let said = String::from_utf8_lossy(&output.stderr);
@@ -89,7 +94,7 @@ on_both_engines! {
         app.migrated().await;
         app.execute("UPDATE _sqlx_migrations SET version = 99 WHERE version = (SELECT MAX(version) FROM _sqlx_migrations)").await;
         let output = app.serve(&MasterKey::generate()).output().expect("a process");
-        assert_fails(&output, "the database has migration 0099_events, which this version of the service does not have: run the version that applied it");
+        assert_fails(&output, "which this version of the service does not have: run the version that applied it");
     }
 
     async fn a_migration_that_was_changed_is_refused(app: Fresh) {
@@ -132,6 +137,28 @@ on_both_engines! {
         // An empty variable counts as not set.
         let output = app.command("serve").env("MASTER_KEY_FILE", "").env("LISTEN", "").env("NO_PAGE", "").output().expect("a process");
         assert_fails(&output, "the master key is missing: pass its file with `--master-key-file`");
+    }
+
+    async fn a_superuser_is_made_and_changed_as_by_manage_py(app: Fresh) {
+        app.migrated().await;
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), PASSWORD).expect("a write");
+        let run = |arguments: &[&str]| app.command(arguments[0]).args(&arguments[1..]).output().expect("a process");
+        assert_fails(&run(&["createsuperuser"]), "no username was given: pass --username");
+        assert_fails(&run(&["createsuperuser", "--username", "root"]), "no password was given on standard input");
+        let noinput = ["createsuperuser", "--noinput", "--username", "root", "--email", "root@example.com"];
+        assert_fails(&run(&noinput), "no password was given: set AUTH_SUPERUSER_PASSWORD or pass --password-file");
+        let output = app.command(noinput[0]).args(&noinput[1..]).env("AUTH_SUPERUSER_PASSWORD", PASSWORD).output().expect("a process");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+        let before = password_hash(&app).await;
+        let path = file.path().to_str().expect("a path");
+        assert_fails(&run(&["changepassword", "nobody", "--password-file", path]), "username");
+        assert_fails(&run(&["changepassword", "root"]), "no password was given on standard input");
+        assert_eq!(password_hash(&app).await, before);
+        let output = run(&["changepassword", "Root", "--password-file", path]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_ne!(password_hash(&app).await, before);
     }
 
     async fn a_superuser_is_made_once(app: Fresh) {
