@@ -13,12 +13,15 @@ use std::{
 use access::{Clock, read_secret_file};
 use clap::{Args, Parser, Subcommand};
 use migrate::MigrationCommand;
-use server::{config::LogArgs, health};
+use server::{
+    config::{self, LogArgs},
+    health,
+};
 use store::{DatabaseArgs, TimeoutArgs};
 use tokio::net::TcpListener;
 
 pub use crate::cli_error::CliError;
-use crate::{MIGRATIONS, NAME, Settings, import, keys::MasterKey};
+use crate::{MIGRATIONS, NAME, Settings, import, keys::MasterKey, settings::DEFAULT_ISSUER};
 
 /// The auth service: users, sessions, tokens and keys.
 #[derive(Debug, Parser)]
@@ -56,7 +59,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct Serve {
     /// The address to listen on.
-    #[arg(long, env = "LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
+    #[arg(long, env = "LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:50051", value_parser = config::address)]
     listen: SocketAddr,
     #[command(flatten)]
     database: DatabaseArgs,
@@ -95,7 +98,7 @@ impl MasterKeyArgs {
 #[derive(Debug, Args)]
 struct Health {
     /// The address of the service.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051", value_parser = config::address)]
     address: SocketAddr,
 }
 
@@ -121,6 +124,12 @@ fn print_access_rules() -> io::Result<()> {
 async fn serve(arguments: Serve) -> Result<(), CliError> {
     let Serve { listen: address, database, timeouts, log, master_key, settings } = arguments;
     log.init()?;
+    if settings.issuer == DEFAULT_ISSUER && !address.ip().is_loopback() {
+        tracing::warn!(
+            "the issuer is {DEFAULT_ISSUER}, which other machines cannot reach, but the service listens on {address}: set --issuer to the \
+             URL at which clients reach the auth service"
+        );
+    }
     let (db, master_key) = (database.open_with(timeouts)?, master_key.read()?);
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
     Box::pin(crate::serve(db, Clock::system(), master_key, settings, listener, server::stop_signal())).await?;

@@ -8,11 +8,14 @@ use server::{ServerSettings, config};
 
 use crate::{keys::KeyBits, login_throttle::Limits, passwords::Policy, sessions::Lifetime};
 
+/// The issuer of a service that only this machine reaches.
+pub(crate) const DEFAULT_ISSUER: &str = "http://127.0.0.1:50051";
+
 /// The settings of the service.
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
     /// The URL of this service, as its clients reach it: the `iss` claim of every token.
-    #[arg(long, env = "ISSUER", value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    #[arg(long, env = "ISSUER", value_name = "URL", default_value = DEFAULT_ISSUER, value_parser = config::http_url)]
     pub issuer: String,
     /// A service that accepts the access tokens: an entry of their `aud` claim. This service is always one. May be given more
     /// than once.

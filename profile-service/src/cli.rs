@@ -8,12 +8,15 @@ use std::{
 use access::Clock;
 use clap::{Args, Parser, Subcommand};
 use migrate::MigrationCommand;
-use server::{config::LogArgs, health};
+use server::{
+    config::{self, LogArgs},
+    health,
+};
 use store::{DatabaseArgs, TimeoutArgs};
 use tokio::net::TcpListener;
 
 pub use crate::cli_error::CliError;
-use crate::{MIGRATIONS, NAME, Settings, import};
+use crate::{MIGRATIONS, NAME, Settings, import, settings::DEFAULT_ISSUER};
 
 /// The profile service: profiles, friends and notes.
 #[derive(Debug, Parser)]
@@ -41,7 +44,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct Serve {
     /// The address to listen on.
-    #[arg(long, env = "LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:50052")]
+    #[arg(long, env = "LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:50052", value_parser = config::address)]
     listen: SocketAddr,
     #[command(flatten)]
     database: DatabaseArgs,
@@ -56,7 +59,7 @@ struct Serve {
 #[derive(Debug, Args)]
 struct Health {
     /// The address of the service.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50052")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50052", value_parser = config::address)]
     address: SocketAddr,
 }
 
@@ -78,6 +81,12 @@ fn print_access_rules() -> io::Result<()> {
 async fn serve(arguments: Serve) -> Result<(), CliError> {
     let Serve { listen: address, database, timeouts, log, settings } = arguments;
     log.init()?;
+    if settings.issuer == DEFAULT_ISSUER && !address.ip().is_loopback() {
+        tracing::warn!(
+            "the issuer is {DEFAULT_ISSUER}, which other machines cannot reach, but the service listens on {address}: set --issuer to the \
+             URL at which clients reach the auth service"
+        );
+    }
     let db = database.open_with(timeouts)?;
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
     Ok(Box::pin(crate::run(db, Clock::system(), settings, listener, server::stop_signal())).await?)

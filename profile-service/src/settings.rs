@@ -8,6 +8,9 @@ use server::{ServerSettings, config};
 
 use crate::{NAME, quotas::Quotas};
 
+/// The issuer of a service that only this machine reaches.
+pub(crate) const DEFAULT_ISSUER: &str = "http://127.0.0.1:50051";
+
 /// The settings of the service.
 #[derive(Debug, Clone, Args)]
 pub struct Settings {
@@ -18,7 +21,7 @@ pub struct Settings {
     #[arg(long, env = "AUTH_URL", value_name = "URL", default_value = "http://127.0.0.1:50051")]
     pub auth_url: String,
     /// The issuer of the access tokens that are accepted: their `iss` claim. The API page signs in at this URL.
-    #[arg(long, env = "ISSUER", value_name = "URL", default_value = "http://127.0.0.1:50051")]
+    #[arg(long, env = "ISSUER", value_name = "URL", default_value = DEFAULT_ISSUER, value_parser = config::http_url)]
     pub issuer: String,
     /// The name of this service in the `aud` claim of access tokens.
     #[arg(long, env = "AUDIENCE", value_name = "NAME", default_value = NAME)]

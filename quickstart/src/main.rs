@@ -38,10 +38,10 @@ struct Quickstart {
     #[arg(long, value_name = "FOLDER", default_value = "data")]
     data_dir: PathBuf,
     /// The address of the auth service.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051", value_parser = server::config::address)]
     auth_listen: SocketAddr,
     /// The address of the profile service.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50052")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50052", value_parser = server::config::address)]
     profile_listen: SocketAddr,
     #[command(flatten)]
     http: HttpArgs,

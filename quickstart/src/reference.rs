@@ -11,7 +11,10 @@ const INTRODUCTION: &str = "# Configuration
 Every setting is a flag. Most are also an environment variable and a key of the configuration file. A flag overrides the environment
 variable, the environment variable overrides the configuration file, and the file overrides the default.
 
-- An environment variable that is empty counts as not set. A switch takes `true` or `false`.
+- An environment variable that is empty counts as not set. A switch takes `true`, `false`, `1` or `0`.
+- Every variable also has a name that begins with that of the program, which wins over the plain one: `AUTH_LISTEN` for auth-service, `PROFILE_LISTEN` for
+  profile-service.
+- An address may have a host name, for example `localhost:50051`.
 - Where a flag may be given more than once, the environment variable takes the values separated by commas.
 - `--config FILE` or `CONFIG_FILE` names the configuration file. It is TOML; its keys are the names of the flags, and a flag that may
   be given more than once is an array:
@@ -20,6 +23,7 @@ variable, the environment variable overrides the configuration file, and the fil
   listen = \"0.0.0.0:50051\"
   audience = [\"profile-service\", \"greeter\"]
   ```
+- `SERVICE config show` prints the settings of `serve`, each with the place that it comes from. The output is a configuration file, and contains no secret.
 - Secrets are read from files. `MASTER_KEY` is the one exception: it may hold the master key of the auth service itself.
 
 This page is generated from the programs. `UPDATE=1 cargo test -p quickstart --bin quickstart` writes it again.

@@ -139,6 +139,63 @@ on_both_engines! {
         assert_fails(&output, "the master key is missing: pass its file with `--master-key-file`");
     }
 
+    async fn settings_have_prefixed_variables_and_are_shown(app: Fresh) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = folder.path().join("config.toml");
+        std::fs::write(&config, "key-bits = '3072'").expect("a write");
+        let mut show = process(&["config", "show", "--database-url", "postgres://auth:secret@localhost/auth", "--config"]);
+        show.arg(&config).stdout(Stdio::piped()).env("LISTEN", "nowhere").env("AUTH_LISTEN", "localhost:1");
+        let output = show.env("STRICT_REFRESH", "1").env("MASTER_KEY", "secret").output().expect("a process");
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        for line in [
+            "listen = \"localhost:1\"  # environment variable AUTH_LISTEN\n".to_owned(),
+            "database-url = \"postgres://auth:***@localhost/auth\"  # command line\n".to_owned(),
+            "strict-refresh = true  # environment variable STRICT_REFRESH\n".to_owned(),
+            "# master-key is set, but it is not shown  # environment variable MASTER_KEY\n".to_owned(),
+            "access-lifetime = 600  # default\n".to_owned(),
+            format!("key-bits = 3072  # {}\n", config.display()),
+        ] {
+            assert!(shown.contains(&line), "{line}: {shown}");
+        }
+        assert!(!shown.contains("secret\""), "{shown}");
+
+        app.migrated().await;
+        for (flag, value, sentence) in [
+            ("--issuer", "auth", "must be an http or https URL without a query and a fragment"),
+            ("--listen", "localhost", "expected an IP address or a host name, and a port"),
+        ] {
+            let output = app.command("serve").args([flag, value]).output().expect("a process");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success() && said.contains(sentence), "{said}");
+        }
+        std::fs::write(&config, "access-lifetime = 1").expect("a write");
+        let output = app.command("serve").arg("--config").arg(&config).output().expect("a process");
+        let said = String::from_utf8_lossy(&output.stderr);
+        let sentence = format!("auth-service: {}: `access-lifetime` has the wrong value `1`: 1 is not in 10..=86400\n", config.display());
+        assert_eq!(said, sentence);
+    }
+
+    async fn an_issuer_that_others_cannot_reach_is_warned_of(app: Fresh) {
+        app.migrated().await;
+        for (listen, warns) in [("0.0.0.0:0", true), ("localhost:0", false)] {
+            let mut serve = app.command("serve");
+            serve.args(["--listen", listen]).env("MASTER_KEY", MasterKey::generate()).stderr(Stdio::piped());
+            let mut serving = serve.spawn().expect("a process");
+            let lines = BufReader::new(serving.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+            let mut warned = false;
+            for line in lines {
+                warned |= line.contains("the issuer is http://127.0.0.1:50051, which other machines cannot reach");
+                if line.contains("serving") {
+                    break;
+                }
+            }
+            serving.kill().expect("a kill");
+            serving.wait().expect("an end");
+            assert_eq!(warned, warns, "{listen}");
+        }
+    }
+
     async fn a_superuser_is_made_and_changed_as_by_manage_py(app: Fresh) {
         app.migrated().await;
         let file = tempfile::NamedTempFile::new().expect("a file");

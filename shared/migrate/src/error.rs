@@ -40,8 +40,10 @@ pub enum SchemaError {
     )]
     Partial(String),
     /// The records are those of another service.
-    #[error("the database belongs to another service, whose migrations are {}: check --database-url", .names.join(", "))]
+    #[error("the database {database} belongs to another service, whose migrations are {}: check --database-url", .names.join(", "))]
     OtherService {
+        /// The name of the database.
+        database: String,
         /// The migrations that the database records.
         names: Vec<String>,
     },

@@ -4,6 +4,7 @@ use std::{convert::Infallible, fmt, str::FromStr};
 
 use chrono::{DateTime, Utc};
 use sqlx::migrate::{Migration as MigrationFile, Migrator};
+use store::Db;
 
 use crate::{error::SchemaError, records::Record};
 
@@ -88,6 +89,8 @@ pub enum Problem {
 pub(super) struct History<'a> {
     migrations: Vec<Migration<'a>>,
     records: Vec<Record>,
+    /// The name of the database, for messages.
+    database: String,
 }
 
 /// The two files of a migration.
@@ -121,7 +124,12 @@ impl<'a> History<'a> {
         if let Some([first, second]) = sorted.array_windows().find(|[first, second]| first.up.version == second.up.version) {
             return Err(SchemaError::SameNumber { first: first.name(), second: second.name() });
         }
-        Ok(Self { migrations: sorted, records })
+        Ok(Self { migrations: sorted, records, database: String::new() })
+    }
+
+    /// Returns the history with the name of its database.
+    pub(super) fn of(self, database: &Db) -> Self {
+        Self { database: database.name(), ..self }
     }
 
     fn record(&self, version: i64) -> Option<&Record> {
@@ -168,7 +176,7 @@ impl<'a> History<'a> {
         let has_correct = self.migrations.iter().any(|migration| self.correct_record(migration).is_some());
         if !has_correct && self.records.iter().any(is_other) {
             let names = self.records.iter().map(|record| file_name(record.version, &record.description)).collect();
-            return Err(SchemaError::OtherService { names });
+            return Err(SchemaError::OtherService { database: self.database.clone(), names });
         }
         if let Some(record) = self.records.iter().find(|record| !record.is_complete) {
             return Err(SchemaError::Partial(file_name(record.version, &record.description)));

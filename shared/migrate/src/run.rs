@@ -99,7 +99,7 @@ async fn read<'a>(db: &Db, migrations: &'a Migrator) -> Result<History<'a>, Sche
         return Err(SchemaError::NoFile(path.to_owned()));
     }
     let is_recorded = records::has_table(db, engine(db), "_sqlx_migrations").await?;
-    History::new(migrations, if is_recorded { records::read(db).await? } else { Vec::new() })
+    Ok(History::new(migrations, if is_recorded { records::read(db).await? } else { Vec::new() })?.of(db))
 }
 
 /// Performs the first operation that leads to the target. Returns false if there is none.
@@ -172,7 +172,7 @@ async fn lock<'a>(db: &Db, migrations: &'a Migrator) -> Result<(Tx, History<'a>)
         tokio::time::sleep(LOCK_INTERVAL).await;
     };
     records::create_table(&mut tx, engine).await?;
-    let history = History::new(migrations, records::read(&mut tx).await?)?;
+    let history = History::new(migrations, records::read(&mut tx).await?)?.of(db);
     Ok((tx, history))
 }
 

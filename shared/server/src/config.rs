@@ -1,15 +1,19 @@
 //! Configuration: a flag, then an environment variable, then the configuration file, then the default.
 //!
 //! The clap structs are the settings. The help, the environment names, the configuration file and `docs/reference/` follow from
-//! them. The file is TOML, and its keys are the names of the flags: `listen = "0.0.0.0:50051"`. An environment variable that is
-//! empty counts as not set.
+//! them. The file is TOML, and its keys are the names of the flags: `listen = "0.0.0.0:50051"`.
+
+mod file;
+mod show;
+mod variables;
 
 use std::{
     env,
-    ffi::{OsStr, OsString},
-    fs,
+    ffi::OsString,
+    net::{SocketAddr, ToSocketAddrs},
     ops::RangeInclusive,
-    path::{Path, PathBuf},
+    path::PathBuf,
+    process,
     time::Duration,
 };
 
@@ -17,8 +21,10 @@ use chrono::TimeDelta;
 use clap::{
     Arg, Args, Command, CommandFactory, FromArgMatches,
     builder::{RangedU64ValueParser, Resettable, TypedValueParser},
-    error::ErrorKind,
 };
+use url::Url;
+
+use self::{file::ConfigFile, variables::with_variables};
 
 use crate::{
     cors_origin::CorsOrigin,
@@ -74,6 +80,29 @@ pub fn count(range: RangeInclusive<u64>) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(range)
 }
 
+/// Parses an address: an IP address or a host name, and a port.
+///
+/// # Errors
+///
+/// Returns an error if the host name has no address.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let expected = "expected an IP address or a host name, and a port, for example 127.0.0.1:50051 or localhost:50051";
+    let mut addresses = text.to_socket_addrs().map_err(|error| format!("{error}; {expected}"))?;
+    addresses.next().ok_or_else(|| expected.to_owned())
+}
+
+/// Parses an http or https URL without a query and a fragment, and returns it as it is written.
+///
+/// # Errors
+///
+/// Returns an error if the text is no such URL.
+pub fn http_url(text: &str) -> Result<String, String> {
+    let is_plain = |url: &Url| url.has_host() && url.query().is_none() && url.fragment().is_none();
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && is_plain(url));
+    let expected = "must be an http or https URL without a query and a fragment, for example https://auth.example.com";
+    url.map(|_| text.to_owned()).ok_or_else(|| expected.to_owned())
+}
+
 /// Returns the settings as they are without any flag, environment variable or file.
 ///
 /// # Panics
@@ -87,15 +116,27 @@ pub fn defaults<T: Args>() -> T {
 }
 
 /// Parses the command line of this process. The file that `--config` or `CONFIG_FILE` names replaces the defaults. Ends the
-/// process with an error message if a setting is wrong.
+/// process with an error message if a setting is wrong, and after `config show`.
 #[expect(clippy::disallowed_methods, reason = "the one reader of the environment")]
+#[expect(clippy::print_stdout, reason = "this is the output of `config show`")]
 pub fn parse<T: CommandFactory + FromArgMatches>() -> T {
-    let is_empty = |name: &OsStr| env::var_os(name).is_some_and(|value| value.is_empty());
-    let command = without_variables(command::<T>(), &is_empty);
-    parse_from(command, &env::args_os().collect::<Vec<_>>()).unwrap_or_else(|error| error.exit())
+    let command = with_variables(command::<T>(), &|name| env::var_os(name));
+    let name = command.get_name().to_owned();
+    match parse_from(command, &env::args_os().collect::<Vec<_>>()) {
+        Ok(Parsed::Settings(settings)) => settings,
+        Ok(Parsed::Shown(text)) => {
+            print!("{text}");
+            process::exit(0)
+        }
+        Err(ConfigError::File(message)) => {
+            eprintln!("{name}: {message}");
+            process::exit(2)
+        }
+        Err(ConfigError::CommandLine(error)) => error.exit(),
+    }
 }
 
-/// Returns the command of `T` with the flag `--config`.
+/// Returns the command of `T` with the flag `--config` and, if it has the command `serve`, with the command `config show`.
 pub fn command<T: CommandFactory>() -> Command {
     let config = Arg::new(CONFIG)
         .long(CONFIG)
@@ -104,77 +145,38 @@ pub fn command<T: CommandFactory>() -> Command {
         .global(true)
         .value_parser(clap::value_parser!(PathBuf))
         .help("A TOML file that replaces the defaults. Its keys are the names of the flags");
-    T::command().arg(config)
+    show::with_command(T::command().arg(config))
 }
 
-fn parse_from<T: FromArgMatches>(mut command: Command, arguments: &[OsString]) -> Result<T, clap::Error> {
+/// The outcome of a command line.
+enum Parsed<T> {
+    Settings(T),
+    /// The output of `config show`.
+    Shown(String),
+}
+
+/// The reason why the settings are not accepted.
+enum ConfigError {
+    CommandLine(clap::Error),
+    /// The configuration file is wrong. The message names it.
+    File(String),
+}
+
+fn parse_from<T: FromArgMatches>(mut command: Command, arguments: &[OsString]) -> Result<Parsed<T>, ConfigError> {
     // The file decides which flags are missing, so it has to be known before the flags can be checked.
-    if let Some(path) = config_file(&command, arguments) {
-        command = with_defaults(command, &path)?;
+    let file = file::find(&command, arguments).map(ConfigFile::read).transpose().map_err(ConfigError::File)?;
+    if let Some(file) = &file {
+        command = file.apply(command).map_err(ConfigError::File)?;
     }
-    T::from_arg_matches(&command.try_get_matches_from_mut(arguments)?).map_err(|error| error.format(&mut command))
-}
-
-/// Returns the file that `--config` or `CONFIG_FILE` names. It ignores errors, because the second parse reports them.
-fn config_file(command: &Command, arguments: &[OsString]) -> Option<PathBuf> {
-    let matches = command.clone().ignore_errors(true).try_get_matches_from(arguments).ok()?;
-    let mut matches = &matches;
-    while let Some((_, subcommand)) = matches.subcommand() {
-        matches = subcommand;
+    let matches = command.try_get_matches_from_mut(arguments).map_err(|error| match &file {
+        Some(file) => file.explain(error),
+        None => ConfigError::CommandLine(error),
+    })?;
+    if let Some(text) = show::text(&command, &matches, file.as_ref()) {
+        return Ok(Parsed::Shown(text));
     }
-    matches.try_get_one(CONFIG).ok().flatten().cloned()
-}
-
-/// Makes the command ignore the environment variables for which `is_ignored` returns true.
-fn without_variables(command: Command, is_ignored: &dyn Fn(&OsStr) -> bool) -> Command {
-    let command = command.mut_args(|argument| match argument.get_env() {
-        Some(name) if is_ignored(name) => argument.env(Resettable::Reset),
-        _ => argument,
-    });
-    command.mut_subcommands(|subcommand| without_variables(subcommand, is_ignored))
-}
-
-fn with_defaults(mut command: Command, path: &Path) -> Result<Command, clap::Error> {
-    let table = fs::read_to_string(path).map_err(|error| error.to_string());
-    let table = table.and_then(|text| text.parse::<toml::Table>().map_err(|error| error.to_string()));
-    let outcome = table.and_then(|table| table.into_iter().try_for_each(|(key, value)| set_default(&mut command, &key, &value)));
-    match outcome {
-        Ok(()) => Ok(command),
-        Err(message) => Err(command.error(ErrorKind::InvalidValue, format!("{}: {message}", path.display()))),
-    }
-}
-
-fn set_default(command: &mut Command, key: &str, value: &toml::Value) -> Result<(), String> {
-    let values = match value {
-        toml::Value::Array(values) => values.iter().map(scalar).collect::<Option<Vec<_>>>(),
-        value => scalar(value).map(|value| vec![value]),
-    };
-    let values = values.ok_or_else(|| format!("`{key}` must be a string, a number, a boolean, or an array of them"))?;
-    let mut is_known = false;
-    *command = replace_default(command.clone(), &key.replace('_', "-"), &values, &mut is_known);
-    if is_known { Ok(()) } else { Err(format!("there is no setting `{key}`")) }
-}
-
-/// Replaces the default of the flag in the command and in every subcommand.
-fn replace_default(command: Command, flag: &str, values: &[String], is_known: &mut bool) -> Command {
-    let command = command.mut_args(|argument| {
-        if argument.get_long() != Some(flag) || argument.get_id() == CONFIG {
-            return argument;
-        }
-        *is_known = true;
-        argument.required(false).default_values(values.to_vec())
-    });
-    command.mut_subcommands(|subcommand| replace_default(subcommand, flag, values, is_known))
-}
-
-fn scalar(value: &toml::Value) -> Option<String> {
-    match value {
-        toml::Value::String(text) => Some(text.clone()),
-        toml::Value::Integer(number) => Some(number.to_string()),
-        toml::Value::Float(number) => Some(number.to_string()),
-        toml::Value::Boolean(flag) => Some(flag.to_string()),
-        _ => None,
-    }
+    let settings = T::from_arg_matches(&matches);
+    settings.map(Parsed::Settings).map_err(|error| ConfigError::CommandLine(error.format(&mut command)))
 }
 
 #[cfg(test)]
@@ -186,6 +188,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Parser)]
+    #[command(name = "server")]
     struct Cli {
         #[command(subcommand)]
         command: Commands,
@@ -213,6 +216,12 @@ mod tests {
         audience: Vec<String>,
         #[arg(long, env = "PATH")]
         path: Option<PathBuf>,
+        #[arg(long, hide_env_values = true)]
+        url: Option<String>,
+        #[arg(long, hide = true)]
+        hidden: Option<String>,
+        #[arg(long)]
+        silent: bool,
     }
 
     fn parse(arguments: &[&str], file: &str) -> Result<Serve, String> {
@@ -221,15 +230,20 @@ mod tests {
         let path = config.path().to_str().expect("a path");
         let arguments: Vec<_> =
             ["service"].iter().chain(arguments).map(|argument| OsString::from(argument.replace("FILE", path))).collect();
-        let command = without_variables(super::command::<Cli>(), &|name| name == "PATH");
-        let cli: Cli = parse_from(command, &arguments).map_err(|error| error.to_string())?;
+        let command = with_variables(super::command::<Cli>(), &|name| (name == "PATH").then(OsString::new));
+        let cli: Cli = match parse_from(command, &arguments) {
+            Ok(Parsed::Settings(cli)) => cli,
+            Ok(Parsed::Shown(text)) => return Err(text),
+            Err(ConfigError::CommandLine(error)) => return Err(error.to_string()),
+            Err(ConfigError::File(message)) => return Err(message),
+        };
         let (Commands::Serve(serve) | Commands::Keys(Keys::List(serve))) = cli.command;
         Ok(serve)
     }
 
     fn settings(listen: &str, database_connections: u32, audience: &[&str]) -> Serve {
         let audience = audience.iter().map(ToString::to_string).collect();
-        Serve { listen: listen.to_owned(), database_connections, audience, path: None }
+        Serve { listen: listen.to_owned(), database_connections, audience, path: None, url: None, hidden: None, silent: false }
     }
 
     #[test]
@@ -260,26 +274,65 @@ mod tests {
         for (file, expected) in [
             ("listne = 1", "there is no setting `listne`"),
             ("listen = {}", "`listen` must be a string"),
-            ("listen = \"a\"\ndatabase-connections = \"many\"", "invalid value 'many'"),
+            (
+                "listen = \"a\"\ndatabase-connections = \"many\"",
+                "`database-connections` has the wrong value `many`: invalid digit",
+            ),
             ("listen", "TOML parse error"),
             ("", "--listen <LISTEN>"),
         ] {
             let error = parse(&["serve", "--config", "FILE"], file).expect_err(file);
             assert!(error.contains(expected), "{file}: {error}");
+            assert_eq!(error.contains("Usage:"), file.is_empty(), "{error}");
         }
         let error = parse(&["serve", "--config", "FILE", "--listne", "x"], "listen = 'a'").expect_err("an unknown flag");
         assert!(error.contains("unexpected argument '--listne'"), "{error}");
     }
 
     #[test]
-    fn an_ignored_environment_variable_is_not_set() {
-        let arguments = ["service", "serve", "--listen", "a"].map(OsString::from);
-        let with: Cli = parse_from(super::command::<Cli>(), &arguments).expect("settings");
-        let without: Cli =
-            parse_from(without_variables(super::command::<Cli>(), &|name| name == "PATH"), &arguments).expect("settings");
-        let (Commands::Serve(with), Commands::Serve(without)) = (with.command, without.command) else {
-            panic!("`serve` is the command");
+    fn a_prefixed_variable_wins_and_an_empty_one_is_not_set() {
+        let names = |set: &'static [(&'static str, &'static str)]| {
+            let command = with_variables(super::command::<Cli>(), &|name| {
+                set.iter().find(|(known, _)| name == *known).map(|(_, value)| OsString::from(value))
+            });
+            let serve = command.find_subcommand("serve").expect("serve");
+            let path = serve.get_arguments().find(|argument| argument.get_long() == Some("path")).expect("the flag");
+            path.get_env().map(|name| name.to_string_lossy().into_owned())
         };
-        assert!(with.path.is_some() && without.path.is_none());
+        assert_eq!(names(&[]).as_deref(), Some("PATH"));
+        assert_eq!(names(&[("PATH", "")]), None);
+        assert_eq!(names(&[("PATH", "a"), ("SERVER_PATH", "b")]).as_deref(), Some("SERVER_PATH"));
+        assert_eq!(names(&[("PATH", "a"), ("SERVER_PATH", "")]).as_deref(), Some("PATH"));
+    }
+
+    #[test]
+    fn the_effective_settings_are_shown_with_their_sources_and_without_secrets() {
+        let file = "listen = \"a:1\"\nurl = \"postgres://me:secret@db/name\"\nhidden = \"secret\"\nsilent = true";
+        let shown = parse(&["config", "show", "--config", "FILE", "--audience", "x", "--audience", "y"], file).expect_err("text");
+        for line in [
+            "listen = \"a:1\"  # /",
+            "database-connections = 16  # default\n",
+            "audience = [\"x\", \"y\"]  # command line\n",
+            "url = \"postgres://me:***@db/name\"  # /",
+            "# hidden is set, but it is not shown  # /",
+            "silent = true  # /",
+            "# path is not set\n",
+        ] {
+            assert!(shown.contains(line), "{line}: {shown}");
+        }
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+
+    #[test]
+    fn addresses_and_urls_are_parsed() {
+        assert_eq!(address("127.0.0.1:1"), Ok(SocketAddr::from(([127, 0, 0, 1], 1))));
+        assert!(address("localhost:1").is_ok_and(|address| address.ip().is_loopback()));
+        for bad in ["127.0.0.1", "", "localhost"] {
+            assert!(address(bad).is_err_and(|error| error.contains("localhost:50051")), "{bad}");
+        }
+        assert_eq!(http_url("https://auth.example.com/a").as_deref(), Ok("https://auth.example.com/a"));
+        for bad in ["auth", "ftp://a", "https://", "https://a?b", "https://a#b", "http:a b"] {
+            assert!(http_url(bad).is_err(), "{bad}");
+        }
     }
 }

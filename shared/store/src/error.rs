@@ -1,26 +1,43 @@
 //! The errors of a query, classified by the way in which a caller can react to them.
 
+use std::fmt;
+
 use sqlx::error::DatabaseError;
+
+/// An error of the driver. Its message is that of the database, without the line of PostgreSQL's source code that the driver adds.
+#[derive(Debug)]
+pub struct DriverError(sqlx::Error);
+
+impl fmt::Display for DriverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            sqlx::Error::Database(error) => f.write_str(error.message()),
+            error => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for DriverError {}
 
 /// The reason why a query or a transaction failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The database cannot be reached, or is too busy. The same call may succeed later.
     #[error("the database is unavailable: {0}")]
-    Unavailable(#[source] sqlx::Error),
+    Unavailable(#[source] DriverError),
     /// The engine ended the transaction because of a deadlock or a serialization failure. Nothing of it happened, and the same
     /// transaction may succeed at once.
     #[error("the transaction conflicts with another one: {0}")]
-    Conflict(#[source] sqlx::Error),
+    Conflict(#[source] DriverError),
     /// The query violates a unique constraint. SQLite does not report which one.
     #[error("{0}")]
-    UniqueViolation(#[source] sqlx::Error),
+    UniqueViolation(#[source] DriverError),
     /// The query refers to a row of another table that does not exist.
     #[error("{0}")]
-    ForeignKeyViolation(#[source] sqlx::Error),
+    ForeignKeyViolation(#[source] DriverError),
     /// Any other failure: a fault of the query, of the schema or of the engine.
     #[error("{0}")]
-    Failed(#[source] sqlx::Error),
+    Failed(#[source] DriverError),
 }
 
 /// The result of a query.
@@ -34,7 +51,7 @@ impl Error {
             | Self::Conflict(source)
             | Self::UniqueViolation(source)
             | Self::ForeignKeyViolation(source)
-            | Self::Failed(source) => source,
+            | Self::Failed(source) => source.0,
         }
     }
 
@@ -61,28 +78,23 @@ impl Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        let Some(database) = error.as_database_error() else {
-            return match error {
+        let classify = match error.as_database_error() {
+            None => match error {
                 sqlx::Error::Io(_)
                 | sqlx::Error::Tls(_)
                 | sqlx::Error::Protocol(_)
                 | sqlx::Error::PoolTimedOut
                 | sqlx::Error::PoolClosed
-                | sqlx::Error::WorkerCrashed => Self::Unavailable(error),
-                error => Self::Failed(error),
-            };
+                | sqlx::Error::WorkerCrashed => Self::Unavailable,
+                _ => Self::Failed,
+            },
+            Some(database) if is_conflict(database) => Self::Conflict,
+            Some(database) if database.is_unique_violation() => Self::UniqueViolation,
+            Some(database) if database.is_foreign_key_violation() => Self::ForeignKeyViolation,
+            Some(database) if is_unavailable(database) => Self::Unavailable,
+            Some(_) => Self::Failed,
         };
-        if is_conflict(database) {
-            Self::Conflict(error)
-        } else if database.is_unique_violation() {
-            Self::UniqueViolation(error)
-        } else if database.is_foreign_key_violation() {
-            Self::ForeignKeyViolation(error)
-        } else if is_unavailable(database) {
-            Self::Unavailable(error)
-        } else {
-            Self::Failed(error)
-        }
+        classify(DriverError(error))
     }
 }
 

@@ -29,7 +29,7 @@ pub mod update;
 pub use self::{
     database_args::{DatabaseArgs, OpenError, TimeoutArgs},
     db::{CreateFileError, Db, DbOptions, Executor, Timeouts, Tx, UrlError},
-    error::{Error, Result},
+    error::{DriverError, Error, Result},
     order_by::OrderBy,
     query::{Parameter, Query, Row},
 };

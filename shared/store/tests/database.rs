@@ -86,6 +86,12 @@ on_both_engines! {
         assert_eq!(database.stored().await, 1);
     }
 
+    async fn an_error_has_the_message_of_the_database_alone(database: Database) {
+        let error = database.db.query("SELECT nothing FROM things").execute().await.expect_err("no such column");
+        let text = access::error::error_chain(&error);
+        assert!(text.contains("nothing") && !text.contains(" at line ") && !text.contains("returned from database"), "{text}");
+    }
+
     async fn concurrent_transactions_that_read_and_write_all_succeed(database: Database) {
         database.insert("0").await;
         let mut tasks = tokio::task::JoinSet::new();
