@@ -66,6 +66,16 @@ endpoints:
     npm run build --prefix examples/typescript
     python3 .ci/endpoints.py
 
+# Lints the OpenAPI documents, generates clients in TypeScript and Python from them, and runs the clients.
+generated:
+    cargo build --locked --package quickstart
+    npm ci --prefix .ci/openapi --no-audit --no-fund --ignore-scripts
+    python3 .ci/generated.py
+
+# Generates the Go stubs, and tests and builds the example in Go.
+go:
+    .ci/go.sh
+
 # Tests the API page in Chromium, and writes screenshots to target/page/.
 page:
     cargo build --locked --package quickstart

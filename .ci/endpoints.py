@@ -58,6 +58,13 @@ def verify(auth, report):
     arguments = [metadata["jwks_uri"], metadata["issuer"], token]
     done = subprocess.run(["node", ROOT / ".ci/jose/verify.mjs", *arguments], capture_output=True, text=True, timeout=PATIENCE)
     report.check("jose verifies a token, and refuses a forged one", (done.stdout, done.stderr), ("alice\nrefused\n", ""))
+    if (go := ROOT / "target/go/verify").exists():
+        command = [go, metadata["jwks_uri"], metadata["issuer"], "profile-service"]
+        done = subprocess.run([*command, token], capture_output=True, text=True, timeout=PATIENCE)
+        report.check("the example in Go verifies a token", (done.stdout, done.returncode), ("alice\n", 0))
+        forged = token[:-4] + ("AAAA" if token[-4:] != "AAAA" else "BBBB")
+        done = subprocess.run([*command, forged], capture_output=True, text=True, timeout=PATIENCE)
+        report.check("and rejects a forged one", (done.stdout, done.returncode), ("", 1))
 
 
 def authorize(auth, admin, report):
@@ -116,6 +123,8 @@ def run_examples(auth, profile, report):
         "Python": [sys.executable, ROOT / "examples/python/notes.py", "carol", PASSWORD, "from Python", *hosts],
         "TypeScript": ["node", ROOT / "examples/typescript/out/src/notes.js", "carol", PASSWORD, "from TypeScript", auth, profile],
     }
+    if (go := ROOT / "target/go/notes").exists():
+        examples["Go"] = [go, "carol", PASSWORD, "from Go", *hosts]
     titles = []
     for language, command in examples.items():
         titles.insert(0, f"from {language}")
