@@ -30,7 +30,7 @@ pub(crate) enum NoteField {
 /// The newest note comes first.
 pub(crate) const NEWEST_FIRST: OrderBy<NoteField> = OrderBy { field: NoteField::CreateTime, is_descending: true };
 
-/// Parses `order_by` of ListNotes.
+/// Parses `order_by` of `ListNotes`.
 ///
 /// # Errors
 ///

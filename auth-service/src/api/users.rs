@@ -27,7 +27,7 @@ use crate::{
     users::{self, NewUser, User, UserNames},
 };
 
-/// The permission of ListMembers.
+/// The permission of `ListMembers`.
 const LIST_MEMBERS_PERMISSION: &str = "auth.view_group";
 
 pub(crate) struct UserApi {
@@ -113,10 +113,8 @@ impl user_service::Handlers for UserApi {
         let page = Page::new(request.page_size, &request.page_token, ("ListUsers", &filter, order))?;
         let rows = user_lists::list(&self.db, &filter, order, page.after(), page.limit()).await?;
         let (rows, next_page_token) = page.truncate(rows, |user| UserCursor::of(user, order.field))?;
-        let total_size = match request.with_total_size {
-            true => Some(total_size(user_lists::count(&self.db, &filter).await?)),
-            false => None,
-        };
+        let total_size =
+            if request.with_total_size { Some(total_size(user_lists::count(&self.db, &filter).await?)) } else { None };
         Ok(ListUsersResponse { users: rows.into_iter().map(user_message).collect(), next_page_token, total_size })
     }
 

@@ -83,10 +83,8 @@ impl note_service::Handlers for NoteApi {
         if found.is_empty() {
             profiles::must_exist(&self.db, "user_id", user_id).await?;
         }
-        let total_size = match request.with_total_size {
-            true => Some(total_size(note_lists::count(&self.db, &filter).await?)),
-            false => None,
-        };
+        let total_size =
+            if request.with_total_size { Some(total_size(note_lists::count(&self.db, &filter).await?)) } else { None };
         let cursor = |note: &ListedNote| note.cursor(order.field);
         let (notes, next_page_token) = page.truncate_to_bytes(found, cursor, ListedNote::size, PAGE_BYTES)?;
         let notes = notes.into_iter().map(|listed| message(listed.note)).collect();
