@@ -203,7 +203,15 @@ pub async fn profile(url: &str, clock: Clock, auth: Channel, events: Option<Even
     let verifier = Verifier::new(Settings::default().issuer, profile_service::NAME, clock.clone()).with_staleness_bound(bound);
     let verifier = Arc::new(verifier);
     let following = token::follow_auth_service(Arc::clone(&verifier), Duration::from_mins(1), auth);
-    let service = Service { db, clock, verifier, events, server: server::ServerSettings::default(), page: None, quotas: profile_service::Quotas::default() };
+    let service = Service {
+        db,
+        clock,
+        verifier,
+        events,
+        server: server::ServerSettings::default(),
+        page: None,
+        quotas: profile_service::Quotas::default(),
+    };
     Running::start(|listener, shutdown| async move {
         tokio::select! {
             served = profile_service::serve(service, listener, shutdown) => served.unwrap(),

@@ -31,6 +31,7 @@ pub enum MigrationCommand {
 
 /// The flags of `migrate`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
 pub struct Migrate {
     #[command(flatten)]
     database: DatabaseArgs,

@@ -85,6 +85,9 @@ pub enum Problem {
     Partial,
 }
 
+/// A change to the records: the operation, the version, and the file of a record to be written.
+pub(super) type RecordChange<'a> = (Change, i64, Option<&'a MigrationFile>);
+
 /// The migrations of a service in their order, and the records of a database.
 pub(super) struct History<'a> {
     migrations: Vec<Migration<'a>>,
@@ -230,7 +233,7 @@ impl<'a> History<'a> {
 
     /// Returns the changes to the records after which exactly the migrations up to the target are recorded, each with its version and,
     /// for a record to be written, its file. It also repairs records that are wrong.
-    pub(super) fn plan_records(&self, target: &Target) -> Result<Vec<(Change, i64, Option<&'a MigrationFile>)>, SchemaError> {
+    pub(super) fn plan_records(&self, target: &Target) -> Result<Vec<RecordChange<'a>>, SchemaError> {
         let wanted = &self.migrations[..self.wanted(target)?];
         let is_wanted = |version| wanted.iter().any(|migration| migration.up.version == version);
         let removed = self.records.iter().rev().filter(|record| !is_wanted(record.version));

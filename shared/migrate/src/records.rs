@@ -18,6 +18,9 @@ pub(super) struct Record {
     pub(super) checksum: Vec<u8>,
 }
 
+/// The columns of a record, in the order of its fields.
+type Columns = (i64, String, DateTime<Utc>, bool, Vec<u8>);
+
 /// Creates the table if it does not exist.
 pub(super) async fn create_table(tx: &mut Tx, engine: Engine) -> Result<()> {
     if has_table(&mut *tx, engine, "_sqlx_migrations").await? {
@@ -47,7 +50,7 @@ pub(super) async fn has_table<'c>(executor: impl Executor<'c>, engine: Engine, n
 /// Returns the records in the order of their versions. The table must exist.
 pub(super) async fn read<'c>(executor: impl Executor<'c>) -> Result<Vec<Record>> {
     let query = "SELECT version, description, installed_on, success, checksum FROM _sqlx_migrations ORDER BY version";
-    let rows: Vec<(i64, String, DateTime<Utc>, bool, Vec<u8>)> = executor.query(query).all().await?;
+    let rows: Vec<Columns> = executor.query(query).all().await?;
     let record =
         |(version, description, time, is_complete, checksum)| Record { version, description, time, is_complete, checksum };
     Ok(rows.into_iter().map(record).collect())

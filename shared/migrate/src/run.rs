@@ -9,10 +9,11 @@
 //! connection, while the transaction holds the lock. If the process is killed between two statements, the next run starts again with the
 //! first one, so each statement must be repeatable.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::migrate::{Migration as MigrationFile, Migrator};
 use store::{Db, Executor, Tx};
+use tokio::time::Instant;
 
 use crate::{
     declared::declared_tables,

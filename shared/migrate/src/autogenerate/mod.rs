@@ -46,6 +46,7 @@ use self::error::list;
 
 /// The flags of `makemigrations`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command")]
 pub struct Makemigrations {
     /// The name of the migration: lower-case letters, digits and `_`. By default it is made from the changes.
     #[arg(value_name = "NAME", value_parser = name, required_if_eq("empty", "true"))]
