@@ -81,7 +81,7 @@ on_both_engines! {
         let denied = keys.create_key(auth_service::proto::CreateKeyRequest::default()).await;
         assert_refused(denied, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
         let me = IdentityServiceClient::with_interceptor(app.server.channel(), bearer).who_am_i(WhoAmIRequest {}).await;
-        assert_refused(me, Code::PermissionDenied, "PERMISSION_MISSING", &[]);
+        assert_refused(me, Code::PermissionDenied, "ACTOR_NOT_ALLOWED", &[]);
 
         assert_no_token(by_secret(&app, "billing", "a guess").await);
         assert_no_token(by_secret(&app, "nobody", &client.client_secret).await);

@@ -20,7 +20,7 @@ use tracing::Instrument;
 use crate::{
     Caller, ClientInfo, Error, Result,
     client_presence::WaitingClient,
-    error::error_chain,
+    error::{Reason, error_chain},
     validate::{self, Validate},
 };
 
@@ -80,9 +80,15 @@ pub(crate) fn authorize(rule: &AccessRule, caller: &Caller, is_owner: bool) -> R
         AccessPolicy::OwnerOrPermissionHolder(permission) => is_owner || caller.may(permission),
         AccessPolicy::Owner => is_owner,
     };
-    let is_right_kind = rule.actors.is_empty() || rule.actors.contains(&caller.actor());
-    if !(is_allowed && is_right_kind) {
-        return Err(Error::PermissionMissing(rule.policy.permission().filter(|_| !is_allowed).cloned()));
+    if !is_allowed {
+        return Err(Error::PermissionMissing(rule.policy.permission().cloned()));
+    }
+    if !rule.actors.is_empty() && !rule.actors.contains(&caller.actor()) {
+        let message = match caller.actor() {
+            Actor::User => "users cannot call this method, whatever their permissions; only services can",
+            Actor::Service => "services cannot call this method, whatever their permissions; only users can",
+        };
+        return Err(Error::denied(Reason::ActorNotAllowed, message));
     }
     if rule.revocation == RevocationMode::Strict && !caller.revocations_are_fresh() {
         return Err(Error::RevocationsStale);

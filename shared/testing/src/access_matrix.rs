@@ -173,7 +173,7 @@ fn set(message: &mut DynamicMessage, path: &str, value: &str) {
 fn admitted(answer: &Result<(), Status>) -> bool {
     answer.as_ref().err().is_none_or(|status| {
         let reason = details(status).0;
-        !matches!(reason.as_str(), "ACCESS_TOKEN_INVALID" | "PERMISSION_MISSING")
+        !matches!(reason.as_str(), "ACCESS_TOKEN_INVALID" | "PERMISSION_MISSING" | "ACTOR_NOT_ALLOWED")
     })
 }
 

@@ -159,10 +159,10 @@ fn derived_reasons(method: &MethodDescriptor, access: &Access, has_body: bool) -
     let input = method.input();
     let has_field = |name: &str| input.get_field_by_name(name).is_some();
     let names_something = any_field(&input, &|name| (name.ends_with("_id") && name != "request_id") || name.ends_with("_ids"));
-    let is_narrow = !access.is_public && (!access.is_authenticated || !access.actors.is_empty());
     let found = [
         ("ACCESS_TOKEN_INVALID", !access.is_public),
-        ("PERMISSION_MISSING", is_narrow),
+        ("PERMISSION_MISSING", !access.is_public && !access.is_authenticated),
+        ("ACTOR_NOT_ALLOWED", !access.actors.is_empty()),
         ("REVOCATIONS_STALE", access.is_strict),
         ("NOT_FOUND", names_something),
         ("FIELD_INVALID", true),
