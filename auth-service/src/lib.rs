@@ -344,7 +344,7 @@ pub async fn create_superuser(
     let permit = passwords.acquire(HashPurpose::PasswordChange, &ClientInfo::default())?;
     let password_hash = permit.hash(passwords.check_new("password", password)?, names.weak_password_texts()).await?;
     let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
-    users::create(&mut change, clock, &users::NewUser { names, password_hash, is_superuser: true }).await?;
+    users::create(&mut change, clock, "", &users::NewUser { names, password_hash, is_superuser: true }).await?;
     change.commit().await
 }
 

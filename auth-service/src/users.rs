@@ -63,6 +63,13 @@ impl UserNames {
         vec![self.username.display.clone(), email, self.first_name.clone(), self.last_name.clone()]
     }
 
+    /// Returns true if the user has exactly these names and this e-mail address.
+    fn are_those_of(&self, user: &User) -> bool {
+        self.username.display == user.username
+            && self.email.as_ref().map(|email| &email.display) == user.email.as_ref()
+            && (&self.first_name, &self.last_name) == (&user.first_name, &user.last_name)
+    }
+
     /// Binds the values of the six columns in the order of the statements.
     fn bind<'c>(&self, query: Query<'c>) -> Query<'c> {
         let email = self.email.as_ref();
@@ -119,12 +126,12 @@ macro_rules! returning {
     };
 }
 
-/// Creates a user and records an event.
+/// Creates a user and records an event. `prefix` is the path of the message in the request that holds the names, such as `user.`.
 ///
 /// # Errors
 ///
 /// Returns ALREADY_EXISTS if the username or the e-mail address is taken.
-pub async fn create(change: &mut OutboxTransaction, clock: &Clock, new: &NewUser) -> Result<User> {
+pub async fn create(change: &mut OutboxTransaction, clock: &Clock, prefix: &str, new: &NewUser) -> Result<User> {
     let now = change.now(clock).await?;
     require_unused_as_username(change, None, new.names.email.as_ref(), "email").await?;
     let row = NewRow {
@@ -140,7 +147,7 @@ pub async fn create(change: &mut OutboxTransaction, clock: &Clock, new: &NewUser
         return Ok(user);
     }
     let found = find_by_key(&mut **change, &new.names.username.key).await?;
-    Err(if found.is_some() { username_taken("username") } else { email_taken("email") })
+    Err(if found.is_some() { username_taken(&format!("{prefix}username")) } else { email_taken(&format!("{prefix}email")) })
 }
 
 /// Inserts a row and records events. Returns `None` if the username or the e-mail address is taken.
@@ -191,12 +198,15 @@ pub async fn find_by_login(on: impl Executor<'_>, login: &str) -> Result<Option<
     Ok(query.bind(username_key.into_bytes()).bind(email_key).optional().await?)
 }
 
-/// Updates the names and the e-mail address of a locked user and records an event.
+/// Updates the names and the e-mail address of a locked user and records an event. If they are the same already, it writes nothing.
 ///
 /// # Errors
 ///
 /// Returns ALREADY_EXISTS if the username or the e-mail address is taken.
 pub async fn update(change: &mut OutboxTransaction, clock: &Clock, old: &User, new: &UserNames) -> Result<User> {
+    if new.are_those_of(old) {
+        return Ok(old.clone());
+    }
     let now = change.now(clock).await?;
     let is_renamed = old.username_key != new.username.key.as_bytes();
     if is_renamed && find_by_key(&mut **change, &new.username.key).await?.is_some() {

@@ -5,15 +5,13 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use store::{
     self, Db, Executor, OrderBy, Query,
-    page::{TimeCursor, time_bound},
+    page::{PAGE_BYTES, TimeCursor, time_bound},
     search_key::{containing, search_key},
 };
 use uuid::Uuid;
 
 use crate::notes::{Note, NoteId, Visibility, columns, is_visible};
 
-/// The largest size of a page of notes in bytes. gRPC clients commonly reject a message of more than 4 MiB.
-pub(crate) const PAGE_BYTES: usize = 1 << 20;
 /// The number of notes that one query reads: 2.6 MB if each has the largest size.
 const CHUNK: i64 = 64;
 /// The number of title keys that one transaction computes.
@@ -93,10 +91,6 @@ impl ListedNote {
             NoteField::Title => NoteCursor::Title(String::from_utf8_lossy(&self.title_key).into_owned(), id),
         }
     }
-
-    pub(crate) fn size(&self) -> usize {
-        self.note.size()
-    }
 }
 
 macro_rules! condition {
@@ -148,7 +142,7 @@ pub(crate) async fn list(
         let query = bind_cursor(filter.bind(db.query(page_query(order))), order, after.as_ref());
         let chunk: Vec<ListedNote> = query.bind(size).all().await?;
         wanted -= size;
-        bytes += chunk.iter().map(ListedNote::size).sum::<usize>();
+        bytes += chunk.iter().map(|listed| listed.note.text_size()).sum::<usize>();
         let is_last = chunk.len() < usize::try_from(size).unwrap_or_default();
         after = chunk.last().map(|note| note.cursor(order.field)).or(after);
         notes.extend(chunk);

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use access::{Error, Id, Result, UserId, error::Violation};
+use access::{Error, Id, Result, UserId, error::Violation, text_size::of_text};
 use chrono::{DateTime, Utc};
 use store::{self, Db, Executor, Tx, batch, search_key::search_key};
 
@@ -42,8 +42,9 @@ pub(crate) enum Visibility {
 }
 
 impl Note {
-    pub(crate) fn size(&self) -> usize {
-        self.title.len() + self.body.len()
+    /// Returns the size of the texts in JSON or XML, in bytes.
+    pub(crate) fn text_size(&self) -> usize {
+        of_text(&self.title) + of_text(&self.body)
     }
 
     /// Returns the size that counts for the quota.

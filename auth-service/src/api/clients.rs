@@ -1,6 +1,6 @@
 //! `auth.v1.ClientService`.
 
-use access::{Caller, Clock, Error, Result};
+use access::{Caller, Clock, Error, Result, validate::Violations};
 use store::{
     Db,
     page::Page,
@@ -27,11 +27,16 @@ pub(crate) struct ClientApi {
 }
 
 impl client_service::Handlers for ClientApi {
+    fn check_create_client(&self, request: &CreateClientRequest, violations: &mut Violations) {
+        let Some(given) = &request.client else { return };
+        violations.check("client.client_id", || clients::check_id("client.client_id", &given.client_id));
+        violations.check("client.permissions", || self.check_permissions(&given.permissions, &[]));
+        violations.check("client.keys", || clients::check_keys("client.keys", &given.keys));
+    }
+
     async fn create_client(&self, caller: Caller, request: CreateClientRequest) -> Result<proto::Client> {
         let given = request.client.unwrap_or_default();
-        clients::check_id("client.client_id", &given.client_id)?;
         let profile = Profile { display_name: given.display_name, permissions: given.permissions, keys: given.keys };
-        self.check(&profile, &[])?;
         Delegator::load(&self.db, &caller, &self.catalogue).await?.require_permissions(&profile.permissions)?;
         let secret = if profile.keys.is_empty() { Some(Secret::generate()?) } else { None };
         let mut change = begin(&self.event_log, &caller, None).await?;
@@ -49,15 +54,21 @@ impl client_service::Handlers for ClientApi {
         let page: Page<String> = Page::new(request.page_size, &request.page_token, "ListClients")?;
         let mut found = clients::list(&self.db).await?;
         found.retain(|client| page.after().is_none_or(|after| client.client_id > *after));
-        let (found, next_page_token) = page.truncate(found, |client| client.client_id.clone())?;
-        Ok(ListClientsResponse {
-            clients: found.into_iter().map(|client| client_message(client, None)).collect(),
-            next_page_token,
-        })
+        let message = |client| client_message(client, None);
+        let (clients, next_page_token) = page.truncate_messages(found, |client| client.client_id.clone(), message)?;
+        Ok(ListClientsResponse { clients, next_page_token })
+    }
+
+    fn check_update_client(&self, request: &UpdateClientRequest, violations: &mut Violations) {
+        let mask = violations.check("update_mask", || UpdateMask::new::<proto::Client>(request.update_mask.as_ref()));
+        let (Some(given), mask) = (&request.client, mask.unwrap_or(UpdateMask::SetFields)) else { return };
+        if mask.writes("keys", !given.keys.is_empty()) {
+            violations.check("client.keys", || clients::check_keys("client.keys", &given.keys));
+        }
     }
 
     async fn update_client(&self, caller: Caller, request: UpdateClientRequest) -> Result<proto::Client> {
-        let mask = UpdateMask::new(request.update_mask.as_ref(), &["display_name", "permissions", "keys"])?;
+        let mask = UpdateMask::new::<proto::Client>(request.update_mask.as_ref())?;
         let given = request.client.unwrap_or_default();
         let delegator = Delegator::load(&self.db, &caller, &self.catalogue).await?;
         let mut change = begin(&self.event_log, &caller, None).await?;
@@ -74,7 +85,7 @@ impl client_service::Handlers for ClientApi {
         if mask.writes("keys", !given.keys.is_empty()) {
             profile.keys = given.keys;
         }
-        self.check(&profile, &client.permissions())?;
+        self.check_permissions(&profile.permissions, &client.permissions())?;
         delegator.require_permissions(&profile.permissions)?;
         let client = clients::update(&mut change, &self.clock, &client, &profile).await?;
         change.commit().await?;
@@ -128,14 +139,15 @@ impl ClientApi {
         Ok(client_message(client, None))
     }
 
-    /// Checks the fields of a new or changed client. A permission that the client already has may stay even if the catalogue no longer
+    /// Checks the permissions of a client. A permission that the client already has may stay even if the catalogue no longer
     /// contains it.
-    fn check(&self, profile: &Profile, current: &[String]) -> Result<()> {
-        for (index, permission) in profile.permissions.iter().enumerate().filter(|(_, permission)| !current.contains(permission))
-        {
-            self.catalogue.check(format!("client.permissions[{index}]"), permission)?;
+    fn check_permissions(&self, permissions: &[String], current: &[String]) -> Result<()> {
+        let mut violations = Violations::default();
+        for (index, permission) in permissions.iter().enumerate().filter(|(_, permission)| !current.contains(permission)) {
+            let field = format!("client.permissions[{index}]");
+            violations.check(&field, || self.catalogue.check(field.clone(), permission));
         }
-        clients::check_keys("client.keys", &profile.keys)
+        violations.into_result()
     }
 }
 

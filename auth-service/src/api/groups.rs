@@ -1,6 +1,6 @@
 //! `auth.v1.GroupService`.
 
-use access::{Caller, Clock, Error, Result, UserId};
+use access::{Caller, Clock, Error, Result, UserId, validate::Violations};
 use store::{
     Db,
     page::Page,
@@ -28,9 +28,14 @@ pub(crate) struct GroupApi {
 }
 
 impl group_service::Handlers for GroupApi {
+    fn check_create_group(&self, request: &CreateGroupRequest, violations: &mut Violations) {
+        if let Some(group) = &request.group {
+            violations.check("group.name", || groups::check_name("group.name", &group.name));
+        }
+    }
+
     async fn create_group(&self, caller: Caller, request: CreateGroupRequest) -> Result<proto::Group> {
         let name = request.group.unwrap_or_default().name;
-        groups::check_name("group.name", &name)?;
         let mut change = begin(&self.event_log, &caller, None).await?;
         let group = groups::create(&mut change, &self.clock, &name).await?;
         change.commit().await?;
@@ -47,25 +52,33 @@ impl group_service::Handlers for GroupApi {
     async fn list_groups(&self, _: Caller, request: ListGroupsRequest) -> Result<ListGroupsResponse> {
         let page: Page<String> = Page::new(request.page_size, &request.page_token, "ListGroups")?;
         let found = groups::list(&self.db, page.after(), page.limit()).await?;
-        let (found, next_page_token) = page.truncate(found, |group| group.name.clone())?;
         let group_ids: Vec<_> = found.iter().map(|group| group.group_id).collect();
         let mut permissions = groups::permissions(&self.db, &group_ids).await?;
-        let groups = found.into_iter().map(|group| {
+        let message = |group: Group| {
             let permissions = permissions.remove(&group.group_id).unwrap_or_default();
             group_message(group, permissions)
-        });
-        Ok(ListGroupsResponse { groups: groups.collect(), next_page_token })
+        };
+        let (groups, next_page_token) = page.truncate_messages(found, |group| group.name.clone(), message)?;
+        Ok(ListGroupsResponse { groups, next_page_token })
+    }
+
+    fn check_update_group(&self, request: &UpdateGroupRequest, violations: &mut Violations) {
+        let mask = violations.check("update_mask", || UpdateMask::new::<proto::Group>(request.update_mask.as_ref()));
+        let (Some(given), mask) = (&request.group, mask.unwrap_or(UpdateMask::SetFields)) else { return };
+        violations.check("group.group_id", || GroupId::parse("group.group_id", &given.group_id));
+        if mask.writes("name", !given.name.is_empty()) {
+            violations.check("group.name", || groups::check_name("group.name", &given.name));
+        }
     }
 
     async fn update_group(&self, caller: Caller, request: UpdateGroupRequest) -> Result<proto::Group> {
-        let mask = UpdateMask::new(request.update_mask.as_ref(), &["name"])?;
+        let mask = UpdateMask::new::<proto::Group>(request.update_mask.as_ref())?;
         let given = request.group.unwrap_or_default();
         let group_id = GroupId::parse("group.group_id", &given.group_id)?;
         let mut change = begin(&self.event_log, &caller, None).await?;
         let mut group = groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group.group_id"))?;
         check_etag("group.etag", &given.etag, group.version)?;
         if mask.writes("name", !given.name.is_empty()) && group.name != given.name {
-            groups::check_name("group.name", &given.name)?;
             group = groups::rename(&mut change, &self.clock, group, &given.name).await?;
             // Access tokens contain the names of the user's groups.
             users::record_member_permissions_changed(&mut change, group_id).await?;
@@ -102,10 +115,10 @@ impl group_service::Handlers for GroupApi {
         if found.is_empty() {
             groups::find(&self.db, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
         }
-        let (found, next_page_token) =
-            page.truncate(found, |member| String::from_utf8_lossy(&member.username_key).into_owned())?;
-        let member = |member: groups::Member| proto::Member { user_id: member.user_id.to_string(), username: member.username };
-        Ok(ListMembersResponse { members: found.into_iter().map(member).collect(), next_page_token })
+        let cursor = |member: &groups::Member| String::from_utf8_lossy(&member.username_key).into_owned();
+        let message = |member: groups::Member| proto::Member { user_id: member.user_id.to_string(), username: member.username };
+        let (members, next_page_token) = page.truncate_messages(found, cursor, message)?;
+        Ok(ListMembersResponse { members, next_page_token })
     }
 }
 

@@ -36,8 +36,8 @@ impl key_service::Handlers for KeyApi {
         let page = Page::new(request.page_size, &request.page_token, "ListKeys")?;
         let mut found = keys::list(&self.db).await?;
         found.retain(|key| page.after().is_none_or(|after| cursor(key) < *after));
-        let (found, next_page_token) = page.truncate(found, cursor)?;
-        Ok(ListKeysResponse { keys: found.into_iter().map(|key| self.key_message(key)).collect(), next_page_token })
+        let (keys, next_page_token) = page.truncate_messages(found, cursor, |key| self.key_message(key))?;
+        Ok(ListKeysResponse { keys, next_page_token })
     }
 
     async fn create_key(&self, caller: Caller, request: CreateKeyRequest) -> Result<proto::Key> {

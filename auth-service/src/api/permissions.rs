@@ -1,6 +1,6 @@
 //! `auth.v1.PermissionService`.
 
-use access::{Caller, Clock, Error, Result, UserId};
+use access::{Caller, Clock, Error, Result, UserId, validate::Violations};
 use store::{Db, page::Page};
 
 use super::begin;
@@ -51,9 +51,13 @@ impl permission_service::Handlers for PermissionApi {
             None => {}
         }
         found.retain(|permission| page.after().is_none_or(|after| permission > after));
-        let (found, next_page_token) = page.truncate(found, String::clone)?;
         let message = |permission: String| Permission { is_known: self.catalogue.contains(&permission), permission };
-        Ok(ListPermissionsResponse { permissions: found.into_iter().map(message).collect(), next_page_token })
+        let (permissions, next_page_token) = page.truncate_messages(found, String::clone, message)?;
+        Ok(ListPermissionsResponse { permissions, next_page_token })
+    }
+
+    fn check_grant(&self, request: &GrantRequest, violations: &mut Violations) {
+        violations.check("permission", || self.catalogue.check("permission", &request.permission));
     }
 
     async fn grant(&self, caller: Caller, request: GrantRequest) -> Result<()> {
@@ -62,7 +66,6 @@ impl permission_service::Handlers for PermissionApi {
             RequestHolder::UserId(id) => parse_user(&id)?,
             RequestHolder::GroupId(id) => parse_group(&id)?,
         };
-        self.catalogue.check("permission", &request.permission)?;
         self.set(&caller, holder, &request.permission, true).await
     }
 

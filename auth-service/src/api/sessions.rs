@@ -28,8 +28,8 @@ impl session_service::Handlers for SessionApi {
         if found.is_empty() {
             users::find(&self.db, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         }
-        let (found, next_page_token) = page.truncate(found, Session::cursor)?;
-        let sessions = found.into_iter().map(|session| session_message(session, &caller)).collect();
+        let (sessions, next_page_token) =
+            page.truncate_messages(found, Session::cursor, |session| session_message(session, &caller))?;
         Ok(ListSessionsResponse { sessions, next_page_token })
     }
 

@@ -1,6 +1,6 @@
 //! `auth.v1.UserService`.
 
-use access::{Caller, ClientInfo, Clock, Error, Result, UserId};
+use access::{Caller, ClientInfo, Clock, Error, Result, UserId, validate::Violations};
 use store::{
     Db,
     batch::order_by_keys,
@@ -42,6 +42,11 @@ pub(crate) struct UserApi {
 }
 
 impl user_service::Handlers for UserApi {
+    fn check_register(&self, request: &RegisterRequest, violations: &mut Violations) {
+        violations.check("username", || new_username("username", &request.username, Email::new(&request.email).as_ref()));
+        violations.check("password", || self.passwords.check_new("password", &request.password));
+    }
+
     async fn register(&self, client: ClientInfo, request: RegisterRequest) -> Result<proto::User> {
         if !self.registration {
             return Err(Error::denied(
@@ -50,7 +55,7 @@ impl user_service::Handlers for UserApi {
             ));
         }
         let RegisterRequest { username, email, password, first_name, last_name } = request;
-        let names = new_names(&username, &email, first_name, last_name)?;
+        let names = new_names("", &username, &email, first_name, last_name)?;
         let password = self.passwords.check_new("password", &password)?;
         let permit = self.passwords.acquire(HashPurpose::Registration, &client)?;
         if let Some(source) = Subject::registration(client.address(), self.limits) {
@@ -59,13 +64,22 @@ impl user_service::Handlers for UserApi {
             tx.commit().await?;
         }
         let password_hash = permit.hash(password, names.weak_password_texts()).await?;
-        self.create(self.event_log.begin().await?, NewUser { names, password_hash, is_superuser: false }).await
+        self.create(self.event_log.begin().await?, "", NewUser { names, password_hash, is_superuser: false }).await
+    }
+
+    fn check_create_user(&self, request: &CreateUserRequest, violations: &mut Violations) {
+        if let Some(user) = &request.user {
+            violations.check("user.username", || new_username("user.username", &user.username, Email::new(&user.email).as_ref()));
+        }
+        if !request.password.is_empty() {
+            violations.check("password", || self.passwords.check_new("password", &request.password));
+        }
     }
 
     async fn create_user(&self, caller: Caller, request: CreateUserRequest) -> Result<proto::User> {
-        let CreateUserRequest { username, email, password, first_name, last_name } = request;
-        let names = new_names(&username, &email, first_name, last_name)?;
-        let password_hash = match password.as_str() {
+        let proto::User { username, email, first_name, last_name, .. } = request.user.unwrap_or_default();
+        let names = new_names("user.", &username, &email, first_name, last_name)?;
+        let password_hash = match request.password.as_str() {
             "" => users::NO_PASSWORD.to_owned(),
             password => {
                 let password = self.passwords.check_new("password", password)?;
@@ -74,7 +88,7 @@ impl user_service::Handlers for UserApi {
             }
         };
         let change = begin(&self.event_log, &caller, None).await?;
-        self.create(change, NewUser { names, password_hash, is_superuser: false }).await
+        self.create(change, "user.", NewUser { names, password_hash, is_superuser: false }).await
     }
 
     async fn get_user(&self, _: Caller, request: GetUserRequest) -> Result<proto::User> {
@@ -87,6 +101,14 @@ impl user_service::Handlers for UserApi {
         let found = users::find_many(&self.db, &user_ids).await?;
         let users = order_by_keys("user_ids", &user_ids, found, |user| user.user_id)?;
         Ok(BatchGetUsersResponse { users: users.into_iter().map(user_message).collect() })
+    }
+
+    fn check_list_users(&self, request: &ListUsersRequest, violations: &mut Violations) {
+        violations.check("order_by", || user_lists::order(&request.order_by));
+        if !request.username_prefix.is_empty() {
+            let check = || usernames::key(&request.username_prefix).ok_or_else(|| usernames::invalid_username("username_prefix"));
+            violations.check("username_prefix", check);
+        }
     }
 
     async fn list_users(&self, caller: Caller, request: ListUsersRequest) -> Result<ListUsersResponse> {
@@ -112,14 +134,24 @@ impl user_service::Handlers for UserApi {
         let order = user_lists::order(&request.order_by)?;
         let page = Page::new(request.page_size, &request.page_token, ("ListUsers", &filter, order))?;
         let rows = user_lists::list(&self.db, &filter, order, page.after(), page.limit()).await?;
-        let (rows, next_page_token) = page.truncate(rows, |user| UserCursor::of(user, order.field))?;
+        let (users, next_page_token) = page.truncate_messages(rows, |user| UserCursor::of(user, order.field), user_message)?;
         let total_size =
             if request.with_total_size { Some(total_size(user_lists::count(&self.db, &filter).await?)) } else { None };
-        Ok(ListUsersResponse { users: rows.into_iter().map(user_message).collect(), next_page_token, total_size })
+        Ok(ListUsersResponse { users, next_page_token, total_size })
+    }
+
+    fn check_update_user(&self, request: &UpdateUserRequest, violations: &mut Violations) {
+        let mask = violations.check("update_mask", || UpdateMask::new::<proto::User>(request.update_mask.as_ref()));
+        let (Some(given), mask) = (&request.user, mask.unwrap_or(UpdateMask::SetFields)) else { return };
+        violations.check("user.user_id", || UserId::parse("user.user_id", &given.user_id));
+        if mask.writes("username", !given.username.is_empty()) {
+            let check = || usernames::key(&given.username).ok_or_else(|| usernames::invalid_username("user.username"));
+            violations.check("user.username", check);
+        }
     }
 
     async fn update_user(&self, caller: Caller, request: UpdateUserRequest) -> Result<proto::User> {
-        let mask = UpdateMask::new(request.update_mask.as_ref(), &["username", "email", "first_name", "last_name"])?;
+        let mask = UpdateMask::new::<proto::User>(request.update_mask.as_ref())?;
         let given = request.user.unwrap_or_default();
         let user_id = UserId::parse("user.user_id", &given.user_id)?;
         let delegator = Delegator::load(&self.db, &caller, &self.catalogue).await?;
@@ -182,6 +214,10 @@ impl user_service::Handlers for UserApi {
         Ok(user_message(user))
     }
 
+    fn check_set_password(&self, request: &SetPasswordRequest, violations: &mut Violations) {
+        violations.check("new_password", || self.passwords.check_new("new_password", &request.new_password));
+    }
+
     async fn set_password(&self, caller: Caller, request: SetPasswordRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let user = users::find(&self.db, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
@@ -195,6 +231,10 @@ impl user_service::Handlers for UserApi {
         users::set_password(&mut change, &self.clock, user_id, &password_hash).await?;
         sessions::end_others(&mut change, user_id, None, sessions::EndReason::PasswordChanged).await?;
         change.commit().await
+    }
+
+    fn check_change_password(&self, request: &ChangePasswordRequest, violations: &mut Violations) {
+        violations.check("new_password", || self.passwords.check_new("new_password", &request.new_password));
     }
 
     async fn change_password(&self, caller: Caller, request: ChangePasswordRequest) -> Result<()> {
@@ -224,17 +264,25 @@ impl user_service::Handlers for UserApi {
 }
 
 impl UserApi {
-    async fn create(&self, mut change: OutboxTransaction, new: NewUser) -> Result<proto::User> {
-        let user = users::create(&mut change, &self.clock, &new).await?;
+    /// Creates a user from a request. `prefix` is the path of the message that holds the names, such as `user.`.
+    async fn create(&self, mut change: OutboxTransaction, prefix: &str, new: NewUser) -> Result<proto::User> {
+        let user = users::create(&mut change, &self.clock, prefix, &new).await?;
         change.commit().await?;
         Ok(user_message(user))
     }
 }
 
-fn new_names(username: &str, email: &str, first_name: String, last_name: String) -> Result<UserNames> {
+/// Reads the username of a new user in `field` of the request.
+fn new_username(field: &str, username: &str, email: Option<&Email>) -> Result<Username> {
+    let username = Username::new(field, username, email)?;
+    usernames::check_new(&username, field)?;
+    Ok(username)
+}
+
+/// Reads the names of a new user. `prefix` is the path of the message that holds them, such as `user.`.
+fn new_names(prefix: &str, username: &str, email: &str, first_name: String, last_name: String) -> Result<UserNames> {
     let email = Email::new(email);
-    let username = Username::new("username", username, email.as_ref())?;
-    usernames::check_new(&username, "username")?;
+    let username = new_username(&format!("{prefix}username"), username, email.as_ref())?;
     Ok(UserNames { username, email, first_name, last_name })
 }
 

@@ -196,16 +196,20 @@ pub async fn list(on: impl Executor<'_>) -> Result<Vec<Client>> {
     Ok(clients)
 }
 
-/// Updates a locked client. If the client loses a permission or a key, records an event that revokes its access tokens.
+/// Updates a locked client. If nothing changes, it writes nothing. If the client loses a permission or a key, records an event that revokes its access tokens.
 pub async fn update(change: &mut OutboxTransaction, clock: &Clock, client: &Client, profile: &Profile) -> Result<Client> {
+    let (scope, keys) = (scope(&profile.permissions), stored_keys(&profile.keys)?);
+    if (&client.display_name, &client.scope, &client.keys) == (&profile.display_name, &scope, &keys) {
+        return Ok(client.clone());
+    }
     let now = change.now(clock).await?;
     let query = change.query(concat!(
         "UPDATE clients SET display_name = $2, scope = $3, keys = $4, update_time = $5, version = version + 1
          WHERE client_id = $1 RETURNING ",
         columns!()
     ));
-    let query = query.bind(&client.client_id).bind(&profile.display_name).bind(scope(&profile.permissions));
-    let updated: Client = query.bind(stored_keys(&profile.keys)?).bind(now).one().await?;
+    let query = query.bind(&client.client_id).bind(&profile.display_name).bind(scope);
+    let updated: Client = query.bind(keys).bind(now).one().await?;
     let (permissions, keys) = (updated.permissions(), updated.jwks());
     if !client.permissions().iter().all(|permission| permissions.contains(permission))
         || !client.jwks().iter().all(|key| keys.contains(key))

@@ -75,14 +75,17 @@ async fn delete(users: &mut Users, user_id: &str) -> Result<(), Status> {
         .map(tonic::Response::into_inner)
 }
 
+/// Returns a request for a user without a password.
+fn new_user(username: String) -> CreateUserRequest {
+    CreateUserRequest { user: Some(User { username, ..User::default() }), password: String::new() }
+}
+
 on_both_engines! {
     async fn create_user_works_with_and_without_a_password(app: App) {
         let root = app.superuser("root").await;
         let new = |username: &str, password: &str| CreateUserRequest {
-            username: username.to_owned(),
+            user: Some(User { username: username.to_owned(), first_name: "Al".to_owned(), ..User::default() }),
             password: password.to_owned(),
-            first_name: "Al".to_owned(),
-            ..CreateUserRequest::default()
         };
         let alice = root.users().create_user(new("Alice", PASSWORD)).await.expect("a user").into_inner();
         assert!(alice.is_active && !alice.is_superuser);
@@ -96,7 +99,7 @@ on_both_engines! {
         assert_signs_in(&app, "bob", OTHER_PASSWORD, true).await;
 
         let taken = root.users().create_user(new("ALICE", PASSWORD)).await;
-        assert_refused(taken, Code::AlreadyExists, "USERNAME_TAKEN", &[("username", "USERNAME_UNIQUE")]);
+        assert_refused(taken, Code::AlreadyExists, "USERNAME_TAKEN", &[("user.username", "USERNAME_UNIQUE")]);
         let short = root.users().create_user(new("carol", "short")).await;
         assert_refused(short, Code::InvalidArgument, "FIELD_INVALID", &[("password", "PASSWORD_MIN_LEN")]);
         let alice = app.actor(app.login("alice").await);
@@ -235,8 +238,7 @@ on_both_engines! {
                 let (mut users, begun) = (clerk.at(server).users(), begun.clone());
                 writers.spawn(async move {
                     for number in 0.. {
-                        let username = format!("of-clerk{round}-{writer}-{number}");
-                        let made = users.create_user(CreateUserRequest { username, ..CreateUserRequest::default() }).await;
+                        let made = users.create_user(new_user(format!("of-clerk{round}-{writer}-{number}"))).await;
                         begun.send_modify(|count| *count += 1);
                         if let Err(status) = made {
                             return status;
@@ -248,8 +250,7 @@ on_both_engines! {
             beginning.wait_for(|count| *count > round * 3).await.expect("writers");
             delete(&mut root.users(), &clerk.user.user_id).await.expect("a deletion");
             // This holds at once, although the revocation has not reached the other replica yet.
-            let late = CreateUserRequest { username: format!("late{round}"), ..CreateUserRequest::default() };
-            let late = clerk.at(&replica).users().create_user(late).await;
+            let late = clerk.at(&replica).users().create_user(new_user(format!("late{round}"))).await;
             assert_refused(late, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
             for status in writers.join_all().await {
                 assert_refused(Err::<(), _>(status), Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);

@@ -36,7 +36,7 @@ on_both_engines! {
         assert_eq!(update(&root, renamed.clone(), &["*"]).await.expect("the same"), renamed);
         let stale = update(&root, Group { name: "Late".to_owned(), ..group.clone() }, &["name"]).await;
         assert_refused(stale, Code::Aborted, "ETAG_STALE", &[("group.etag", "ETAG_CURRENT")]);
-        let path = update(&root, group.clone(), &["permissions"]).await;
+        let path = update(&root, group.clone(), &["members"]).await;
         assert_refused(path, Code::InvalidArgument, "MASK_PATH_INVALID", &[("update_mask", "UPDATE_MASK_PATH")]);
 
         let delete = |etag: &str| DeleteGroupRequest { group_id: group.group_id.clone(), etag: etag.to_owned() };

@@ -2,13 +2,13 @@
 
 use std::time::SystemTime;
 
-use access::{Caller, Clock, Result, UserId};
+use access::{Caller, Clock, Result, UserId, validate::Violations};
 use store::{Db, page::Page};
 
-use super::{begin, profile_message::message, reader, refuse};
+use super::{begin, profile_message::message, reader};
 use crate::{
     friends::{self, Relation},
-    profiles::{self, PAGE_BYTES, Profile},
+    profiles::{self, Profile},
     proto::{
         self, AddFriendRequest, Friendship, ListFriendOfRequest, ListFriendOfResponse, ListFriendsRequest, ListFriendsResponse,
         ListMutualFriendsRequest, ListMutualFriendsResponse, RemoveFriendRequest, friend_service,
@@ -23,10 +23,16 @@ pub(crate) struct FriendApi {
 }
 
 impl friend_service::Handlers for FriendApi {
+    fn check_add_friend(&self, request: &AddFriendRequest, violations: &mut Violations) {
+        let ids = [("user_id", &request.user_id), ("friend_id", &request.friend_id)];
+        if let [Some(user_id), Some(friend_id)] = ids.map(|(field, id)| violations.check(field, || UserId::parse(field, id))) {
+            violations.push(friends::friend("friend_id", user_id, friend_id));
+        }
+    }
+
     async fn add_friend(&self, caller: Caller, request: AddFriendRequest) -> Result<Friendship> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let friend_id = UserId::parse("friend_id", &request.friend_id)?;
-        refuse([friends::friend("friend_id", user_id, friend_id)])?;
 
         let mut tx = begin(&self.db, &caller, user_id).await?;
         profiles::must_exist(&mut tx, "user_id", user_id).await?;
@@ -82,7 +88,6 @@ impl FriendApi {
         if found.is_empty() {
             profiles::must_exist(&self.db, "user_id", user_id).await?;
         }
-        let (profiles, next_page_token) = page.truncate_to_bytes(found, Profile::cursor, Profile::size, PAGE_BYTES)?;
-        Ok((profiles.into_iter().map(message).collect(), next_page_token))
+        page.truncate_messages(found, Profile::cursor, message)
     }
 }

@@ -8,10 +8,7 @@ mod profile_message;
 mod profiles;
 mod sync;
 
-use access::{
-    Caller, Error, Result, UserId,
-    error::{Reason, Violation},
-};
+use access::{Caller, Error, Result, UserId};
 use store::{Db, Tx};
 
 pub(crate) use self::{friends::FriendApi, notes::NoteApi, profiles::ProfileApi, sync::SyncApi};
@@ -37,10 +34,4 @@ async fn begin(db: &Db, caller: &Caller, owner: UserId) -> Result<Tx> {
 /// Returns the id of the user who reads, or None if the caller is a service.
 fn reader(caller: &Caller) -> Option<UserId> {
     caller.user_id().ok()
-}
-
-/// Returns INVALID_ARGUMENT with all violations, if there are any.
-fn refuse(broken: impl IntoIterator<Item = Option<Violation>>) -> Result<()> {
-    let violations: Vec<_> = broken.into_iter().flatten().collect();
-    if violations.is_empty() { Ok(()) } else { Err(Error::Invalid(Reason::FieldInvalid, violations)) }
 }

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use access::{Caller, Clock, Error, Id, Result, UserId};
+use access::{Caller, Clock, Error, Id, Result, UserId, validate::Violations};
 use chrono::{DateTime, Datelike, Utc};
 use store::{
     Db,
@@ -11,10 +11,10 @@ use store::{
     update::{UpdateMask, check_etag, etag},
 };
 
-use super::{begin, reader, refuse};
+use super::{begin, reader};
 use crate::{
     favorites,
-    note_lists::{self, ListedNote, NoteFilter, PAGE_BYTES},
+    note_lists::{self, ListedNote, NoteFilter},
     notes::{self, Note, NoteId, Visibility},
     profiles,
     proto::{
@@ -31,11 +31,14 @@ pub(crate) struct NoteApi {
 }
 
 impl note_service::Handlers for NoteApi {
+    fn check_create_note(&self, request: &CreateNoteRequest, violations: &mut Violations) {
+        violations.push(request.note.as_ref().and_then(|note| notes::title("note.title", &note.title)));
+    }
+
     async fn create_note(&self, caller: Caller, request: CreateNoteRequest) -> Result<proto::Note> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let note_id = if request.note_id.is_empty() { Id::new(&self.clock) } else { Id::parse("note_id", &request.note_id)? };
         let given = request.note.unwrap_or_default();
-        refuse([notes::title("note.title", &given.title)])?;
         let now = self.clock.now();
         let visibility = visibility(given.visibility());
         let note = Note {
@@ -62,6 +65,12 @@ impl note_service::Handlers for NoteApi {
         note.map(message).ok_or_else(|| Error::not_found("note_id"))
     }
 
+    fn check_list_notes(&self, request: &ListNotesRequest, violations: &mut Violations) {
+        violations.check("order_by", || note_lists::order(&request.order_by));
+        violations.check("create_time_start", || time("create_time_start", request.create_time_start));
+        violations.check("create_time_end", || time("create_time_end", request.create_time_end));
+    }
+
     async fn list_notes(&self, caller: Caller, request: ListNotesRequest) -> Result<ListNotesResponse> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let order = note_lists::order(&request.order_by)?;
@@ -86,8 +95,7 @@ impl note_service::Handlers for NoteApi {
         let total_size =
             if request.with_total_size { Some(total_size(note_lists::count(&self.db, &filter).await?)) } else { None };
         let cursor = |note: &ListedNote| note.cursor(order.field);
-        let (notes, next_page_token) = page.truncate_to_bytes(found, cursor, ListedNote::size, PAGE_BYTES)?;
-        let notes = notes.into_iter().map(|listed| message(listed.note)).collect();
+        let (notes, next_page_token) = page.truncate_messages(found, cursor, |listed| message(listed.note))?;
         Ok(ListNotesResponse { notes, next_page_token, total_size })
     }
 
@@ -99,17 +107,26 @@ impl note_service::Handlers for NoteApi {
         Ok(BatchGetNotesResponse { notes: notes.into_iter().map(message).collect() })
     }
 
+    fn check_update_note(&self, request: &UpdateNoteRequest, violations: &mut Violations) {
+        let mask = violations.check("update_mask", || UpdateMask::new::<proto::Note>(request.update_mask.as_ref()));
+        let (Some(given), mask) = (&request.note, mask.unwrap_or(UpdateMask::SetFields)) else { return };
+        violations.check("note.user_id", || UserId::parse("note.user_id", &given.user_id));
+        violations.check("note.note_id", || NoteId::parse("note.note_id", &given.note_id));
+        if mask.writes("title", !given.title.is_empty()) {
+            violations.push(notes::title("note.title", &given.title));
+        }
+    }
+
     async fn update_note(&self, caller: Caller, request: UpdateNoteRequest) -> Result<proto::Note> {
         let given = request.note.unwrap_or_default();
         let user_id = UserId::parse("note.user_id", &given.user_id)?;
         let note_id = Id::parse("note.note_id", &given.note_id)?;
-        let mask = UpdateMask::new(request.update_mask.as_ref(), &["title", "body", "visibility"])?;
+        let mask = UpdateMask::new::<proto::Note>(request.update_mask.as_ref())?;
 
         let is_visibility_set = given.visibility() != proto::Visibility::Unspecified;
         let visibility = mask.writes("visibility", is_visibility_set).then(|| visibility(given.visibility()));
         let title = mask.writes("title", !given.title.is_empty()).then_some(given.title);
         let body = mask.writes("body", !given.body.is_empty()).then_some(given.body);
-        refuse([title.as_ref().and_then(|title| notes::title("note.title", title))])?;
 
         let mut tx = begin(&self.db, &caller, user_id).await?;
         let mut note = notes::lock(&mut tx, user_id, note_id).await?.ok_or_else(|| Error::not_found("note.note_id"))?;

@@ -1,6 +1,9 @@
 //! `profiles.v1.ProfileService`.
 
-use access::{Caller, Clock, Error, Id, Result, UserId, guard::Streaming, proto::google::Date};
+use access::{
+    Caller, Clock, Error, Id, Result, UserId, error::Reason, guard::Streaming, proto::google::Date, validate::Violations,
+};
+use chrono::{DateTime, NaiveDate, Utc};
 use store::{
     Db,
     batch::order_by_keys,
@@ -8,10 +11,10 @@ use store::{
     update::{UpdateMask, check_etag},
 };
 
-use super::{begin, export, profile_message::message, reader, refuse};
+use super::{begin, export, profile_message::message, reader};
 use crate::{
     favorites, notes,
-    profiles::{self, PAGE_BYTES, Profile},
+    profiles::{self, Profile},
     proto::{
         self, ActivateProfileRequest, BatchGetProfilesRequest, BatchGetProfilesResponse, ClearFavoriteNoteRequest,
         DeactivateProfileRequest, ExportProfileRequest, ExportProfileResponse, GetProfileRequest, ListProfilesRequest,
@@ -35,8 +38,8 @@ impl profile_service::Handlers for ProfileApi {
         let (prefix, inactive_too) = (&request.username_prefix, request.show_inactive);
         let page = Page::new(request.page_size, &request.page_token, ("ListProfiles", prefix, inactive_too))?;
         let found = profiles::list(&self.db, reader(&caller), prefix, inactive_too, page.after(), page.limit()).await?;
-        let (profiles, next_page_token) = page.truncate_to_bytes(found, Profile::cursor, Profile::size, PAGE_BYTES)?;
-        Ok(ListProfilesResponse { profiles: profiles.into_iter().map(message).collect(), next_page_token })
+        let (profiles, next_page_token) = page.truncate_messages(found, Profile::cursor, message)?;
+        Ok(ListProfilesResponse { profiles, next_page_token })
     }
 
     async fn batch_get_profiles(&self, caller: Caller, request: BatchGetProfilesRequest) -> Result<BatchGetProfilesResponse> {
@@ -46,21 +49,31 @@ impl profile_service::Handlers for ProfileApi {
         Ok(BatchGetProfilesResponse { profiles: profiles.into_iter().map(message).collect() })
     }
 
+    fn check_update_profile(&self, request: &UpdateProfileRequest, violations: &mut Violations) {
+        let mask = violations.check("update_mask", || UpdateMask::new::<proto::Profile>(request.update_mask.as_ref()));
+        let (Some(given), mask) = (&request.profile, mask.unwrap_or(UpdateMask::SetFields)) else { return };
+        violations.check("profile.user_id", || UserId::parse("profile.user_id", &given.user_id));
+        if mask.writes("website", !given.website.is_empty()) {
+            violations.push(profiles::website("profile.website", &given.website));
+        }
+        if let Some(date) = given.birth_date.as_ref().filter(|_| mask.writes("birth_date", true)) {
+            violations.check("profile.birth_date", || birth_date(date, self.clock.now()));
+        }
+    }
+
     async fn update_profile(&self, caller: Caller, request: UpdateProfileRequest) -> Result<proto::Profile> {
         let given = request.profile.unwrap_or_default();
         let user_id = UserId::parse("profile.user_id", &given.user_id)?;
-        let mask = UpdateMask::new(request.update_mask.as_ref(), &["bio", "birth_date", "website"])?;
+        let mask = UpdateMask::new::<proto::Profile>(request.update_mask.as_ref())?;
         let now = self.clock.now();
 
         let bio = mask.writes("bio", !given.bio.is_empty()).then_some(given.bio);
         let website = mask.writes("website", !given.website.is_empty()).then_some(given.website);
-        let birth_date = mask.writes("birth_date", given.birth_date.is_some()).then_some(given.birth_date);
-        let read = |date: Date| profiles::birth_date("profile.birth_date", (date.year, date.month, date.day), now.date_naive());
-        let birth_date = birth_date.map(|date| date.map(read).transpose());
-        refuse([
-            website.as_ref().and_then(|website| profiles::website("profile.website", website)),
-            birth_date.as_ref().and_then(|date| date.as_ref().err().cloned()),
-        ])?;
+        let birth_date = match given.birth_date {
+            date if !mask.writes("birth_date", date.is_some()) => None,
+            Some(date) => Some(Some(birth_date(&date, now)?)),
+            None => Some(None),
+        };
 
         let mut tx = begin(&self.db, &caller, user_id).await?;
         let mut profile =
@@ -69,9 +82,7 @@ impl profile_service::Handlers for ProfileApi {
         let before = profile.clone();
         profile.bio = bio.unwrap_or(profile.bio);
         profile.website = website.unwrap_or(profile.website);
-        if let Some(Ok(birth_date)) = birth_date {
-            profile.birth_date = birth_date;
-        }
+        profile.birth_date = birth_date.unwrap_or(profile.birth_date);
         if profile != before {
             profiles::update(&mut tx, &mut profile, now).await?;
         }
@@ -123,6 +134,12 @@ impl profile_service::Handlers for ProfileApi {
         let profile = profiles::find(&self.db, Some(user_id), user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         Ok(export::stream(self.db.clone(), profile))
     }
+}
+
+/// Reads a date of birth from the request.
+fn birth_date(date: &Date, now: DateTime<Utc>) -> Result<NaiveDate> {
+    let read = profiles::birth_date("profile.birth_date", (date.year, date.month, date.day), now.date_naive());
+    read.map_err(|violation| Error::Invalid(Reason::FieldInvalid, vec![violation]))
 }
 
 impl ProfileApi {

@@ -17,9 +17,6 @@ pub(crate) use user_snapshot::{
     set_user_active, set_user_version,
 };
 
-/// The largest size of a page of profiles in bytes. gRPC clients commonly reject a message of more than 4 MiB.
-pub(crate) const PAGE_BYTES: usize = 1 << 20;
-
 /// A profile as one reader sees it.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub(crate) struct Profile {
@@ -45,10 +42,6 @@ pub(crate) type NameCursor = (String, UserId);
 impl Profile {
     pub(crate) fn cursor(&self) -> NameCursor {
         (username_key(&self.username), self.user_id)
-    }
-
-    pub(crate) fn size(&self) -> usize {
-        self.username.len() + self.bio.len() + self.website.len()
     }
 }
 

@@ -7,16 +7,16 @@ use testing::on_both_engines;
 
 use crate::app::{App, User};
 
-const JSON: (&str, &str) = ("content-type", "application/json");
-const XML: (&str, &str) = ("content-type", "application/xml");
+pub const JSON: (&str, &str) = ("content-type", "application/json");
+pub const XML: (&str, &str) = ("content-type", "application/xml");
 
 impl User {
-    async fn sends(&self, app: &App, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub async fn sends(&self, app: &App, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let headers = [&[("authorization", self.bearer.as_str())], headers].concat();
         send(app.address, line, &headers, body).await
     }
 
-    async fn posts(&self, app: &App, path: &str, body: &str) -> Answer {
+    pub async fn posts(&self, app: &App, path: &str, body: &str) -> Answer {
         self.sends(app, &format!("POST {path}"), &[JSON], body.as_bytes()).await
     }
 }
@@ -101,6 +101,8 @@ on_both_engines! {
             let answer = alice.sends(&app, "POST /v1/profiles/me/notes", &[("content-type", content_type)], b"{}").await;
             assert_refused(&answer, 415, "MESSAGE_MALFORMED", None);
         }
+        let overridden = [JSON, ("x-http-method-override", "PATCH")];
+        assert_refused(&alice.sends(&app, "POST /v1/profiles/me", &overridden, b"{}").await, 405, "METHOD_UNKNOWN", None);
         let answer = alice.sends(&app, "POST /v1/profiles/me/notes", &[], b"{}").await;
         assert_refused(&answer, 415, "MESSAGE_MALFORMED", None);
         let answer = alice.sends(&app, "POST /v1/profiles/me/notes", &[JSON, ("content-encoding", "br")], b"{}").await;

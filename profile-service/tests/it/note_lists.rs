@@ -112,6 +112,36 @@ on_both_engines! {
         assert_eq!(seen, (0..70).rev().map(|number| format!("{number:02}")).collect::<Vec<_>>());
     }
 
+    /// JSON and XML write a control character with six bytes.
+    async fn no_page_is_larger_than_a_mebibyte_in_any_format(app: App) {
+        let alice = app.user("alice").await;
+        for number in 0..40 {
+            let long = note(&format!("{number:02}"), &"\u{1}".repeat(10_000), Visibility::Private);
+            alice.notes().create_note(create_note("me", "", long)).await.unwrap();
+            app.later();
+        }
+        for (format, opening) in [("application/json", "{"), ("application/xml", "<?xml")] {
+            let (mut pages, mut notes, mut token) = (0, 0, String::new());
+            loop {
+                let line = format!("GET /v1/profiles/me/notes?page_size=1000&page_token={token}");
+                let answer = alice.sends(&app, &line, &[("accept", format)], b"").await;
+                assert!(answer.status == 200 && answer.text().starts_with(opening), "{}", answer.status);
+                assert!(answer.body.len() <= (1 << 20) + 1024, "{format}: {} bytes", answer.body.len());
+                notes += answer.text().matches("VISIBILITY_PRIVATE").count();
+                pages += 1;
+                let next = answer.text().split_once(if format.ends_with("xml") { "<nextPageToken>" } else { "\"nextPageToken\":\"" });
+                token = next.and_then(|(_, rest)| rest.split(['<', '"']).next()).unwrap_or_default().to_owned();
+                if token.is_empty() {
+                    break;
+                }
+            }
+            assert_eq!((pages, notes), (3, 40), "{format}");
+        }
+        // Pages have the same notes in every format, so that a token of one is valid in another.
+        let (first, _) = page(&alice, "me", 1000, "").await.unwrap();
+        assert_eq!(first.len(), 17);
+    }
+
     async fn a_page_may_be_larger_than_what_is_read_at_a_time(app: App) {
         let alice = app.user("alice").await;
         for number in 0..130 {

@@ -156,7 +156,7 @@ on_both_engines! {
         assert_invalid(nothing, &[("note", "REQUIRED")]);
         let nameless = update(&alice, Note { user_id: "me".to_owned(), ..note("a", "", Visibility::Private) }, &[]).await;
         assert_invalid(nameless, &[("note.note_id", "STRING_UUID")]);
-        let unknown = update(&alice, of(&stored, note("a", "", Visibility::Private)), &["user_id"]).await;
+        let unknown = update(&alice, of(&stored, note("a", "", Visibility::Private)), &["owner"]).await;
         assert_refused(unknown, Code::InvalidArgument, "MASK_PATH_INVALID", &[("update_mask", "UPDATE_MASK_PATH")]);
     }
 

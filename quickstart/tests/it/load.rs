@@ -87,7 +87,7 @@ impl Writer {
             }
             _ => {
                 let new = NewUser { names: names(&username), password_hash: "!".to_owned(), is_superuser: false };
-                made = Some(users::create(&mut change, &self.clock, &new).await?.user_id);
+                made = Some(users::create(&mut change, &self.clock, "", &new).await?.user_id);
             }
         }
         for _ in 0..self.random(200) {
@@ -110,7 +110,8 @@ impl Writer {
 pub async fn call(users: Users, number: usize, rounds: usize) -> Result<i64, Status> {
     let mut told = 0;
     for round in 0..rounds {
-        let new = CreateUserRequest { username: format!("c{number}-{round}"), ..CreateUserRequest::default() };
+        let user = User { username: format!("c{number}-{round}"), ..User::default() };
+        let new = CreateUserRequest { user: Some(user), password: String::new() };
         let user_id = called(&users, async |users| users.create_user(new.clone()).await).await?.user_id;
         let renamed = User { user_id: user_id.clone(), username: format!("d{number}-{round}"), ..User::default() };
         let rename = UpdateUserRequest { user: Some(renamed), update_mask: None };

@@ -139,16 +139,23 @@ impl Call {
         let output = if self.streams { format!("{ACCESS}::guard::Streaming<{output}>") } else { output.clone() };
         format!(
             "
+        /// Adds the violations of a request to [`{name}`](Self::{name}) that no rule of the proto expresses. The guard reports them
+        /// together with the violations of the rules.
+        fn check_{name}(&self, request: &{input}, violations: &mut {ACCESS}::validate::Violations) {{
+            let _ = (request, violations);
+        }}
+
 {documentation}        fn {name}(&self, {from}, request: {input}) -> impl ::std::future::Future<Output = {ACCESS}::Result<{output}>> + Send;"
         )
     }
 
     fn guard(&self, index: usize, declared: &DeclaredRule, is_safe: bool) -> String {
         let Self { name, stream, input, output, .. } = self;
+        let check = format!("|request, violations| self.0.check_{name}(request, violations)");
         let admit = if declared.rule.policy == AccessPolicy::Anyone {
-            format!("{ACCESS}::guard::admit_anyone(request)?")
+            format!("{ACCESS}::guard::admit_anyone(request, {check})?")
         } else {
-            format!("{ACCESS}::guard::admit(request, &METHODS[{index}].rule, {})?", owner_accessor(&declared.owner))
+            format!("{ACCESS}::guard::admit(request, &METHODS[{index}].rule, {}, {check})?", owner_accessor(&declared.owner))
         };
         // A safe method changes nothing (RFC 9110 section 9.2.1), so its handler can be cancelled when the client disconnects.
         let run = if is_safe { "run_cancellable" } else { "run_to_completion" };

@@ -27,6 +27,8 @@
 mod guards;
 mod names;
 mod reasons;
+mod resources;
+mod text_size;
 mod validation;
 
 use std::{
@@ -142,7 +144,9 @@ impl Protos {
             } else {
                 for message in file.messages() {
                     validation::generate(&message, code)?;
+                    text_size::generate(&message, code)?;
                 }
+                resources::generate(&file, code)?;
             }
             for service in file.services().filter(|_| self.servers) {
                 guards::generate(&service, code)?;

@@ -21,7 +21,7 @@ use crate::{
     Caller, ClientInfo, Error, Result,
     client_presence::WaitingClient,
     error::{Reason, error_chain},
-    validate::{self, Validate},
+    validate::{self, Validate, Violations},
 };
 
 /// A handler's stream of messages.
@@ -40,6 +40,7 @@ const COMPRESSION_MINIMUM: usize = 1024;
 const RETRY_DELAY: Duration = Duration::from_millis(5);
 
 /// Authorizes and validates a request to a handler that needs a caller, and replaces `me` in its owner field by the caller's id.
+/// `check` adds the violations that no rule of the proto expresses.
 ///
 /// # Errors
 ///
@@ -49,6 +50,7 @@ pub fn admit<T: Validate>(
     mut request: Request<T>,
     rule: &AccessRule,
     owner: impl FnOnce(&mut T) -> Option<&mut String>,
+    check: impl FnOnce(&T, &mut Violations),
 ) -> Result<(Caller, T)> {
     let caller = request.extensions_mut().remove::<Caller>().ok_or_else(Error::access_token_invalid)?;
     let mut message = request.into_inner();
@@ -63,7 +65,7 @@ pub fn admit<T: Validate>(
     // A service owns nothing, even if its client id equals a user id.
     let is_owner = is_named && caller.actor() == Actor::User;
     authorize(rule, &caller, is_owner)?;
-    validate::check(&message)?;
+    validate::check_with(&message, check)?;
     Ok((caller, message))
 }
 
@@ -96,11 +98,11 @@ pub(crate) fn authorize(rule: &AccessRule, caller: &Caller, is_owner: bool) -> R
     Ok(())
 }
 
-/// Validates a request to a handler that anyone may call.
-pub fn admit_anyone<T: Validate>(mut request: Request<T>) -> Result<(ClientInfo, T)> {
+/// Validates a request to a handler that anyone may call. `check` adds the violations that no rule of the proto expresses.
+pub fn admit_anyone<T: Validate>(mut request: Request<T>, check: impl FnOnce(&T, &mut Violations)) -> Result<(ClientInfo, T)> {
     let client = request.extensions_mut().remove::<ClientInfo>().unwrap_or_default();
     let message = request.into_inner();
-    validate::check(&message)?;
+    validate::check_with(&message, check)?;
     Ok((client, message))
 }
 

@@ -43,8 +43,10 @@ pub mod json;
 mod layer;
 pub mod limits;
 mod normalize_status;
+mod resource;
 mod routes;
 mod secret_file;
+pub mod text_size;
 pub mod token;
 pub mod validate;
 
@@ -64,6 +66,7 @@ pub use self::{
     id::{Id, Session, SessionId, User, UserId},
     interceptor::Interceptor,
     normalize_status::{NormalizeStatus, NormalizeStatusLayer},
+    resource::{Resource, ResourceField},
     routes::{Guarded, GuardedRoutes, Routes},
     secret_file::{SecretFileError, read_secret_file},
 };

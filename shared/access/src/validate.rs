@@ -24,9 +24,19 @@ impl Validate for () {
 ///
 /// Returns INVALID_ARGUMENT with one violation for each rule that the request violates.
 pub fn check(request: &impl Validate) -> Result<()> {
-    let mut violations = Violations(Vec::new());
+    check_with(request, |_, _| {})
+}
+
+/// Checks a whole request, and adds the violations that `further` finds.
+///
+/// # Errors
+///
+/// Returns INVALID_ARGUMENT with all violations.
+pub fn check_with<T: Validate>(request: &T, further: impl FnOnce(&T, &mut Violations)) -> Result<()> {
+    let mut violations = Violations::default();
     request.validate(&At::Request, &mut violations);
-    if violations.0.is_empty() { Ok(()) } else { Err(Error::Invalid(Reason::FieldInvalid, violations.0)) }
+    further(request, &mut violations);
+    violations.into_result()
 }
 
 /// A place in a request. It is cheap to create, because the text of the path is built only for a violation.
@@ -76,8 +86,57 @@ impl From<&At<'_>> for FieldPath {
 }
 
 /// The rules that a request violates.
-#[derive(Debug)]
-pub struct Violations(Vec<Violation>);
+#[derive(Debug, Default)]
+pub struct Violations {
+    found: Vec<Violation>,
+    /// The reason of the error: that of all violations if they have the same, and otherwise `FIELD_INVALID`.
+    reason: Option<Reason>,
+}
+
+impl Violations {
+    /// Adds a violation, if there is one. A field that already has a violation gets no second one.
+    pub fn push(&mut self, violation: Option<Violation>) {
+        self.extend(Reason::FieldInvalid, violation);
+    }
+
+    /// Runs a check of a field, unless the field already has a violation, and returns the value of a success. Adds the violations of an
+    /// INVALID_ARGUMENT. Other errors are not added, because the handler returns them.
+    pub fn check<T>(&mut self, field: &str, check: impl FnOnce() -> Result<T>) -> Option<T> {
+        if self.found.iter().any(|other| other.field.to_string() == field) {
+            return None;
+        }
+        match check() {
+            Ok(value) => Some(value),
+            Err(Error::Invalid(reason, violations)) => {
+                self.extend(reason, violations);
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Returns INVALID_ARGUMENT with all violations, if there are any.
+    pub fn into_result(self) -> Result<()> {
+        match self.reason {
+            Some(reason) => Err(Error::Invalid(reason, self.found)),
+            None => Ok(()),
+        }
+    }
+
+    fn extend(&mut self, reason: Reason, violations: impl IntoIterator<Item = Violation>) {
+        for violation in violations {
+            let field = violation.field.to_string();
+            if !self.found.iter().any(|other| other.field.to_string() == field) {
+                self.add_with(reason, violation);
+            }
+        }
+    }
+
+    fn add_with(&mut self, reason: Reason, violation: Violation) {
+        self.reason = Some(self.reason.filter(|other| *other != reason).map_or(reason, |_| Reason::FieldInvalid));
+        self.found.push(violation);
+    }
+}
 
 /// One function for each rule, named as the rule. Lengths of strings are counted in Unicode code points.
 #[allow(missing_docs)]
@@ -180,7 +239,7 @@ impl Violations {
     }
 
     fn add(&mut self, at: &At<'_>, rule: &'static str, description: impl Into<std::borrow::Cow<'static, str>>) {
-        self.0.push(Violation::new(at, rule, description));
+        self.add_with(Reason::FieldInvalid, Violation::new(at, rule, description));
     }
 }
 
@@ -209,9 +268,9 @@ mod tests {
     use super::*;
 
     fn broken(check: impl Fn(&mut Violations)) -> Vec<&'static str> {
-        let mut violations = Violations(Vec::new());
+        let mut violations = Violations::default();
         check(&mut violations);
-        violations.0.iter().map(|violation| violation.rule.as_str()).collect()
+        violations.found.iter().map(|violation| violation.rule.as_str()).collect()
     }
 
     #[test]
@@ -220,6 +279,25 @@ mod tests {
         assert_eq!(broken(|v| v.string_max_len(&At::Request, "éééé", 3)), ["string.max_len"]);
         assert_eq!(broken(|v| v.string_max_bytes(&At::Request, "éé", 3)), ["string.max_bytes"]);
         assert_eq!(broken(|v| v.string_min_len(&At::Request, "é", 2)), ["string.min_len"]);
+    }
+
+    #[test]
+    fn further_violations_are_added_for_other_fields_only() {
+        let mut violations = Violations::default();
+        violations.required(&At::Request.field("title"));
+        violations.push(Some(Violation::new("title", "title.not_blank", "must not be blank")));
+        violations.push(None);
+        let mask = Violation::new("update_mask", "update_mask.path", "may name title");
+        let refused = || Err::<(), _>(Error::Invalid(Reason::MaskPathInvalid, vec![mask.clone()]));
+        assert_eq!(violations.check("update_mask", refused), None);
+        assert_eq!(violations.check("body", || Ok(7)), Some(7));
+        assert_eq!(violations.check("title", || -> Result<()> { unreachable!("the title has a violation") }), None);
+        let found: Vec<_> = violations.found.iter().map(|violation| violation.rule.as_str()).collect();
+        assert_eq!((found.as_slice(), violations.reason), (&["required", "update_mask.path"][..], Some(Reason::FieldInvalid)));
+
+        let mut alone = Violations::default();
+        alone.check("update_mask", refused);
+        assert_eq!(alone.reason, Some(Reason::MaskPathInvalid));
     }
 
     #[test]

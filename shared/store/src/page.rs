@@ -9,7 +9,12 @@ use uuid::Uuid;
 use access::{
     Id,
     error::{Error, Reason, Result, Violation},
+    text_size::TextSize,
 };
+
+/// The largest size of a page in JSON or XML, in bytes. gRPC clients commonly reject a message of more than 4 MiB, and its binary
+/// encoding is smaller.
+pub const PAGE_BYTES: usize = 1 << 20;
 
 /// The page size for requests that do not name one.
 const DEFAULT_SIZE: i64 = 50;
@@ -67,39 +72,46 @@ impl<K: Serialize + DeserializeOwned> Page<K> {
 
     /// Truncates the rows that the query returned to one page, and returns them with the token of the next page. The token is empty
     /// on the last page.
-    pub fn truncate<R>(&self, rows: Vec<R>, key: impl Fn(&R) -> K) -> Result<(Vec<R>, String)> {
-        self.truncate_to_bytes(rows, key, |_| 0, 0)
-    }
-
-    /// Truncates the rows like [`Page::truncate`], and also before the row with which the page would exceed `budget` bytes. A page
-    /// holds at least one row.
-    pub fn truncate_to_bytes<R>(
-        &self,
-        mut rows: Vec<R>,
-        key: impl Fn(&R) -> K,
-        size: impl Fn(&R) -> usize,
-        budget: usize,
-    ) -> Result<(Vec<R>, String)> {
-        let mut total = 0;
-        let fitting = rows.iter().take_while(|row| {
-            total += size(row);
-            total <= budget
-        });
-        let keep = fitting.count().max(1).min(usize::try_from(self.size).unwrap_or(usize::MAX));
+    pub fn truncate<R>(&self, mut rows: Vec<R>, key: impl Fn(&R) -> K) -> Result<(Vec<R>, String)> {
+        let keep = usize::try_from(self.size).unwrap_or(usize::MAX);
         if rows.len() <= keep {
             return Ok((rows, String::new()));
         }
         rows.truncate(keep);
-        let token = match rows.last() {
-            Some(last) => {
-                let mut token = vec![VERSION];
-                token.extend(self.list);
-                serde_json::to_writer(&mut token, &key(last)).map_err(Error::internal)?;
-                BASE64_URL_SAFE_NO_PAD.encode(token)
+        let token = rows.last().map(|last| self.token(&key(last))).transpose()?;
+        Ok((rows, token.unwrap_or_default()))
+    }
+
+    /// Converts the rows to messages, and truncates them like [`Page::truncate`], and also before the message with which the page
+    /// would exceed [`PAGE_BYTES`]. A page holds at least one message.
+    pub fn truncate_messages<R, M: TextSize>(
+        &self,
+        rows: Vec<R>,
+        key: impl Fn(&R) -> K,
+        mut message: impl FnMut(R) -> M,
+    ) -> Result<(Vec<M>, String)> {
+        let keep = usize::try_from(self.size).unwrap_or(usize::MAX);
+        let (mut messages, mut bytes, mut last) = (Vec::new(), 0, None);
+        for row in rows {
+            let row_key = key(&row);
+            let message = message(row);
+            bytes += message.text_size();
+            match &last {
+                Some(last) if messages.len() == keep || bytes > PAGE_BYTES => return Ok((messages, self.token(last)?)),
+                _ => {}
             }
-            None => String::new(),
-        };
-        Ok((rows, token))
+            messages.push(message);
+            last = Some(row_key);
+        }
+        Ok((messages, String::new()))
+    }
+
+    /// Returns the token of the page after the row with this key.
+    fn token(&self, key: &K) -> Result<String> {
+        let mut token = vec![VERSION];
+        token.extend(self.list);
+        serde_json::to_writer(&mut token, key).map_err(Error::internal)?;
+        Ok(BASE64_URL_SAFE_NO_PAD.encode(token))
     }
 }
 
@@ -178,13 +190,29 @@ mod tests {
         assert_eq!(seen, all);
     }
 
+    /// A message of this size.
+    #[derive(Debug, PartialEq, Eq)]
+    struct Sized(usize);
+
+    impl TextSize for Sized {
+        fn text_size(&self) -> usize {
+            self.0
+        }
+    }
+
     #[test]
     fn a_page_is_truncated_to_bytes_but_never_empty() {
-        let page = page(10, "", "a").expect("a page");
-        let cut = |rows| page.truncate_to_bytes(rows, |row| *row, |row| *row as usize, 5).expect("a cut");
-        assert_eq!(cut(vec![2, 3, 1]).0, [2, 3]);
-        assert_eq!(cut(vec![9, 1]).0, [9]);
-        assert_eq!(cut(vec![1, 1]), (vec![1, 1], String::new()));
+        let page = page(3, "", "a").expect("a page");
+        let cut = |rows: Vec<u32>| {
+            let message = |row: u32| Sized(row as usize * PAGE_BYTES / 10);
+            let (messages, token) = page.truncate_messages(rows, |row| *row, message).expect("a cut");
+            (messages.len(), !token.is_empty())
+        };
+        assert_eq!(cut(vec![4, 6, 1]), (2, true));
+        assert_eq!(cut(vec![11, 1]), (1, true));
+        assert_eq!(cut(vec![1, 1, 1, 1]), (3, true));
+        assert_eq!(cut(vec![1, 1, 1]), (3, false));
+        assert_eq!(cut(Vec::new()), (0, false));
     }
 
     #[test]

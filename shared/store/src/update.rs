@@ -2,39 +2,57 @@
 
 use prost_types::FieldMask;
 
-use access::error::{Error, Reason, Result, Violation};
+use access::{
+    Resource,
+    error::{Error, Reason, Result, Violation},
+};
 
 /// The fields that an update writes (AIP-134).
-#[derive(Debug)]
-pub struct UpdateMask<'a> {
-    paths: Option<&'a [String]>,
+#[derive(Debug, PartialEq, Eq)]
+pub enum UpdateMask {
+    /// Every field that is set. A request without a mask asks for this.
+    SetFields,
+    /// Every field.
+    AllFields,
+    /// These fields.
+    Fields(Vec<&'static str>),
 }
 
-impl<'a> UpdateMask<'a> {
-    /// Parses a mask over a resource whose writable fields are `writable`.
+impl UpdateMask {
+    /// Parses a mask over the resource `R`. Paths of output-only fields, of identifiers and of the etag are ignored (AIP-203), so that
+    /// a client can send back a whole resource. A path inside a message selects the whole message.
     ///
     /// # Errors
     ///
     /// Returns INVALID_ARGUMENT for any other path, and for `*` beside other paths.
-    pub fn new(mask: Option<&'a FieldMask>, writable: &[&str]) -> Result<Self> {
-        let paths = mask.map(|mask| mask.paths.as_slice()).filter(|paths| !paths.is_empty());
-        let every = paths == Some(&["*".to_owned()]);
-        let wrong = |path: &&String| !every && !writable.contains(&path.as_str());
-        let violations: Vec<_> = paths
-            .unwrap_or_default()
-            .iter()
-            .filter(wrong)
-            .map(|_| Violation::new("update_mask", "update_mask.path", format!("may name {}, or be `*`", writable.join(", "))))
-            .take(1)
-            .collect();
-        if violations.is_empty() { Ok(Self { paths }) } else { Err(Error::Invalid(Reason::MaskPathInvalid, violations)) }
+    pub fn new<R: Resource>(mask: Option<&FieldMask>) -> Result<Self> {
+        let paths = mask.map(|mask| mask.paths.as_slice()).unwrap_or_default();
+        match paths {
+            [] => return Ok(Self::SetFields),
+            [path] if path == "*" => return Ok(Self::AllFields),
+            _ => {}
+        }
+        let mut fields = Vec::new();
+        for path in paths {
+            let Some(field) = R::FIELDS.iter().find(|field| field.contains(path)) else {
+                let writable: Vec<_> = R::FIELDS.iter().filter(|field| field.is_writable).map(|field| field.name).collect();
+                let description = format!("may name {}, or be `*`", writable.join(", "));
+                let violation = Violation::new("update_mask", "update_mask.path", description);
+                return Err(Error::Invalid(Reason::MaskPathInvalid, vec![violation]));
+            };
+            if field.is_writable {
+                fields.push(field.name);
+            }
+        }
+        Ok(Self::Fields(fields))
     }
 
-    /// Returns true if the update writes the field `path`. Without a mask it writes every field that is set.
-    pub fn writes(&self, path: &str, is_set: bool) -> bool {
-        match self.paths {
-            None => is_set,
-            Some(paths) => paths.iter().any(|given| given == "*" || given == path),
+    /// Returns true if the update writes the field `name`.
+    pub fn writes(&self, name: &str, is_set: bool) -> bool {
+        match self {
+            Self::SetFields => is_set,
+            Self::AllFields => true,
+            Self::Fields(fields) => fields.contains(&name),
         }
     }
 }
@@ -59,29 +77,54 @@ pub fn check_etag(field: &str, given: &str, version: i64) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use access::ResourceField;
+
     use super::*;
 
-    fn mask(paths: &[&str]) -> FieldMask {
-        FieldMask { paths: paths.iter().map(ToString::to_string).collect() }
+    struct Profile;
+
+    impl Resource for Profile {
+        const FIELDS: &'static [ResourceField] = &[
+            ResourceField { name: "user_id", is_writable: false, inner: &[] },
+            ResourceField { name: "bio", is_writable: true, inner: &[] },
+            ResourceField { name: "birth_date", is_writable: true, inner: &["year", "month", "day"] },
+            ResourceField { name: "create_time", is_writable: false, inner: &["seconds", "nanos"] },
+            ResourceField { name: "etag", is_writable: false, inner: &[] },
+        ];
+    }
+
+    fn parse(paths: &[&str]) -> Result<UpdateMask> {
+        UpdateMask::new::<Profile>(Some(&FieldMask { paths: paths.iter().map(ToString::to_string).collect() }))
     }
 
     #[test]
     fn absent_is_every_field_that_is_set_and_a_star_every_field() {
-        for absent in [None, Some(mask(&[]))] {
-            let mask = UpdateMask::new(absent.as_ref(), &["bio"]).expect("a mask");
+        for absent in [UpdateMask::new::<Profile>(None), parse(&[])] {
+            let mask = absent.expect("a mask");
             assert!(mask.writes("bio", true) && !mask.writes("bio", false));
         }
-        let (star, one) = (mask(&["*"]), mask(&["bio"]));
-        assert!(UpdateMask::new(Some(&star), &["bio"]).expect("a mask").writes("bio", false));
-        let one = UpdateMask::new(Some(&one), &["bio", "website"]).expect("a mask");
-        assert!(one.writes("bio", false) && !one.writes("website", true));
+        assert!(parse(&["*"]).expect("a mask").writes("bio", false));
+        let one = parse(&["bio"]).expect("a mask");
+        assert!(one.writes("bio", false) && !one.writes("birth_date", true));
+    }
+
+    #[test]
+    fn fields_that_no_update_writes_are_ignored() {
+        let mask = parse(&["user_id", "create_time.seconds", "etag", "bio"]).expect("a mask");
+        assert_eq!(mask, UpdateMask::Fields(vec!["bio"]));
+        // A mask of ignored fields alone writes nothing. Only an absent mask writes every field that is set.
+        assert!(!parse(&["etag"]).expect("a mask").writes("bio", true));
+    }
+
+    #[test]
+    fn a_part_of_a_message_selects_the_message() {
+        assert!(parse(&["birth_date.year"]).expect("a mask").writes("birth_date", false));
     }
 
     #[test]
     fn an_unknown_path_is_refused() {
-        for wrong in [&["boi"][..], &["bio", "boi"], &["*", "bio"], &["bio.length"], &[""]] {
-            let wrong = mask(wrong);
-            assert_eq!(UpdateMask::new(Some(&wrong), &["bio"]).expect_err("a refusal").reason(), Reason::MaskPathInvalid.into());
+        for wrong in [&["boi"][..], &["bio", "boi"], &["*", "bio"], &["bio.length"], &["birth_date.century"], &[""]] {
+            assert_eq!(parse(wrong).expect_err("a refusal").reason(), Reason::MaskPathInvalid.into());
         }
     }
 
