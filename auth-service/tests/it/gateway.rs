@@ -3,6 +3,7 @@
 use auth_service::{DESCRIPTORS, Settings, create_superuser, passwords::Policy};
 use serde_json::{Value, json};
 use server::{ServerSettings, config::HttpArgs};
+use store::Executor;
 use testing::on_both_engines;
 use testing::{
     Engine, Parity,
@@ -101,7 +102,7 @@ on_both_engines! {
             (json!({ "email": "alice@example.test" }), "email", Ok),
             (json!({ "email": "alice" }), "email", InvalidArgument),
             (json!({ "username": "bob" }), "username", AlreadyExists),
-            (json!({ "isSuperuser": true }), "isSuperuser", InvalidArgument),
+            (json!({ "isSuperuser": true }), "isSuperuser", Ok),
             (json!({ "firstName": "x", "etag": "\"99\"" }), "firstName", Aborted),
         ] {
             let mut user = user;
@@ -180,5 +181,69 @@ on_both_engines! {
         assert_eq!(get(&app, KEYS, &[theirs]).await.header("access-control-allow-origin"), "");
         let asked = send(app.server.address, "OPTIONS /v1/tokens:login", &[&[theirs], &asks[..]].concat(), b"").await;
         assert_eq!(asked.header("access-control-allow-origin"), "");
+    }
+
+    async fn a_patch_without_a_mask_writes_the_fields_that_the_body_names(app: App) {
+        let alice = app.user("alice").await;
+        let patch = async |body: &str| {
+            let authorization = format!("Bearer {}", alice.login.access_token);
+            let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+            let answer = send(app.server.address, "PATCH /v1/users/me", &headers, body.as_bytes()).await;
+            assert_eq!(answer.status, 200, "{body}: {}", answer.text());
+            answer.json()
+        };
+        let full = patch(r#"{"firstName": "Alice", "last_name": "Liddell", "email": "alice@example.test"}"#).await;
+        let cleared = patch(r#"{"first_name": "", "email": null}"#).await;
+        assert_eq!((&full["firstName"], &cleared["firstName"]), (&json!("Alice"), &json!("")));
+        assert_eq!((&cleared["email"], &cleared["lastName"]), (&json!(""), &json!("Liddell")));
+    }
+
+    async fn an_update_that_changes_nothing_writes_nothing(app: App) {
+        let root = app.superuser("root").await;
+        let authorization = format!("Bearer {}", root.login.access_token);
+        let headers = [("authorization", authorization.as_str()), ("content-type", "application/json")];
+        let call = async |line: &str, body: &str| {
+            let answer = send(app.server.address, line, &headers, body.as_bytes()).await;
+            assert_eq!(answer.status, 200, "{line}: {}", answer.text());
+            answer.json()
+        };
+        let user = call("POST /v1/users", r#"{"user": {"username": "alice", "email": "a@example.test", "firstName": "Alice"}}"#).await;
+        let group = call("POST /v1/groups", r#"{"name": "Editors"}"#).await;
+        let mut client = call("POST /v1/clients", r#"{"clientId": "billing", "permissions": ["auth.view_user", "auth.view_key"]}"#).await;
+        client["clientSecret"] = json!("");
+        let db = app.database.open();
+        let events = async || db.query("SELECT last FROM feed").one::<(i64,)>().await.expect("the end of the feed").0;
+        let before = events().await;
+        app.clock.advance(chrono::TimeDelta::seconds(5));
+        for (resource, kind, id) in [(&user, "users", "userId"), (&group, "groups", "groupId"), (&client, "clients", "clientId")] {
+            let path = format!("/v1/{kind}/{}", resource[id].as_str().expect("an id"));
+            // The whole resource as it was read, each field on its own, and fields that no update writes.
+            for body in [resource.clone(), json!({ "etag": resource["etag"] }), json!({ "createTime": null, "updateTime": null })] {
+                assert_eq!(&call(&format!("PATCH {path}"), &body.to_string()).await, resource, "{body}");
+            }
+            assert_eq!(&call(&format!("GET {path}"), "").await, resource);
+        }
+        let path = format!("/v1/users/{}", user["userId"].as_str().expect("an id"));
+        assert_eq!(call(&format!("PATCH {path}"), r#"{"isActive": false, "isSuperuser": true}"#).await, user);
+        assert_eq!(call(&format!("POST {path}:activate"), "{}").await, user);
+        assert_eq!(events().await, before);
+    }
+
+    async fn all_violations_are_reported_at_once(app: App) {
+        let json = [("content-type", "application/json")];
+        let body = br#"{"username": "two words", "email": "nowhere", "password": "short"}"#;
+        let answer = send(app.server.address, "POST /v1/users:register", &json, body).await;
+        let violations = answer.json()["details"][1]["fieldViolations"].clone();
+        let found: Vec<_> = violations.as_array().into_iter().flatten().map(|violation| violation["reason"].clone()).collect();
+        assert_eq!((answer.status, found), (400, vec![json!("STRING_EMAIL"), json!("USERNAME_RFC8265"), json!("PASSWORD_MIN_LEN")]));
+    }
+
+    async fn two_members_of_a_oneof_are_refused_in_a_query(app: App) {
+        let root = app.superuser("root").await;
+        let authorization = format!("Bearer {}", root.login.access_token);
+        let path = format!("/v1/permissions?userId={0}&groupId={0}", root.user.user_id);
+        let answer = get(&app, &path, &[("authorization", &authorization)]).await;
+        let violation = answer.json()["details"][1]["fieldViolations"][0].clone();
+        assert_eq!((answer.status, &violation["field"], &violation["reason"]), (400, &json!("group_id"), &json!("FIELD_ONEOF")));
     }
 }

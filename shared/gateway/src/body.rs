@@ -16,15 +16,21 @@ use crate::{
     json,
     json_to_message::{self, prefix_path},
     routes::{self, Binding},
-    xml,
+    update_mask, xml,
 };
 
-/// Reads the body into a request message. Depending on the binding, the body is the message or one field of it.
-pub(crate) async fn read_message(binding: &Binding, headers: &HeaderMap, body: Body) -> Result<DynamicMessage, HttpError> {
+/// Reads the body into a request message. Depending on the binding, the body is the message or one field of it. For a PATCH with an
+/// update mask, also returns the fields of the resource that the body names.
+pub(crate) async fn read_message(
+    binding: &Binding,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(DynamicMessage, Vec<String>), HttpError> {
     let bytes = read_bytes(headers, body).await?;
     let empty = DynamicMessage::new(binding.input.clone());
+    let mut named_fields = Vec::new();
     if bytes.is_empty() {
-        return Ok(empty);
+        return Ok((empty, named_fields));
     }
     let format = Format::from_content_type(headers).ok_or_else(HttpError::unsupported_media_type)?;
     let message = match &binding.body {
@@ -37,7 +43,16 @@ pub(crate) async fn read_message(binding: &Binding, headers: &HeaderMap, body: B
         },
         routes::Body::Field(field) => {
             let value = match format {
-                Format::Json => json::parse(&bytes).and_then(|value| json_to_message::parse_field(field, value)),
+                Format::Json => json::parse(&bytes).and_then(|value| {
+                    if binding.update_mask.is_some() {
+                        named_fields = update_mask::fields_of_json(field, &value);
+                    }
+                    json_to_message::parse_field(field, value)
+                }),
+                Format::Xml if binding.update_mask.is_some() => xml::parse_update(field, &bytes).map(|(value, fields)| {
+                    named_fields = fields;
+                    value
+                }),
                 Format::Xml => xml::parse_field(field, &bytes),
             };
             let mut message = empty;
@@ -45,7 +60,7 @@ pub(crate) async fn read_message(binding: &Binding, headers: &HeaderMap, body: B
             message
         }
     };
-    Ok(message)
+    Ok((message, named_fields))
 }
 
 /// Returns true if the headers announce a body that is larger than a message may be.

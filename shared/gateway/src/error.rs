@@ -96,7 +96,7 @@ impl HttpError {
     pub fn response(self, format: Format) -> Response<Body> {
         let message = status_message(&self.status);
         let body = match format {
-            Format::Json => serde_json::to_string(&message).ok(),
+            Format::Json => json::to_string(&message).ok(),
             Format::Xml => xml::document(&message).ok(),
         };
         // A status with details of an unknown type cannot be written as JSON. Its body is empty.

@@ -20,6 +20,7 @@ use crate::{
     in_process::InProcess,
     metadata, parameters, response,
     routes::{Binding, Found, Routes},
+    update_mask,
 };
 
 /// The methods whose responses clients may cache: the maximum age by the path of the gRPC method.
@@ -71,9 +72,12 @@ impl Gateway {
     ) -> Result<Response<Body>, HttpError> {
         // Authentication comes before the body is read, as for every other call.
         let (services, extensions) = grpc.authenticate(&binding.grpc, &parts.headers).await?;
-        let mut message = body::read_message(binding, &parts.headers, body).await?;
+        let (mut message, named_fields) = body::read_message(binding, &parts.headers, body).await?;
         parameters::set_query(&mut message, binding, parts.uri.query().unwrap_or_default())?;
         parameters::set_path(&mut message, binding, segments)?;
+        if let Some(mask) = &binding.update_mask {
+            update_mask::set_default(&mut message, mask, named_fields);
+        }
         let is_conditional = conditions::apply_if_match(&mut message, binding, &parts.headers)?;
 
         let metadata = MetadataMap::from_headers(metadata::from_request_headers(&parts.headers));

@@ -5,6 +5,7 @@ use access::{
     error::Violation,
     json::{self, JsonProblem},
 };
+use prost_reflect::{DynamicMessage, SerializeOptions};
 use serde_json::Value;
 
 /// The largest depth of nested arrays and objects.
@@ -15,14 +16,17 @@ const DUPLICATE_KEY: RuleId = RuleId::new("json.duplicate_key");
 const DEPTH: RuleId = RuleId::new("json.depth");
 const NUMBER: RuleId = RuleId::new("json.number");
 
-/// Parses one JSON value.
+/// The byte order mark in UTF-8, with which some editors and clients begin a text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Parses one JSON value. A byte order mark before it is ignored, as RFC 8259 section 8.1 permits.
 ///
 /// # Errors
 ///
 /// Returns a violation that names the place in the value and the rule: `json.syntax`, `json.duplicate_key`, `json.depth`, or
 /// `json.number` for a number that is out of range.
 pub(crate) fn parse(text: &[u8]) -> Result<Value, Violation> {
-    json::parse(text, DEPTH_LIMIT).map_err(|error| {
+    json::parse(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text), DEPTH_LIMIT).map_err(|error| {
         let at = |rule, description: String| Violation::new(error.path, rule, description);
         match error.problem {
             JsonProblem::Syntax(message) => at(SYNTAX, format!("is not JSON: {message}")),
@@ -33,9 +37,33 @@ pub(crate) fn parse(text: &[u8]) -> Result<Value, Violation> {
     })
 }
 
+/// Writes a message as JSON. Fields with their default value are written, as grpc-gateway writes them. Messages, `optional` fields and
+/// members of a `oneof` that are not set are absent.
+pub(crate) fn to_string(message: &DynamicMessage) -> Result<String, serde_json::Error> {
+    let mut text = Vec::with_capacity(256);
+    message.serialize_with_options(&mut serde_json::Serializer::new(&mut text), &options())?;
+    Ok(String::from_utf8(text).expect("a serializer of JSON writes UTF-8"))
+}
+
+/// Converts a message to the value that [`to_string`] writes.
+pub(crate) fn to_value(message: &DynamicMessage) -> Result<Value, serde_json::Error> {
+    message.serialize_with_options(serde_json::value::Serializer, &options())
+}
+
+fn options() -> SerializeOptions {
+    SerializeOptions::new().skip_default_fields(false)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_byte_order_mark_is_ignored() {
+        assert_eq!(parse(b"\xef\xbb\xbf{}").expect("JSON"), Value::Object(serde_json::Map::new()));
+        assert!(parse(b"\xef\xbb\xbf\xef\xbb\xbf{}").is_err());
+        assert!(parse(b"{\xef\xbb\xbf}").is_err());
+    }
 
     #[test]
     fn an_error_names_its_place() {

@@ -8,7 +8,7 @@ use base64::{
 };
 use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value as Field};
 use serde::de::DeserializeSeed;
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, json};
 
 use access::{FieldPath, PathStep, error::Violation};
 
@@ -17,6 +17,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
+
+/// The message of a calendar date. Its JSON form is an object; a text such as `1990-04-02` (ISO 8601) is accepted as well.
+pub(crate) const DATE: &str = "google.type.Date";
 
 /// The messages of `google.protobuf` that have a JSON form of their own.
 const WELL_KNOWN: [&str; 17] = [
@@ -49,6 +52,12 @@ pub(crate) fn parse_message(descriptor: &MessageDescriptor, value: Value) -> Res
     if let Some(name) = well_known_name(descriptor.full_name()) {
         return well_known(descriptor, name, value);
     }
+    let value = match value {
+        Value::String(text) if descriptor.full_name() == DATE => {
+            date(&text).ok_or_else(|| type_error("type.date", "must be a day such as 2001-02-03"))?
+        }
+        value => value,
+    };
     let Value::Object(values) = value else { return Err(type_error("type.message", "must be an object")) };
     let mut message = DynamicMessage::new(descriptor.clone());
     let mut seen = Vec::with_capacity(values.len());
@@ -166,7 +175,30 @@ fn well_known(descriptor: &MessageDescriptor, name: &str, value: Value) -> Resul
         "Any" => ("type.any", "must be an object with the type in `@type`"),
         _ => ("type.message", "must be what its type is in JSON"),
     };
+    if !value.as_str().is_none_or(|text| is_exact_time(name, text)) {
+        return Err(type_error(rule, description));
+    }
     descriptor.clone().deserialize(value).map_err(|_| type_error(rule, description))
+}
+
+/// Returns false for a time that its message cannot hold: one with more than nine digits of a fraction of a second, or in a leap second.
+fn is_exact_time(name: &str, text: &str) -> bool {
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    let has_fraction = text.split_once('.').is_none_or(|(_, fraction)| digits(fraction) <= 9);
+    match name {
+        "Timestamp" => has_fraction && text.get(17..19) != Some("60"),
+        "Duration" => has_fraction,
+        _ => true,
+    }
+}
+
+/// Converts a date such as `2001-02-03` to the object of a `google.type.Date`. An unknown part may be 0. The calendar is not checked
+/// here.
+fn date(text: &str) -> Option<Value> {
+    let is_plain = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    let mut numbers = text.split('-').map(|number| number.parse::<u16>().ok());
+    let (year, month, day) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    (is_plain && numbers.next().is_none()).then(|| json!({ "year": year, "month": month, "day": day }))
 }
 
 /// Converts a path of a field mask to snake case: `birthDate` and `birth_date` both become `birth_date`.

@@ -22,6 +22,7 @@ pub mod openapi;
 mod parameters;
 mod response;
 mod routes;
+mod update_mask;
 mod xml;
 
 pub use self::{

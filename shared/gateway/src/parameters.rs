@@ -4,13 +4,13 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use access::error::Violation;
 use contract::Capture;
 
 use crate::{
-    json_to_message::{parse_value, prefix_path, type_error},
+    json_to_message::{DATE, parse_value, prefix_path, type_error},
     routes::{Binding, Body},
 };
 
@@ -111,6 +111,10 @@ fn resolve(descriptor: &MessageDescriptor, key: &str) -> Option<(String, FieldDe
 fn set(message: &mut DynamicMessage, steps: &[&str], text: &str) -> Result<(), Violation> {
     let Some((first, rest)) = steps.split_first() else { return Ok(()) };
     let field = message.descriptor().get_field_by_name(first).expect("the path was resolved");
+    let is_other = |other: &FieldDescriptor| *other != field && message.has_field(other);
+    if field.containing_oneof().is_some_and(|oneof| oneof.fields().any(|other| is_other(&other))) {
+        return Err(type_error("field.oneof", "excludes another field that is there too"));
+    }
     if !rest.is_empty() {
         let inner = message.get_field_mut(&field).as_message_mut().expect("the path leads through messages");
         return set(inner, rest, text);
@@ -133,8 +137,8 @@ fn leaf(kind: &Kind, text: &str) -> Result<Value, Violation> {
         Kind::Enum(_) => text.parse::<i32>().map_or_else(|_| string(), Value::from),
         Kind::Message(message) => match message.full_name() {
             "google.protobuf.BoolValue" => boolean(),
-            "google.type.Date" => date(text).ok_or_else(|| type_error("type.date", "must be a day such as 2001-02-03"))?,
-            "google.protobuf.Timestamp"
+            DATE
+            | "google.protobuf.Timestamp"
             | "google.protobuf.Duration"
             | "google.protobuf.FieldMask"
             | "google.protobuf.StringValue"
@@ -149,12 +153,4 @@ fn leaf(kind: &Kind, text: &str) -> Result<Value, Violation> {
         },
         _ => string(),
     })
-}
-
-/// Parses a `google.type.Date` such as `2001-02-03`. An unknown part may be 0. The calendar is not checked here.
-fn date(text: &str) -> Option<Value> {
-    let is_plain = text.len() == 10 && text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
-    let mut numbers = text.split('-').map(|number| number.parse::<u16>().ok());
-    let (year, month, day) = (numbers.next()??, numbers.next()??, numbers.next()??);
-    (is_plain && numbers.next().is_none()).then(|| json!({ "year": year, "month": month, "day": day }))
 }

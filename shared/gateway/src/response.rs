@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{Full, StreamBody};
-use prost_reflect::{DynamicMessage, ReflectMessage, SerializeOptions};
+use prost_reflect::{DynamicMessage, ReflectMessage};
 use serde_json::Value;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming, body::Body};
@@ -16,6 +16,7 @@ use crate::{
     conditions,
     error::{HttpError, status_message},
     format::{Format, Framing},
+    json,
     routes::Binding,
     xml,
 };
@@ -53,16 +54,14 @@ pub(crate) fn unary(
 /// Returns the body of a response: the message, or the field of it that the binding names.
 pub(crate) fn render(binding: &Binding, message: &DynamicMessage, format: Format) -> Result<String, serde_json::Error> {
     match (&binding.response_body, format) {
-        (None, Format::Json) => serde_json::to_string(message),
+        (None, Format::Json) => json::to_string(message),
         (None, Format::Xml) => xml::document(message),
         (Some(field), Format::Xml) => xml::field_document(message, field),
         (Some(field), Format::Json) => {
-            // A default value is omitted from a message, but not from a body that consists of this field alone.
-            let options = SerializeOptions::new().skip_default_fields(message.has_field(field));
             let mut alone = DynamicMessage::new(message.descriptor());
             alone.set_field(field, message.get_field(field).into_owned());
-            let mut json = alone.serialize_with_options(serde_json::value::Serializer, &options)?;
-            Ok(json.get_mut(field.json_name()).map(Value::take).unwrap_or_default().to_string())
+            let mut value = json::to_value(&alone)?;
+            Ok(value.get_mut(field.json_name()).map(Value::take).unwrap_or_default().to_string())
         }
     }
 }
@@ -108,7 +107,7 @@ fn body(parts: impl Stream<Item = String> + Send + 'static) -> Body {
 fn part(message: Result<DynamicMessage, Status>, framing: Framing) -> String {
     let text = message.and_then(|message| {
         let text = match framing {
-            Framing::Lines | Framing::Events => serde_json::to_string(&message),
+            Framing::Lines | Framing::Events => json::to_string(&message),
             Framing::Xml => xml::message_element(&message),
         };
         text.map_err(|error| Error::internal(error).into())
@@ -119,7 +118,7 @@ fn part(message: Result<DynamicMessage, Status>, framing: Framing) -> String {
         (Ok(text), Framing::Xml) => text,
         (Err(status), _) => {
             let status = status_message(&status);
-            let json = || serde_json::to_string(&status).unwrap_or_default();
+            let json = || json::to_string(&status).unwrap_or_default();
             match framing {
                 Framing::Lines => format!("{{\"error\":{}}}\n", json()),
                 Framing::Events => format!("event: error\ndata: {}\n\n", json()),

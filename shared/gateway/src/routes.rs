@@ -6,6 +6,8 @@ use contract::{Capture, HttpRoute, PathTemplate, Segment, field_at};
 use http::{Method, Uri};
 use prost_reflect::{DescriptorPool, FieldDescriptor, MessageDescriptor, MethodDescriptor};
 
+use crate::update_mask;
+
 /// One way to call a method over HTTP.
 #[derive(Debug)]
 pub struct Binding {
@@ -18,6 +20,8 @@ pub struct Binding {
     /// The field of the response message that is the body of the response, or `None` for the whole message.
     pub(crate) response_body: Option<FieldDescriptor>,
     pub(crate) captures: Vec<Capture>,
+    /// The update mask of the request message, if the fields that the body names stand in for an absent mask.
+    pub(crate) update_mask: Option<FieldDescriptor>,
     /// The HTTP method, or `None` for every method.
     method: Option<Method>,
     template: PathTemplate,
@@ -102,6 +106,7 @@ impl Binding {
             grpc: grpc.parse().map_err(|_| format!("{grpc} is not a valid path"))?,
             response_body: response_body.map(|name| field(&output, name)).transpose()?,
             is_stream: method.is_server_streaming(),
+            update_mask: update_mask::find(&input, verb, &body),
             input,
             output,
             body,

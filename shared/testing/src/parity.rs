@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt::Write, net::SocketAddr};
 
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor};
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions};
 use serde::de::DeserializeSeed;
 use serde_json::{Map, Value};
 use tonic::{Code, Request, Status, transport::Channel};
@@ -91,7 +91,7 @@ impl Parity {
             Ok(messages) => Value::Array(messages),
             Err(status) => {
                 let status = DynamicMessage::decode(self.statuses.clone(), status.details()).expect("details");
-                serde_json::to_value(status).expect("JSON")
+                to_json(&status)
             }
         };
         let mut answers = [by_grpc, by_http];
@@ -113,7 +113,7 @@ impl Parity {
         let mut messages = Vec::new();
         while let Some(bytes) = answers.message().await? {
             let message = DynamicMessage::decode(method.output(), bytes).expect("an answer of the method's type");
-            messages.push(serde_json::to_value(message).expect("JSON"));
+            messages.push(to_json(&message));
         }
         Ok(messages)
     }
@@ -268,4 +268,10 @@ fn http_status(code: Code) -> u16 {
         Code::Cancelled => 499,
         Code::Unknown | Code::Internal | Code::DataLoss => 500,
     }
+}
+
+/// Returns the JSON form of a message in which fields with default values are written, as the gateway writes them.
+fn to_json(message: &DynamicMessage) -> Value {
+    let options = SerializeOptions::new().skip_default_fields(false);
+    message.serialize_with_options(serde_json::value::Serializer, &options).expect("JSON")
 }

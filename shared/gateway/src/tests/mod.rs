@@ -4,6 +4,7 @@ mod fuzz;
 mod messages;
 mod random_message;
 mod routes;
+mod updates;
 
 use std::{fs, path::Path, sync::LazyLock};
 

@@ -6,5 +6,5 @@ mod read;
 mod write;
 
 pub(crate) use parse::{FORBIDDEN, SYNTAX};
-pub(crate) use read::{parse_field, parse_message};
+pub(crate) use read::{parse_field, parse_message, parse_update};
 pub(crate) use write::{declaration, document, field_document, message_element};

@@ -96,6 +96,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Element, Violation> {
 }
 
 impl Element {
+    /// Returns true if the element has no content and no attribute.
+    pub(super) fn is_empty(&self) -> bool {
+        self.children.is_empty() && self.text.is_empty() && self.key.is_none() && self.kind.is_none()
+    }
+
     fn open(start: &BytesStart<'_>) -> Result<Self, Violation> {
         let mut element = Self { name: start.name().as_ref().to_owned(), ..Self::default() };
         if !is_name(&element.name) {

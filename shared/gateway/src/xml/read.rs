@@ -8,7 +8,7 @@ use super::{
     names::{ITEM, is_space},
     parse::{Element, parse},
 };
-use crate::json_to_message::{self, empty_object, inside, prefix_path, type_error, well_known_name};
+use crate::json_to_message::{self, DATE, empty_object, inside, prefix_path, type_error, well_known_name};
 
 /// Parses a document that holds a message. The root has the name of the message's type.
 ///
@@ -40,6 +40,27 @@ pub(crate) fn parse_field(field: &FieldDescriptor, bytes: &[u8]) -> Result<Field
     json_to_message::parse_field(field, value_to_json(&kind, &root)?)
 }
 
+/// Parses a document that holds the resource of a PATCH request. Returns the resource, and the fields that the document names.
+///
+/// An empty element clears its field, whatever the type of the field, because XML has no null. An empty element of a repeated field
+/// clears the list if it is the only element of the field.
+pub(crate) fn parse_update(field: &FieldDescriptor, bytes: &[u8]) -> Result<(Field, Vec<String>), Violation> {
+    let mut root = parse(bytes)?;
+    let kind = field.kind();
+    let resource = kind.as_message().expect("the resource of an update is a message");
+    check_name(&root, resource.name())?;
+    let field_of =
+        |element: &Element| resource.get_field_by_json_name(&element.name).or_else(|| resource.get_field_by_name(&element.name));
+    let names: Vec<_> = root.children.iter().map(|child| field_of(child).map(|field| field.name().to_owned())).collect();
+    let is_alone = |name: &Option<String>| names.iter().filter(|other| *other == name).count() == 1;
+    let clears: Vec<_> =
+        root.children.iter().zip(&names).map(|(child, name)| child.is_empty() && name.is_some() && is_alone(name)).collect();
+    let mut clears = clears.into_iter();
+    root.children.retain(|_| !clears.next().unwrap_or_default());
+    let value = json_to_message::parse_field(field, value_to_json(&kind, &root)?)?;
+    Ok((value, names.into_iter().flatten().collect()))
+}
+
 /// Checks the name of an element.
 fn check_name(element: &Element, name: &str) -> Result<(), Violation> {
     if element.name == name {
@@ -54,7 +75,11 @@ fn message_to_json(descriptor: &MessageDescriptor, element: &Element) -> Result<
     if let Some(name) = well_known_name(descriptor.full_name()) {
         return well_known(descriptor, name, element);
     }
-    if !element.text.trim_matches(is_space).is_empty() {
+    let text = element.text.trim_matches(is_space);
+    if descriptor.full_name() == DATE && !text.is_empty() {
+        return Ok(text.into());
+    }
+    if !text.is_empty() {
         return Err(type_error("type.message", "must be made of elements"));
     }
     let mut values = Map::new();
