@@ -154,7 +154,7 @@ enum DjangoError {
     Method(Method),
     Body(StatusCode),
     Throttled(u64),
-    Unavailable,
+    Unavailable(u64),
     Internal,
 }
 
@@ -165,7 +165,7 @@ impl DjangoError {
             // A credential that is too long is not valid either.
             Code::Unauthenticated | Code::InvalidArgument => credential,
             Code::ResourceExhausted => Self::Throttled(retry_after(status)),
-            Code::Unavailable => Self::Unavailable,
+            Code::Unavailable => Self::Unavailable(retry_after(status)),
             _ => Self::Internal,
         }
     }
@@ -201,7 +201,7 @@ impl IntoResponse for DjangoError {
                 let text = format!("Request was throttled. Expected available in {seconds} second{plural}.");
                 (StatusCode::TOO_MANY_REQUESTS, detail(text))
             }
-            Self::Unavailable => {
+            Self::Unavailable(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, detail("Service temporarily unavailable, try again later.".to_owned()))
             }
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, detail("A server error occurred.".to_owned())),
@@ -213,7 +213,9 @@ impl IntoResponse for DjangoError {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"api\""));
             }
             Self::Method(_) => drop(headers.insert(header::ALLOW, HeaderValue::from_static("POST, OPTIONS"))),
-            Self::Throttled(seconds) => drop(headers.insert(header::RETRY_AFTER, seconds.into())),
+            Self::Throttled(seconds) | Self::Unavailable(seconds) => {
+                headers.insert(header::RETRY_AFTER, seconds.into());
+            }
             _ => {}
         }
         response

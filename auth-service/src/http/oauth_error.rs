@@ -59,9 +59,10 @@ impl OAuthError {
                 let error = error(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable");
                 Self { retry_after: Some(retry_after(status)), ..error }
             }
-            Code::Unavailable => {
-                Self { retry_after: Some(1), ..error(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable") }
-            }
+            Code::Unavailable => Self {
+                retry_after: Some(retry_after(status)),
+                ..error(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable")
+            },
             _ => error(StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
         }
     }

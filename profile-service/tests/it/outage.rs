@@ -33,6 +33,8 @@ async fn calls_are_unavailable_while_the_database_is_down_and_served_when_it_is_
     wire.cut();
     let refused = alice.notes().create_note(create_note("me", "", note("during", "", Visibility::Private))).await;
     assert_refused(refused, Code::Unavailable, "UNAVAILABLE", &[]);
+    let over_http = alice.sends(&app, "GET /v1/profiles/me", &[], b"").await;
+    assert_eq!((over_http.status, over_http.header("retry-after")), (503, "1"));
     becomes(ServingStatus::NotServing).await;
     let ready = testing::http::send(app.address, "GET /readyz", &[], &[]).await;
     let overall = serde_json::json!({ "status": "NOT_SERVING", "reason": "the database cannot be reached" });

@@ -25,6 +25,9 @@ const VIOLATION_BYTES: usize = 2048;
 const FIELD_BYTES: usize = 256;
 const MESSAGE_BYTES: usize = 512;
 
+/// The delay after which a call that was UNAVAILABLE should be repeated.
+const UNAVAILABLE_RETRY: Duration = Duration::from_secs(1);
+
 /// A published reason: the `reason` and the `domain` of `google.rpc.ErrorInfo` (AIP-193).
 ///
 /// `access-build` generates the conversion for an enum `Reason` in a service's own package.
@@ -321,8 +324,14 @@ impl From<Error> for Status {
         if !violations.is_empty() {
             details.set_bad_request(violations);
         }
-        if let Error::Exhausted { retry_after, .. } = &error {
-            details.set_retry_info(Some(*retry_after));
+        match &error {
+            Error::Exhausted { retry_after, .. } => {
+                details.set_retry_info(Some(*retry_after));
+            }
+            Error::Unavailable(_) | Error::Conflict(_) | Error::RevocationsStale => {
+                details.set_retry_info(Some(UNAVAILABLE_RETRY));
+            }
+            _ => {}
         }
         if let Error::QuotaExceeded { quota, description, .. } = &error {
             details.set_quota_failure(vec![QuotaViolation::new(*quota, description)]);
@@ -338,15 +347,35 @@ impl From<Error> for Status {
     }
 }
 
-/// Returns a status with `ErrorInfo`, for layers that reject a call before a handler sees it.
+/// Returns a status with `ErrorInfo`, for layers that reject a call before a handler sees it. A status that a retry may change also has
+/// `RetryInfo`.
 pub fn status(code: Code, reason: Reason, message: &str) -> Status {
     let ErrorReason { domain, name } = reason.into();
-    Status::with_error_details(code, message, ErrorDetails::with_error_info(name, domain, HashMap::new()))
+    let mut details = ErrorDetails::with_error_info(name, domain, HashMap::new());
+    // A message that is too large stays too large.
+    if code == Code::Unavailable || (code == Code::ResourceExhausted && reason != Reason::MessageTooLarge) {
+        details.set_retry_info(Some(UNAVAILABLE_RETRY));
+    }
+    Status::with_error_details(code, message, details)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_that_a_retry_may_change_has_retry_info() {
+        let delay = |status: &Status| status.get_details_retry_info().and_then(|info| info.retry_delay);
+        let source = || Box::<dyn StdError + Send + Sync>::from("the cause");
+        for error in [Error::Unavailable(source()), Error::Conflict(source()), Error::RevocationsStale] {
+            assert_eq!(delay(&error.into()), Some(UNAVAILABLE_RETRY));
+        }
+        assert_eq!(delay(&Error::overloaded(Duration::from_millis(250)).into()), Some(Duration::from_millis(250)));
+        assert_eq!(delay(&status(Code::Unavailable, Reason::Unavailable, "")), Some(UNAVAILABLE_RETRY));
+        assert_eq!(delay(&status(Code::ResourceExhausted, Reason::Overloaded, "")), Some(UNAVAILABLE_RETRY));
+        assert_eq!(delay(&status(Code::ResourceExhausted, Reason::MessageTooLarge, "")), None);
+        assert_eq!(delay(&Error::not_found("user_id").into()), None);
+    }
 
     #[test]
     fn an_error_with_many_long_violations_stays_small() {
