@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use migrate::MigrationCommand;
 use server::{
     config::{self, LogArgs},
-    health,
+    health::{self, HealthTls},
 };
 use store::{DatabaseArgs, TimeoutArgs};
 use tokio::net::TcpListener;
@@ -100,6 +100,8 @@ struct Health {
     /// The address of the service.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50051", value_parser = config::address)]
     address: SocketAddr,
+    #[command(flatten)]
+    tls: HealthTls,
 }
 
 /// Runs a command.
@@ -108,7 +110,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Serve(arguments) => Box::pin(serve(*arguments)).await,
         Command::Migration(command) => Ok(command.run(NAME, &MIGRATIONS).await?),
         Command::AccessRules => Ok(print_access_rules()?),
-        Command::Health(arguments) => Ok(health::check(arguments.address).await?),
+        Command::Health(arguments) => Ok(health::check(arguments.address, &arguments.tls).await?),
         Command::Createsuperuser(arguments) => superuser::create(arguments).await,
         Command::Changepassword(arguments) => superuser::change_password(arguments).await,
         Command::Keys(command) => keys::run(command).await,

@@ -113,8 +113,8 @@ pub enum ServeError {
     Reflection(#[from] server::ReflectionError),
     #[error("cannot create the OpenAPI document: {0}")]
     Descriptors(#[from] DocumentError),
-    #[error("the server failed: {0}")]
-    Transport(#[from] tonic::transport::Error),
+    #[error(transparent)]
+    Server(#[from] server::ServerError),
 }
 
 /// Returns the access rules of this service, as `auth-service access-rules` prints them.

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use migrate::MigrationCommand;
 use server::{
     config::{self, LogArgs},
-    health,
+    health::{self, HealthTls},
 };
 use store::{DatabaseArgs, TimeoutArgs};
 use tokio::net::TcpListener;
@@ -61,6 +61,8 @@ struct Health {
     /// The address of the service.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:50052", value_parser = config::address)]
     address: SocketAddr,
+    #[command(flatten)]
+    tls: HealthTls,
 }
 
 /// Runs a command.
@@ -69,7 +71,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Serve(arguments) => Box::pin(serve(*arguments)).await,
         Command::Migration(command) => Ok(command.run(NAME, &MIGRATIONS).await?),
         Command::AccessRules => Ok(print_access_rules()?),
-        Command::Health(arguments) => Ok(health::check(arguments.address).await?),
+        Command::Health(arguments) => Ok(health::check(arguments.address, &arguments.tls).await?),
         Command::Import(command) => Box::pin(import::run(command)).await,
     }
 }

@@ -9,7 +9,7 @@ use std::{convert::Infallible, future::Future, sync::Arc};
 use access::{
     AccessRulesFile, Clock,
     events::{self, EventSource, WatchProgress},
-    token::{AuthUrlError, ClientCredentials, ServiceToken, Verifier, auth_channel, follow_auth_service},
+    token::{ClientCredentials, ServiceToken, Verifier, follow_auth_service},
 };
 use django::tokens::TokenKeyError;
 use gateway::ApiDocs;
@@ -41,7 +41,10 @@ mod quotas;
 mod settings;
 mod sync;
 
-pub use crate::{quotas::Quotas, settings::Settings};
+pub use crate::{
+    quotas::Quotas,
+    settings::{AuthChannelError, Settings},
+};
 
 /// The messages, clients and guards of `profiles.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
@@ -92,18 +95,18 @@ pub enum ServeError {
     /// The `OpenAPI` document cannot be generated from the descriptors.
     #[error("cannot generate the OpenAPI document: {0}")]
     Descriptors(#[from] DocumentError),
-    /// The URL of the auth service cannot be used.
+    /// The URL of the auth service, or a certificate for it, cannot be used.
     #[error(transparent)]
-    AuthUrl(#[from] AuthUrlError),
+    Auth(#[from] AuthChannelError),
     /// The key of a Django project cannot be used.
     #[error(transparent)]
     DjangoKey(#[from] TokenKeyError),
     /// A client id without a secret, or a secret without a client id.
     #[error("--client-id and --client-secret-file must be given together")]
     Client,
-    /// The transport failed.
-    #[error("the server failed: {0}")]
-    Transport(#[from] tonic::transport::Error),
+    /// The server failed.
+    #[error(transparent)]
+    Server(#[from] server::ServerError),
 }
 
 /// Returns the access rules of this service, as `profile-service access-rules` prints them.
@@ -120,6 +123,7 @@ pub async fn run(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    let channel = settings.auth_channel()?;
     let client = match (settings.client_id, settings.client_secret_file) {
         (Some(client_id), Some(secret_file)) => Some(ClientCredentials { client_id, secret_file }),
         (None, None) => None,
@@ -131,7 +135,6 @@ pub async fn run(
         .with_staleness_bound(settings.revocation_staleness)
         .with_source(settings.django_tokens.read()?);
     let verifier = Arc::new(verifier);
-    let channel = auth_channel(&settings.auth_url)?;
     let follow_keys = follow_auth_service(Arc::clone(&verifier), settings.key_interval, channel.clone());
     let token = ServiceToken::default();
     let events = client.is_some().then(|| EventSource::with_service_token(channel.clone(), token.clone()));

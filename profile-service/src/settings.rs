@@ -1,10 +1,12 @@
 //! The settings of `profile-service serve`. Each field is a flag, an environment variable and a key of the configuration file.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
+use access::token::{AuthUrlError, ClientTls, auth_channel, auth_channel_with_tls};
 use clap::Args;
 use django::tokens::TokenArgs;
 use server::{ServerSettings, config};
+use tonic::transport::Channel;
 
 use crate::{NAME, quotas::Quotas};
 
@@ -20,6 +22,16 @@ pub struct Settings {
     /// The URL at which this service reaches the auth service, for its keys and events.
     #[arg(long, env = "AUTH_URL", value_name = "URL", default_value = "http://127.0.0.1:50051")]
     pub auth_url: String,
+    /// A PEM file with the certificates of the authorities that issued the certificate of the auth service. By default those of the
+    /// system are trusted.
+    #[arg(long, env = "AUTH_CA", value_name = "FILE")]
+    pub auth_ca: Option<PathBuf>,
+    /// A PEM file with the certificate that this service presents to the auth service.
+    #[arg(long, env = "AUTH_CLIENT_CERT", value_name = "FILE", requires = "auth_client_key")]
+    pub auth_client_cert: Option<PathBuf>,
+    /// A PEM file with the private key of that certificate.
+    #[arg(long, env = "AUTH_CLIENT_KEY", value_name = "FILE", requires = "auth_client_cert")]
+    pub auth_client_key: Option<PathBuf>,
     /// The issuer of the access tokens that are accepted: their `iss` claim. The API page signs in at this URL.
     #[arg(long, env = "ISSUER", value_name = "URL", default_value = DEFAULT_ISSUER, value_parser = config::http_url)]
     pub issuer: String,
@@ -46,6 +58,38 @@ pub struct Settings {
     /// return UNAVAILABLE.
     #[arg(long, env = "REVOCATION_STALENESS", value_name = "SECONDS", default_value = "15", value_parser = config::duration_seconds(2..=3600))]
     pub revocation_staleness: Duration,
+}
+
+impl Settings {
+    /// Returns a channel to the auth service.
+    pub(crate) fn auth_channel(&self) -> Result<Channel, AuthChannelError> {
+        let read = |file: &PathBuf| fs::read(file).map_err(|source| AuthChannelError::Unreadable { file: file.clone(), source });
+        if self.auth_ca.is_none() && self.auth_client_cert.is_none() {
+            return Ok(auth_channel(&self.auth_url)?);
+        }
+        let ca = self.auth_ca.as_ref().map(read).transpose()?;
+        let identity = match (&self.auth_client_cert, &self.auth_client_key) {
+            (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
+            _ => None,
+        };
+        Ok(auth_channel_with_tls(&self.auth_url, &ClientTls { ca, identity })?)
+    }
+}
+
+/// The reason why the auth service cannot be called.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthChannelError {
+    /// A certificate or a key cannot be read.
+    #[error("cannot read {}: {source}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The URL or a certificate is not valid.
+    #[error(transparent)]
+    Url(#[from] AuthUrlError),
 }
 
 impl Default for Settings {

@@ -17,7 +17,7 @@ use clap::Parser;
 use server::{
     ServerSettings,
     config::HttpArgs,
-    health,
+    health::{self, HealthTls},
     telemetry::{self, LogFormat},
 };
 use store::Db;
@@ -128,7 +128,7 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
     let both = async { tokio::try_join!(async { Ok::<_, Box<dyn Error>>(auth.await?) }, async { Ok(profile.await?) }) };
     let greet = async {
         for address in [auth_address, profile_address] {
-            while health::check(address).await.is_err() {
+            while health::check(address, &HealthTls::default()).await.is_err() {
                 tokio::time::sleep(READINESS_INTERVAL).await;
             }
         }

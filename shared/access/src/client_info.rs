@@ -3,6 +3,7 @@
 use std::{
     iter,
     net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
@@ -19,6 +20,7 @@ const USER_AGENT_LIMIT: usize = 200;
 pub struct ClientInfo {
     address: Option<IpAddr>,
     user_agent: Option<HeaderValue>,
+    certificate_names: Arc<[String]>,
 }
 
 impl ClientInfo {
@@ -29,12 +31,25 @@ impl ClientInfo {
         Self {
             address: peer.map(|peer| client(peer, request.headers(), trusted_proxies)),
             user_agent: request.headers().get(header::USER_AGENT).cloned(),
+            certificate_names: Arc::default(),
         }
     }
 
     /// Creates the client at the other end of a connection.
     pub(crate) fn from_peer(peer: Option<IpAddr>, user_agent: Option<HeaderValue>) -> Self {
-        Self { address: peer.map(|peer| peer.to_canonical()), user_agent }
+        Self { address: peer.map(|peer| peer.to_canonical()), user_agent, certificate_names: Arc::default() }
+    }
+
+    /// Adds the names in the client's certificate, which the server has verified.
+    #[must_use]
+    pub fn with_certificate_names(self, certificate_names: Arc<[String]>) -> Self {
+        Self { certificate_names, ..self }
+    }
+
+    /// Returns the subject alternative names of the client's certificate, such as `DNS:profile` or `URI:spiffe://example/profile`. It is
+    /// empty without mutual TLS. Behind a proxy, they are the names of the proxy.
+    pub fn certificate_names(&self) -> &[String] {
+        &self.certificate_names
     }
 
     /// Returns the address of the client: the peer of the connection, or, if that is a trusted proxy, the address that the proxy

@@ -36,6 +36,7 @@ mod settings;
 mod stack;
 mod stop_signal;
 pub mod telemetry;
+pub mod tls;
 mod unread;
 
 pub use gateway::openapi::DocumentError;
@@ -45,7 +46,7 @@ pub use self::{
     cors_origin::CorsOrigin,
     health_service::{Health, REVOCATIONS, WRITES},
     limits::ServerLimits,
-    server::Server,
+    server::{Server, ServerError},
     settings::ServerSettings,
     stop_signal::stop_signal,
 };

@@ -15,15 +15,17 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::Error as ReflectionError;
 
 use crate::{
-    accept,
+    accept::Incoming,
     admission::AdmissionLayer,
     concurrency::ConcurrencyLimit,
+    config,
     connections::Connections,
     cors_origin::CorsOrigin,
     health_service::{Health, HealthService},
     limits::{self, ServerLimits},
     settings::ServerSettings,
     stack::{self, StackSettings},
+    tls::{TlsArgs, TlsError},
 };
 
 /// The largest number of concurrent calls on one connection.
@@ -52,6 +54,18 @@ pub struct Server {
     reserved_paths: HashSet<&'static str>,
     /// Path items of the `OpenAPI` document for routes that are not in the protos.
     other_paths: serde_json::Map<String, serde_json::Value>,
+    tls: TlsArgs,
+}
+
+/// The reason why a server does not start, or stops by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The transport failed.
+    #[error("the server failed: {0}")]
+    Transport(#[from] transport::Error),
 }
 
 impl Server {
@@ -85,6 +99,7 @@ impl Server {
             limits: ServerLimits::default(),
             reserved_paths: HashSet::new(),
             other_paths: serde_json::Map::new(),
+            tls: config::defaults(),
         })
     }
 
@@ -112,6 +127,7 @@ impl Server {
         self.trusted_proxies = settings.trusted_proxies.as_slice().into();
         self.cors_origins.clone_from(&settings.http.cors_origins);
         self.limits = settings.limits;
+        self.tls = settings.tls.clone();
         self
     }
 
@@ -158,19 +174,27 @@ impl Server {
         self
     }
 
-    /// Serves on `listener` until `shutdown` completes. Then the server accepts no more calls, and those in flight have 20 seconds to
+    /// Serves on `listener` until `shutdown` completes, with TLS if it is configured. Then the server accepts no more calls, and those in flight have 20 seconds to
     /// complete.
     ///
     /// The server calls `check_health` every second, and every 100 milliseconds while the service is not ready. `grpc.health.v1` and
     /// `/readyz` report the last result.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a file of TLS cannot be used, and if nothing encrypts connections from other machines.
     pub async fn serve<R: Future<Output = Health>>(
         self,
         listener: TcpListener,
         check_health: impl Fn() -> R,
         shutdown: impl Future<Output = ()>,
-    ) -> Result<(), transport::Error> {
+    ) -> Result<(), ServerError> {
+        let tls = match listener.local_addr() {
+            Ok(address) => self.tls.load(address)?,
+            Err(_) => None,
+        };
         if let Ok(address) = listener.local_addr() {
-            tracing::info!(%address, "serving");
+            tracing::info!(%address, tls = tls.is_some(), "serving");
         }
         let routes = self.routes.limit_calls_per_caller(self.limits.max_calls_per_caller);
         let health = HealthService::new(Arc::clone(routes.verifier()), routes.names());
@@ -221,13 +245,20 @@ impl Server {
             // These limits bound the memory that one connection can occupy.
             .max_concurrent_streams(STREAM_LIMIT)
             .http2_max_header_list_size(self.limits.max_header_bytes)
-            .serve_with_incoming_shutdown(stack, accept::Incoming::new(listener, Arc::clone(&connections)), shutdown);
+            .serve_with_incoming_shutdown(stack, Incoming::new(listener, Arc::clone(&connections), tls.clone()), shutdown);
+        let keep_tls_fresh = async {
+            match &tls {
+                Some(tls) => tls.keep_reloading().await,
+                None => std::future::pending().await,
+            }
+        };
         let grace_period = async {
             let _ = stopped.await;
             tokio::time::sleep(GRACE).await;
         };
         tokio::select! {
-            served = serving => served,
+            served = serving => Ok(served?),
+            () = keep_tls_fresh => Ok(()),
             () = connections.keep_ending_stalled() => Ok(()),
             // A stream without an end would otherwise keep the process alive.
             () = grace_period => {

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use crate::{
     config::{self, HttpArgs},
     limits::ServerLimits,
+    tls::TlsArgs,
 };
 
 /// The settings of a server.
@@ -14,6 +15,9 @@ pub struct ServerSettings {
     /// The HTTP API.
     #[command(flatten)]
     pub http: HttpArgs,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// The limits on connections, calls and unread responses.
     #[command(flatten)]
     pub limits: ServerLimits,

@@ -110,11 +110,13 @@ pub(crate) fn build(
         .layer(admission)
         // Determine the client's address before anything counts calls by it.
         .map_request(move |mut request: Request<Body>| {
-            if let Some(info) = request.extensions_mut().remove::<ConnectInfo>() {
+            let info = request.extensions_mut().remove::<ConnectInfo>();
+            let certificate_names = info.map(|info| {
                 request.extensions_mut().insert(info.tcp);
-            }
+                info.certificate_names
+            });
             let client_info = ClientInfo::from_request(&request, &trusted_proxies);
-            request.extensions_mut().insert(client_info);
+            request.extensions_mut().insert(client_info.with_certificate_names(certificate_names.unwrap_or_default()));
             request
         })
         // Send the request on by its protocol.

@@ -3,17 +3,11 @@
 use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::{KeySet, Verifier};
 use crate::proto::auth::v1::{GetJwksRequest, Jwk, key_service_client::KeyServiceClient};
 
-/// The time limits for establishing a connection and for one call.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// The interval of HTTP/2 keep-alive pings, and the time limit of their answers.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time limit of a fetch.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
 /// The delay after the first failed fetch. It doubles up to the interval.
@@ -82,21 +76,4 @@ pub async fn follow_auth_service(verifier: Arc<Verifier>, interval: Duration, ch
         }
     })
     .await
-}
-
-/// The error for a URL that cannot be the address of an auth service.
-#[derive(Debug, thiserror::Error)]
-#[error("the URL of the auth service must be like http://127.0.0.1:50051")]
-pub struct AuthUrlError;
-
-/// Returns a channel to the auth service. It connects when it is first used, and again after it has lost the connection.
-pub fn auth_channel(url: &str) -> Result<Channel, AuthUrlError> {
-    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| AuthUrlError)?;
-    if endpoint.uri().scheme_str() != Some("http") || endpoint.uri().host().is_none() {
-        return Err(AuthUrlError);
-    }
-    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
-    // Without keep-alive, a connection that a network partition has cut would seem open for ever.
-    let endpoint = endpoint.http2_keep_alive_interval(KEEP_ALIVE_INTERVAL).keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
-    Ok(endpoint.keep_alive_while_idle(true).connect_lazy())
 }

@@ -1,5 +1,6 @@
 //! Access tokens (RFC 9068): their claims, and the verifier with which any service checks them locally.
 
+mod channel;
 mod claims;
 mod error;
 mod jws;
@@ -12,11 +13,14 @@ mod source;
 mod times;
 mod verifier;
 
+#[cfg(feature = "tls")]
+pub use self::channel::{ClientTls, auth_channel_with_tls};
 pub use self::{
+    channel::{AuthUrlError, auth_channel},
     claims::{Claims, VerifiedToken},
     error::TokenError,
     jws::{ACCESS_TOKEN_TYPE, UnverifiedToken, decode_and_verify},
-    key_refresh::{AuthUrlError, auth_channel, follow, follow_auth_service},
+    key_refresh::{follow, follow_auth_service},
     key_set::{JwkError, KeySet},
     key_store::KeyStore,
     revocations::{Revocation, RevocationList},

@@ -1,0 +1,90 @@
+//! The channel to the auth service.
+
+use std::time::Duration;
+
+#[cfg(feature = "tls")]
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+use tonic::transport::{Channel, Endpoint};
+
+/// The time limit for a connection to the auth service.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time limit for a call to the auth service.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The interval of HTTP/2 keepalive pings.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
+/// The time within which the auth service must answer a keepalive ping.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The error for a URL or a certificate with which the auth service cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthUrlError {
+    /// The URL is not valid.
+    #[error("the URL of the auth service must be like http://127.0.0.1:50051 or https://auth.example.com")]
+    Malformed,
+    /// The Cargo feature `tls` is off.
+    #[error("an https URL of the auth service needs the Cargo feature `tls` of the crate `access`")]
+    WithoutTls,
+    /// A certificate or a key is not valid.
+    #[error("the certificates for the connection to the auth service cannot be used: {0}")]
+    Certificate(#[source] tonic::transport::Error),
+}
+
+/// The certificates with which a channel uses TLS.
+#[cfg(feature = "tls")]
+#[derive(Debug, Clone, Default)]
+pub struct ClientTls {
+    /// The certificates, in PEM format, of the authorities that are trusted. `None` trusts those of the system.
+    pub ca: Option<Vec<u8>>,
+    /// The certificate of this client and its private key, in PEM format.
+    pub identity: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Returns a channel to the auth service. It connects when it is first used, and again after it has lost the connection. With the Cargo
+/// feature `tls`, an https URL is accepted, and the authorities of the system are trusted.
+///
+/// # Errors
+///
+/// Returns an error if the URL is not valid.
+pub fn auth_channel(url: &str) -> Result<Channel, AuthUrlError> {
+    let endpoint = endpoint(url)?;
+    match endpoint.uri().scheme_str() {
+        Some("http") => Ok(endpoint.connect_lazy()),
+        #[cfg(feature = "tls")]
+        Some("https") => auth_channel_with_tls(url, &ClientTls::default()),
+        #[cfg(not(feature = "tls"))]
+        Some("https") => Err(AuthUrlError::WithoutTls),
+        _ => Err(AuthUrlError::Malformed),
+    }
+}
+
+/// Returns a channel to the auth service at an https URL.
+///
+/// # Errors
+///
+/// Returns an error if the URL is not an https URL, or if a certificate cannot be used.
+#[cfg(feature = "tls")]
+pub fn auth_channel_with_tls(url: &str, tls: &ClientTls) -> Result<Channel, AuthUrlError> {
+    let endpoint = endpoint(url)?;
+    if endpoint.uri().scheme_str() != Some("https") {
+        return Err(AuthUrlError::Malformed);
+    }
+    let mut config = match &tls.ca {
+        Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)),
+        None => ClientTlsConfig::new().with_native_roots(),
+    };
+    if let Some((certificate, key)) = &tls.identity {
+        config = config.identity(Identity::from_pem(certificate, key));
+    }
+    Ok(endpoint.tls_config(config).map_err(AuthUrlError::Certificate)?.connect_lazy())
+}
+
+fn endpoint(url: &str) -> Result<Endpoint, AuthUrlError> {
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| AuthUrlError::Malformed)?;
+    if endpoint.uri().host().is_none() {
+        return Err(AuthUrlError::Malformed);
+    }
+    let endpoint = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT);
+    // Without keep-alive, a connection that a network partition has cut would seem open for ever.
+    let endpoint = endpoint.http2_keep_alive_interval(KEEP_ALIVE_INTERVAL).keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+    Ok(endpoint.keep_alive_while_idle(true))
+}
