@@ -56,6 +56,7 @@ test:
 clients:
     cargo build --locked --package quickstart --package greeter --package auth-service
     python3 .ci/clients.py
+    python3 .ci/tls.py
     python3 .ci/readme.py
 
 # Checks the HTTP API against its OpenAPI document and third-party libraries, and runs the example clients.
