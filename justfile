@@ -52,6 +52,10 @@ deny:
 test:
     TEST_POSTGRESQL=download cargo test --workspace
 
+# Runs the scenarios with load and faults. They are short, unless RESILIENCE_SECONDS says how long each load lasts.
+resilience:
+    cargo test --locked -p auth-service --test resilience -- --nocapture --test-threads 1
+
 # Calls the quickstart with grpcurl, buf curl, curl and Python, and runs the commands of the documents.
 clients:
     cargo build --locked --package quickstart --package greeter --package auth-service
