@@ -43,11 +43,35 @@ pub enum ActiveToken {
     },
 }
 
+/// The state of a text that may be a token.
+#[derive(Debug)]
+pub enum TokenState {
+    /// The token is active.
+    Active(ActiveToken),
+    /// The token was valid, but its session, user or client is no longer active, or it was exchanged for another token.
+    Ended,
+    /// The token has expired.
+    Expired,
+    /// This service has not issued the token.
+    Invalid,
+}
+
 impl Introspection {
     /// Returns the token if it is active.
     pub async fn introspect(&self, token: &str) -> Result<Option<ActiveToken>> {
+        match self.state(token).await? {
+            TokenState::Active(token) => Ok(Some(token)),
+            TokenState::Ended | TokenState::Expired | TokenState::Invalid => Ok(None),
+        }
+    }
+
+    /// Returns the state of a token.
+    pub async fn state(&self, token: &str) -> Result<TokenState> {
         let now = self.clock.now();
         if let Some(claims) = self.tokens.read_access_token(token, now) {
+            if claims.exp <= now.timestamp() {
+                return Ok(TokenState::Expired);
+            }
             // The database shows an ended session or an inactive user before the verifier does. Only the verifier knows that
             // permissions have changed.
             let is_active = !self.verifier.revocations().contains(&claims)
@@ -57,13 +81,18 @@ impl Introspection {
                     }
                     None => clients::find(&self.db, &claims.client_id).await?.is_some_and(|client| client.is_active),
                 };
-            return Ok(is_active.then(|| ActiveToken::Access(Box::new(claims))));
+            return Ok(if is_active { TokenState::Active(ActiveToken::Access(Box::new(claims))) } else { TokenState::Ended });
         }
         // Only the Django project itself can say whether a token that it issued is active.
-        let Ok(RefreshToken::Ours(claims)) = self.tokens.read_refresh_token(token) else { return Ok(None) };
-        let Some((session, user)) = self.session_and_user(claims.sid).await? else { return Ok(None) };
-        let is_active = is_current(&session, &user, &claims, now);
-        Ok(is_active.then(|| ActiveToken::Refresh { claims: Box::new(claims), username: user.username }))
+        let Ok(RefreshToken::Ours(claims)) = self.tokens.read_refresh_token(token) else { return Ok(TokenState::Invalid) };
+        if claims.exp <= now.timestamp() {
+            return Ok(TokenState::Expired);
+        }
+        let Some((session, user)) = self.session_and_user(claims.sid).await? else { return Ok(TokenState::Ended) };
+        if !is_current(&session, &user, &claims, now) {
+            return Ok(TokenState::Ended);
+        }
+        Ok(TokenState::Active(ActiveToken::Refresh { claims: Box::new(claims), username: user.username }))
     }
 
     async fn session_and_user(&self, session_id: access::SessionId) -> Result<Option<(Session, User)>> {

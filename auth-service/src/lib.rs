@@ -170,7 +170,8 @@ pub async fn serve(
         &with_this_service(settings.audience),
         settings.access_lifetime,
         django_keys,
-    );
+    )
+    .with_django_claims(settings.django_claims);
     let passwords = Passwords::new(settings.passwords);
     let introspection =
         Introspection { db: db.clone(), clock: clock.clone(), tokens: tokens.clone(), verifier: Arc::clone(&verifier) };

@@ -50,6 +50,10 @@ pub struct Settings {
     /// The tokens of Django projects.
     #[command(flatten)]
     pub django_tokens: TokenArgs,
+    /// Adds the claims `user_id` and `token_type` of simplejwt to the tokens of users, for code that reads them. `user_id` is the id of the
+    /// user in this service.
+    #[arg(long, env = "DJANGO_CLAIMS")]
+    pub django_claims: bool,
     /// New signing keys.
     #[command(flatten)]
     pub new_keys: NewKeySettings,

@@ -26,7 +26,19 @@ pub struct Tokens {
     audience: Arc<[String]>,
     access_lifetime: TimeDelta,
     django_keys: TokenKeys,
+    has_django_claims: bool,
     clock: Clock,
+}
+
+/// The claims of a token, and the two that simplejwt adds if the setting is on.
+#[derive(Serialize)]
+struct SignedClaims<C> {
+    #[serde(flatten)]
+    claims: C,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<UserId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_type: Option<&'static str>,
 }
 
 /// A refresh token with a valid signature. Its session decides whether it is valid.
@@ -95,7 +107,21 @@ impl Tokens {
         access_lifetime: TimeDelta,
         django_keys: TokenKeys,
     ) -> Self {
-        Self { keys, issuer: issuer.into(), audience: audience.into(), access_lifetime, django_keys, clock }
+        Self {
+            keys,
+            issuer: issuer.into(),
+            audience: audience.into(),
+            access_lifetime,
+            django_keys,
+            has_django_claims: false,
+            clock,
+        }
+    }
+
+    /// Adds the claims `user_id` and `token_type` of simplejwt to the tokens of users.
+    #[must_use]
+    pub fn with_django_claims(self, has_django_claims: bool) -> Self {
+        Self { has_django_claims, ..self }
     }
 
     /// Returns the id of the key that signs new tokens.
@@ -120,17 +146,19 @@ impl Tokens {
         let (named, refresh) = (Arc::clone(named), self.refresh_claims(session));
         let access = self.access_claims(user, rights, session, now);
         let scope = access.scope.clone();
+        let access = self.signed_claims(access, user.user_id, "access");
+        let refresh = self.signed_claims(refresh, user.user_id, "refresh");
         let (access_token, refresh_token) =
             sign(move || Ok((active.sign(ACCESS_TOKEN_TYPE, &access)?, named.sign(REFRESH_TOKEN_TYPE, &refresh)?))).await?;
         let refresh_expires_in = session.idle_expires_at - now;
         Ok(IssuedTokens { access_token, expires_in: self.access_lifetime, refresh_token, refresh_expires_in, scope })
     }
 
-    /// Reads an access token for any audience. It does not check the session.
+    /// Reads an access token for any audience, also one that has expired. It does not check the session.
     pub fn read_access_token(&self, token: &str, now: DateTime<Utc>) -> Option<Claims> {
         let claims = token::decode_and_verify(token, ACCESS_TOKEN_TYPE, &self.keys.keys().set).ok()?;
         let claims: Claims = serde_json::from_value(Value::Object(claims)).ok()?;
-        (claims.iss == *self.issuer && claims.iat <= now.timestamp() && now.timestamp() < claims.exp).then_some(claims)
+        (claims.iss == *self.issuer && claims.iat <= now.timestamp()).then_some(claims)
     }
 
     /// Issues an access token with these permissions to a client.
@@ -183,6 +211,11 @@ impl Tokens {
             return Err(rejected(&"it has another issuer or audience"));
         }
         Ok(RefreshToken::Ours(claims))
+    }
+
+    fn signed_claims<C>(&self, claims: C, user_id: UserId, token_type: &'static str) -> SignedClaims<C> {
+        let (user_id, token_type) = (self.has_django_claims.then_some(user_id), self.has_django_claims.then_some(token_type));
+        SignedClaims { claims, user_id, token_type }
     }
 
     fn refresh_claims(&self, session: &Session) -> RefreshClaims {

@@ -164,10 +164,10 @@ impl token_service::Handlers for TokenApi {
     async fn issue_service_token(&self, _: ClientInfo, request: IssueServiceTokenRequest) -> Result<IssueServiceTokenResponse> {
         let rejected =
             || Error::unauthenticated(Reason::ClientCredentialsInvalid, "no active client has this id and this credential");
-        let (client_id, credential) = (request.client_id, request.credential.ok_or_else(rejected)?);
+        let (client_id, credential) = (&request.client_id, request.credential.ok_or_else(rejected)?);
         // Failed attempts are not counted: a secret of 256 bits cannot be guessed, and a counter would let strangers behind the same
         // address keep a service from its token.
-        let (found, now) = (clients::find(&self.db, &client_id).await?, self.clock.now());
+        let (found, now) = (clients::find(&self.db, client_id).await?, self.clock.now());
         let is_right = match credential {
             Credential::ClientSecret(secret) => clients::verify_secret(found.as_ref(), &Secret::new(secret), now),
             Credential::ClientAssertion(assertion) => match self.read_assertion(found.as_ref(), &assertion, now) {
@@ -182,8 +182,7 @@ impl token_service::Handlers for TokenApi {
         };
         let account = found.filter(|account| is_right && account.is_active).ok_or_else(rejected)?;
 
-        let mut permissions = account.permissions();
-        permissions.retain(|permission| self.catalogue.contains(permission));
+        let permissions = self.granted_permissions(&account, &request.scope)?;
         let issued = self.tokens.issue_service_token(&account, &permissions, now).await?;
         Ok(IssueServiceTokenResponse {
             access_token: issued.access_token,
@@ -229,6 +228,25 @@ impl TokenApi {
             refresh_expires_in: seconds(issued.refresh_expires_in),
             scope: issued.scope,
         })
+    }
+
+    /// Returns the permissions in `scope`, or every permission of the client if it is empty.
+    ///
+    /// # Errors
+    ///
+    /// Returns INVALID_ARGUMENT if the client does not have one of them.
+    fn granted_permissions(&self, client: &Client, scope: &str) -> Result<Vec<String>> {
+        let mut permissions = client.permissions();
+        permissions.retain(|permission| self.catalogue.contains(permission));
+        let requested: Vec<_> = scope.split(' ').filter(|permission| !permission.is_empty()).collect();
+        if requested.is_empty() {
+            return Ok(permissions);
+        }
+        if requested.iter().any(|requested| !permissions.iter().any(|permission| permission == requested)) {
+            return Err(Error::invalid("scope", "scope.held", "must contain only permissions that the client has"));
+        }
+        permissions.retain(|permission| requested.contains(&permission.as_str()));
+        Ok(permissions)
     }
 
     fn read_assertion(&self, client: Option<&Client>, assertion: &str, now: DateTime<Utc>) -> Option<Assertion> {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use axum::{
     body::Bytes,
     extract::{FromRequest, Request},
+    response::IntoResponse,
 };
 use http::{HeaderMap, header};
 use url::form_urlencoded;
@@ -32,7 +33,7 @@ impl<S: Send + Sync> FromRequest<S> for Form {
             return Err(OAuthError::invalid_request("the body is not application/x-www-form-urlencoded"));
         }
         let body = Bytes::from_request(request, state).await;
-        let body = body.map_err(|_| OAuthError::invalid_request("the body could not be read"))?;
+        let body = body.map_err(|error| OAuthError::body(error.into_response().status()))?;
         let mut parameters = HashMap::new();
         for (name, value) in form_urlencoded::parse(&body) {
             if parameters.insert(name.clone().into_owned(), value.into_owned()).is_some() {

@@ -67,7 +67,8 @@ async fn token(
             token_response(answer.access_token, answer.expires_in, refresh, answer.scope)
         }
         "client_credentials" => {
-            let answer = service_token(&mut tokens, ClientAuthentication::from_request(&headers, &form)?).await?;
+            let client = ClientAuthentication::from_request(&headers, &form)?;
+            let answer = service_token(&mut tokens, client, form.get("scope").unwrap_or_default()).await?;
             token_response(answer.access_token, answer.expires_in, None, answer.scope)
         }
         _ => {
@@ -85,15 +86,23 @@ async fn introspect(grpc: InProcess, headers: HeaderMap, form: Form) -> Result<i
     // The caller is a client that sends its own credential, or the access token that it got for that credential.
     let caller = match bearer(&headers) {
         Some(token) => token.to_owned(),
-        None => service_token(&mut tokens, ClientAuthentication::from_request(&headers, &form)?).await?.access_token,
+        None => service_token(&mut tokens, ClientAuthentication::from_request(&headers, &form)?, "").await?.access_token,
     };
     let token = form.required("token")?.to_owned();
-    let answer = tokens.introspect(with_token(&caller, IntrospectRequest { token })).await;
-    let answer = answer.map_err(|status| OAuthError::from_status(&status, BEARER))?.into_inner();
+    let answer = match tokens.introspect(with_token(&caller, IntrospectRequest { token })).await {
+        // RFC 7662 section 2.2: a text that cannot be a token is not active.
+        Err(status) if status.code() == Code::InvalidArgument => IntrospectResponse::default(),
+        answer => answer.map_err(|status| OAuthError::from_status(&status, BEARER))?.into_inner(),
+    };
     Ok((NO_STORE, json_body(&introspection_response(answer))))
 }
 
-async fn revoke(grpc: InProcess, form: Form) -> Result<impl IntoResponse, OAuthError> {
+async fn revoke(grpc: InProcess, headers: HeaderMap, form: Form) -> Result<impl IntoResponse, OAuthError> {
+    // The first-party client has no credential. A client that sends one has to prove it (RFC 7009 section 2.1).
+    let client = ClientAuthentication::from_request(&headers, &form)?;
+    if client.credential.is_some() {
+        service_token(&mut TokenServiceClient::new(grpc.clone()), client, "").await?;
+    }
     let token = form.required("token")?.to_owned();
     let is_access_token = unverified_part(&token, 0).is_some_and(|header| header["typ"] == access::token::ACCESS_TOKEN_TYPE);
     let outcome = if is_access_token {
@@ -124,13 +133,14 @@ fn first_party(headers: &HeaderMap, form: &Form) -> Result<(), OAuthError> {
     }
 }
 
-/// Gets an access token for the client itself.
+/// Gets an access token for the client itself, with the permissions in `scope` or with all of its permissions.
 async fn service_token(
     tokens: &mut TokenServiceClient<InProcess>,
     client: ClientAuthentication,
+    scope: &str,
 ) -> Result<IssueServiceTokenResponse, OAuthError> {
     let (Some(client_id), Some(credential)) = (client.id, client.credential) else { return Err(OAuthError::invalid_client()) };
-    let request = IssueServiceTokenRequest { client_id, credential: Some(credential) };
+    let request = IssueServiceTokenRequest { client_id, credential: Some(credential), scope: scope.to_owned() };
     let answer = tokens.issue_service_token(request).await;
     Ok(answer.map_err(|status| OAuthError::from_status(&status, CLIENT))?.into_inner())
 }

@@ -4,6 +4,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use super::retry_after;
 
@@ -36,6 +37,11 @@ impl OAuthError {
         Self::new("invalid_request", description)
     }
 
+    /// A body that could not be read, for example because it is too long.
+    pub(super) fn body(status: StatusCode) -> Self {
+        Self { status, ..Self::invalid_request("the body could not be read") }
+    }
+
     pub(super) fn invalid_client() -> Self {
         let error = Self::new(CLIENT, "the client is unknown, or its authentication failed");
         Self { status: StatusCode::UNAUTHORIZED, challenge: Some("Basic realm=\"oauth2\""), ..error }
@@ -44,6 +50,9 @@ impl OAuthError {
     pub(super) fn from_status(status: &Status, credential: &'static str) -> Self {
         let error = |http, name| Self { status: http, ..Self::new(name, status.message()) };
         match status.code() {
+            Code::InvalidArgument if credential == CLIENT && is_about_scope(status) => {
+                error(StatusCode::BAD_REQUEST, "invalid_scope")
+            }
             // A credential that is too long for any client is not valid either.
             Code::Unauthenticated | Code::InvalidArgument if credential == CLIENT => Self::invalid_client(),
             Code::Unauthenticated if credential == BEARER => {
@@ -66,6 +75,12 @@ impl OAuthError {
             _ => error(StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
         }
     }
+}
+
+/// Returns true if the only invalid field is `scope`.
+fn is_about_scope(status: &Status) -> bool {
+    let details = status.get_details_bad_request();
+    details.is_some_and(|details| details.field_violations.iter().all(|violation| violation.field == "scope"))
 }
 
 impl IntoResponse for OAuthError {

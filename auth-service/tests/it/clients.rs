@@ -39,7 +39,8 @@ async fn rotate(actor: &Actor, client_id: &str, withdraw: bool) -> Result<Client
 }
 
 async fn issue(app: &App, client_id: &str, credential: Credential) -> Result<IssueServiceTokenResponse, Status> {
-    let request = IssueServiceTokenRequest { client_id: client_id.to_owned(), credential: Some(credential) };
+    let request =
+        IssueServiceTokenRequest { client_id: client_id.to_owned(), credential: Some(credential), scope: String::new() };
     app.tokens().issue_service_token(request).await.map(tonic::Response::into_inner)
 }
 
@@ -85,7 +86,7 @@ on_both_engines! {
 
         assert_no_token(by_secret(&app, "billing", "a guess").await);
         assert_no_token(by_secret(&app, "nobody", &client.client_secret).await);
-        let without = app.tokens().issue_service_token(IssueServiceTokenRequest { client_id: "billing".to_owned(), credential: None }).await;
+        let without = app.tokens().issue_service_token(IssueServiceTokenRequest { client_id: "billing".to_owned(), ..IssueServiceTokenRequest::default() }).await;
         assert_refused(without, Code::InvalidArgument, "FIELD_INVALID", &[("credential", "REQUIRED")]);
     }
 
@@ -345,7 +346,7 @@ on_both_engines! {
         let mut calls = tokio::task::JoinSet::new();
         for _ in 0..8 {
             let (mut tokens, credential) = (app.tokens(), Some(Credential::ClientAssertion(assertion.clone())));
-            let request = IssueServiceTokenRequest { client_id: "billing".to_owned(), credential };
+            let request = IssueServiceTokenRequest { client_id: "billing".to_owned(), credential, scope: String::new() };
             calls.spawn(async move { tokens.issue_service_token(request).await.map(tonic::Response::into_inner) });
         }
         let (issued, refused): (Vec<_>, Vec<_>) = calls.join_all().await.into_iter().partition(Result::is_ok);

@@ -236,7 +236,7 @@ on_both_engines! {
         let made = root.clients().create_client(CreateClientRequest { client: Some(made) }).await.expect("a client").into_inner();
         let token = async || {
             let credential = Some(Credential::ClientSecret(made.client_secret.clone()));
-            let request = IssueServiceTokenRequest { client_id: "billing".to_owned(), credential };
+            let request = IssueServiceTokenRequest { client_id: "billing".to_owned(), credential, scope: String::new() };
             app.tokens().issue_service_token(request).await.expect("a token").into_inner().access_token
         };
         let first = token().await;
@@ -278,7 +278,7 @@ on_both_engines! {
         let made = Client { client_id: "billing".to_owned(), permissions, ..Client::default() };
         let made = root.clients().create_client(CreateClientRequest { client: Some(made) }).await.expect("a client").into_inner();
         let credential = Some(Credential::ClientSecret(made.client_secret));
-        let request = IssueServiceTokenRequest { client_id: "billing".to_owned(), credential };
+        let request = IssueServiceTokenRequest { client_id: "billing".to_owned(), credential, scope: String::new() };
         let token = app.tokens().issue_service_token(request).await.expect("a token").into_inner().access_token;
         // More pages than are buffered for a client that does not read.
         let mut tx = app.database.open().begin().await.expect("a transaction");

@@ -16,7 +16,7 @@ use testing::{
     with_token,
 };
 
-use crate::app::{Actor, App, PASSWORD};
+use crate::app::{Actor, App, PASSWORD, claims};
 
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 
@@ -100,6 +100,62 @@ on_both_engines! {
         assert_eq!(send(app.server.address, "GET /oauth2/token", &[], b"").await.status, 405);
         // None of these requests has ended the session.
         assert_tokens(&token(&app, &[("grant_type", "refresh_token"), refresh]).await);
+    }
+
+    async fn a_scope_narrows_the_token_of_a_client(app: App) {
+        let root = app.superuser("root").await;
+        let (id, secret) = client(&app, &root, &["auth.introspect_token", "auth.view_user"]).await;
+        let credentials = basic(&id, &secret);
+        let grant = async |scope: &str| {
+            let form = [("grant_type", "client_credentials"), ("scope", scope)];
+            post(app.server.address, "/oauth2/token", Some(&credentials), &form).await
+        };
+        for (scope, granted) in [
+            ("", "auth.introspect_token auth.view_user"),
+            ("auth.view_user", "auth.view_user"),
+            ("auth.view_user  auth.introspect_token", "auth.introspect_token auth.view_user"),
+        ] {
+            let issued = grant(scope).await.json();
+            assert_eq!(text(&issued, "scope"), granted, "{scope:?}");
+            let claims = claims(text(&issued, "access_token"));
+            assert_eq!(claims["scope"], granted, "{scope:?}");
+        }
+        let long = "x".repeat(9000);
+        for scope in ["auth.add_user", "auth.view_user auth.add_user", "nonsense", "\0", &long] {
+            assert_error(&grant(scope).await, 400, "invalid_scope");
+        }
+    }
+
+    async fn a_text_that_cannot_be_a_token_is_not_active(app: App) {
+        let root = app.superuser("root").await;
+        let (id, secret) = client(&app, &root, &["auth.introspect_token"]).await;
+        for token in ["x\0y", "\u{1F600}", &"x".repeat(10_000)] {
+            let found = post(app.server.address, "/oauth2/introspect", Some(&basic(&id, &secret)), &[("token", token)]).await;
+            assert_eq!((found.status, found.json()), (200, json!({ "active": false })), "{token:.20}");
+            let revoked = post(app.server.address, "/oauth2/revoke", None, &[("token", token)]).await;
+            assert_eq!(revoked.status, 200, "{token:.20}");
+        }
+    }
+
+    async fn revocation_checks_the_credential_of_a_client_that_sends_one(app: App) {
+        let (alice, root) = (app.user("alice").await, app.superuser("root").await);
+        let (id, secret) = client(&app, &root, &[]).await;
+        let form = [("token", alice.login.refresh_token.as_str())];
+        for authorization in [&basic(&id, "wrong"), &basic("nobody", &secret), "Basic !", "Bearer x"] {
+            let refused = post(app.server.address, "/oauth2/revoke", Some(authorization), &form).await;
+            assert_error(&refused, 401, "invalid_client");
+        }
+        let posted = [form[0], ("client_id", id.as_str()), ("client_secret", "wrong")];
+        assert_error(&post(app.server.address, "/oauth2/revoke", None, &posted).await, 401, "invalid_client");
+        assert_tokens(&token(&app, &[("grant_type", "refresh_token"), ("refresh_token", &alice.login.refresh_token)]).await);
+    }
+
+    async fn a_body_that_is_too_long_has_the_same_status_on_every_endpoint(app: App) {
+        let body = format!("token={}", "x".repeat(3 << 20));
+        for path in ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke", "/api/token/", "/api/token/verify/"] {
+            let answer = send(app.server.address, &format!("POST {path}"), &[FORM], body.as_bytes()).await;
+            assert_eq!(answer.status, 413, "{path}");
+        }
     }
 
     async fn the_client_credentials_grant_issues_a_token_that_can_introspect(app: App) {

@@ -284,7 +284,7 @@ impl User {
     /// Returns a client (service account) with its own access token.
     pub async fn service(&self, client_id: &str, secret: &str) -> Self {
         let credential = Some(Credential::ClientSecret(secret.to_owned()));
-        let request = IssueServiceTokenRequest { client_id: client_id.to_owned(), credential };
+        let request = IssueServiceTokenRequest { client_id: client_id.to_owned(), credential, scope: String::new() };
         let issued = TokenServiceClient::new(self.auth.clone()).issue_service_token(request).await.unwrap().into_inner();
         let login = LoginResponse { access_token: issued.access_token, ..LoginResponse::default() };
         Self { id: client_id.to_owned(), login, ..self.clone() }

@@ -44,6 +44,18 @@ pub struct Facts {
     pub counts: BTreeMap<String, u64>,
 }
 
+/// Sends requests to the views of a real simplejwt, and returns its responses. `requests` is the path of a file: see `simplejwt.py`.
+///
+/// # Panics
+///
+/// Panics if Python or the packages are missing, with the command that installs them.
+pub fn simplejwt_answers(requests: &Path) -> Vec<serde_json::Value> {
+    let environment = python::virtual_environment("django-venv", &Path::new(PROJECT).join("requirements.txt"), &[]);
+    let mut program = Command::new(environment.join("bin/python"));
+    program.arg(Path::new(PROJECT).join("simplejwt.py")).arg(requests).env("PYTHONDONTWRITEBYTECODE", "1");
+    serde_json::from_slice(&python::run(&mut program).stdout).expect("the output of simplejwt.py")
+}
+
 impl DjangoProject {
     /// Creates the project with a database of this engine.
     ///

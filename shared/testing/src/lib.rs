@@ -44,7 +44,7 @@ pub use self::{
     assertions::{assert_refused, details, with_token},
     clock::TestClock,
     database::{Engine, TestDatabase},
-    django::{DjangoProject, Facts},
+    django::{DjangoProject, Facts, simplejwt_answers},
     error_lines::ErrorLines,
     fault_proxy::FaultProxy,
     issuer::Issuer,

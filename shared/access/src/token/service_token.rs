@@ -147,8 +147,11 @@ async fn renew(
     credentials: &ClientCredentials,
 ) -> Result<(AsciiMetadataValue, Duration), RenewError> {
     let secret = read_secret_file(&credentials.secret_file)?;
-    let request =
-        IssueServiceTokenRequest { client_id: credentials.client_id.clone(), credential: Some(Credential::ClientSecret(secret)) };
+    let request = IssueServiceTokenRequest {
+        client_id: credentials.client_id.clone(),
+        scope: String::new(),
+        credential: Some(Credential::ClientSecret(secret)),
+    };
     let answer = client.issue_service_token(request).await?.into_inner();
     let mut header: AsciiMetadataValue = format!("Bearer {}", answer.access_token).parse().map_err(|_| RenewError::Malformed)?;
     header.set_sensitive(true);
