@@ -269,11 +269,11 @@ pub async fn serve(
     };
     let outcome = tokio::select! {
         outcome = Box::pin(server.serve(listener, check_health, shutdown)) => outcome,
-        never = event_log.poll() => match never {},
-        never = event_log.follow_revocations() => match never {},
-        never = following => match never {},
+        never = Box::pin(event_log.poll()) => match never {},
+        never = Box::pin(event_log.follow_revocations()) => match never {},
+        never = Box::pin(following) => match never {},
         never = search_key::fill("search keys of users", || user_lists::fill_search_keys(db.clone())) => match never {},
-        never = keep_purging(&db, &clock, &event_log, settings.event_retention) => match never {},
+        never = Box::pin(keep_purging(&db, &clock, &event_log, settings.event_retention)) => match never {},
     };
     db.close().await;
     Ok(outcome?)

@@ -13,6 +13,7 @@ pub(crate) const DEFAULT_ISSUER: &str = "http://127.0.0.1:50051";
 
 /// The settings of the service.
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Settings {
     /// The URL of this service, as its clients reach it: the `iss` claim of every token.
     #[arg(long, env = "ISSUER", value_name = "URL", default_value = DEFAULT_ISSUER, value_parser = config::http_url)]

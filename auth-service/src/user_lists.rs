@@ -100,10 +100,10 @@ impl Shape {
         let mut condition = "username_key >= $1 AND username_key < $2 AND (is_active AND $3 OR NOT is_active AND $4)".to_owned();
         if self.has_search {
             let keys = format!("SELECT user_id FROM user_search_keys WHERE key >= {} AND key < {}", next(), next());
-            condition += &format!(" AND user_id IN ({keys})");
+            condition = format!("{condition} AND user_id IN ({keys})");
         }
         if self.has_group {
-            condition += &format!(" AND user_id IN (SELECT user_id FROM group_members WHERE group_id = {})", next());
+            condition = format!("{condition} AND user_id IN (SELECT user_id FROM group_members WHERE group_id = {})", next());
         }
         let Some((field, is_descending)) = self.order else {
             return format!("SELECT COUNT(*) FROM users WHERE {condition}");
@@ -227,7 +227,7 @@ mod tests {
     fn each_text_numbers_its_parameters_without_a_gap() {
         for shape in Shape::all() {
             let sql = shape.sql();
-            let numbers = (1..).take_while(|number| sql.contains(&format!("${number}"))).count();
+            let numbers = (1..100).take_while(|number| sql.contains(&format!("${number}"))).count();
             let own = [2 * usize::from(shape.has_search), usize::from(shape.has_group)].iter().sum::<usize>();
             let of_page = match shape.order {
                 Some((UserField::Username, _)) => 2,

@@ -131,7 +131,7 @@ async fn register(auth: Channel) -> (String, String) {
     let register =
         RegisterRequest { username: "mallory".to_owned(), password: PASSWORD.to_owned(), ..RegisterRequest::default() };
     let user = UserServiceClient::new(auth.clone()).register(register).await.expect("a user").into_inner();
-    let login = LoginRequest { username: "mallory".to_owned(), password: PASSWORD.to_owned(), ..LoginRequest::default() };
+    let login = LoginRequest { username: "mallory".to_owned(), password: PASSWORD.to_owned() };
     let login = TokenServiceClient::new(auth).login(login).await.expect("a session").into_inner();
     (login.access_token, user.user_id)
 }
@@ -144,6 +144,7 @@ fn framed(message: &impl Message) -> Bytes {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stdout, reason = "the figures are for the reference page")]
 async fn unread_responses_occupy_bounded_memory() {
     let folder = tempfile::tempdir().expect("a folder");
     let running = Running::start(folder.path());
@@ -160,6 +161,7 @@ async fn unread_responses_occupy_bounded_memory() {
     let issue = IssueServiceTokenRequest {
         client_id: profile_service::NAME.to_owned(),
         credential: Some(Credential::ClientSecret(secret.trim().to_owned())),
+        ..IssueServiceTokenRequest::default()
     };
     let service_token = TokenServiceClient::new(channel(&running.auth)).issue_service_token(issue).await.expect("a token");
     let service_token = service_token.into_inner().access_token;

@@ -53,7 +53,7 @@ async fn refresh(State(introspection): State<Introspection>, grpc: InProcess, da
         Ok(answer) => answer.into_inner(),
         Err(status) if matches!(status.code(), Code::Unauthenticated | Code::InvalidArgument) => {
             let state = introspection.state(&refresh_token).await?;
-            return Err(DjangoError::Token(refresh_error(state).unwrap_or(BLACKLISTED)));
+            return Err(DjangoError::Token(refresh_error(&state).unwrap_or(BLACKLISTED)));
         }
         Err(status) => return Err(DjangoError::from_status(&status, DjangoError::Token(INVALID))),
     };
@@ -76,7 +76,7 @@ async fn verify(State(introspection): State<Introspection>, data: Data) -> Resul
 async fn blacklist(State(introspection): State<Introspection>, grpc: InProcess, data: Data) -> Result<Response, DjangoError> {
     let [refresh_token] = data.fields([("refresh", Trim::Yes)])?;
     // Logout accepts a token whose session has ended. Simplejwt rejects it, because it is on the blacklist already.
-    if let Some(error) = refresh_error(introspection.state(&refresh_token).await?) {
+    if let Some(error) = refresh_error(&introspection.state(&refresh_token).await?) {
         return Err(DjangoError::Token(error));
     }
     let answer = TokenServiceClient::new(grpc).logout(LogoutRequest { refresh_token }).await;
@@ -85,7 +85,7 @@ async fn blacklist(State(introspection): State<Introspection>, grpc: InProcess, 
 }
 
 /// Returns the error for a token that is not an active refresh token, in the order in which simplejwt checks.
-fn refresh_error(state: TokenState) -> Option<&'static str> {
+fn refresh_error(state: &TokenState) -> Option<&'static str> {
     match state {
         TokenState::Active(ActiveToken::Refresh { .. }) => None,
         TokenState::Active(ActiveToken::Access(_)) => Some(WRONG_TYPE),

@@ -34,9 +34,12 @@ const TURNS: [HashPurpose; 4] = [HashPurpose::Login, HashPurpose::Registration, 
 /// The key of a client in the queue: its address as rate limits count it, or `None` if it is unknown.
 pub(super) type ClientKey = Option<IpAddr>;
 
+/// The computation of a hash in the memory of its thread.
+pub(super) type Work = Box<dyn FnOnce(&mut Vec<Block>) + Send>;
+
 /// A hash to compute.
 pub(super) struct Job {
-    pub(super) run: Box<dyn FnOnce(&mut Vec<Block>) + Send>,
+    pub(super) run: Work,
     pub(super) presence: ClientPresence,
     pub(super) since: Instant,
 }
@@ -169,6 +172,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "it creates the key of a client")]
     fn client(number: u8) -> ClientKey {
         Some(IpAddr::from([192, 0, 2, number]))
     }

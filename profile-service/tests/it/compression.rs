@@ -14,7 +14,7 @@ on_both_engines! {
         notes.create_note(create_note("me", "", note("large", &body, Visibility::Private))).await.unwrap();
         let request = ListNotesRequest { user_id: "me".to_owned(), ..ListNotesRequest::default() };
         let answer = notes.list_notes(request).await.unwrap();
-        assert_eq!(answer.metadata().get("grpc-encoding").map(|value| value.as_bytes()), Some(&b"gzip"[..]));
+        assert_eq!(answer.metadata().get("grpc-encoding").map(tonic::metadata::MetadataValue::as_bytes), Some(&b"gzip"[..]));
         assert_eq!(answer.into_inner().notes[0].body, body);
 
         let bomb = note("bomb", &"a".repeat(2 << 20), Visibility::Private);

@@ -130,7 +130,7 @@ on_both_engines! {
                 notes += answer.text().matches("VISIBILITY_PRIVATE").count();
                 pages += 1;
                 let next = answer.text().split_once(if format.ends_with("xml") { "<nextPageToken>" } else { "\"nextPageToken\":\"" });
-                token = next.and_then(|(_, rest)| rest.split(['<', '"']).next()).unwrap_or_default().to_owned();
+                next.and_then(|(_, rest)| rest.split(['<', '"']).next()).unwrap_or_default().clone_into(&mut token);
                 if token.is_empty() {
                     break;
                 }

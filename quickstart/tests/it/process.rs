@@ -9,6 +9,7 @@ use std::{
 
 use access::Clock;
 use auth_service::{Settings, events::EventLog, keys::MasterKey};
+use server::health::HealthTls;
 use store::Db;
 use testing::Engine;
 use tokio::{net::TcpListener, sync::oneshot};
@@ -131,8 +132,8 @@ async fn a_process_serves_until_it_is_killed() {
         master_key: MasterKey::generate(),
     };
     let mut process = Process::auth(&places, "127.0.0.1:0").await;
-    let ready = async || server::health::check(process.address).await.is_ok();
+    let ready = async || server::health::check(process.address, &HealthTls::default()).await.is_ok();
     pair::eventually(ready).await;
     process.kill();
-    assert!(server::health::check(process.address).await.is_err());
+    assert!(server::health::check(process.address, &HealthTls::default()).await.is_err());
 }

@@ -22,7 +22,7 @@ pub(crate) fn generate(message: &MessageDescriptor, code: &mut String) -> Result
     for field in message.fields().filter(|field| !in_oneof(field)) {
         match field_size(&field) {
             Size::Constant(size) => constant += size,
-            Size::Of(term) => terms += &format!("\n            + {term}"),
+            Size::Of(term) => write!(terms, "\n            + {term}")?,
         }
     }
     for oneof in message.oneofs().filter(|oneof| !oneof.is_synthetic()) {
@@ -37,10 +37,8 @@ pub(crate) fn generate(message: &MessageDescriptor, code: &mut String) -> Result
                 }
             })
             .collect();
-        terms += &format!(
-            "\n            + match &self.{} {{{arms}\n                None => 0,\n            }}",
-            names::field(oneof.name())
-        );
+        let field = names::field(oneof.name());
+        write!(terms, "\n            + match &self.{field} {{{arms}\n                None => 0,\n            }}")?;
     }
     write!(
         code,

@@ -43,6 +43,7 @@ impl PgBouncer {
     /// # Panics
     ///
     /// Panics if PgBouncer is not installed, with the command that installs it.
+    #[expect(clippy::zombie_processes, reason = "it ends with the test process, when its standard input is closed")]
     pub fn start(url: &str, servers: usize) -> Self {
         let program = program().expect(NOT_INSTALLED);
         let options: PgConnectOptions = url.parse().expect("a URL of PostgreSQL");

@@ -27,7 +27,7 @@ impl Route {
     fn new(route: HttpRoute) -> Self {
         let HttpRoute { verb, template, body, response_body } = route;
         let path = template.with_variables(|bound| parameter_name(bound, &template.captures));
-        Self { verb, path, bound: parameters(template.captures), body, response_body }
+        Self { verb, path, bound: parameters(&template.captures), body, response_body }
     }
 }
 
@@ -40,7 +40,7 @@ fn parameter_name(bound: &str, captures: &[Capture]) -> String {
 }
 
 /// Returns the name of each path variable, and the path of the request field that it sets.
-fn parameters(captures: Vec<Capture>) -> Vec<(String, String)> {
-    let name = |capture: &Capture| (parameter_name(&capture.field, &captures), capture.field.clone());
+fn parameters(captures: &[Capture]) -> Vec<(String, String)> {
+    let name = |capture: &Capture| (parameter_name(&capture.field, captures), capture.field.clone());
     captures.iter().map(name).collect()
 }

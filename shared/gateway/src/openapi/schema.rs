@@ -173,9 +173,8 @@ fn well_known(message: &MessageDescriptor) -> Option<Value> {
     Some(match name {
         "Timestamp" => json!({ "type": "string", "format": "date-time" }),
         "Duration" => json!({ "type": "string", "pattern": "^-?[0-9]+(\\.[0-9]{1,9})?s$" }),
-        "Empty" => json!({ "type": "object" }),
         "Any" => json!({ "type": "object", "properties": { "@type": { "type": "string" } }, "required": ["@type"] }),
-        "Struct" => json!({ "type": "object" }),
+        "Empty" | "Struct" => json!({ "type": "object" }),
         "Value" => json!({}),
         "ListValue" => json!({ "type": "array", "items": {} }),
         "BoolValue" => json!({ "type": "boolean" }),
