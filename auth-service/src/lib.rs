@@ -258,6 +258,7 @@ pub async fn serve(
         async move {
             Health::new()
                 .require(db.is_reachable().await, "the database cannot be reached")
+                .require_writes(db.accepts_writes().await, "the database is read-only, or its disk is full")
                 .require(verifier.has_keys(), "there is no signing key")
                 .require(keys.are_fresh(), "the signing keys could not be read from the database in time")
         }

@@ -161,6 +161,7 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
     let check_health = async || {
         Health::new()
             .require(db.is_reachable().await, "the database cannot be reached")
+            .require_writes(db.accepts_writes().await, "the database is read-only, or its disk is full")
             .require(verifier.has_keys(), "the keys of the auth service were never fetched")
     };
     let progress = WatchProgress::default();

@@ -40,13 +40,13 @@ pub struct TlsArgs {
     /// Whether a client without a certificate is accepted. A client with an invalid certificate never is.
     #[arg(long, env = "TLS_CLIENT_AUTH", value_enum, default_value = "required")]
     pub tls_client_auth: ClientAuth,
-    /// Who encrypts connections from other machines. `service`: this service, which therefore needs a certificate unless it listens on a
-    /// loopback address. `external`: a proxy or a service mesh.
+    /// Names the program that encrypts connections from other machines. `service`: this service, which therefore needs a certificate unless
+    /// it listens on a loopback address. `external`: a proxy or a service mesh.
     #[arg(long, env = "TLS", value_enum, default_value = "service")]
     pub tls: Encryption,
 }
 
-/// Who encrypts connections from other machines.
+/// The program that encrypts connections from other machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Encryption {
     /// This service.

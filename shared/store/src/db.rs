@@ -278,6 +278,34 @@ impl Db {
         matches!(asked.await, Ok(Ok(_)))
     }
 
+    /// Returns true if the database accepts writes: false for a read-only PostgreSQL server, and for SQLite after the disk was full or
+    /// read-only, until a write succeeds again.
+    pub async fn accepts_writes(&self) -> bool {
+        let asked = async {
+            match &self.0 {
+                Pools::Postgres { .. } => {
+                    let sql = "SELECT NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off'";
+                    self.query(sql).one::<(bool,)>().await.is_ok_and(|(accepts,)| accepts)
+                }
+                Pools::Sqlite { write, .. } if write.has_refused_write() => {
+                    let rewritten = self.rewrite_user_version().await.is_ok();
+                    if rewritten {
+                        write.note_write();
+                    }
+                    rewritten
+                }
+                Pools::Sqlite { .. } => true,
+            }
+        };
+        tokio::time::timeout(ACQUIRE_TIMEOUT, asked).await.unwrap_or(false)
+    }
+
+    /// Writes a page of an SQLite file without changing its content.
+    async fn rewrite_user_version(&self) -> Result<()> {
+        let (version,) = self.query("PRAGMA user_version").one::<(i64,)>().await?;
+        self.execute_raw(format!("PRAGMA user_version = {version}")).await
+    }
+
     /// Closes every connection. Queries in flight have 3 seconds to finish.
     pub async fn close(&self) {
         let closed = async {

@@ -49,6 +49,8 @@ pub(crate) struct Opener<C: Engine> {
     /// Connections that were last used before this time are not trusted: the network or the server failed.
     distrusted_before: Mutex<Option<Instant>>,
     is_closed: AtomicBool,
+    /// True since a write failed because the disk is full or read-only.
+    has_refused_write: AtomicBool,
 }
 
 /// A connection in the pool.
@@ -123,7 +125,13 @@ impl<C: Engine> Pool<C> {
     /// Prepares the connections. It opens none.
     pub(crate) fn new(options: C::Options, settings: PoolSettings) -> Self {
         let size = settings.size.max(1);
-        let opener = Opener { options, settings, distrusted_before: Mutex::new(None), is_closed: AtomicBool::new(false) };
+        let opener = Opener {
+            options,
+            settings,
+            distrusted_before: Mutex::new(None),
+            is_closed: AtomicBool::new(false),
+            has_refused_write: AtomicBool::new(false),
+        };
         let timeouts = Timeouts { wait: Some(ACQUIRE_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: None };
         // The most recently used connection is the least likely to be lost.
         let config = PoolConfig { max_size: size, timeouts, queue_mode: QueueMode::Lifo };
@@ -153,6 +161,16 @@ impl<C: Engine> Pool<C> {
         })?;
         let (object, pool) = (Some(object), self.clone());
         Ok(Lease { object, pool, is_unclean: false, in_transaction: false, has_failed: false })
+    }
+
+    /// Returns true if a write has failed because the disk is full or read-only.
+    pub(crate) fn has_refused_write(&self) -> bool {
+        self.0.manager().has_refused_write.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a write has succeeded.
+    pub(crate) fn note_write(&self) {
+        self.0.manager().has_refused_write.store(false, Ordering::Relaxed);
     }
 
     /// Closes every connection, after the operations in flight have finished.
@@ -193,6 +211,9 @@ impl<C: Engine> Lease<C> {
             Ok(_) => *is_unclean = false,
             Err(error) if loses_connection(error) => {
                 *has_failed = true;
+                if is_refused_write(error) {
+                    opener.has_refused_write.store(true, Ordering::Relaxed);
+                }
                 opener.distrust();
             }
             Err(_) => {
@@ -289,6 +310,13 @@ impl<C: Engine> Drop for Lease<C> {
     }
 }
 
+/// Returns true if SQLite could not write: FULL, IOERR or READONLY.
+fn is_refused_write(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(error) = error else { return false };
+    let is_sqlite = error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some();
+    is_sqlite && error.code().and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| matches!(code & 0xff, 8 | 10 | 13))
+}
+
 /// Returns true if the connection cannot be used after this error: the transport failed, the server closes the connection, or the
 /// server is read-only after a failover (25006).
 fn loses_connection(error: &sqlx::Error) -> bool {
@@ -299,11 +327,11 @@ fn loses_connection(error: &sqlx::Error) -> bool {
                 code.starts_with("08") || matches!(code.as_ref(), "25006" | "25P03" | "57P01" | "57P02" | "57P03")
             })
         }
-        // FULL, IOERR, NOMEM, CORRUPT and NOTADB.
+        // FULL, IOERR, NOMEM, READONLY, CORRUPT and NOTADB.
         sqlx::Error::Database(error) => error
             .code()
             .and_then(|code| code.parse::<i32>().ok())
-            .is_some_and(|code| matches!(code & 0xff, 7 | 10 | 11 | 13 | 26)),
+            .is_some_and(|code| matches!(code & 0xff, 7 | 8 | 10 | 11 | 13 | 26)),
         _ => false,
     }
 }

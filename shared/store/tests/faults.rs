@@ -107,6 +107,7 @@ async fn sqlite_writes_again_after_a_full_disk() {
     // The limit belongs to the connection, which is not used any more.
     write(&db, "after").await.expect("a write");
     assert_eq!(count(&db).await, 1);
+    assert!(db.accepts_writes().await);
 }
 
 #[tokio::test]
@@ -121,9 +122,11 @@ async fn postgres_writes_again_after_a_failover_to_a_server_that_was_read_only()
         let refused = write(&db, "refused").await;
         assert!(refused.as_ref().is_err_and(Error::is_transient), "{refused:?}");
     }
+    assert!(!db.accepts_writes().await && db.is_reachable().await);
     // A connection that was opened to the read-only server would stay read-only.
     set_read_only(database.url(), &name, "off").await;
     write(&db, "after").await.expect("a write");
+    assert!(db.accepts_writes().await);
     assert_eq!(count(&admin).await, 1);
 }
 
