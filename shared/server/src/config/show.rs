@@ -19,8 +19,9 @@ pub(super) fn with_command(command: Command) -> Command {
 
 /// Returns the output of `config show`, if that is the command. The output is a configuration file.
 pub(super) fn text(command: &Command, matches: &ArgMatches, file: Option<&ConfigFile>) -> Option<String> {
-    let matches = matches.subcommand_matches(CONFIG)?.subcommand_matches(SHOW)?;
+    // clap panics in a debug build where the command has no such subcommand.
     let show = command.find_subcommand(CONFIG)?.find_subcommand(SHOW)?;
+    let matches = matches.subcommand_matches(CONFIG)?.subcommand_matches(SHOW)?;
     let mut text = String::new();
     for argument in show.get_arguments() {
         let Some(flag) = argument.get_long().filter(|flag| ![CONFIG, "help", "version"].contains(flag)) else { continue };
