@@ -110,7 +110,7 @@ on_both_engines! {
 
         let large = format!("{{\"title\": \"{}\"}}", "x".repeat(1 << 20));
         assert_refused(&alice.posts(&app, "/v1/profiles/me/notes", &large).await, 413, "MESSAGE_TOO_LARGE", None);
-        let large = "x".repeat(9000);
+        let large = "x".repeat(17_000);
         let answer = alice.sends(&app, "GET /v1/profiles/me", &[("x-large", &large)], b"").await;
         assert_refused(&answer, 431, "MESSAGE_TOO_LARGE", None);
     }

@@ -166,7 +166,7 @@ fn what_can_t_be_started_is_said_in_one_sentence() {
         (&["migrate", "--database-url", "mysql://x"], "must begin with `sqlite:` or `postgres:`"),
         (&["serve", "--listen", &taken, "--database-url", &fresh], "cannot listen on"),
         (
-            &["serve", "--listen", "127.0.0.1:0", "--database-url", &fresh, "--auth-url", "https://auth"],
+            &["serve", "--listen", "127.0.0.1:0", "--database-url", &fresh, "--auth-url", "ftp://auth"],
             "the URL of the auth service",
         ),
         (&["serve", "--listen", "127.0.0.1:0", "--database-url", &fresh, "--auth-url", "auth"], "the URL of the auth service"),

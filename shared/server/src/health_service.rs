@@ -112,7 +112,7 @@ impl HealthService {
             self.set(name, HealthState::new(health.overall.clone()));
         }
         // Without a database nothing can be written either.
-        self.set(WRITES, HealthState::new(health.writes.or(health.overall)));
+        self.set(WRITES, HealthState::new(health.overall.or(health.writes)));
         *self.explanation.lock() = health.revocations;
         self.report_revocations();
     }
