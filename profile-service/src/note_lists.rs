@@ -183,7 +183,10 @@ pub(crate) async fn count(db: &Db, filter: &NoteFilter) -> store::Result<i64> {
 
 /// Computes the title keys of some notes that have none, and returns their number. Notes from before the column have none.
 pub(crate) async fn fill_title_keys(db: Db) -> store::Result<usize> {
-    let query = db.query("SELECT user_id, note_id, title FROM notes WHERE title_key = '' ORDER BY user_id, note_id LIMIT $1");
+    // The key of an empty title, which an import may bring, is empty too.
+    let query = db.query(
+        "SELECT user_id, note_id, title FROM notes WHERE title_key = '' AND title <> '' ORDER BY user_id, note_id LIMIT $1",
+    );
     let notes: Vec<(UserId, NoteId, String)> = query.bind(FILL_CHUNK).all().await?;
     if notes.is_empty() {
         return Ok(0);

@@ -95,4 +95,22 @@ on_both_engines! {
             app.assert_reads_one_owner(&plan);
         }
     }
+
+    async fn missing_title_keys_are_computed_and_an_empty_title_needs_none(app: Notes) {
+        let mut tx = app.db.begin().await.unwrap();
+        tx.query("UPDATE notes SET title_key = ''").execute().await.unwrap();
+        tx.query("UPDATE notes SET title = '' WHERE user_id = $1").bind(app.owner).execute().await.unwrap();
+        tx.commit().await.unwrap();
+        let mut filled = 0;
+        loop {
+            match fill_title_keys(app.db.clone()).await.unwrap() {
+                0 => break,
+                count => filled += count,
+            }
+            assert!(filled <= 39 * 50, "the keys of empty titles are computed again and again");
+        }
+        assert_eq!(filled, 39 * 50);
+        let (found,) = app.db.query("SELECT COUNT(*) FROM notes WHERE title_key <> ''").one::<(i64,)>().await.unwrap();
+        assert_eq!(found, 39 * 50);
+    }
 }
