@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use access::ClientPresence;
+use access::{ClientPresence, KeyCounts};
 use argon2::Block;
 use tokio::time::Instant;
 
@@ -54,7 +54,7 @@ pub(super) struct FairQueue {
 struct Lane {
     free_slots: usize,
     /// The number of slots that each client holds: reserved, waiting or running.
-    held_slots: HashMap<ClientKey, usize>,
+    held_slots: KeyCounts<ClientKey>,
     /// The clients with waiting jobs, in the order of their turns.
     rotation: VecDeque<ClientKey>,
     waiting: HashMap<ClientKey, VecDeque<Job>>,
@@ -65,7 +65,7 @@ impl FairQueue {
     pub(super) fn new(threads: usize) -> Self {
         let lane = || Lane {
             free_slots: threads + QUEUE_LENGTH,
-            held_slots: HashMap::new(),
+            held_slots: KeyCounts::default(),
             rotation: VecDeque::new(),
             waiting: HashMap::new(),
         };
@@ -76,11 +76,9 @@ impl FairQueue {
     /// each of several at most an equal part, with room for another one.
     pub(super) fn reserve(&mut self, purpose: HashPurpose, client: ClientKey) -> bool {
         let lane = self.lane(purpose);
-        let held = lane.held_slots.get(&client).copied().unwrap_or_default();
-        let is_free = held < lane.free_slots;
+        let is_free = lane.held_slots.add(client, lane.free_slots);
         if is_free {
             lane.free_slots -= 1;
-            lane.held_slots.insert(client, held + 1);
         }
         is_free
     }
@@ -89,12 +87,7 @@ impl FairQueue {
     pub(super) fn release(&mut self, purpose: HashPurpose, client: ClientKey) {
         let lane = self.lane(purpose);
         lane.free_slots += 1;
-        if let Some(held) = lane.held_slots.get_mut(&client) {
-            *held -= 1;
-            if *held == 0 {
-                lane.held_slots.remove(&client);
-            }
-        }
+        lane.held_slots.remove(&client);
     }
 
     /// Adds a job, for which the client has reserved a slot.

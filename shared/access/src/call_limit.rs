@@ -1,19 +1,14 @@
 //! The limit of calls of one caller that are handled at the same time.
 
 use std::{
-    collections::HashMap,
     fmt,
     hash::{BuildHasher, RandomState},
     sync::Arc,
-    time::Duration,
 };
 
 use parking_lot::Mutex;
 
-use crate::{Error, Result, error::Reason};
-
-/// The time after which a refused call may be tried again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+use crate::{Error, KeyCounts, Result};
 
 /// A limit of calls of each caller that are handled at the same time. Clones share the count.
 #[derive(Clone)]
@@ -26,7 +21,7 @@ pub struct CallLimit {
 struct Callers {
     hasher: RandomState,
     /// The number of calls by the hash of the caller. Two callers with the same hash share a limit, which is as improbable as harmless.
-    calls: Mutex<HashMap<u64, usize>>,
+    calls: Mutex<KeyCounts<u64>>,
 }
 
 impl CallLimit {
@@ -42,17 +37,9 @@ impl CallLimit {
     /// Returns RESOURCE_EXHAUSTED if as many calls of the caller are handled as the limit allows.
     pub(crate) fn acquire(&self, caller: &str) -> Result<CallPermit> {
         let caller = self.callers.hasher.hash_one(caller);
-        let mut calls = self.callers.calls.lock();
-        let count = calls.entry(caller).or_default();
-        if *count >= self.limit {
-            return Err(Error::Exhausted {
-                reason: Reason::Overloaded.into(),
-                message: format!("{} calls of this caller are in flight; try again in {} s", self.limit, RETRY_AFTER.as_secs()),
-                retry_after: RETRY_AFTER,
-            });
+        if !self.callers.calls.lock().add(caller, self.limit) {
+            return Err(Error::limit_reached(format_args!("{} calls of this caller are in flight", self.limit)));
         }
-        *count += 1;
-        drop(calls);
         Ok(CallPermit { callers: Arc::clone(&self.callers), caller })
     }
 }
@@ -77,18 +64,14 @@ impl fmt::Debug for CallPermit {
 
 impl Drop for CallPermit {
     fn drop(&mut self) {
-        let mut calls = self.callers.calls.lock();
-        if let Some(count) = calls.get_mut(&self.caller) {
-            *count -= 1;
-            if *count == 0 {
-                calls.remove(&self.caller);
-            }
-        }
+        self.callers.calls.lock().remove(&self.caller);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -96,7 +79,7 @@ mod tests {
         let limit = CallLimit::new(2);
         let held = [limit.acquire("alice").expect("room"), limit.acquire("alice").expect("room")];
         let error = limit.acquire("alice").expect_err("no room");
-        assert!(matches!(error, Error::Exhausted { retry_after, .. } if retry_after == RETRY_AFTER));
+        assert!(matches!(error, Error::Exhausted { retry_after, .. } if retry_after == Duration::from_secs(1)));
         limit.acquire("bob").expect("room for another caller");
         drop(held);
         limit.acquire("alice").expect("room again");

@@ -5,7 +5,7 @@
 //! `google.rpc.BadRequest`, a call that may succeed later gets `google.rpc.RetryInfo`, and one that exceeds a quota gets
 //! `google.rpc.QuotaFailure`.
 
-use std::{borrow::Cow, collections::HashMap, error::Error as StdError, time::Duration};
+use std::{borrow::Cow, collections::HashMap, error::Error as StdError, fmt::Display, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt};
@@ -25,6 +25,8 @@ const VIOLATION_BYTES: usize = 2048;
 const FIELD_BYTES: usize = 256;
 const MESSAGE_BYTES: usize = 512;
 
+/// The delay after which a call that a limit of the server has refused should be repeated.
+const LIMIT_RETRY: Duration = Duration::from_secs(1);
 /// The delay after which a call that was UNAVAILABLE should be repeated.
 const UNAVAILABLE_RETRY: Duration = Duration::from_secs(1);
 
@@ -198,6 +200,12 @@ impl Error {
     pub fn overloaded(retry_after: Duration) -> Self {
         let message = format!("too much work of this kind is waiting; try again in {} ms", retry_after.as_millis());
         Self::Exhausted { reason: Reason::Overloaded.into(), message, retry_after }
+    }
+
+    /// RESOURCE_EXHAUSTED: a call is refused because of a limit of the server. `limit` says which one is reached.
+    pub fn limit_reached(limit: impl Display) -> Self {
+        let message = format!("{limit}; try again in {} s", LIMIT_RETRY.as_secs());
+        Self::Exhausted { reason: Reason::Overloaded.into(), message, retry_after: LIMIT_RETRY }
     }
 
     /// INTERNAL, for a fault that has no type of its own.

@@ -39,6 +39,7 @@ pub mod guard;
 mod id;
 mod interceptor;
 pub mod json;
+mod key_counts;
 #[cfg(feature = "layer")]
 mod layer;
 pub mod limits;
@@ -65,6 +66,7 @@ pub use self::{
     field_path::{FieldPath, PathStep, RuleId},
     id::{Id, Session, SessionId, User, UserId},
     interceptor::Interceptor,
+    key_counts::KeyCounts,
     normalize_status::{NormalizeStatus, NormalizeStatusLayer},
     resource::{Resource, ResourceField},
     routes::{Guarded, GuardedRoutes, Routes},

@@ -5,7 +5,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use access::Error;
@@ -20,9 +19,6 @@ use crate::{
     error_format::ErrorFormat,
     unread,
 };
-
-/// The time after which a refused call may be tried again.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The reason of a refusal because the client has not read what it got.
 const UNREAD: &str = "too much of the responses on this connection is unread";
@@ -109,11 +105,6 @@ fn ready<E: Send + 'static>(response: Response<Body>) -> Pin<Box<dyn Future<Outp
 }
 
 /// Returns the status of a call that is refused.
-fn refusal(reason: &'static str) -> Status {
-    Error::Exhausted {
-        reason: access::error::Reason::Overloaded.into(),
-        message: format!("{reason}; try again in {} s", RETRY_AFTER.as_secs()),
-        retry_after: RETRY_AFTER,
-    }
-    .into()
+fn refusal(limit: &'static str) -> Status {
+    Error::limit_reached(limit).into()
 }

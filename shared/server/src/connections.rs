@@ -1,7 +1,6 @@
 //! The open connections: how many there may be, and how much memory the unread responses of each occupy.
 
 use std::{
-    collections::HashMap,
     net::IpAddr,
     sync::{
         Arc,
@@ -10,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use access::rate_limit_key;
+use access::{KeyCounts, rate_limit_key};
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use slab::Slab;
@@ -44,7 +43,7 @@ pub(crate) struct Connections {
 #[derive(Debug, Default)]
 struct Open {
     connections: Slab<Arc<OpenConnection>>,
-    per_address: HashMap<IpAddr, usize>,
+    per_address: KeyCounts<IpAddr>,
 }
 
 /// An open connection.
@@ -85,12 +84,10 @@ impl Connections {
             let longest_idle = idle.min_by_key(|connection| connection.idle_since.load(Relaxed))?;
             longest_idle.close();
         }
-        if let Some(address) = address {
-            let count = open.per_address.entry(address).or_default();
-            if *count >= self.limits.max_connections_per_address {
-                return None;
-            }
-            *count += 1;
+        if let Some(address) = address
+            && !open.per_address.add(address, self.limits.max_connections_per_address)
+        {
+            return None;
         }
         let connection = Arc::new(OpenConnection::new(Arc::clone(self), address));
         let key = open.connections.insert(Arc::clone(&connection));
@@ -130,13 +127,8 @@ impl Connections {
     fn remove(&self, key: usize) {
         let mut open = self.open.lock();
         let connection = open.connections.remove(key);
-        if let Some(address) = connection.address
-            && let Some(count) = open.per_address.get_mut(&address)
-        {
-            *count -= 1;
-            if *count == 0 {
-                open.per_address.remove(&address);
-            }
+        if let Some(address) = &connection.address {
+            open.per_address.remove(address);
         }
     }
 

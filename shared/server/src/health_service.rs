@@ -5,8 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, pin::Pin, sync::Arc};
 use access::{error::Reason, token::Verifier};
 use axum::{Json, Router, routing::get};
 use http::{HeaderValue, StatusCode, header};
-use parking_lot::Mutex;
-use serde::Serialize;
+use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio_stream::{Stream, StreamExt, wrappers::WatchStream};
 use tonic::{Code, Request, Response, Status};
@@ -27,7 +26,6 @@ const STALE: &str = "the event feed of the auth service was not received in time
 pub struct Health {
     overall: Option<Cow<'static, str>>,
     writes: Option<Cow<'static, str>>,
-    revocations: Option<Cow<'static, str>>,
 }
 
 impl Health {
@@ -55,78 +53,55 @@ impl Health {
         self
     }
 
-    /// Gives the reason that is shown if the revocation feed is stale.
-    #[must_use]
-    pub fn explain_revocations(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
-        self.revocations = Some(reason.into());
-        self
-    }
-
     /// Returns true if no requirement of the service is missing.
     pub(crate) fn is_ready(&self) -> bool {
         self.overall.is_none()
     }
 }
 
-/// The state of one health name: SERVING without a reason, `NOT_SERVING` with one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct HealthState {
-    status: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<Cow<'static, str>>,
-}
+/// The reason why a health name is `NOT_SERVING`, or `None` while it is SERVING.
+type Problem = Option<Cow<'static, str>>;
 
-impl HealthState {
-    fn new(reason: Option<Cow<'static, str>>) -> Self {
-        let mut state = Self { status: "", reason };
-        state.status = state.status().as_str_name();
-        state
-    }
-
-    fn status(&self) -> ServingStatus {
-        if self.reason.is_none() { ServingStatus::Serving } else { ServingStatus::NotServing }
-    }
+fn status(problem: &Problem) -> ServingStatus {
+    if problem.is_none() { ServingStatus::Serving } else { ServingStatus::NotServing }
 }
 
 /// The health service. Clones share the states.
 #[derive(Debug, Clone)]
 pub(crate) struct HealthService {
     verifier: Arc<Verifier>,
-    /// The states by name. The names of the services have the state of the overall health.
-    states: Arc<Mutex<BTreeMap<&'static str, watch::Sender<HealthState>>>>,
+    /// The last report of each name. The names of the services have that of the overall health.
+    reports: Arc<BTreeMap<&'static str, watch::Sender<Problem>>>,
     services: Arc<[&'static str]>,
-    explanation: Arc<Mutex<Option<Cow<'static, str>>>>,
 }
 
 impl HealthService {
     /// Creates the health service of a server with these services. Nothing is ready until the first report.
     pub(crate) fn new(verifier: Arc<Verifier>, services: &[&'static str]) -> Self {
-        let starting = || watch::Sender::new(HealthState::new(Some("the service is starting".into())));
-        let states = ["", WRITES, REVOCATIONS].into_iter().chain(services.iter().copied()).map(|name| (name, starting()));
-        Self { verifier, states: Arc::new(Mutex::new(states.collect())), services: services.into(), explanation: Arc::default() }
+        let starting = || watch::Sender::new(Some("the service is starting".into()));
+        let reports = ["", WRITES, REVOCATIONS].into_iter().chain(services.iter().copied()).map(|name| (name, starting()));
+        Self { verifier, reports: Arc::new(reports.collect()), services: services.into() }
     }
 
     /// Reports the health of the service.
     pub(crate) fn report(&self, health: Health) {
         for name in self.services.iter().chain(&[""]) {
-            self.set(name, HealthState::new(health.overall.clone()));
+            self.set(name, health.overall.clone());
         }
         // Without a database nothing can be written either.
-        self.set(WRITES, HealthState::new(health.overall.or(health.writes)));
-        *self.explanation.lock() = health.revocations;
+        self.set(WRITES, health.overall.or(health.writes));
         self.report_revocations();
     }
 
     /// Reports whether the revocation feed is fresh.
     pub(crate) fn report_revocations(&self) {
-        let was_fresh = self.state(REVOCATIONS).is_some_and(|state| state.reason.is_none());
-        let state = self.revocations();
-        if was_fresh && state.reason.is_some() {
+        let problem = self.revocations();
+        let is_stale = problem.is_some();
+        if self.set(REVOCATIONS, problem) && is_stale {
             tracing::warn!(
                 "the revocation feed is stale: methods with STRICT revocation answer UNAVAILABLE until it is received again"
             );
         }
-        self.set(REVOCATIONS, state);
     }
 
     /// Reports that the service stops, so that load balancers send no more calls.
@@ -140,38 +115,46 @@ impl HealthService {
         let service = self.clone();
         let live = no_store.clone();
         let ready = async move || {
-            let states = service.all();
-            let is_ready = states.get(OVERALL).is_some_and(|state| state.reason.is_none());
+            let shown = [(OVERALL, ""), (WRITES, WRITES), (REVOCATIONS, REVOCATIONS)];
+            let problems = shown.map(|(shown, name)| (shown, service.problem(name).flatten()));
+            let is_ready = problems.iter().any(|(name, problem)| *name == OVERALL && problem.is_none());
             let code = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            let states: Map<_, _> = problems.into_iter().map(|(name, problem)| (name.to_owned(), state(&problem))).collect();
             (code, no_store, Json(states))
         };
         Router::new().route("/livez", get(async move || (live, "ok\n"))).route("/readyz", get(ready))
     }
 
-    fn all(&self) -> BTreeMap<&'static str, HealthState> {
-        let names = [(OVERALL, ""), (WRITES, WRITES), (REVOCATIONS, REVOCATIONS)];
-        names.into_iter().filter_map(|(shown, name)| Some((shown, self.state(name)?))).collect()
+    /// Returns the problem of a name, or `None` if the name is unknown. That of the revocation feed is the one of this moment, not of the
+    /// last report, so that it agrees with the answers of STRICT methods.
+    fn problem(&self, name: &str) -> Option<Problem> {
+        let reported = self.reports.get(name)?;
+        Some(if name == REVOCATIONS { self.revocations() } else { reported.borrow().clone() })
     }
 
-    /// Returns the state of a name. That of the revocation feed is the one of this moment, not of the last report, so that it agrees
-    /// with the answers of STRICT methods.
-    fn state(&self, name: &str) -> Option<HealthState> {
-        self.states.lock().get(name).map(|state| state.borrow().clone())
+    fn revocations(&self) -> Problem {
+        (!self.verifier.revocations().are_fresh()).then_some(STALE.into())
     }
 
-    fn revocations(&self) -> HealthState {
-        let explanation = || self.explanation.lock().clone().unwrap_or(STALE.into());
-        HealthState::new((!self.verifier.revocations().are_fresh()).then(explanation))
+    /// Stores a report. Returns true if the name was SERVING and is not any more, or the other way round.
+    fn set(&self, name: &str, problem: Problem) -> bool {
+        let Some(report) = self.reports.get(name) else { return false };
+        let mut is_changed = false;
+        report.send_if_modified(|current| {
+            is_changed = status(current) != status(&problem);
+            let is_modified = *current != problem;
+            *current = problem;
+            is_modified
+        });
+        is_changed
     }
+}
 
-    fn set(&self, name: &str, state: HealthState) {
-        if let Some(sender) = self.states.lock().get(name) {
-            sender.send_if_modified(|current| {
-                let is_modified = *current != state;
-                *current = state;
-                is_modified
-            });
-        }
+/// Returns the state of a health name in JSON.
+fn state(problem: &Problem) -> Value {
+    match problem {
+        None => json!({ "status": status(problem).as_str_name() }),
+        Some(reason) => json!({ "status": status(problem).as_str_name(), "reason": reason }),
     }
 }
 
@@ -182,9 +165,8 @@ type Watching = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> +
 impl health_server::Health for HealthService {
     async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
         let name = request.into_inner().service;
-        let state = if name == REVOCATIONS { Some(self.revocations()) } else { self.state(&name) };
-        match state {
-            Some(state) => Ok(Response::new(HealthCheckResponse { status: state.status().into() })),
+        match self.problem(&name) {
+            Some(problem) => Ok(Response::new(HealthCheckResponse { status: status(&problem).into() })),
             None => Err(access::error::status(Code::NotFound, Reason::NotFound, "there is no service of this name")),
         }
     }
@@ -192,12 +174,12 @@ impl health_server::Health for HealthService {
     type WatchStream = Watching;
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Watching>, Status> {
-        let receiver = self.states.lock().get(request.into_inner().service.as_str()).map(watch::Sender::subscribe);
+        let receiver = self.reports.get(request.into_inner().service.as_str()).map(watch::Sender::subscribe);
         let respond = |status: ServingStatus| Ok(HealthCheckResponse { status: status.into() });
         // The protocol asks for an open stream also where the name is unknown, because the service could be added later.
         let unknown = || Box::pin(tokio_stream::once(respond(ServingStatus::ServiceUnknown)).chain(tokio_stream::pending()));
         let stream: Watching = match receiver {
-            Some(receiver) => Box::pin(WatchStream::new(receiver).map(move |state| respond(state.status()))),
+            Some(receiver) => Box::pin(WatchStream::new(receiver).map(move |problem| respond(status(&problem)))),
             None => unknown(),
         };
         Ok(Response::new(stream))

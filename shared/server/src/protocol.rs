@@ -15,20 +15,17 @@ pub(crate) enum Protocol {
 impl Protocol {
     /// Returns the protocol of a request with these headers. Parameters of the content type do not matter.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
-        let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-        if !content_type.get(.."application/grpc".len()).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc")) {
-            return Self::Http;
-        }
-        match essence(content_type).as_slice() {
-            b"application/grpc" | b"application/grpc+proto" => Self::Grpc,
-            b"application/grpc-web"
-            | b"application/grpc-web+proto"
-            | b"application/grpc-web-text"
-            | b"application/grpc-web-text+proto" => Self::GrpcWeb,
-            other if other["application/grpc".len()..].starts_with(b"+") || other.starts_with(b"application/grpc-web") => {
-                Self::UnknownGrpc
-            }
-            _ => Self::Http,
+        let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| essence(value.as_bytes()));
+        let Some(kind) = strip_prefix(content_type, b"application/grpc") else { return Self::Http };
+        let is_one_of = |kinds: &[&[u8]]| kinds.iter().any(|known| kind.eq_ignore_ascii_case(known));
+        if is_one_of(&[b"", b"+proto"]) {
+            Self::Grpc
+        } else if is_one_of(&[b"-web", b"-web+proto", b"-web-text", b"-web-text+proto"]) {
+            Self::GrpcWeb
+        } else if kind.starts_with(b"+") || strip_prefix(kind, b"-web").is_some() {
+            Self::UnknownGrpc
+        } else {
+            Self::Http
         }
     }
 }
@@ -37,18 +34,24 @@ impl Protocol {
 /// encoding of the request, binary or text, unless the client asks for one of them.
 pub(crate) fn normalize_grpc_web(headers: &mut HeaderMap) {
     let Some(content_type) = headers.get(header::CONTENT_TYPE) else { return };
-    let Ok(content_type) = HeaderValue::try_from(essence(content_type.as_bytes())) else { return };
-    let accept = headers.get(header::ACCEPT).map(|accept| essence(accept.as_bytes()));
-    let accept = accept.filter(|accept| accept.starts_with(b"application/grpc-web"));
-    let accept = accept.and_then(|accept| HeaderValue::try_from(accept).ok()).unwrap_or_else(|| content_type.clone());
+    let plain = |value: &HeaderValue| HeaderValue::try_from(essence(value.as_bytes()).to_ascii_lowercase()).ok();
+    let Some(content_type) = plain(content_type) else { return };
+    let accept = headers.get(header::ACCEPT).and_then(plain);
+    let accept = accept.filter(|accept| accept.as_bytes().starts_with(b"application/grpc-web"));
+    let accept = accept.unwrap_or_else(|| content_type.clone());
     headers.insert(header::ACCEPT, accept);
     headers.insert(header::CONTENT_TYPE, content_type);
 }
 
-/// Returns a media type in lower case without its parameters (RFC 9110 section 8.3.1).
-fn essence(media_type: &[u8]) -> Vec<u8> {
+/// Returns a media type without its parameters (RFC 9110 section 8.3.1).
+fn essence(media_type: &[u8]) -> &[u8] {
     let end = media_type.iter().position(|&byte| byte == b';').unwrap_or(media_type.len());
-    media_type[..end].trim_ascii().to_ascii_lowercase()
+    media_type[..end].trim_ascii()
+}
+
+/// Returns the rest of a text after a prefix that is compared without regard to case.
+fn strip_prefix<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
+    text.split_at_checked(prefix.len()).filter(|(start, _)| start.eq_ignore_ascii_case(prefix)).map(|(_, rest)| rest)
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use gateway::{
     ApiDocs, Binding, CachePolicy, Gateway,
     openapi::{self, About, DocumentError},
 };
-use ipnet::IpNet;
 use tokio::{net::TcpListener, sync::oneshot};
 use tonic::transport;
 use tonic_health::pb::health_server::HealthServer;
@@ -18,14 +17,12 @@ use crate::{
     accept::Incoming,
     admission::AdmissionLayer,
     concurrency::ConcurrencyLimit,
-    config,
     connections::Connections,
-    cors_origin::CorsOrigin,
     health_service::{Health, HealthService},
-    limits::{self, ServerLimits},
+    limits,
     settings::ServerSettings,
     stack::{self, StackSettings},
-    tls::{TlsArgs, TlsError},
+    tls::TlsError,
 };
 
 /// The largest number of concurrent calls on one connection.
@@ -44,17 +41,14 @@ const SHORT_INTERVAL: Duration = Duration::from_millis(100);
 /// A server of guarded services. It also serves health (`grpc.health.v1`) and reflection (v1 and v1alpha).
 pub struct Server {
     routes: Routes,
-    trusted_proxies: Arc<[IpNet]>,
     bindings: Vec<Binding>,
     mounted: Router,
     descriptors: &'static [u8],
     cache_policy: CachePolicy,
-    cors_origins: Vec<CorsOrigin>,
-    limits: ServerLimits,
+    settings: ServerSettings,
     reserved_paths: HashSet<&'static str>,
     /// Path items of the `OpenAPI` document for routes that are not in the protos.
     other_paths: serde_json::Map<String, serde_json::Value>,
-    tls: TlsArgs,
 }
 
 /// The reason why a server does not start, or stops by itself.
@@ -63,6 +57,9 @@ pub enum ServerError {
     /// TLS cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The listener has no address.
+    #[error("the address of the listener cannot be read: {0}")]
+    Listener(#[source] std::io::Error),
     /// The transport failed.
     #[error("the server failed: {0}")]
     Transport(#[from] transport::Error),
@@ -90,16 +87,13 @@ impl Server {
         let routes = routes.add_standard(reflection().build_v1()?).add_standard(reflection().build_v1alpha()?);
         Ok(Self {
             routes,
-            trusted_proxies: Arc::default(),
             bindings: gateway::read(descriptors).map_err(ReflectionError::InvalidFileDescriptorSet)?,
             mounted: Router::new(),
             descriptors,
             cache_policy: CachePolicy::new(),
-            cors_origins: Vec::new(),
-            limits: ServerLimits::default(),
+            settings: ServerSettings::default(),
             reserved_paths: HashSet::new(),
             other_paths: serde_json::Map::new(),
-            tls: config::defaults(),
         })
     }
 
@@ -124,10 +118,7 @@ impl Server {
     /// Applies these settings.
     #[must_use]
     pub fn configure(mut self, settings: &ServerSettings) -> Self {
-        self.trusted_proxies = settings.trusted_proxies.as_slice().into();
-        self.cors_origins.clone_from(&settings.http.cors_origins);
-        self.limits = settings.limits;
-        self.tls = settings.tls.clone();
+        self.settings.clone_from(settings);
         self
     }
 
@@ -189,14 +180,11 @@ impl Server {
         check_health: impl Fn() -> R,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ServerError> {
-        let tls = match listener.local_addr() {
-            Ok(address) => self.tls.load(address)?,
-            Err(_) => None,
-        };
-        if let Ok(address) = listener.local_addr() {
-            tracing::info!(%address, tls = tls.is_some(), "serving");
-        }
-        let routes = self.routes.limit_calls_per_caller(self.limits.max_calls_per_caller);
+        let ServerSettings { http, tls, limits, trusted_proxies } = self.settings;
+        let address = listener.local_addr().map_err(ServerError::Listener)?;
+        let tls = tls.load(address)?;
+        tracing::info!(%address, tls = tls.is_some(), "serving");
+        let routes = self.routes.limit_calls_per_caller(limits.max_calls_per_caller);
         let health = HealthService::new(Arc::clone(routes.verifier()), routes.names());
         let routes = routes.add_standard(HealthServer::new(health.clone()));
         let mounted = self.mounted.merge(health.routes());
@@ -204,13 +192,13 @@ impl Server {
         let bindings: Vec<_> =
             self.bindings.into_iter().filter(|binding| routes.rules().get(binding.grpc_path()).is_some()).collect();
         let gateway = Gateway::new(bindings, mounted, self.cache_policy);
-        let files = limits::raise_file_limit();
-        let connections = Connections::new(self.limits, files, Arc::clone(&self.trusted_proxies));
-        let concurrency = ConcurrencyLimit::new(self.limits.max_concurrent_calls, self.reserved_paths);
+        let trusted_proxies: Arc<[_]> = trusted_proxies.into();
+        let connections = Connections::new(limits, limits::raise_file_limit(), Arc::clone(&trusted_proxies));
+        let concurrency = ConcurrencyLimit::new(limits.max_concurrent_calls, self.reserved_paths);
         let settings = StackSettings {
-            admission: AdmissionLayer::new(Arc::clone(&connections), concurrency, self.limits.max_header_bytes),
-            trusted_proxies: self.trusted_proxies,
-            cors_origins: &self.cors_origins,
+            admission: AdmissionLayer::new(Arc::clone(&connections), concurrency, limits.max_header_bytes),
+            trusted_proxies,
+            cors_origins: &http.cors_origins,
         };
         let stack = stack::build(&routes.into_service(), gateway, settings);
         let watch_health = async {
@@ -244,7 +232,7 @@ impl Server {
             .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
             // These limits bound the memory that one connection can occupy.
             .max_concurrent_streams(STREAM_LIMIT)
-            .http2_max_header_list_size(self.limits.max_header_bytes)
+            .http2_max_header_list_size(limits.max_header_bytes)
             .serve_with_incoming_shutdown(stack, Incoming::new(listener, Arc::clone(&connections), tls.clone()), shutdown);
         let keep_tls_fresh = async {
             match &tls {

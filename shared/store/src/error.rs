@@ -115,10 +115,18 @@ impl From<Error> for access::Error {
 /// transaction that the server ended and a read-only server on PostgreSQL; `SQLITE_BUSY`, `LOCKED`, `NOMEM`, `IOERR`, `FULL` and
 /// `CANTOPEN`.
 fn is_unavailable(error: &dyn DatabaseError) -> bool {
-    error.code().is_some_and(|code| match error.try_downcast_ref::<sqlx::sqlite::SqliteError>() {
-        Some(_) => matches!(code.parse::<i32>().unwrap_or_default() & 0xff, 5 | 6 | 7 | 10 | 13 | 14),
-        None => matches!(&code[..2.min(code.len())], "08" | "53" | "57") || matches!(code.as_ref(), "25006" | "25P03" | "55P03"),
-    })
+    match sqlite_code(error) {
+        Some(code) => matches!(code, 5 | 6 | 7 | 10 | 13 | 14),
+        None => error.code().is_some_and(|code| {
+            matches!(&code[..2.min(code.len())], "08" | "53" | "57") || matches!(code.as_ref(), "25006" | "25P03" | "55P03")
+        }),
+    }
+}
+
+/// Returns the primary result code of an error of SQLite, or `None` for an error of PostgreSQL.
+pub(crate) fn sqlite_code(error: &dyn DatabaseError) -> Option<i32> {
+    error.try_downcast_ref::<sqlx::sqlite::SqliteError>()?;
+    error.code()?.parse::<i32>().ok().map(|code| code & 0xff)
 }
 
 /// `serialization_failure` and `deadlock_detected`; `SQLITE_BUSY_RECOVERY` and `SQLITE_BUSY_SNAPSHOT`. A plain `SQLITE_BUSY` is not

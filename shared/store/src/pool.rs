@@ -17,6 +17,8 @@ use parking_lot::Mutex;
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, SqlStr, SqliteConnection};
 use tokio::{runtime::Handle, time::Instant};
 
+use crate::error::sqlite_code;
+
 /// The longest time that a call waits for a connection, or for a new one to be established.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest time that it may take to establish a connection, to test an idle one, or to roll back a transaction.
@@ -312,9 +314,7 @@ impl<C: Engine> Drop for Lease<C> {
 
 /// Returns true if SQLite could not write: FULL, IOERR or READONLY.
 fn is_refused_write(error: &sqlx::Error) -> bool {
-    let sqlx::Error::Database(error) = error else { return false };
-    let is_sqlite = error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some();
-    is_sqlite && error.code().and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| matches!(code & 0xff, 8 | 10 | 13))
+    matches!(error.as_database_error().and_then(sqlite_code), Some(8 | 10 | 13))
 }
 
 /// Returns true if the connection cannot be used after this error: the transport failed, the server closes the connection, or the
@@ -328,10 +328,7 @@ fn loses_connection(error: &sqlx::Error) -> bool {
             })
         }
         // FULL, IOERR, NOMEM, READONLY, CORRUPT and NOTADB.
-        sqlx::Error::Database(error) => error
-            .code()
-            .and_then(|code| code.parse::<i32>().ok())
-            .is_some_and(|code| matches!(code & 0xff, 7 | 8 | 10 | 11 | 13 | 26)),
+        sqlx::Error::Database(error) => matches!(sqlite_code(error.as_ref()), Some(7 | 8 | 10 | 11 | 13 | 26)),
         _ => false,
     }
 }
