@@ -45,6 +45,18 @@ impl Fresh {
         migrate::migrate(&self.0.open(), &MIGRATIONS).await.expect("a migrated database");
     }
 
+    /// Runs a command on a terminal, types an answer for each prompt, and returns what the terminal shows.
+    fn on_terminal(&self, command: &[&str], dialog: &[(&str, &str)]) -> String {
+        let mut terminal = Command::new("python3");
+        terminal.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/terminal.py"));
+        terminal.args(dialog.iter().flat_map(|(prompt, answer)| [prompt, answer]));
+        terminal.args(["--", env!("CARGO_BIN_EXE_auth-service")]).args(command).args(["--database-url", self.0.url()]);
+        let output = terminal.output().expect("Python 3");
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{shown}{}", String::from_utf8_lossy(&output.stderr));
+        shown
+    }
+
     pub(crate) async fn execute(&self, sql: &'static str) {
         let mut tx = self.0.open().begin().await.expect("a transaction");
         tx.query(sql).execute().await.expect("a statement");
@@ -215,6 +227,31 @@ on_both_engines! {
         assert_eq!(password_hash(&app).await, before);
         let output = run(&["changepassword", "Root", "--password-file", path]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_ne!(password_hash(&app).await, before);
+    }
+
+    async fn a_terminal_is_asked_for_what_is_not_given(app: Fresh) {
+        app.migrated().await;
+        let other = "eight green teas of lead";
+        let shown = app.on_terminal(
+            &["createsuperuser"],
+            &[
+                ("Username: ", "root"),
+                ("Email address: ", "root@example.com"),
+                ("Password: ", ""),
+                ("Password: ", PASSWORD),
+                ("Password (again): ", other),
+                ("Password: ", PASSWORD),
+                ("Password (again): ", PASSWORD),
+            ],
+        );
+        for text in ["Blank passwords aren't allowed.", "Your passwords didn't match.", "Superuser created successfully."] {
+            assert!(shown.contains(text), "{text}: {shown}");
+        }
+        assert!(!shown.contains(PASSWORD), "a password is not shown: {shown}");
+        let before = password_hash(&app).await;
+        let shown = app.on_terminal(&["changepassword", "root"], &[("Password: ", other), ("Password (again): ", other)]);
+        assert!(shown.contains("Changing password for user 'root'"), "{shown}");
         assert_ne!(password_hash(&app).await, before);
     }
 
