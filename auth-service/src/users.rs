@@ -179,15 +179,21 @@ pub async fn find(on: impl Executor<'_>, user_id: UserId) -> Result<Option<User>
     Ok(on.query(select!("WHERE user_id = $1")).bind(user_id).optional().await?)
 }
 
-/// Returns whether the user is active, and locks the row until the transaction ends so that this does not change.
+/// Returns whether the user is active, and takes a shared lock on the user until the transaction ends so that this does not change.
 pub async fn lock_active(tx: &mut Tx, user_id: UserId) -> Result<bool> {
-    let query = tx.query("SELECT is_active FROM users WHERE user_id = $1").bind(user_id).for_key_share();
+    tx.lock_shared(&lock_name(user_id)).await?;
+    let query = tx.query("SELECT is_active FROM users WHERE user_id = $1").bind(user_id);
     Ok(query.optional::<(bool,)>().await?.is_some_and(|(is_active,)| is_active))
 }
 
-/// Returns the user with this id, and locks the row for update until the transaction ends.
+/// Returns the user with this id, and locks the user and the row for update until the transaction ends.
 pub async fn lock(tx: &mut Tx, user_id: UserId) -> Result<Option<User>> {
+    tx.lock_exclusive(&lock_name(user_id)).await?;
     Ok(tx.query(select!("WHERE user_id = $1")).bind(user_id).for_update().optional().await?)
+}
+
+fn lock_name(user_id: UserId) -> String {
+    format!("user {user_id}")
 }
 
 /// Returns the user with the username `login` or, if there is none, the user with this e-mail address.

@@ -176,16 +176,22 @@ pub async fn find(on: impl Executor<'_>, client_id: &str) -> Result<Option<Clien
     Ok(query.bind(client_id).optional().await?)
 }
 
-/// Returns whether the client is active, and locks the row until the transaction ends so that this does not change.
+/// Returns whether the client is active, and takes a shared lock on the client until the transaction ends so that this does not change.
 pub async fn lock_active(tx: &mut Tx, client_id: &str) -> Result<bool> {
-    let query = tx.query("SELECT is_active FROM clients WHERE client_id = $1").bind(client_id).for_key_share();
+    tx.lock_shared(&lock_name(client_id)).await?;
+    let query = tx.query("SELECT is_active FROM clients WHERE client_id = $1").bind(client_id);
     Ok(query.optional::<(bool,)>().await?.is_some_and(|(is_active,)| is_active))
 }
 
-/// Returns the client with this id, and locks the row for update until the transaction ends.
+/// Returns the client with this id, and locks the client and the row for update until the transaction ends.
 pub async fn lock(tx: &mut Tx, client_id: &str) -> Result<Option<Client>> {
+    tx.lock_exclusive(&lock_name(client_id)).await?;
     let query = tx.query(concat!("SELECT ", columns!(), " FROM clients WHERE client_id = $1"));
     Ok(query.bind(client_id).for_update().optional().await?)
+}
+
+fn lock_name(client_id: &str) -> String {
+    format!("client {client_id}")
 }
 
 /// Returns all clients in the order of their ids.

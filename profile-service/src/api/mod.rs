@@ -16,7 +16,8 @@ pub(crate) use self::{friends::FriendApi, notes::NoteApi, profiles::ProfileApi, 
 /// Begins a transaction that changes data of `owner`.
 ///
 /// A caller who is another user must still exist when the transaction commits, because their token may be older than their deletion.
-/// A caller who is the owner needs no check: their data is deleted with them.
+/// Neither the caller nor the owner is deleted before it commits. A caller who is the owner needs no check: their data is deleted with
+/// them.
 ///
 /// # Errors
 ///
@@ -24,7 +25,7 @@ pub(crate) use self::{friends::FriendApi, notes::NoteApi, profiles::ProfileApi, 
 async fn begin(db: &Db, caller: &Caller, owner: UserId) -> Result<Tx> {
     let mut tx = db.begin().await?;
     match caller.user_id() {
-        Ok(user_id) if user_id != owner && !crate::profiles::lock_shared(&mut tx, user_id).await? => {
+        Ok(user_id) if user_id != owner && !crate::profiles::lock_shared(&mut tx, user_id, owner).await? => {
             Err(Error::access_token_invalid())
         }
         _ => Ok(tx),

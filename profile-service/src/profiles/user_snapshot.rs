@@ -48,10 +48,19 @@ pub(crate) async fn ensure_profile(tx: &mut Tx, user: &UserSnapshot<'_>, now: Da
     Ok(query.optional::<(UserId,)>().await?.is_none())
 }
 
-/// Returns true if the user has a profile, and keeps it from being deleted until the transaction ends.
-pub(crate) async fn lock_shared(tx: &mut Tx, user_id: UserId) -> store::Result<bool> {
-    let query = tx.query("SELECT user_id FROM profiles WHERE user_id = $1").bind(user_id).for_key_share();
+/// Returns true if the caller has a profile, and keeps the caller and the owner from being deleted until the transaction ends.
+pub(crate) async fn lock_shared(tx: &mut Tx, caller: UserId, owner: UserId) -> store::Result<bool> {
+    // All transactions take the locks in the same order, so that they do not wait for each other.
+    for user_id in [caller.min(owner), caller.max(owner)] {
+        tx.lock_shared(&lock_name(user_id)).await?;
+    }
+    let query = tx.query("SELECT user_id FROM profiles WHERE user_id = $1").bind(caller);
     Ok(query.optional::<(UserId,)>().await?.is_some())
+}
+
+/// The name of the lock that a deletion of the user takes.
+fn lock_name(user_id: UserId) -> String {
+    format!("user {user_id}")
 }
 
 /// Creates the profile of a new user, or confirms the profile that an access token has created.
@@ -95,6 +104,7 @@ pub(crate) async fn set_user_version(tx: &mut Tx, user_id: UserId, version: i64)
 
 /// Deletes the user's profile and everything that belongs to it, and inserts a tombstone.
 pub(crate) async fn insert_tombstone(tx: &mut Tx, user_id: UserId, now: DateTime<Utc>) -> store::Result<()> {
+    tx.lock_exclusive(&lock_name(user_id)).await?;
     let query = tx.query("INSERT INTO tombstones (user_id, time) VALUES ($1, $2) ON CONFLICT (user_id) DO NOTHING");
     query.bind(user_id).bind(now).execute().await?;
     // A profile that another transaction is creating is not visible yet. Writing the same row waits for that transaction.
@@ -112,6 +122,11 @@ pub(crate) async fn delete_missing(
     unconfirmed_before: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> store::Result<u64> {
+    let query =
+        tx.query("SELECT user_id FROM profiles WHERE generation < $1 AND (generation > 0 OR create_time < $2) ORDER BY user_id");
+    for (user_id,) in query.bind(generation).bind(unconfirmed_before).all::<(UserId,)>().await? {
+        tx.lock_exclusive(&lock_name(user_id)).await?;
+    }
     let query = tx.query(
         "INSERT INTO tombstones (user_id, time)
          SELECT user_id, $3 FROM profiles WHERE generation < $1 AND (generation > 0 OR create_time < $2)

@@ -14,7 +14,7 @@ use std::{
 use access::Clock;
 use chrono::{DateTime, Utc};
 use sqlx::{
-    AssertSqlSafe, PgConnection, SqlSafeStr, SqlStr, SqliteConnection,
+    AssertSqlSafe, ConnectOptions, PgConnection, SqlSafeStr, SqlStr, SqliteConnection,
     postgres::PgConnectOptions,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
@@ -199,7 +199,8 @@ impl Db {
     }
 
     /// Returns the same database for migrations, which have no time limits. An SQLite file is created, for its owner only, if it does not
-    /// exist. SQLite then does not enforce foreign keys, and waits for up to an hour while another process migrates.
+    /// exist. SQLite then does not enforce foreign keys, and waits for up to an hour while another process migrates. Slow statements are
+    /// not logged, because they are usual here, and a log line would interrupt the line of the migration that runs.
     ///
     /// # Errors
     ///
@@ -210,11 +211,11 @@ impl Db {
                 let is_transaction_pooled = pool.is_transaction_pooled();
                 // One connection for the lock, and one for statements that cannot run in a transaction.
                 let options = DbOptions { connections: 2, timeouts: Timeouts::NONE, is_transaction_pooled };
-                Ok(Self::postgres(PgConnectOptions::clone(unlimited), options))
+                Ok(Self::postgres(PgConnectOptions::clone(unlimited).disable_statement_logging(), options))
             }
             Pools::Sqlite { write, .. } => {
                 create_file(write.options().get_filename())?;
-                let options = SqliteConnectOptions::clone(write.options());
+                let options = SqliteConnectOptions::clone(write.options()).disable_statement_logging();
                 Ok(Self::sqlite(&options.foreign_keys(false).busy_timeout(MIGRATION_BUSY_TIMEOUT), 1))
             }
         }
@@ -331,6 +332,27 @@ impl Tx {
             return Ok(self.query("SELECT clock_timestamp()").one::<(DateTime<Utc>,)>().await?.0);
         }
         Ok(clock.now())
+    }
+
+    /// Takes a shared lock until the transaction ends. `name` says what is locked, such as `user` and an id.
+    ///
+    /// Transactions get the locks of one name in the order in which they asked for them. Row locks are different: PostgreSQL gives
+    /// `FOR KEY SHARE` to new transactions while another one waits to change the row, so that a stream of short transactions can make it
+    /// wait for ever. On SQLite the transaction itself is the lock.
+    pub async fn lock_shared(&mut self, name: &str) -> Result<()> {
+        self.lock_name("SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0))", name).await
+    }
+
+    /// Waits for the transactions that have taken a lock with this name, and makes those that ask later wait until this one ends.
+    pub async fn lock_exclusive(&mut self, name: &str) -> Result<()> {
+        self.lock_name("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", name).await
+    }
+
+    async fn lock_name(&mut self, sql: &'static str, name: &str) -> Result<()> {
+        if let Transaction::Postgres(..) = &self.0 {
+            self.query(sql).bind(name).execute().await?;
+        }
+        Ok(())
     }
 
     /// Runs statements without parameters.

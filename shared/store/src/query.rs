@@ -24,8 +24,8 @@ impl<T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unp
 #[must_use = "a query does nothing until it is run"]
 pub struct Query<'c> {
     sql: &'static str,
-    /// The lock that PostgreSQL takes.
-    lock: Option<&'static str>,
+    /// True if PostgreSQL locks the rows.
+    is_for_update: bool,
     target: Target<'c>,
     arguments: Result<Arguments, BoxDynError>,
 }
@@ -74,34 +74,24 @@ macro_rules! run {
 
 impl<'c> Query<'c> {
     pub(crate) fn postgres(sql: &'static str, target: Target<'c>) -> Self {
-        Self { sql, lock: None, target, arguments: Ok(Arguments::Postgres(PgArguments::default())) }
+        Self { sql, is_for_update: false, target, arguments: Ok(Arguments::Postgres(PgArguments::default())) }
     }
 
     pub(crate) fn sqlite(sql: &'static str, target: Target<'c>) -> Self {
-        Self { sql, lock: None, target, arguments: Ok(Arguments::Sqlite(SqliteArguments::default())) }
+        Self { sql, is_for_update: false, target, arguments: Ok(Arguments::Sqlite(SqliteArguments::default())) }
     }
 
     /// Locks the rows that the query finds until the transaction ends. On SQLite the transaction itself is the lock.
-    pub fn for_update(self) -> Self {
-        self.locking("FOR UPDATE")
-    }
-
-    /// Prevents the rows that the query finds from being deleted, and from being locked by [`for_update`](Self::for_update), until
-    /// the transaction ends. Several transactions may hold this lock at once.
-    pub fn for_key_share(self) -> Self {
-        self.locking("FOR KEY SHARE")
-    }
-
-    fn locking(mut self, lock: &'static str) -> Self {
-        self.lock = matches!(self.target, Target::Postgres(_)).then_some(lock);
+    pub fn for_update(mut self) -> Self {
+        self.is_for_update = matches!(self.target, Target::Postgres(_));
         self
     }
 
     fn text(&self) -> SqlStr {
-        match self.lock {
-            Some(lock) => AssertSqlSafe(format!("{} {lock}", self.sql)).into_sql_str(),
-            None => self.sql.into_sql_str(),
+        if self.is_for_update {
+            return AssertSqlSafe(format!("{} FOR UPDATE", self.sql)).into_sql_str();
         }
+        self.sql.into_sql_str()
     }
 
     /// Binds the value of the next parameter.

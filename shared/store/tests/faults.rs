@@ -170,3 +170,42 @@ async fn a_commit_after_a_failed_statement_is_not_acknowledged() {
     tx.commit().await.expect_err("PostgreSQL has rolled back");
     assert_eq!(count(&db).await, 0);
 }
+
+/// Waits until as many transactions wait for an advisory lock.
+async fn wait_for_waiting(db: &Db, expected: i64) {
+    let sql = "SELECT COUNT(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+         WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()";
+    loop {
+        let (waiting,): (i64,) = db.query(sql).one().await.expect("a count");
+        if waiting == expected {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_shared_lock_that_is_asked_for_later_does_not_overtake_an_exclusive_lock() {
+    let database = TestDatabase::new(Engine::Postgres).await;
+    let db = database.open();
+    let mut first = db.begin().await.expect("a transaction");
+    first.lock_shared("user 1").await.expect("a lock");
+    let lock = |is_exclusive: bool| {
+        let db = db.clone();
+        tokio::spawn(async move {
+            let mut tx = db.begin().await.expect("a transaction");
+            if is_exclusive { tx.lock_exclusive("user 1").await } else { tx.lock_shared("user 1").await }.expect("a lock");
+            tx
+        })
+    };
+    let exclusive = lock(true);
+    wait_for_waiting(&db, 1).await;
+    let later = lock(false);
+    wait_for_waiting(&db, 2).await;
+    first.commit().await.expect("a commit");
+    let exclusive = exclusive.await.expect("no panic");
+    wait_for_waiting(&db, 1).await;
+    assert!(!later.is_finished());
+    exclusive.commit().await.expect("a commit");
+    later.await.expect("no panic").commit().await.expect("a commit");
+}
