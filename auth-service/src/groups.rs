@@ -6,7 +6,7 @@ use access::{Clock, Error, Id, Result, UserId, error::Violation};
 use chrono::{DateTime, Utc};
 use store::{self, Db, Executor, Tx, batch};
 
-use crate::proto::Reason;
+use crate::{events::OutboxTransaction, proto::Reason, users};
 
 /// The id of a group.
 pub type GroupId = Id<Group>;
@@ -63,6 +63,12 @@ pub async fn find(on: impl Executor<'_>, group_id: GroupId) -> Result<Option<Gro
     Ok(query.bind(group_id).optional().await?)
 }
 
+/// Returns the group with this name.
+pub async fn find_by_name(on: impl Executor<'_>, name: &str) -> Result<Option<Group>> {
+    let query = on.query("SELECT group_id, name, create_time, update_time, version FROM groups WHERE name_key = $1");
+    Ok(query.bind(name.as_bytes()).optional().await?)
+}
+
 /// Returns the group with this id, and locks it for update until the transaction ends. To avoid deadlocks, a transaction that also
 /// locks a user must lock the group first.
 pub async fn lock(tx: &mut Tx, group_id: GroupId) -> Result<Option<Group>> {
@@ -78,22 +84,24 @@ pub async fn list(on: impl Executor<'_>, after: Option<&String>, limit: i64) -> 
     Ok(query.bind(after.map_or(&[][..], |after| after.as_bytes())).bind(limit).all().await?)
 }
 
-/// Renames a locked group.
+/// Renames a locked group, and records the events that revoke the access tokens of its members, which contain the name.
 ///
 /// # Errors
 ///
 /// Returns ALREADY_EXISTS if the name is taken.
-pub async fn rename(tx: &mut Tx, clock: &Clock, group: Group, name: &str) -> Result<Group> {
+pub async fn rename(change: &mut OutboxTransaction, clock: &Clock, group: Group, name: &str) -> Result<Group> {
     if group.name == name {
         return Ok(group);
     }
-    let now = tx.now(clock).await?;
-    let query = tx.query(
+    let now = change.now(clock).await?;
+    let query = change.query(
         "UPDATE groups SET name = $2, name_key = $3, update_time = $4, version = version + 1 WHERE group_id = $1
          RETURNING group_id, name, create_time, update_time, version",
     );
     let renamed = query.bind(group.group_id).bind(name).bind(name.as_bytes()).bind(now).one().await;
-    renamed.map_err(|error| if error.is_unique_violation() { name_taken() } else { error.into() })
+    let renamed = renamed.map_err(|error| if error.is_unique_violation() { name_taken() } else { error.into() })?;
+    users::record_member_permissions_changed(change, group.group_id).await?;
+    Ok(renamed)
 }
 
 /// Increments the version of a group whose permissions have changed.
@@ -104,9 +112,10 @@ pub async fn touch(tx: &mut Tx, clock: &Clock, group_id: GroupId) -> Result<()> 
     Ok(())
 }
 
-/// Deletes a locked group with its memberships and permissions.
-pub async fn delete(tx: &mut Tx, group_id: GroupId) -> Result<()> {
-    tx.query("DELETE FROM groups WHERE group_id = $1").bind(group_id).execute().await?;
+/// Deletes a locked group with its memberships and permissions, and records the events that revoke the access tokens of its members.
+pub async fn delete(change: &mut OutboxTransaction, group_id: GroupId) -> Result<()> {
+    users::record_member_permissions_changed(change, group_id).await?;
+    change.query("DELETE FROM groups WHERE group_id = $1").bind(group_id).execute().await?;
     Ok(())
 }
 
@@ -117,9 +126,20 @@ pub async fn add_member(tx: &mut Tx, group_id: GroupId, user_id: UserId) -> Resu
 }
 
 /// Removes a user from a group. Returns `false` if the user is not a member.
-pub async fn remove_member(tx: &mut Tx, group_id: GroupId, user_id: UserId) -> Result<bool> {
+async fn remove_member(tx: &mut Tx, group_id: GroupId, user_id: UserId) -> Result<bool> {
     let query = tx.query("DELETE FROM group_members WHERE group_id = $1 AND user_id = $2");
     Ok(query.bind(group_id).bind(user_id).execute().await? > 0)
+}
+
+/// Makes a locked user a member of a locked group, or ends the membership, and records an event if that changes anything. Returns whether
+/// it does.
+pub async fn set_member(change: &mut OutboxTransaction, group_id: GroupId, user_id: UserId, is_member: bool) -> Result<bool> {
+    let has_changed =
+        if is_member { add_member(change, group_id, user_id).await? } else { remove_member(change, group_id, user_id).await? };
+    if has_changed {
+        users::record_permissions_changed(change, user_id).await?;
+    }
+    Ok(has_changed)
 }
 
 /// Returns the members of a group with a username key greater than `after`, in the order of the keys.

@@ -338,10 +338,7 @@ pub async fn create_superuser(
     password: &str,
     policy: passwords::Policy,
 ) -> Result<(), Error> {
-    let email = usernames::Email::new(email);
-    let username = usernames::Username::new("username", username, email.as_ref())?;
-    let names = users::UserNames { username, email, first_name: String::new(), last_name: String::new() };
-    usernames::check_new(&names.username, "username")?;
+    let names = users::UserNames::new("", username, email, String::new(), String::new())?;
     let passwords = Passwords::new(policy);
     let permit = passwords.acquire(HashPurpose::PasswordChange, &ClientInfo::default())?;
     let password_hash = permit.hash(passwords.check_new("password", password)?, names.weak_password_texts()).await?;
@@ -370,7 +367,6 @@ pub async fn set_password(
     let password_hash = permit.hash(passwords.check_new("password", password)?, names).await?;
     let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
     users::lock(&mut change, user.user_id).await?.ok_or_else(|| Error::not_found("username"))?;
-    users::set_password(&mut change, clock, user.user_id, &password_hash).await?;
-    sessions::end_others(&mut change, user.user_id, None, sessions::EndReason::PasswordChanged).await?;
+    users::set_password(&mut change, clock, user.user_id, &password_hash, None).await?;
     change.commit().await
 }

@@ -4,10 +4,14 @@
 
 use std::sync::Arc;
 
-use access::{AccessRulesFile, Error, Result, UserId};
+use access::{AccessRulesFile, Clock, Error, Result, UserId};
 use store::{Executor, Tx};
 
-use crate::{groups::GroupId, users::User};
+use crate::{
+    events::OutboxTransaction,
+    groups::{self, GroupId},
+    users::{self, User},
+};
 
 /// The maximum length of all permissions together, in bytes: the access token of a superuser holds them all.
 const MAX_LENGTH: usize = 3072;
@@ -144,7 +148,7 @@ pub async fn give(tx: &mut Tx, holder: Holder, permission: &str) -> Result<bool>
 }
 
 /// Takes a permission. False where it was not given.
-pub async fn take(tx: &mut Tx, holder: Holder, permission: &str) -> Result<bool> {
+async fn take(tx: &mut Tx, holder: Holder, permission: &str) -> Result<bool> {
     let query = match holder {
         Holder::User(user_id) => tx.query("DELETE FROM user_permissions WHERE user_id = $1 AND permission = $2").bind(user_id),
         Holder::Group(group_id) => {
@@ -152,6 +156,27 @@ pub async fn take(tx: &mut Tx, holder: Holder, permission: &str) -> Result<bool>
         }
     };
     Ok(query.bind(permission).execute().await? > 0)
+}
+
+/// Gives a permission to a locked holder, or takes it, and records the events that revoke the access tokens of the users who gain or lose
+/// it. Returns whether anything changes.
+pub async fn set(
+    change: &mut OutboxTransaction,
+    clock: &Clock,
+    holder: Holder,
+    permission: &str,
+    is_given: bool,
+) -> Result<bool> {
+    let has_changed = if is_given { give(change, holder, permission).await? } else { take(change, holder, permission).await? };
+    match holder {
+        _ if !has_changed => {}
+        Holder::User(user_id) => users::record_permissions_changed(change, user_id).await?,
+        Holder::Group(group_id) => {
+            groups::touch(change, clock, group_id).await?;
+            users::record_member_permissions_changed(change, group_id).await?;
+        }
+    }
+    Ok(has_changed)
 }
 
 #[cfg(test)]

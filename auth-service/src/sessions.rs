@@ -2,7 +2,7 @@
 //!
 //! [`judge`] decides what happens to a presented refresh token. It is a pure function; the caller locks the row around it.
 
-use access::{ClientInfo, Clock, Result, SessionId, UserId};
+use access::{ClientInfo, Clock, Error, Result, SessionId, UserId};
 use aws_lc_rs::digest;
 use chrono::{DateTime, TimeDelta, Utc};
 use server::config;
@@ -349,6 +349,17 @@ pub async fn end(change: &mut OutboxTransaction, session_id: SessionId, reason: 
     let ended = query.bind(session_id).bind(reason).all().await?;
     record_ended(change, ended);
     Ok(())
+}
+
+/// Ends a session of a user because somebody revokes it, and records the event.
+///
+/// # Errors
+///
+/// Returns NOT_FOUND if the user has no such session.
+pub async fn revoke(change: &mut OutboxTransaction, user_id: UserId, session_id: SessionId) -> Result<()> {
+    let found = find(&mut **change, session_id).await?.filter(|session| session.user_id == user_id);
+    found.ok_or_else(|| Error::not_found("session_id"))?;
+    end(change, session_id, EndReason::Revoked).await
 }
 
 /// Ends every session of a user except `kept`, and records the events.

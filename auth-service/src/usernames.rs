@@ -25,6 +25,13 @@ impl Username {
         Ok(Self { display: username.to_owned(), key })
     }
 
+    /// Checks the username of a new user in `field` of the request, by every rule.
+    pub fn of_new_user(field: &str, username: &str, email: Option<&Email>) -> Result<Self> {
+        let username = Self::new(field, username, email)?;
+        check_new(&username, field)?;
+        Ok(username)
+    }
+
     /// Checks the username of an imported user in `field`. It may be an e-mail address, because Django allows that.
     pub fn imported(field: &str, username: &str) -> Result<Self> {
         let key = key(username).ok_or_else(|| invalid_username(field))?;

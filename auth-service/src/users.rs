@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use access::{Clock, Error, Result, UserId, error::Violation};
+use access::{Clock, Error, Result, SessionId, UserId, error::Violation};
 use chrono::{DateTime, Utc};
 use store::{self, Db, Executor, Query, Tx, batch};
 
@@ -10,8 +10,9 @@ use crate::{
     events::{EventPayload, OutboxTransaction},
     groups::GroupId,
     proto::Reason,
+    sessions::{self, EndReason},
     user_lists,
-    usernames::{Email, Username},
+    usernames::{self, Email, Username},
 };
 
 /// A row of the table.
@@ -57,6 +58,13 @@ pub struct UserNames {
 }
 
 impl UserNames {
+    /// Checks the names of a new user. `prefix` is the path of the message in the request that holds them, such as `user.`.
+    pub fn new(prefix: &str, username: &str, email: &str, first_name: String, last_name: String) -> Result<Self> {
+        let email = Email::new(email);
+        let username = Username::of_new_user(&format!("{prefix}username"), username, email.as_ref())?;
+        Ok(Self { username, email, first_name, last_name })
+    }
+
     /// Returns the texts that do not add to the strength of the user's password.
     pub fn weak_password_texts(&self) -> Vec<String> {
         let email = self.email.as_ref().map(|email| email.display.clone()).unwrap_or_default();
@@ -198,7 +206,7 @@ fn lock_name(user_id: UserId) -> String {
 
 /// Returns the user with the username `login` or, if there is none, the user with this e-mail address.
 pub async fn find_by_login(on: impl Executor<'_>, login: &str) -> Result<Option<User>> {
-    let username_key = crate::usernames::key(login).unwrap_or_default();
+    let username_key = usernames::key(login).unwrap_or_default();
     let email_key = login.to_lowercase();
     let query = on.query(select!("WHERE username_key = $1 OR email_key = $2 ORDER BY username_key = $1 DESC LIMIT 1"));
     Ok(query.bind(username_key.into_bytes()).bind(email_key).optional().await?)
@@ -252,7 +260,7 @@ pub async fn update(change: &mut OutboxTransaction, clock: &Clock, old: &User, n
 /// Returns an error if an e-mail address is the username of a user other than `user_id`. Such usernames come from imports, and Login
 /// prefers the username.
 async fn require_unused_as_username(tx: &mut Tx, user_id: Option<UserId>, email: Option<&Email>, field: &str) -> Result<()> {
-    let Some(key) = email.and_then(|email| crate::usernames::key(&email.display)) else { return Ok(()) };
+    let Some(key) = email.and_then(|email| usernames::key(&email.display)) else { return Ok(()) };
     match find_by_key(tx, &key).await? {
         Some(user) if Some(user.user_id) != user_id => Err(email_taken(field)),
         _ => Ok(()),
@@ -316,19 +324,28 @@ pub async fn has_superuser(on: impl Executor<'_>) -> Result<bool> {
     Ok(on.query(select!("WHERE is_superuser AND is_active LIMIT 1")).optional::<User>().await?.is_some())
 }
 
-/// Sets the hash of a new password and records an event.
-pub async fn set_password(change: &mut OutboxTransaction, clock: &Clock, user_id: UserId, password_hash: &str) -> Result<()> {
+/// Sets the hash of a locked user's new password, ends every session of the user except `kept`, and records the events.
+pub async fn set_password(
+    change: &mut OutboxTransaction,
+    clock: &Clock,
+    user_id: UserId,
+    password_hash: &str,
+    kept: Option<SessionId>,
+) -> Result<()> {
     let now = change.now(clock).await?;
     let query = change.query(
         "UPDATE users SET password_hash = $2, update_time = $3, version = version + 1 WHERE user_id = $1 RETURNING version",
     );
     let (version,) = query.bind(user_id).bind(password_hash).bind(now).one::<(i64,)>().await?;
     change.record(user_id, version, EventPayload::UserUpdated);
-    Ok(())
+    sessions::end_others(change, user_id, kept, EndReason::PasswordChanged).await
 }
 
-/// Activates or deactivates a locked user. Records an event if that changes the user.
+/// Activates or deactivates a locked user. Records an event if that changes the user. A deactivation ends every session of the user.
 pub async fn set_active(change: &mut OutboxTransaction, clock: &Clock, user: User, is_active: bool) -> Result<User> {
+    if !is_active {
+        sessions::end_others(change, user.user_id, None, EndReason::UserInactive).await?;
+    }
     if user.is_active == is_active {
         return Ok(user);
     }
@@ -341,6 +358,34 @@ pub async fn set_active(change: &mut OutboxTransaction, clock: &Clock, user: Use
         user.version,
         if is_active { EventPayload::UserActivated } else { EventPayload::UserDeactivated },
     );
+    Ok(user)
+}
+
+/// Makes a locked user a superuser, or an ordinary user again. Records an event that revokes the user's access tokens if that changes the
+/// user.
+///
+/// # Errors
+///
+/// Returns FAILED_PRECONDITION if no other active superuser would remain.
+pub async fn set_superuser(change: &mut OutboxTransaction, clock: &Clock, user: User, is_superuser: bool) -> Result<User> {
+    if user.is_superuser == is_superuser {
+        return Ok(user);
+    }
+    if !is_superuser {
+        // Two transactions that each revoke one of the last two superusers would otherwise both succeed.
+        change.lock_exclusive("superusers").await?;
+        let query = change.query(select!("WHERE is_superuser AND is_active AND user_id <> $1 LIMIT 1")).bind(user.user_id);
+        if query.optional::<User>().await?.is_none() {
+            let description = "no other active superuser would remain: make another user a superuser first";
+            let violation = Violation::new("user_id", "user.other_superuser", description);
+            return Err(Error::precondition(Reason::LastSuperuser, violation));
+        }
+    }
+    let now = change.now(clock).await?;
+    let query = change
+        .query(returning!("UPDATE users SET is_superuser = $2, update_time = $3, version = version + 1 WHERE user_id = $1"));
+    let user: User = query.bind(user.user_id).bind(is_superuser).bind(now).one().await?;
+    change.record(user.user_id, user.version, EventPayload::PermissionsChanged);
     Ok(user)
 }
 

@@ -78,10 +78,8 @@ impl group_service::Handlers for GroupApi {
         let mut change = begin(&self.event_log, &caller, None).await?;
         let mut group = groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group.group_id"))?;
         check_etag("group.etag", &given.etag, group.version)?;
-        if mask.writes("name", !given.name.is_empty()) && group.name != given.name {
+        if mask.writes("name", !given.name.is_empty()) {
             group = groups::rename(&mut change, &self.clock, group, &given.name).await?;
-            // Access tokens contain the names of the user's groups.
-            users::record_member_permissions_changed(&mut change, group_id).await?;
         }
         let permissions = permissions::given(&mut *change, Holder::Group(group_id)).await?;
         change.commit().await?;
@@ -95,7 +93,6 @@ impl group_service::Handlers for GroupApi {
         let group = groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
         delegator.require_permissions(&permissions::given(&mut *change, Holder::Group(group_id)).await?)?;
         check_etag("etag", &request.etag, group.version)?;
-        users::record_member_permissions_changed(&mut change, group_id).await?;
         groups::delete(&mut change, group_id).await?;
         change.commit().await
     }
@@ -131,14 +128,7 @@ impl GroupApi {
         let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         delegator.require_superuser_for(&user)?;
         delegator.require_permissions(&permissions::given(&mut *change, Holder::Group(group_id)).await?)?;
-        let has_changed = if is_member {
-            groups::add_member(&mut change, group_id, user_id).await?
-        } else {
-            groups::remove_member(&mut change, group_id, user_id).await?
-        };
-        if has_changed {
-            users::record_permissions_changed(&mut change, user_id).await?;
-        }
+        groups::set_member(&mut change, group_id, user_id, is_member).await?;
         change.commit().await
     }
 }

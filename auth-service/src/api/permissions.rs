@@ -97,19 +97,7 @@ impl PermissionApi {
                 groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
             }
         }
-        let has_changed = if is_given {
-            permissions::give(&mut change, holder, permission).await?
-        } else {
-            permissions::take(&mut change, holder, permission).await?
-        };
-        match holder {
-            _ if !has_changed => {}
-            Holder::User(user_id) => users::record_permissions_changed(&mut change, user_id).await?,
-            Holder::Group(group_id) => {
-                groups::touch(&mut change, &self.clock, group_id).await?;
-                users::record_member_permissions_changed(&mut change, group_id).await?;
-            }
-        }
+        permissions::set(&mut change, &self.clock, holder, permission, is_given).await?;
         change.commit().await
     }
 }

@@ -38,9 +38,7 @@ impl session_service::Handlers for SessionApi {
         let session_id = SessionId::parse("session_id", &request.session_id)?;
         self.require_superset_of(&caller, user_id).await?;
         let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
-        let found = sessions::find(&mut *change, session_id).await?.filter(|session| session.user_id == user_id);
-        found.ok_or_else(|| Error::not_found("session_id"))?;
-        sessions::end(&mut change, session_id, EndReason::Revoked).await?;
+        sessions::revoke(&mut change, user_id, session_id).await?;
         change.commit().await
     }
 

@@ -21,7 +21,6 @@ use crate::{
         DeactivateUserRequest, DeleteUserRequest, GetUserRequest, ListUsersRequest, ListUsersResponse, Reason, RegisterRequest,
         SetPasswordRequest, UpdateUserRequest, user_service,
     },
-    sessions,
     user_lists::{self, UserCursor, UserFilter},
     usernames::{self, Email, Username},
     users::{self, NewUser, User, UserNames},
@@ -43,7 +42,8 @@ pub(crate) struct UserApi {
 
 impl user_service::Handlers for UserApi {
     fn check_register(&self, request: &RegisterRequest, violations: &mut Violations) {
-        violations.check("username", || new_username("username", &request.username, Email::new(&request.email).as_ref()));
+        violations
+            .check("username", || Username::of_new_user("username", &request.username, Email::new(&request.email).as_ref()));
         violations.check("password", || self.passwords.check_new("password", &request.password));
     }
 
@@ -55,7 +55,7 @@ impl user_service::Handlers for UserApi {
             ));
         }
         let RegisterRequest { username, email, password, first_name, last_name } = request;
-        let names = new_names("", &username, &email, first_name, last_name)?;
+        let names = UserNames::new("", &username, &email, first_name, last_name)?;
         let password = self.passwords.check_new("password", &password)?;
         let permit = self.passwords.acquire(HashPurpose::Registration, &client)?;
         if let Some(source) = Subject::registration(client.address(), self.limits) {
@@ -69,7 +69,9 @@ impl user_service::Handlers for UserApi {
 
     fn check_create_user(&self, request: &CreateUserRequest, violations: &mut Violations) {
         if let Some(user) = &request.user {
-            violations.check("user.username", || new_username("user.username", &user.username, Email::new(&user.email).as_ref()));
+            violations.check("user.username", || {
+                Username::of_new_user("user.username", &user.username, Email::new(&user.email).as_ref())
+            });
         }
         if !request.password.is_empty() {
             violations.check("password", || self.passwords.check_new("password", &request.password));
@@ -78,7 +80,7 @@ impl user_service::Handlers for UserApi {
 
     async fn create_user(&self, caller: Caller, request: CreateUserRequest) -> Result<proto::User> {
         let proto::User { username, email, first_name, last_name, .. } = request.user.unwrap_or_default();
-        let names = new_names("user.", &username, &email, first_name, last_name)?;
+        let names = UserNames::new("user.", &username, &email, first_name, last_name)?;
         let password_hash = match request.password.as_str() {
             "" => users::NO_PASSWORD.to_owned(),
             password => {
@@ -209,7 +211,6 @@ impl user_service::Handlers for UserApi {
         let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         delegator.require_superset_of(&mut *change, &user).await?;
         let user = users::set_active(&mut change, &self.clock, user, false).await?;
-        sessions::end_others(&mut change, user_id, None, sessions::EndReason::UserInactive).await?;
         change.commit().await?;
         Ok(user_message(user))
     }
@@ -228,8 +229,7 @@ impl user_service::Handlers for UserApi {
         let password_hash = permit.hash(password, names).await?;
         let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
         users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        users::set_password(&mut change, &self.clock, user_id, &password_hash).await?;
-        sessions::end_others(&mut change, user_id, None, sessions::EndReason::PasswordChanged).await?;
+        users::set_password(&mut change, &self.clock, user_id, &password_hash, None).await?;
         change.commit().await
     }
 
@@ -256,9 +256,8 @@ impl user_service::Handlers for UserApi {
         // Another call may have changed the password or deactivated the user while the old password was being verified.
         let is_unchanged = |current: &User| current.is_active && current.password_hash == user.password_hash;
         users::lock(&mut change, user_id).await?.filter(is_unchanged).ok_or_else(wrong_password)?;
-        users::set_password(&mut change, &self.clock, user_id, &password_hash).await?;
+        users::set_password(&mut change, &self.clock, user_id, &password_hash, caller.session_id()).await?;
         login_throttle::refund(&mut change, &attempt).await?;
-        sessions::end_others(&mut change, user_id, caller.session_id(), sessions::EndReason::PasswordChanged).await?;
         change.commit().await
     }
 }
@@ -270,20 +269,6 @@ impl UserApi {
         change.commit().await?;
         Ok(user_message(user))
     }
-}
-
-/// Reads the username of a new user in `field` of the request.
-fn new_username(field: &str, username: &str, email: Option<&Email>) -> Result<Username> {
-    let username = Username::new(field, username, email)?;
-    usernames::check_new(&username, field)?;
-    Ok(username)
-}
-
-/// Reads the names of a new user. `prefix` is the path of the message that holds them, such as `user.`.
-fn new_names(prefix: &str, username: &str, email: &str, first_name: String, last_name: String) -> Result<UserNames> {
-    let email = Email::new(email);
-    let username = new_username(&format!("{prefix}username"), username, email.as_ref())?;
-    Ok(UserNames { username, email, first_name, last_name })
 }
 
 pub(super) fn user_message(user: User) -> proto::User {

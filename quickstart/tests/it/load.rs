@@ -74,7 +74,7 @@ impl Writer {
                 let user = users::lock(&mut change, user_id).await?.expect("a user of this writer");
                 match choice {
                     4 | 5 => drop(users::update(&mut change, &self.clock, &user, &names(&username)).await?),
-                    6 => users::set_password(&mut change, &self.clock, user_id, "!").await?,
+                    6 => users::set_password(&mut change, &self.clock, user_id, "!", None).await?,
                     7 | 8 => {
                         let is_active = !user.is_active;
                         users::set_active(&mut change, &self.clock, user, is_active).await?;
