@@ -44,7 +44,8 @@ impl user_service::Handlers for UserApi {
     fn check_register(&self, request: &RegisterRequest, violations: &mut Violations) {
         violations
             .check("username", || Username::of_new_user("username", &request.username, Email::new(&request.email).as_ref()));
-        violations.check("password", || self.passwords.check_new("password", &request.password));
+        let texts = [&request.username, &request.email, &request.first_name, &request.last_name];
+        self.check_password(&request.password, texts, violations);
     }
 
     async fn register(&self, client: ClientInfo, request: RegisterRequest) -> Result<proto::User> {
@@ -74,7 +75,9 @@ impl user_service::Handlers for UserApi {
             });
         }
         if !request.password.is_empty() {
-            violations.check("password", || self.passwords.check_new("password", &request.password));
+            let user = request.user.clone().unwrap_or_default();
+            let texts = [&user.username, &user.email, &user.first_name, &user.last_name];
+            self.check_password(&request.password, texts, violations);
         }
     }
 
@@ -147,7 +150,12 @@ impl user_service::Handlers for UserApi {
         let (Some(given), mask) = (&request.user, mask.unwrap_or(UpdateMask::SetFields)) else { return };
         violations.check("user.user_id", || UserId::parse("user.user_id", &given.user_id));
         if mask.writes("username", !given.username.is_empty()) {
-            let check = || usernames::key(&given.username).ok_or_else(|| usernames::invalid_username("user.username"));
+            let email = Email::new(&given.email);
+            // An absent address stays as it is stored, so the username cannot be compared with it yet.
+            let check = || match &email {
+                None if !mask.writes("email", false) => Username::imported("user.username", &given.username),
+                email => Username::new("user.username", &given.username, email.as_ref()),
+            };
             violations.check("user.username", check);
         }
     }
@@ -263,6 +271,16 @@ impl user_service::Handlers for UserApi {
 }
 
 impl UserApi {
+    /// Checks the password of a new user.
+    fn check_password(&self, password: &str, user_texts: [&String; 4], violations: &mut Violations) {
+        let has_violations = !violations.is_empty();
+        violations.check("password", || {
+            let password = self.passwords.check_new("password", password)?;
+            // The strength of the password of a valid request is checked on a thread of the hashing queue, because that takes long.
+            if has_violations { password.check_strength(&user_texts.map(String::clone)) } else { Ok(()) }
+        });
+    }
+
     /// Creates a user from a request. `prefix` is the path of the message that holds the names, such as `user.`.
     async fn create(&self, mut change: OutboxTransaction, prefix: &str, new: NewUser) -> Result<proto::User> {
         let user = users::create(&mut change, &self.clock, prefix, &new).await?;

@@ -134,6 +134,20 @@ pub struct NewPassword {
     text: String,
 }
 
+impl NewPassword {
+    /// Checks that the password is not easily guessed. Words from `user_texts`, such as the username, do not add to its strength.
+    ///
+    /// # Errors
+    ///
+    /// Returns INVALID_ARGUMENT if it is.
+    pub fn check_strength(&self, user_texts: &[String]) -> Result<()> {
+        if is_easily_guessed(&self.text, user_texts) {
+            return Err(Error::invalid(self.field, "password.not_common", "is too easy to guess; use several unrelated words"));
+        }
+        Ok(())
+    }
+}
+
 /// Permission to compute one hash. Dropping it releases its slot in the queue.
 #[derive(Debug)]
 #[must_use]
@@ -152,11 +166,8 @@ impl HashPermit {
     pub async fn hash(self, password: NewPassword, user_texts: Vec<String>) -> Result<String> {
         let Self { slot, policy, .. } = self;
         let hash = move |memory: &mut Vec<Block>| {
-            let NewPassword { field, text } = password;
-            if is_easily_guessed(&text, &user_texts) {
-                return Err(Error::invalid(field, "password.not_common", "is too easy to guess; use several unrelated words"));
-            }
-            policy.hash(&text, memory)
+            password.check_strength(&user_texts)?;
+            policy.hash(&password.text, memory)
         };
         slot.run(hash).await?
     }

@@ -236,6 +236,35 @@ on_both_engines! {
         let violations = answer.json()["details"][1]["fieldViolations"].clone();
         let found: Vec<_> = violations.as_array().into_iter().flatten().map(|violation| violation["reason"].clone()).collect();
         assert_eq!((answer.status, found), (400, vec![json!("STRING_EMAIL"), json!("USERNAME_RFC8265"), json!("PASSWORD_MIN_LEN")]));
+
+        let root = app.superuser("root").await;
+        let authorization = format!("Bearer {}", root.login.access_token);
+        let signed = [json[0], ("authorization", authorization.as_str())];
+        let me = format!("PATCH /v1/users/{}", root.user.user_id);
+        for (line, body, expected) in [
+            // A password that is long enough and easily guessed.
+            (
+                "POST /v1/users:register",
+                r#"{"username": "two words", "password": "passwordpassword1"}"#,
+                &["USERNAME_RFC8265", "PASSWORD_NOT_COMMON"][..],
+            ),
+            (
+                "POST /v1/users",
+                r#"{"user": {"username": "other@example.test", "email": "own@example.test"}, "password": "passwordpassword1"}"#,
+                &["USERNAME_OWN_EMAIL", "PASSWORD_NOT_COMMON"],
+            ),
+            // Both fields are given, so that no stored value decides.
+            (
+                me.as_str(),
+                r#"{"username": "other@example.test", "email": "own@example.test", "first_name": "a\u0000"}"#,
+                &["STRING_NO_NUL", "USERNAME_OWN_EMAIL"],
+            ),
+        ] {
+            let answer = send(app.server.address, line, &signed, body.as_bytes()).await;
+            let violations = answer.json()["details"][1]["fieldViolations"].clone();
+            let found: Vec<_> = violations.as_array().into_iter().flatten().map(|violation| violation["reason"].clone()).collect();
+            assert_eq!((answer.status, found), (400, expected.iter().map(|rule| json!(rule)).collect()), "{line} {}", answer.text());
+        }
     }
 
     async fn two_members_of_a_oneof_are_refused_in_a_query(app: App) {

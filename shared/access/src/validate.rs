@@ -94,6 +94,11 @@ pub struct Violations {
 }
 
 impl Violations {
+    /// Returns true if no violation was found so far.
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
     /// Adds a violation, if there is one. A field that already has a violation gets no second one.
     pub fn push(&mut self, violation: Option<Violation>) {
         self.extend(Reason::FieldInvalid, violation);
