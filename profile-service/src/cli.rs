@@ -82,7 +82,7 @@ fn print_access_rules() -> io::Result<()> {
 
 async fn serve(arguments: Serve) -> Result<(), CliError> {
     let Serve { listen: address, database, timeouts, log, settings } = arguments;
-    log.init()?;
+    let _log = log.init::<Cli>()?;
     if settings.issuer == DEFAULT_ISSUER && !address.ip().is_loopback() {
         tracing::warn!(
             "the issuer is {DEFAULT_ISSUER}, which other machines cannot reach, but the service listens on {address}: set --issuer to the \

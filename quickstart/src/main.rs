@@ -76,7 +76,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
-    telemetry::log(LogFormat::Text, &arguments.log_filter)?;
+    let _log = telemetry::log(LogFormat::Text, &arguments.log_filter)?;
     let stop = server::stop_signal();
     let folder = data::Folder::open(&arguments.data_dir)?;
     let auth_db = prepare(folder.database("auth.db"), &auth_service::MIGRATIONS).await?;

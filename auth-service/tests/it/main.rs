@@ -16,6 +16,7 @@ mod guards;
 mod guessing;
 mod keys;
 mod keys_command;
+mod logging;
 mod migrating;
 mod oauth;
 mod outage;

@@ -32,6 +32,7 @@ mod caller;
 mod client_info;
 mod client_presence;
 mod clock;
+mod current_caller;
 pub mod error;
 pub mod events;
 mod field_path;
@@ -62,6 +63,7 @@ pub use self::{
     client_info::{ClientInfo, parse_network, rate_limit_key},
     client_presence::ClientPresence,
     clock::Clock,
+    current_caller::CurrentCaller,
     error::{Error, Result},
     field_path::{FieldPath, PathStep, RuleId},
     id::{Id, Session, SessionId, User, UserId},

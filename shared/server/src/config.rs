@@ -19,7 +19,7 @@ use std::{
 
 use chrono::TimeDelta;
 use clap::{
-    Arg, Args, Command, CommandFactory, FromArgMatches,
+    Arg, ArgMatches, Args, Command, CommandFactory, FromArgMatches,
     builder::{RangedU64ValueParser, Resettable, TypedValueParser},
 };
 use url::Url;
@@ -28,7 +28,7 @@ use self::{file::ConfigFile, variables::with_variables};
 
 use crate::{
     cors_origin::CorsOrigin,
-    telemetry::{self, FilterError, LogFormat},
+    telemetry::{self, FilterError, LogFormat, LogGuard},
 };
 
 /// The environment variable that names the configuration file if no flag does.
@@ -59,10 +59,35 @@ pub struct LogArgs {
 }
 
 impl LogArgs {
-    /// Starts to log.
-    pub fn init(&self) -> Result<(), FilterError> {
-        telemetry::log(self.log_format, &self.log_filter)
+    /// Starts to log. On SIGHUP the filter is read again from the configuration file, unless a flag or a variable of `T` sets it.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the filter is invalid.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it is called outside a tokio runtime.
+    pub fn init<T: CommandFactory + 'static>(&self) -> Result<LogGuard, FilterError> {
+        let guard = telemetry::log(self.log_format, &self.log_filter)?;
+        telemetry::reload_filter_on_hangup(read_log_filter::<T>);
+        Ok(guard)
     }
+}
+
+/// Returns the log filter that the process would have if it was started now.
+fn read_log_filter<T: CommandFactory>() -> Result<String, String> {
+    let matches = match matches(environment_command::<T>(), &arguments()) {
+        Ok((_, matches, _)) => matches,
+        Err(ConfigError::File(reason)) => return Err(reason),
+        Err(ConfigError::CommandLine(error)) => return Err(error.to_string()),
+    };
+    let mut serve = &matches;
+    while let Some((_, subcommand)) = serve.subcommand() {
+        serve = subcommand;
+    }
+    let filter = serve.try_get_one::<String>("log_filter").ok().flatten();
+    filter.cloned().ok_or_else(|| "the command has no log filter".to_owned())
 }
 
 /// Returns a parser for a whole number of seconds within `range`.
@@ -117,12 +142,11 @@ pub fn defaults<T: Args>() -> T {
 
 /// Parses the command line of this process. The file that `--config` or `CONFIG_FILE` names replaces the defaults. Ends the
 /// process with an error message if a setting is wrong, and after `config show`.
-#[expect(clippy::disallowed_methods, reason = "the one reader of the environment")]
 #[expect(clippy::print_stdout, reason = "this is the output of `config show`")]
 pub fn parse<T: CommandFactory + FromArgMatches>() -> T {
-    let command = with_variables(command::<T>(), &|name| env::var_os(name));
+    let command = environment_command::<T>();
     let name = command.get_name().to_owned();
-    match parse_from(command, &env::args_os().collect::<Vec<_>>()) {
+    match parse_from(command, &arguments()) {
         Ok(Parsed::Settings(settings)) => settings,
         Ok(Parsed::Shown(text)) => {
             print!("{text}");
@@ -134,6 +158,16 @@ pub fn parse<T: CommandFactory + FromArgMatches>() -> T {
         }
         Err(ConfigError::CommandLine(error)) => error.exit(),
     }
+}
+
+/// Returns the command of `T` with the variables of this process.
+#[expect(clippy::disallowed_methods, reason = "the one reader of the environment")]
+fn environment_command<T: CommandFactory>() -> Command {
+    with_variables(command::<T>(), &|name| env::var_os(name))
+}
+
+fn arguments() -> Vec<OsString> {
+    env::args_os().collect()
 }
 
 /// Returns the command of `T` with the flag `--config` and, if it has the command `serve`, with the command `config show`.
@@ -162,7 +196,17 @@ enum ConfigError {
     File(String),
 }
 
-fn parse_from<T: FromArgMatches>(mut command: Command, arguments: &[OsString]) -> Result<Parsed<T>, ConfigError> {
+fn parse_from<T: FromArgMatches>(command: Command, arguments: &[OsString]) -> Result<Parsed<T>, ConfigError> {
+    let (mut command, matches, file) = matches(command, arguments)?;
+    if let Some(text) = show::text(&command, &matches, file.as_ref()) {
+        return Ok(Parsed::Shown(text));
+    }
+    let settings = T::from_arg_matches(&matches);
+    settings.map(Parsed::Settings).map_err(|error| ConfigError::CommandLine(error.format(&mut command)))
+}
+
+/// Matches the arguments. The values of the configuration file are the defaults of the returned command.
+fn matches(mut command: Command, arguments: &[OsString]) -> Result<(Command, ArgMatches, Option<ConfigFile>), ConfigError> {
     // The file decides which flags are missing, so it has to be known before the flags can be checked.
     let file = file::find(&command, arguments).map(ConfigFile::read).transpose().map_err(ConfigError::File)?;
     if let Some(file) = &file {
@@ -172,11 +216,7 @@ fn parse_from<T: FromArgMatches>(mut command: Command, arguments: &[OsString]) -
         Some(file) => file.explain(error),
         None => ConfigError::CommandLine(error),
     })?;
-    if let Some(text) = show::text(&command, &matches, file.as_ref()) {
-        return Ok(Parsed::Shown(text));
-    }
-    let settings = T::from_arg_matches(&matches);
-    settings.map(Parsed::Settings).map_err(|error| ConfigError::CommandLine(error.format(&mut command)))
+    Ok((command, matches, file))
 }
 
 #[cfg(test)]

@@ -17,20 +17,22 @@
 //! ```
 
 mod accept;
+mod access_log;
 mod admission;
 mod concurrency;
 pub mod config;
 mod connections;
 mod cors_origin;
 mod cross_origin;
+mod deadline;
 mod drain;
 mod error_format;
 pub mod health;
 mod health_service;
 mod limits;
+mod log_writer;
 mod multiplexer;
 mod protocol;
-mod request_log;
 mod server;
 mod settings;
 mod stack;

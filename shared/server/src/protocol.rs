@@ -13,6 +13,15 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
+    /// Returns the name for logs and metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Grpc | Self::UnknownGrpc => "grpc",
+            Self::GrpcWeb => "grpc-web",
+            Self::Http => "http",
+        }
+    }
+
     /// Returns the protocol of a request with these headers. Parameters of the content type do not matter.
     pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
         let content_type = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| essence(value.as_bytes()));

@@ -28,8 +28,8 @@ use tower_http::{
 use uuid::Uuid;
 
 use crate::{
-    accept::ConnectInfo, admission::AdmissionLayer, cors_origin::CorsOrigin, cross_origin::CrossOriginLayer,
-    drain::drain_when_dropped, multiplexer::ProtocolMultiplexer, request_log::RequestLogLayer,
+    accept::ConnectInfo, access_log::AccessLogLayer, admission::AdmissionLayer, cors_origin::CorsOrigin,
+    cross_origin::CrossOriginLayer, deadline::DeadlineLayer, drain::drain_when_dropped, multiplexer::ProtocolMultiplexer,
 };
 
 /// The header with the id of a call. The response repeats the id of the request, or has a new one.
@@ -104,11 +104,7 @@ pub(crate) fn build(
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         // Add the headers that let web pages of other origins call, also to the errors of the layers below.
         .layer(CrossOriginLayer::new(cors_origins))
-        // Write one log line about every call, and end it at its deadline.
-        .layer(RequestLogLayer)
-        // Refuse calls beyond the limits of headers, concurrent calls and unread responses, and count the response until the client has read it.
-        .layer(admission)
-        // Determine the client's address before anything counts calls by it.
+        // Determine the client's address, which the log names and by which calls are counted.
         .map_request(move |mut request: Request<Body>| {
             let info = request.extensions_mut().remove::<ConnectInfo>();
             let certificate_names = info.map(|info| {
@@ -119,6 +115,12 @@ pub(crate) fn build(
             request.extensions_mut().insert(client_info.with_certificate_names(certificate_names.unwrap_or_default()));
             request
         })
+        // Write one line to the log about every call.
+        .layer(AccessLogLayer)
+        // End every call at its deadline.
+        .layer(DeadlineLayer)
+        // Refuse calls beyond the limits of headers, concurrent calls and unread responses, and count the response until the client has read it.
+        .layer(admission)
         // Send the request on by its protocol.
         .service(ProtocolMultiplexer::new(
             grpc.clone(),

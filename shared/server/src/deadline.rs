@@ -1,10 +1,10 @@
-//! Gives every call, in every protocol, a deadline, and writes one log line about it.
+//! Gives every call, in every protocol, a deadline.
 
 use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use access::{
@@ -14,30 +14,29 @@ use access::{
 use http::{HeaderMap, Request, Response};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
-use tracing::{Instrument, field::Empty};
 
-use crate::{error_format::ErrorFormat, protocol::Protocol, stack::REQUEST_ID};
+use crate::error_format::ErrorFormat;
 
 /// The longest time until the response to a call begins. The deadline of the client can be shorter.
 const LONGEST_CALL: Duration = Duration::from_mins(1);
 
-/// The layer of [`RequestLog`].
+/// The layer of [`WithDeadline`].
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct RequestLogLayer;
+pub(crate) struct DeadlineLayer;
 
-impl<S> Layer<S> for RequestLogLayer {
-    type Service = RequestLog<S>;
+impl<S> Layer<S> for DeadlineLayer {
+    type Service = WithDeadline<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        RequestLog(inner)
+        WithDeadline(inner)
     }
 }
 
-/// Adds the deadline and the log line to the calls of a service.
+/// Ends the calls of a service at their deadlines.
 #[derive(Debug, Clone)]
-pub(crate) struct RequestLog<S>(S);
+pub(crate) struct WithDeadline<S>(S);
 
-impl<S> Service<Request<Body>> for RequestLog<S>
+impl<S> Service<Request<Body>> for WithDeadline<S>
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send,
@@ -50,37 +49,19 @@ where
         self.0.poll_ready(context)
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the duration of a call is only logged")]
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let began = Instant::now();
-        let protocol = Protocol::from_headers(request.headers());
         let format = ErrorFormat::negotiate(request.headers());
         let deadline = deadline(request.headers_mut());
-        // The span has the highest level, so that log lines of every level carry the request id.
-        let request_id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok()).unwrap_or_default();
-        let span = tracing::error_span!("call", method = request.uri().path(), request_id, caller = Empty);
-        let answer = deadline.map(|deadline| {
-            let _inside = span.enter();
-            tokio::time::timeout(deadline, self.0.call(request))
-        });
-        let call = async move {
-            let response = match answer {
+        let answer = deadline.map(|deadline| tokio::time::timeout(deadline, self.0.call(request)));
+        Box::pin(async move {
+            match answer {
                 Some(answer) => match answer.await {
-                    Ok(answer) => answer?,
-                    Err(_) => format.response(deadline_exceeded()),
+                    Ok(answer) => answer,
+                    Err(_) => Ok(format.response(deadline_exceeded())),
                 },
-                None => format.response(malformed_timeout()),
-            };
-            let ms = began.elapsed().as_secs_f64() * 1e3;
-            if protocol == Protocol::Http {
-                tracing::info!(status = response.status().as_u16(), ms, "answered");
-            } else {
-                let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
-                tracing::info!(?code, ms, "answered");
+                None => Ok(format.response(malformed_timeout())),
             }
-            Ok(response)
-        };
-        Box::pin(call.instrument(span))
+        })
     }
 }
 
@@ -121,42 +102,7 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, io, sync::Arc};
-
-    use parking_lot::Mutex;
-    use tower::{ServiceExt, service_fn};
-    use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
-
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[tokio::test]
-    async fn a_line_of_any_level_carries_the_request_id() {
-        let log = Log::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new("error")).with_ansi(false);
-        let _guard = subscriber.with_writer(move || writer.clone()).finish().set_default();
-        let service = RequestLogLayer.layer(service_fn(async |_: Request<Body>| {
-            tracing::error!("something failed");
-            Ok::<_, Infallible>(Response::new(Body::empty()))
-        }));
-        let request = Request::builder().header(REQUEST_ID, "order-17").body(Body::empty()).expect("a request");
-        service.oneshot(request).await.expect("an answer");
-        let lines = String::from_utf8(log.0.lock().clone()).expect("text");
-        assert!(lines.contains("order-17") && lines.contains("something failed"), "{lines}");
-    }
 
     #[test]
     fn a_timeout_has_the_syntax_of_the_specification() {

@@ -1,0 +1,244 @@
+//! Writes one line to the log about every call, in every protocol.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use access::{ClientInfo, CurrentCaller};
+use http::{HeaderMap, Method, Request, Response, Uri};
+use tonic::{Code, Status, body::Body};
+use tower::{Layer, Service};
+use tracing::{Instrument, field::Empty};
+
+use crate::{protocol::Protocol, stack::REQUEST_ID};
+
+/// The target of the lines. The log filter can name it, for example `info,access_log=off`.
+const TARGET: &str = "access_log";
+
+/// The layer of [`AccessLog`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AccessLogLayer;
+
+impl<S> Layer<S> for AccessLogLayer {
+    type Service = AccessLog<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        AccessLog(inner)
+    }
+}
+
+/// Logs the calls of a service. It expects the request id and the [`ClientInfo`] in the request.
+#[derive(Debug, Clone)]
+pub(crate) struct AccessLog<S>(S);
+
+impl<S> Service<Request<Body>> for AccessLog<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let line = Line::of(&request);
+        // The span has the highest level, so that log lines of every level carry the request id.
+        let span = tracing::error_span!("call", method = line.uri.path(), request_id = line.request_id(), caller = Empty);
+        let caller = CurrentCaller::default();
+        let answer = {
+            let _inside = span.enter();
+            self.0.call(request)
+        };
+        Box::pin(async move {
+            let answer = caller.scope(answer).instrument(span).await;
+            if let Ok(response) = &answer {
+                // The line is written outside of the span, whose fields it would repeat.
+                line.write(response, caller.subject());
+            }
+            answer
+        })
+    }
+}
+
+/// What a line says about the request.
+struct Line {
+    began: Instant,
+    protocol: Protocol,
+    verb: Method,
+    uri: Uri,
+    headers: Headers,
+    client: ClientInfo,
+}
+
+/// The headers of which a line quotes a part.
+struct Headers {
+    request_id: Option<http::HeaderValue>,
+    traceparent: Option<http::HeaderValue>,
+}
+
+impl Line {
+    #[expect(clippy::disallowed_methods, reason = "the duration of a call is only logged")]
+    fn of(request: &Request<Body>) -> Self {
+        let header = |name: &str| request.headers().get(name).cloned();
+        Self {
+            began: Instant::now(),
+            protocol: Protocol::from_headers(request.headers()),
+            verb: request.method().clone(),
+            uri: request.uri().clone(),
+            headers: Headers { request_id: header(REQUEST_ID.as_str()), traceparent: header("traceparent") },
+            client: request.extensions().get::<ClientInfo>().cloned().unwrap_or_default(),
+        }
+    }
+
+    fn request_id(&self) -> &str {
+        self.headers.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default()
+    }
+
+    fn write(&self, response: &Response<Body>, caller: Option<&str>) {
+        if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
+            return;
+        }
+        let ms = (self.began.elapsed().as_secs_f64() * 1e6).round() / 1e3;
+        let protocol = self.protocol.name();
+        let client = self.client.address().map(tracing::field::display);
+        let user_agent = Some(self.client.user_agent()).filter(|text| !text.is_empty());
+        let user_agent = user_agent.as_deref();
+        let names = self.client.certificate_names().join(",");
+        let certificate = Some(names.as_str()).filter(|names| !names.is_empty());
+        let (request_id, trace_id) = (self.request_id(), self.headers.traceparent.as_ref().and_then(trace_id));
+        if self.protocol == Protocol::Http {
+            let method = format_args!("{} {}", self.verb, self.uri.path());
+            let code = response.status().as_u16();
+            tracing::info!(
+                target: TARGET, protocol, %method, code, ms, client, user_agent, caller, certificate, request_id, trace_id, "answered"
+            );
+        } else {
+            let (method, code) = (self.uri.path(), code_name(response.headers()));
+            tracing::info!(
+                target: TARGET, protocol, method, code, ms, client, user_agent, caller, certificate, request_id, trace_id, "answered"
+            );
+        }
+    }
+}
+
+/// Returns the trace id of a `traceparent` header (W3C Trace Context).
+fn trace_id(traceparent: &http::HeaderValue) -> Option<&str> {
+    let mut parts = traceparent.to_str().ok()?.split('-');
+    let (version, trace_id) = (parts.next()?, parts.next()?);
+    let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    let is_trace_id = version.len() == 2 && trace_id.len() == 32 && is_hex(version) && is_hex(trace_id);
+    (is_trace_id && trace_id.bytes().any(|byte| byte != b'0')).then_some(trace_id)
+}
+
+/// Returns the name of the status of a gRPC response, such as `NOT_FOUND`. The status of a stream that has begun is not known yet: `OK`.
+fn code_name(headers: &HeaderMap) -> &'static str {
+    match Status::from_header_map(headers).map_or(Code::Ok, |status| status.code()) {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::StatusCode;
+    use serde_json::Value;
+    use tower::{ServiceExt, service_fn};
+    use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
+
+    use super::*;
+    use crate::telemetry::tests::{Lines, json};
+
+    async fn lines_of(request: Request<Body>, filter: &str, response: Response<()>) -> Vec<Value> {
+        let lines = Lines::default();
+        let _guard = json(lines.clone(), EnvFilter::new(filter)).set_default();
+        let service = AccessLogLayer.layer(service_fn(move |_: Request<Body>| {
+            let response = response.clone().map(|()| Body::empty());
+            async {
+                tracing::error!("something failed");
+                CurrentCaller::record("user-1");
+                Ok::<_, Infallible>(response)
+            }
+        }));
+        service.oneshot(request).await.expect("an answer");
+        let text = lines.text();
+        text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_line_says_each_field_once() {
+        let request = Request::get("/v1/users/me?token=secret")
+            .header(REQUEST_ID, "order-17")
+            .header("user-agent", "curl/8")
+            .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
+        let mut request = request.body(Body::empty()).expect("a request");
+        let client = ClientInfo::from_request(&request, &[]);
+        request.extensions_mut().insert(client.with_certificate_names(["DNS:a".to_owned(), "DNS:b".to_owned()].into()));
+        let response = Response::builder().status(StatusCode::NOT_FOUND).body(()).expect("a response");
+        let mut lines = lines_of(request, "info", response).await;
+        let answered = lines.pop().expect("a line");
+        for (field, expected) in [
+            ("protocol", "http"),
+            ("method", "GET /v1/users/me"),
+            ("user_agent", "curl/8"),
+            ("caller", "user-1"),
+            ("certificate", "DNS:a,DNS:b"),
+            ("request_id", "order-17"),
+            ("trace_id", "0af7651916cd43dd8448eb211c80319c"),
+            ("message", "answered"),
+        ] {
+            assert_eq!(answered[field], expected, "{answered}");
+            assert_eq!(answered.to_string().matches(expected).count(), 1, "{answered}");
+        }
+        let ms = answered["ms"].as_f64().expect("a number");
+        assert_eq!((answered["code"].as_u64(), (ms * 1e3).round()), (Some(404), ms * 1e3));
+        assert!(answered.get("span").is_none() && answered.get("spans").is_none(), "{answered}");
+        let failed = lines.pop().expect("a line");
+        assert_eq!(
+            (&failed["message"], &failed["span"]["request_id"]),
+            (&"something failed".into(), &"order-17".into()),
+            "{failed}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_grpc_call_is_logged_with_its_path_and_the_name_of_its_status() {
+        let request = || {
+            let request = Request::post("/a.B/C").header("content-type", "application/grpc").header("traceparent", "00-0-0-0");
+            request.body(Body::empty()).expect("a request")
+        };
+        let response = Response::builder().header("grpc-status", "5").body(()).expect("a response");
+        let lines = lines_of(request(), "info", response.clone()).await;
+        let answered = lines.last().expect("a line");
+        let found = ["protocol", "method", "code"].map(|field| answered[field].as_str().unwrap_or_default());
+        assert_eq!(found, ["grpc", "/a.B/C", "NOT_FOUND"]);
+        for absent in ["user_agent", "client", "certificate", "trace_id"] {
+            assert!(answered.get(absent).is_none(), "{answered}");
+        }
+        let lines = lines_of(request(), "info,access_log=off", response).await;
+        assert_eq!(lines.len(), 1, "{lines:?}");
+    }
+}
