@@ -1,5 +1,6 @@
-//! The commands: `serve`, the migration commands, `health`, `createsuperuser`, `changepassword`, `keys`, `clients`, `import`.
+//! The commands: `serve`, `check`, the migration commands, `health`, `createsuperuser`, `changepassword`, `keys`, `clients`, `import`.
 
+mod check;
 mod clients;
 mod keys;
 mod superuser;
@@ -41,6 +42,8 @@ enum Command {
     AccessRules,
     /// Checks that a running service is ready. Fails if it is not.
     Health(Health),
+    /// Examines the settings of `serve`, the database, the keys, the issuer and the running service. Fails if one of them is wrong.
+    Check(Box<check::Check>),
     /// Creates a superuser, who holds every permission.
     Createsuperuser(superuser::Createsuperuser),
     /// Sets the password of a user, and ends their sessions.
@@ -108,6 +111,7 @@ struct Health {
 pub async fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Serve(arguments) => Box::pin(serve(*arguments)).await,
+        Command::Check(arguments) => Box::pin(check::run(*arguments)).await,
         Command::Migration(command) => Ok(command.run(NAME, &MIGRATIONS).await?),
         Command::AccessRules => Ok(print_access_rules()?),
         Command::Health(arguments) => Ok(health::check(arguments.address, &arguments.tls).await?),

@@ -37,6 +37,8 @@ pub enum CliError {
     Output(#[from] io::Error),
     #[error(transparent)]
     Health(#[from] HealthError),
+    #[error(transparent)]
+    Checks(#[from] server::check::ChecksFailed),
     #[error("the master key is missing: pass its file with `--master-key-file`; `openssl rand -base64 32` generates a key")]
     NoMasterKey,
     #[error("cannot read the password: {0}")]

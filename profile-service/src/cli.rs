@@ -1,4 +1,6 @@
-//! The commands: `serve`, the migration commands, `health`, and `import`.
+//! The commands: `serve`, `check`, the migration commands, `health`, and `import`.
+
+mod check;
 
 use std::{
     io::{self, Write},
@@ -36,6 +38,8 @@ enum Command {
     AccessRules,
     /// Checks that a running service is ready. Fails if it is not.
     Health(Health),
+    /// Examines the settings of `serve`, the database, the auth service and the running service. Fails if one of them is wrong.
+    Check(Box<check::Check>),
     /// Imports profiles, notes and friends from another system.
     #[command(subcommand)]
     Import(import::Command),
@@ -69,6 +73,7 @@ struct Health {
 pub async fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Command::Serve(arguments) => Box::pin(serve(*arguments)).await,
+        Command::Check(arguments) => Box::pin(check::run(*arguments)).await,
         Command::Migration(command) => Ok(command.run(NAME, &MIGRATIONS).await?),
         Command::AccessRules => Ok(print_access_rules()?),
         Command::Health(arguments) => Ok(health::check(arguments.address, &arguments.tls).await?),

@@ -28,6 +28,10 @@ pub enum CliError {
     #[error(transparent)]
     Health(#[from] HealthError),
     #[error(transparent)]
+    Checks(#[from] server::check::ChecksFailed),
+    #[error("the database failed: {0}")]
+    Store(#[from] store::Error),
+    #[error(transparent)]
     Schema(#[from] SchemaError),
     #[error(transparent)]
     Import(#[from] ImportError),

@@ -158,8 +158,13 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
     let Service { db, clock, verifier, events, server: settings, page, quotas } = service;
     migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
     let provisioning = Arc::new(Provisioning::new(db.clone(), clock.clone()));
+    let feed = events.clone();
     let check_health = async || {
         Health::new()
+            .explain_revocations(match &feed {
+                Some(source) => source.token_failure(),
+                None => Some("no client id is set".to_owned()),
+            })
             .require(db.is_reachable().await, "the database cannot be reached")
             .require_writes(db.accepts_writes().await, "the database is read-only, or its disk is full")
             .require(verifier.has_keys(), "the keys of the auth service were never fetched")

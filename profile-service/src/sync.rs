@@ -216,6 +216,11 @@ impl EventConsumer for UserSync {
     }
 }
 
+/// Returns the position up to which events are applied and the time of the last one, or `None` before the first snapshot is complete.
+pub(crate) async fn applied(db: &Db) -> store::Result<Option<(i64, DateTime<Utc>)>> {
+    db.query("SELECT pos, update_time FROM feed_cursor WHERE pos >= 0").optional().await
+}
+
 /// Applies an event to the profile of its user. An event whose version is not newer than the stored one changes nothing.
 async fn apply(tx: &mut Tx, event: &Event, generation: i64, now: DateTime<Utc>) -> Result<()> {
     let Some((user_id, version)) = event.user else { return Ok(()) };

@@ -247,6 +247,19 @@ pub(super) async fn list_encrypted(on: impl Executor<'_>) -> Result<Vec<Encrypte
     Ok(query.all().await?)
 }
 
+/// Returns the number of the private keys, if the master key decrypts them.
+///
+/// # Errors
+///
+/// Returns [`KeyError::Decryption`] if it does not.
+pub async fn check_encryption(on: impl Executor<'_>, master: &MasterKey) -> Result<usize, KeyError> {
+    let keys = list_encrypted(on).await?;
+    for key in &keys {
+        master.decrypt(&key.kid, &key.private_key)?;
+    }
+    Ok(keys.len())
+}
+
 /// Returns every key, and locks them until the transaction ends.
 async fn lock(tx: &mut Tx) -> Result<Vec<Key>> {
     Ok(tx.query(concat!("SELECT ", columns!(), " FROM signing_keys ORDER BY kid")).for_update().all().await?)

@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use store::Db;
 use tokio::time::Instant;
 
-pub use lifecycle::{Key, State, activate, create, list, retire, rewrap};
+pub use lifecycle::{Key, State, activate, check_encryption, create, list, retire, rewrap};
 pub use master::MasterKey;
 pub use signing::{GeneratedKey, KeyBits, SigningKey};
 

@@ -12,21 +12,24 @@ use testing::{http::send, on_both_engines};
 
 use crate::starting::Fresh;
 
-struct Serving {
+/// A process that serves. It is killed when the value is dropped.
+pub(crate) struct Serving {
     process: Child,
     lines: Lines<BufReader<ChildStderr>>,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
+    pub(crate) master_key: String,
     config: std::path::PathBuf,
     _folder: tempfile::TempDir,
 }
 
 impl Serving {
-    async fn start(app: &Fresh, format: &str) -> Self {
+    pub(crate) async fn start(app: &Fresh, format: &str) -> Self {
         app.migrated().await;
         let folder = tempfile::tempdir().expect("a folder");
         let config = folder.path().join("auth.toml");
         fs::write(&config, "log-filter = \"info\"\n").expect("a write");
-        let mut command = app.serve(&MasterKey::generate());
+        let master_key = MasterKey::generate();
+        let mut command = app.serve(&master_key);
         command.arg("--config").arg(&config).args(["--log-format", format]).stderr(Stdio::piped());
         let mut process = command.spawn().expect("a process");
         let mut lines = BufReader::new(process.stderr.take().expect("a pipe")).lines();
@@ -35,9 +38,9 @@ impl Serving {
             .map(|line| line.expect("a line"))
             .find(|line| line.contains("serving"))
             .expect("a service that serves");
-        let address = serving.split(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'));
-        let address = address.filter_map(|word| word.parse().ok()).next().expect("an address");
-        Self { process, lines, address, config, _folder: folder }
+        let mut address = serving.split(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'));
+        let address = address.find_map(|word| word.parse().ok()).expect("an address");
+        Self { process, lines, address, master_key, config, _folder: folder }
     }
 
     async fn call(&self, request_id: &str) {
@@ -60,6 +63,14 @@ impl Serving {
         let rest = self.lines.by_ref().map(|line| line.expect("a line")).collect();
         assert!(self.process.wait().expect("an end").success());
         rest
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // The process may have ended already.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 

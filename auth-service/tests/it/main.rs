@@ -3,6 +3,7 @@
 
 mod administration;
 mod app;
+mod check_command;
 mod clients;
 mod clients_command;
 mod crash;

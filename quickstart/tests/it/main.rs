@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod cascade;
+mod checked;
 mod killed;
 mod load;
 mod pair;

@@ -67,7 +67,7 @@ where
     }
 }
 
-/// What a line says about the request.
+/// The part of a line that the request determines.
 struct Line {
     began: Instant,
     protocol: Protocol,

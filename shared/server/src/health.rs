@@ -46,6 +46,14 @@ pub struct HealthTls {
 ///
 /// Returns an error unless the service answers SERVING.
 pub async fn check(address: SocketAddr, tls: &HealthTls) -> Result<(), HealthError> {
+    match status(address, tls, "").await? {
+        ServingStatus::Serving => Ok(()),
+        _ => Err(HealthError::NotReady),
+    }
+}
+
+/// Returns the status of a health name of the service that listens at `address`. The empty name is the overall health.
+pub(crate) async fn status(address: SocketAddr, tls: &HealthTls, name: &str) -> Result<ServingStatus, HealthError> {
     let unreachable = |error| HealthError::Unreachable(address, error);
     let scheme = if tls.ca.is_some() { "https" } else { "http" };
     let mut endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).map_err(unreachable)?;
@@ -55,9 +63,7 @@ pub async fn check(address: SocketAddr, tls: &HealthTls) -> Result<(), HealthErr
         endpoint = endpoint.tls_config(config).map_err(unreachable)?;
     }
     let channel = endpoint.connect_timeout(TIMEOUT).timeout(TIMEOUT).connect().await.map_err(unreachable)?;
-    let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await.map_err(HealthError::Failed)?;
-    match answer.into_inner().status() {
-        ServingStatus::Serving => Ok(()),
-        _ => Err(HealthError::NotReady),
-    }
+    let request = HealthCheckRequest { service: name.to_owned() };
+    let answer = HealthClient::new(channel).check(request).await.map_err(HealthError::Failed)?;
+    Ok(answer.into_inner().status())
 }

@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap, pin::Pin, sync::Arc};
 use access::{error::Reason, token::Verifier};
 use axum::{Json, Router, routing::get};
 use http::{HeaderValue, StatusCode, header};
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use tokio_stream::{Stream, StreamExt, wrappers::WatchStream};
@@ -26,6 +27,7 @@ const STALE: &str = "the event feed of the auth service was not received in time
 pub struct Health {
     overall: Option<Cow<'static, str>>,
     writes: Option<Cow<'static, str>>,
+    feed_failure: Option<Cow<'static, str>>,
 }
 
 impl Health {
@@ -53,6 +55,13 @@ impl Health {
         self
     }
 
+    /// Adds the reason why the event feed fails to the health name `revocations`, which fails when the revocations are too old.
+    #[must_use]
+    pub fn explain_revocations(mut self, reason: Option<impl Into<Cow<'static, str>>>) -> Self {
+        self.feed_failure = reason.map(Into::into);
+        self
+    }
+
     /// Returns true if no requirement of the service is missing.
     pub(crate) fn is_ready(&self) -> bool {
         self.overall.is_none()
@@ -73,6 +82,7 @@ pub(crate) struct HealthService {
     /// The last report of each name. The names of the services have that of the overall health.
     reports: Arc<BTreeMap<&'static str, watch::Sender<Problem>>>,
     services: Arc<[&'static str]>,
+    feed_failure: Arc<Mutex<Problem>>,
 }
 
 impl HealthService {
@@ -80,7 +90,7 @@ impl HealthService {
     pub(crate) fn new(verifier: Arc<Verifier>, services: &[&'static str]) -> Self {
         let starting = || watch::Sender::new(Some("the service is starting".into()));
         let reports = ["", WRITES, REVOCATIONS].into_iter().chain(services.iter().copied()).map(|name| (name, starting()));
-        Self { verifier, reports: Arc::new(reports.collect()), services: services.into() }
+        Self { verifier, reports: Arc::new(reports.collect()), services: services.into(), feed_failure: Arc::default() }
     }
 
     /// Reports the health of the service.
@@ -88,6 +98,7 @@ impl HealthService {
         for name in self.services.iter().chain(&[""]) {
             self.set(name, health.overall.clone());
         }
+        *self.feed_failure.lock() = health.feed_failure;
         // Without a database nothing can be written either.
         self.set(WRITES, health.overall.or(health.writes));
         self.report_revocations();
@@ -133,7 +144,13 @@ impl HealthService {
     }
 
     fn revocations(&self) -> Problem {
-        (!self.verifier.revocations().are_fresh()).then_some(STALE.into())
+        if self.verifier.revocations().are_fresh() {
+            return None;
+        }
+        Some(match &*self.feed_failure.lock() {
+            Some(reason) => format!("{STALE}: {reason}").into(),
+            None => STALE.into(),
+        })
     }
 
     /// Stores a report. Returns true if the name was SERVING and is not any more, or the other way round.

@@ -19,6 +19,7 @@
 mod accept;
 mod access_log;
 mod admission;
+pub mod check;
 mod concurrency;
 pub mod config;
 mod connections;

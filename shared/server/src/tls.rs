@@ -8,6 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
 use parking_lot::RwLock;
 use rustls::{
@@ -104,6 +105,25 @@ impl TlsArgs {
         let modified = files.modified();
         let config = RwLock::new(files.read()?);
         Ok(Some(Arc::new(ReloadingTls { files, config, modified: parking_lot::Mutex::new(modified) })))
+    }
+}
+
+impl TlsArgs {
+    /// Returns the end of the first certificate of the chain to end, after all files were checked as at the start of the service. It is
+    /// `None` without TLS.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if a service with these settings would not start at this address.
+    pub(crate) fn expire_time(&self, address: SocketAddr) -> Result<Option<DateTime<Utc>>, TlsError> {
+        let (Some(_), Some(file)) = (self.load(address)?, &self.tls_cert) else { return Ok(None) };
+        let ends = certificates(file)?.into_iter().map(|certificate| {
+            let (_, certificate) =
+                X509Certificate::from_der(&certificate).map_err(|_| TlsError::Malformed(file.clone(), "certificate"))?;
+            let end = DateTime::from_timestamp(certificate.validity().not_after.timestamp(), 0);
+            end.ok_or_else(|| TlsError::Malformed(file.clone(), "certificate"))
+        });
+        Ok(ends.collect::<Result<Vec<_>, _>>()?.into_iter().min())
     }
 }
 

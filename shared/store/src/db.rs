@@ -279,6 +279,25 @@ impl Db {
         matches!(asked.await, Ok(Ok(_)))
     }
 
+    /// Returns the reason why a service cannot work with the database, if there is one.
+    pub async fn problem(&self) -> Option<String> {
+        if let Some(file) = self.missing_file() {
+            return Some(format!("there is no database file {}: `migrate` creates it", file.display()));
+        }
+        if !self.is_reachable().await {
+            return Some(format!("{} does not answer", self.name()));
+        }
+        (!self.accepts_writes().await).then(|| format!("{} is read-only, or its disk is full", self.name()))
+    }
+
+    /// Returns the time of the PostgreSQL server. SQLite has no clock of its own.
+    pub async fn server_time(&self) -> Result<Option<DateTime<Utc>>> {
+        match &self.0 {
+            Pools::Postgres { .. } => Ok(Some(self.query("SELECT clock_timestamp()").one::<(DateTime<Utc>,)>().await?.0)),
+            Pools::Sqlite { .. } => Ok(None),
+        }
+    }
+
     /// Returns true if the database accepts writes: false for a read-only PostgreSQL server, and for SQLite after the disk was full or
     /// read-only, until a write succeeds again.
     pub async fn accepts_writes(&self) -> bool {

@@ -31,6 +31,8 @@ pub struct EventSource {
     /// Returns the value of the header `authorization`. The argument says whether the auth service rejected the last one.
     authorization: Arc<dyn Fn(bool) -> Authorization + Send + Sync>,
     was_rejected: Arc<AtomicBool>,
+    /// The token of the service account, if the source has one.
+    service_token: Option<ServiceToken>,
 }
 
 impl fmt::Debug for EventSource {
@@ -50,11 +52,12 @@ impl EventSource {
             let token = token();
             Box::pin(async move { Ok(format!("Bearer {}", token.await.map_err(Into::into)?).parse()?) })
         };
-        Self { channel, authorization: Arc::new(authorization), was_rejected: Arc::default() }
+        Self { channel, authorization: Arc::new(authorization), was_rejected: Arc::default(), service_token: None }
     }
 
     /// Creates a source that uses the access tokens of a service account.
     pub fn with_service_token(channel: Channel, token: ServiceToken) -> Self {
+        let service_token = Some(token.clone());
         let authorization = move |was_rejected| -> Authorization {
             let token = token.clone();
             Box::pin(async move {
@@ -67,7 +70,12 @@ impl EventSource {
                 Ok(tokio::time::timeout(SILENCE_LIMIT, header).await?)
             })
         };
-        Self { channel, authorization: Arc::new(authorization), was_rejected: Arc::default() }
+        Self { channel, authorization: Arc::new(authorization), was_rejected: Arc::default(), service_token }
+    }
+
+    /// Returns the reason why the service account got no token at its last request, such as a wrong secret.
+    pub fn token_failure(&self) -> Option<String> {
+        self.service_token.as_ref().and_then(ServiceToken::failure)
     }
 
     /// Returns every user, page by page.

@@ -24,7 +24,7 @@ pub use self::{
     key_set::{JwkError, KeySet},
     key_store::KeyStore,
     revocations::{Revocation, RevocationList},
-    service_token::{ClientCredentials, ServiceToken},
+    service_token::{ClientCredentials, IssuedToken, RenewError, ServiceToken, issue_service_token},
     source::{ExternalToken, TokenSource},
     times::{MAX_ACCESS_TOKEN_LIFETIME, TokenTimes, is_plain},
     verifier::Verifier,

@@ -3,6 +3,9 @@
 use std::{convert::Infallible, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -13,7 +16,8 @@ use crate::{
     SecretFileError,
     error::{Reason, status},
     proto::auth::v1::{
-        IssueServiceTokenRequest, issue_service_token_request::Credential, token_service_client::TokenServiceClient,
+        IssueServiceTokenRequest, IssueServiceTokenResponse, issue_service_token_request::Credential,
+        token_service_client::TokenServiceClient,
     },
     read_secret_file,
 };
@@ -41,6 +45,8 @@ pub struct ServiceToken(Arc<Token>);
 struct Token {
     held: watch::Sender<Option<Held>>,
     renewal_requested: Notify,
+    /// The reason why the last request failed.
+    failure: Mutex<Option<String>>,
 }
 
 #[derive(Clone)]
@@ -51,12 +57,15 @@ struct Held {
 
 /// The reason why there is no new token.
 #[derive(Debug, thiserror::Error)]
-enum RenewError {
+pub enum RenewError {
+    /// The file of the secret cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretFileError),
+    /// The auth service refuses the credentials, or cannot be reached.
     #[error("{:?}: {}", .0.code(), .0.message())]
     Refused(#[from] Status),
-    #[error("the token is not a valid header value")]
+    /// The auth service has answered with something else than a token.
+    #[error("the auth service has answered with something else than a token")]
     Malformed,
 }
 
@@ -69,11 +78,13 @@ impl ServiceToken {
         loop {
             let wait = match renew(&mut client, &credentials).await {
                 Ok((header, lifetime)) => {
+                    *self.0.failure.lock() = None;
                     self.0.held.send_replace(Some(Held { header, expires: Instant::now() + lifetime }));
                     delays = backoff();
                     lifetime * 2 / 3
                 }
                 Err(error) => {
+                    *self.0.failure.lock() = Some(error.to_string());
                     tracing::warn!(%error, client_id = credentials.client_id, "cannot get an access token for this service; retrying");
                     delays.next().unwrap_or(MAX_RETRY_DELAY)
                 }
@@ -83,6 +94,11 @@ impl ServiceToken {
             // A requested renewal ends the wait early.
             let _ = tokio::time::timeout(wait.saturating_sub(least), self.0.renewal_requested.notified()).await;
         }
+    }
+
+    /// Returns the reason why the last request for a token failed, such as a wrong secret.
+    pub fn failure(&self) -> Option<String> {
+        self.0.failure.lock().clone()
     }
 
     /// Waits until there is a token.
@@ -142,17 +158,53 @@ fn backoff() -> ExponentialBackoff {
     ExponentialBuilder::new().with_min_delay(MIN_RETRY_DELAY).with_max_delay(MAX_RETRY_DELAY).without_max_times().build()
 }
 
-async fn renew(
+/// The issuer and the time of a token that the auth service has issued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuedToken {
+    /// The claim `iss`.
+    pub issuer: String,
+    /// The claim `iat`.
+    pub issue_time: DateTime<Utc>,
+}
+
+/// Requests one token, to check the credentials. The signature of the token is not verified.
+///
+/// # Errors
+///
+/// Returns an error if the secret cannot be read, or if the auth service refuses it or cannot be reached.
+pub async fn issue_service_token(channel: Channel, credentials: &ClientCredentials) -> Result<IssuedToken, RenewError> {
+    let answer = request_token(&mut TokenServiceClient::new(channel), credentials).await?;
+    let claims = answer.access_token.split('.').nth(1).and_then(|claims| BASE64_URL_SAFE_NO_PAD.decode(claims).ok());
+    let claims: Option<UnverifiedClaims> = claims.and_then(|claims| serde_json::from_slice(&claims).ok());
+    let claims = claims.ok_or(RenewError::Malformed)?;
+    let issue_time = DateTime::from_timestamp(claims.iat, 0).ok_or(RenewError::Malformed)?;
+    Ok(IssuedToken { issuer: claims.iss, issue_time })
+}
+
+#[derive(serde::Deserialize)]
+struct UnverifiedClaims {
+    iss: String,
+    iat: i64,
+}
+
+async fn request_token(
     client: &mut TokenServiceClient<Channel>,
     credentials: &ClientCredentials,
-) -> Result<(AsciiMetadataValue, Duration), RenewError> {
+) -> Result<IssueServiceTokenResponse, RenewError> {
     let secret = read_secret_file(&credentials.secret_file)?;
     let request = IssueServiceTokenRequest {
         client_id: credentials.client_id.clone(),
         scope: String::new(),
         credential: Some(Credential::ClientSecret(secret)),
     };
-    let answer = client.issue_service_token(request).await?.into_inner();
+    Ok(client.issue_service_token(request).await?.into_inner())
+}
+
+async fn renew(
+    client: &mut TokenServiceClient<Channel>,
+    credentials: &ClientCredentials,
+) -> Result<(AsciiMetadataValue, Duration), RenewError> {
+    let answer = request_token(client, credentials).await?;
     let mut header: AsciiMetadataValue = format!("Bearer {}", answer.access_token).parse().map_err(|_| RenewError::Malformed)?;
     header.set_sensitive(true);
     Ok((header, Duration::from_secs(u64::try_from(answer.expires_in).unwrap_or_default())))
