@@ -12,6 +12,9 @@ use crate::{
     users::{self, User},
 };
 
+/// The permission to see the permissions of a user.
+const VIEW_USER_PERMISSIONS: &str = "auth.view_permission";
+
 /// A caller with the permissions they may delegate: those that both their token and the database grant.
 #[derive(Debug)]
 pub struct Delegator<'a> {
@@ -40,7 +43,8 @@ impl<'a> Delegator<'a> {
         Ok(delegator)
     }
 
-    /// Checks that the caller holds each of these permissions. Permissions outside the catalogue are held by superusers only.
+    /// Checks that the caller holds each of these permissions, which the request itself names. Permissions outside the catalogue are
+    /// held by superusers only.
     ///
     /// # Errors
     ///
@@ -50,6 +54,17 @@ impl<'a> Delegator<'a> {
             Some(missing) => Err(Error::PermissionMissing(self.catalogue.contains(missing).then(|| missing.clone().into()))),
             None => Ok(()),
         }
+    }
+
+    /// Checks that the caller holds each of these permissions of a user, a group or a client.
+    ///
+    /// # Errors
+    ///
+    /// Returns PERMISSION_DENIED otherwise. It names the missing permission only if the caller holds `view`, the permission to see
+    /// the permissions of such a holder: otherwise the error would reveal them.
+    pub fn require_permissions_of<'p>(&self, permissions: impl IntoIterator<Item = &'p String>, view: &str) -> Result<()> {
+        let checked = self.require_permissions(permissions);
+        if self.caller.may(view) { checked } else { checked.map_err(|_| Error::PermissionMissing(None)) }
     }
 
     /// Checks that the caller is the user, or holds every permission that the user holds.
@@ -62,7 +77,7 @@ impl<'a> Delegator<'a> {
             return Ok(());
         }
         self.require_superuser_for(user)?;
-        self.require_permissions(&permissions::of_user(on, self.catalogue, user).await?.permissions)
+        self.require_permissions_of(&permissions::of_user(on, self.catalogue, user).await?.permissions, VIEW_USER_PERMISSIONS)
     }
 
     /// Checks that the caller is a superuser too if the user is one and not the caller.

@@ -19,6 +19,9 @@ use crate::{
     },
 };
 
+/// The permission of `GetClient` and `ListClients`.
+const VIEW_CLIENTS: &str = "auth.view_client";
+
 pub(crate) struct ClientApi {
     pub(crate) db: Db,
     pub(crate) event_log: EventLog,
@@ -73,7 +76,7 @@ impl client_service::Handlers for ClientApi {
         let delegator = Delegator::load(&self.db, &caller, &self.catalogue).await?;
         let mut change = begin(&self.event_log, &caller, None).await?;
         let client = clients::lock(&mut change, &given.client_id).await?.ok_or_else(|| Error::not_found("client.client_id"))?;
-        delegator.require_permissions(&client.permissions())?;
+        delegator.require_permissions_of(&client.permissions(), VIEW_CLIENTS)?;
         check_etag("client.etag", &given.etag, client.version)?;
         let mut profile = client.profile();
         if mask.writes("display_name", !given.display_name.is_empty()) {
@@ -105,7 +108,7 @@ impl client_service::Handlers for ClientApi {
         let secret = Secret::generate()?;
         let mut change = begin(&self.event_log, &caller, None).await?;
         let client = clients::lock(&mut change, &request.client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
-        delegator.require_permissions(&client.permissions())?;
+        delegator.require_permissions_of(&client.permissions(), VIEW_CLIENTS)?;
         let client = clients::rotate_secret(&mut change, &self.clock, &client, &secret, request.withdraw).await?;
         change.commit().await?;
         tracing::warn!(
@@ -121,7 +124,7 @@ impl client_service::Handlers for ClientApi {
         let delegator = Delegator::load(&self.db, &caller, &self.catalogue).await?;
         let mut change = begin(&self.event_log, &caller, None).await?;
         let client = clients::lock(&mut change, &request.client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
-        delegator.require_permissions(&client.permissions())?;
+        delegator.require_permissions_of(&client.permissions(), VIEW_CLIENTS)?;
         check_etag("etag", &request.etag, client.version)?;
         clients::delete(&mut change, &client).await?;
         change.commit().await
@@ -133,7 +136,7 @@ impl ClientApi {
         let delegator = Delegator::load(&self.db, caller, &self.catalogue).await?;
         let mut change = begin(&self.event_log, caller, None).await?;
         let client = clients::lock(&mut change, client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
-        delegator.require_permissions(&client.permissions())?;
+        delegator.require_permissions_of(&client.permissions(), VIEW_CLIENTS)?;
         let client = clients::set_active(&mut change, &self.clock, client, is_active).await?;
         change.commit().await?;
         Ok(client_message(client, None))

@@ -20,6 +20,9 @@ use crate::{
     users,
 };
 
+/// The permission of `GetGroup` and `ListGroups`.
+pub(super) const VIEW_GROUPS: &str = "auth.view_group";
+
 pub(crate) struct GroupApi {
     pub(crate) db: Db,
     pub(crate) event_log: EventLog,
@@ -91,7 +94,7 @@ impl group_service::Handlers for GroupApi {
         let delegator = Delegator::load(&self.db, &caller, &self.catalogue).await?;
         let mut change = begin(&self.event_log, &caller, None).await?;
         let group = groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
-        delegator.require_permissions(&permissions::given(&mut *change, Holder::Group(group_id)).await?)?;
+        delegator.require_permissions_of(&permissions::given(&mut *change, Holder::Group(group_id)).await?, VIEW_GROUPS)?;
         check_etag("etag", &request.etag, group.version)?;
         groups::delete(&mut change, group_id).await?;
         change.commit().await
@@ -127,7 +130,7 @@ impl GroupApi {
         groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
         let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         delegator.require_superuser_for(&user)?;
-        delegator.require_permissions(&permissions::given(&mut *change, Holder::Group(group_id)).await?)?;
+        delegator.require_permissions_of(&permissions::given(&mut *change, Holder::Group(group_id)).await?, VIEW_GROUPS)?;
         groups::set_member(&mut change, group_id, user_id, is_member).await?;
         change.commit().await
     }

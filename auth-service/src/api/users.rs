@@ -8,7 +8,7 @@ use store::{
     update::{UpdateMask, check_etag, etag},
 };
 
-use super::{begin, timestamp};
+use super::{begin, groups::VIEW_GROUPS, timestamp};
 use crate::{
     delegation::Delegator,
     events::{EventLog, OutboxTransaction},
@@ -25,9 +25,6 @@ use crate::{
     usernames::{self, Email, Username},
     users::{self, NewUser, User, UserNames},
 };
-
-/// The permission of `ListMembers`.
-const LIST_MEMBERS_PERMISSION: &str = "auth.view_group";
 
 pub(crate) struct UserApi {
     pub(crate) db: Db,
@@ -120,8 +117,8 @@ impl user_service::Handlers for UserApi {
         let group_id = match request.group_id.as_str() {
             "" => None,
             // The filter shows who the members of the group are, as ListMembers does.
-            _ if !caller.may(LIST_MEMBERS_PERMISSION) => {
-                return Err(Error::PermissionMissing(Some(LIST_MEMBERS_PERMISSION.into())));
+            _ if !caller.may(VIEW_GROUPS) => {
+                return Err(Error::PermissionMissing(Some(VIEW_GROUPS.into())));
             }
             group_id => Some(GroupId::parse("group_id", group_id)?),
         };
