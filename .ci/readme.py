@@ -23,6 +23,7 @@ PAGES = [
     "docs/tutorial/README.md",
     "docs/reference/http-api.md",
     "docs/guides/protect-a-service.md",
+    "docs/guides/refused-calls.md",
     "docs/guides/rotate-keys.md",
     "docs/guides/migrate-a-schema.md",
 ]

@@ -1,7 +1,8 @@
-//! The commands: `serve`, `check`, the migration commands, `health`, `createsuperuser`, `changepassword`, `keys`, `clients`, `import`.
+//! The commands of `auth-service`: `serve`, and the commands that administer the service.
 
 mod check;
 mod clients;
+mod explain;
 mod keys;
 mod superuser;
 
@@ -54,6 +55,8 @@ enum Command {
     /// Lists and creates the clients (service accounts), and rotates their secrets.
     #[command(subcommand)]
     Clients(clients::Command),
+    /// Explains whether a user may call a method, and what would change that.
+    Explain(explain::Explain),
     /// Imports users, groups, permissions and tokens from another system.
     #[command(subcommand)]
     Import(import::Command),
@@ -119,6 +122,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Changepassword(arguments) => superuser::change_password(arguments).await,
         Command::Keys(command) => keys::run(command).await,
         Command::Clients(command) => clients::run(command).await,
+        Command::Explain(arguments) => explain::run(arguments).await,
         Command::Import(command) => Box::pin(import::run(command)).await,
     }
 }

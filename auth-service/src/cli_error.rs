@@ -1,6 +1,6 @@
 //! The errors of the commands.
 
-use crate::{ServeError, keys::KeyError, permissions::CatalogueError};
+use crate::{ServeError, access_explanation::MethodNameError, keys::KeyError, permissions::CatalogueError};
 use access::{Error, SecretFileError};
 use django::ImportError;
 use migrate::{CommandError, SchemaError};
@@ -55,6 +55,10 @@ pub enum CliError {
     NoPasswordOnInput,
     #[error("no password was given: set AUTH_SUPERUSER_PASSWORD or pass --password-file")]
     NoPassword,
+    #[error(transparent)]
+    MethodName(#[from] MethodNameError),
+    #[error("there is no user {0:?}: name a user by username, e-mail address or id")]
+    NoUser(String),
     #[error(transparent)]
     Import(#[from] ImportError),
     #[error(transparent)]

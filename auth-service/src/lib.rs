@@ -2,6 +2,7 @@
 //!
 //! A call goes through `api/<noun>.rs`, which begins and commits, to `<noun>.rs`, which holds the row, its rules and its SQL.
 
+pub mod access_explanation;
 mod api;
 pub mod cli;
 mod cli_error;
@@ -41,6 +42,7 @@ use store::{Db, search_key};
 use tokio::net::TcpListener;
 
 use crate::{
+    access_explanation::KnownMethods,
     api::{ClientApi, EventApi, GroupApi, IdentityApi, KeyApi, PermissionApi, SessionApi, TokenApi, UserApi},
     events::EventLog,
     http::Endpoints,
@@ -201,7 +203,11 @@ pub async fn serve(
             strict: settings.strict_refresh,
             introspection,
         }))
-        .add(identity_service::guarded(IdentityApi { db: db.clone(), catalogue: catalogue.clone() }))
+        .add(identity_service::guarded(IdentityApi {
+            db: db.clone(),
+            catalogue: catalogue.clone(),
+            known_methods: KnownMethods::new(&settings.access_rules),
+        }))
         .add(session_service::guarded(SessionApi {
             db: db.clone(),
             event_log: event_log.clone(),

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use access::{AccessRulesFile, Clock, Error, Result, UserId};
-use store::{Executor, Tx};
+use store::{Db, Executor, Tx};
 
 use crate::{
     events::OutboxTransaction,
@@ -111,6 +111,39 @@ pub async fn of_user(on: impl Executor<'_>, catalogue: &Catalogue, user: &User) 
     rights.permissions.sort();
     rights.groups.sort();
     Ok(rights)
+}
+
+/// How a user has one permission, and the groups that have it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Whether the permission is granted to the user directly.
+    pub is_direct: bool,
+    /// The groups that have the permission, sorted by name, those of the user first. At most 100.
+    pub groups: Vec<GroupGrant>,
+}
+
+/// A group that has a permission.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct GroupGrant {
+    /// The id of the group.
+    pub group_id: GroupId,
+    /// The name of the group.
+    pub name: String,
+    /// Whether the user is a member of the group.
+    pub is_member: bool,
+}
+
+/// Returns how a user has a permission, and the groups that have it. It does not consider whether the user is active or a superuser.
+pub async fn grants(db: &Db, user_id: UserId, permission: &str) -> Result<Grants> {
+    let query = db.query("SELECT permission FROM user_permissions WHERE user_id = $1 AND permission = $2");
+    let is_direct = query.bind(user_id).bind(permission).optional::<(String,)>().await?.is_some();
+    let query = db.query(
+        "SELECT groups.group_id, name, group_members.user_id IS NOT NULL AS is_member FROM group_permissions
+             JOIN groups ON groups.group_id = group_permissions.group_id
+             LEFT JOIN group_members ON group_members.group_id = groups.group_id AND group_members.user_id = $1
+         WHERE permission = $2 ORDER BY 3 DESC, name_key LIMIT 100",
+    );
+    Ok(Grants { is_direct, groups: query.bind(user_id).bind(permission).all().await? })
 }
 
 /// The holder of a permission: a user or a group.

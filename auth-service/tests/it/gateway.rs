@@ -9,7 +9,9 @@ use testing::{
     Engine, Parity,
     http::{Answer, send},
 };
-use tonic::Code::{self, Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, Ok, PermissionDenied, Unauthenticated};
+use tonic::Code::{
+    self, Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound, Ok, PermissionDenied, Unauthenticated,
+};
 
 use crate::app::{App, PASSWORD};
 
@@ -128,6 +130,11 @@ on_both_engines! {
         }
         pair.call("jwks", "", "KeyService/GetJwks", json!({}), Ok).await;
         pair.call("keys", root, "KeyService/ListKeys", json!({}), Ok).await;
+        let permissions = json!({ "userId": "me", "permissions": ["auth.view_user", "auth.fly"] });
+        pair.call("x", bob, "IdentityService/CheckPermissions", permissions, Ok).await;
+        for (token, method, expected) in [(bob, "GetUser", Ok), (root, "ListUsers", Ok), (bob, "Nothing", NotFound), ("", "GetUser", Unauthenticated)] {
+            pair.call("x", token, "IdentityService/ExplainAccess", json!({ "method": method, "userId": "me" }), expected).await;
+        }
         pair.call("keys", bob, "KeyService/ListKeys", json!({}), PermissionDenied).await;
         pair.call("made", root, "KeyService/CreateKey", json!({ "size": "KEY_SIZE_RSA_2048" }), Ok).await;
         pair.call("x", root, "KeyService/ActivateKey", json!({ "keyId": "$made.keyId" }), FailedPrecondition).await;

@@ -11,6 +11,7 @@ mod described;
 mod django;
 mod django_tokens;
 mod events;
+mod explain;
 mod gateway;
 mod groups;
 mod guards;

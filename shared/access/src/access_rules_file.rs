@@ -24,7 +24,7 @@ pub struct MethodEntry {
     /// The path of a gRPC request: `/package.Service/Method`.
     pub path: String,
     /// The callers that may call.
-    pub policy: Policy,
+    pub policy: MethodPolicy,
     /// The permission that the policy names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permission: Option<String>,
@@ -39,15 +39,20 @@ pub struct MethodEntry {
 /// The callers that may call a method. See [`AccessPolicy`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Policy {
+pub enum MethodPolicy {
+    /// Anyone, without a token.
     Anyone,
+    /// Anyone with a valid access token.
     Authenticated,
+    /// Callers whose token holds the permission.
     PermissionHolder,
+    /// The owner of the resource, and callers whose token holds the permission.
     OwnerOrPermissionHolder,
+    /// The owner of the resource.
     Owner,
 }
 
-impl Policy {
+impl MethodPolicy {
     fn needs_permission(self) -> bool {
         matches!(self, Self::PermissionHolder | Self::OwnerOrPermissionHolder)
     }
@@ -133,11 +138,11 @@ impl MethodEntry {
             path: method.path.to_string(),
             permission: policy.permission().map(Cow::to_string),
             policy: match policy {
-                AccessPolicy::Anyone => Policy::Anyone,
-                AccessPolicy::Authenticated => Policy::Authenticated,
-                AccessPolicy::PermissionHolder(_) => Policy::PermissionHolder,
-                AccessPolicy::OwnerOrPermissionHolder(_) => Policy::OwnerOrPermissionHolder,
-                AccessPolicy::Owner => Policy::Owner,
+                AccessPolicy::Anyone => MethodPolicy::Anyone,
+                AccessPolicy::Authenticated => MethodPolicy::Authenticated,
+                AccessPolicy::PermissionHolder(_) => MethodPolicy::PermissionHolder,
+                AccessPolicy::OwnerOrPermissionHolder(_) => MethodPolicy::OwnerOrPermissionHolder,
+                AccessPolicy::Owner => MethodPolicy::Owner,
             },
             actors: actors.to_vec(),
             strict_revocation: *revocation == RevocationMode::Strict,

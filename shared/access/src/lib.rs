@@ -56,7 +56,7 @@ pub use contract::{AccessPolicy, AccessRule, Actor, MethodRule, RevocationMode, 
 
 pub use self::{
     access_rules::AccessRules,
-    access_rules_file::{AccessRulesFile, AccessRulesFileError},
+    access_rules_file::{AccessRulesFile, AccessRulesFileError, MethodEntry, MethodPolicy},
     authentication::{Authentication, AuthenticationLayer, OnAuthenticated},
     call_limit::CallLimit,
     caller::Caller,
