@@ -1,10 +1,12 @@
-//! Checks that `docs/reference/configuration.md` describes the flags of the programs, and that `deploy/access-rules/` contains
-//! their access rules. `UPDATE=1 cargo test -p quickstart --bin quickstart` writes these files.
+//! Checks that `docs/reference/configuration.md` describes the flags of the programs, that `docs/reference/access.md` contains the access
+//! matrix, and that `deploy/access-rules/` contains the access rules. `UPDATE=1 cargo test -p quickstart --bin quickstart` writes these
+//! files.
 
 use std::{fmt::Write, fs, path::Path};
 
 use clap::{Arg, Command};
 use server::config;
+use testing::{MatrixCaller, MatrixRow, access_matrix};
 
 const INTRODUCTION: &str = "# Configuration
 
@@ -28,6 +30,64 @@ variable, the environment variable overrides the configuration file, and the fil
 
 This page is generated from the programs. `UPDATE=1 cargo test -p quickstart --bin quickstart` writes it again.
 ";
+
+const ACCESS_INTRODUCTION: &str = "# Access
+
+Whether the access rule of each method allows a call, by the kind of caller.
+
+| caller | meaning |
+|---|---|
+| anonymous | without an access token |
+| owner | a user without permissions, for a resource of their own |
+| another user | a user without permissions, for a resource of somebody else |
+| holder | a user with the permission of the rule, for a resource of somebody else |
+| superuser | a superuser, for a resource of somebody else |
+| service | a service account with the permission of the rule |
+| inactive | a superuser who was deactivated, for a resource of their own |
+
+`yes` means that the rule allows the call. `401` is UNAUTHENTICATED, `403` is PERMISSION_DENIED, and `–` means that the rule has no owner or no permission.
+
+The rule decides before the request is validated. A method can have further rules about the request, which its comment in the proto describes: for example,
+a caller can only grant permissions that they have, and a reader of notes sees only those that are visible to them. The methods of `grpc.health.v1` and of server
+reflection are public. [Why was this call refused?](../guides/refused-calls.md) describes how to examine one call.
+
+This page is generated from the access rules in the protos. A test of each service calls every cell on both engines.
+`UPDATE=1 cargo test -p quickstart --bin quickstart` writes the page again.
+";
+
+/// Returns the page with the access matrix of both services.
+fn access_page() -> String {
+    let mut page = ACCESS_INTRODUCTION.to_owned();
+    for (service, descriptors, package) in [
+        (auth_service::NAME, auth_service::DESCRIPTORS, "auth.v1"),
+        (profile_service::NAME, profile_service::DESCRIPTORS, "profiles.v1"),
+    ] {
+        let _ = write!(page, "\n## {service}\n");
+        let mut heading = "";
+        let rows = access_matrix(descriptors, package);
+        for row in &rows {
+            let (interface, method) = row.path().trim_start_matches('/').split_once('/').expect("the path of a method");
+            if interface != heading {
+                heading = interface;
+                let _ = write!(page, "\n### {heading}\n\n{ACCESS_COLUMNS}");
+            }
+            page.push_str(&access_row(method, row));
+        }
+    }
+    page
+}
+
+const ACCESS_COLUMNS: &str =
+    "| Method | Permission | anonymous | owner | another user | holder | superuser | service | inactive |
+|---|---|---|---|---|---|---|---|---|
+";
+
+fn access_row(method: &str, row: &MatrixRow) -> String {
+    let permission = Some(row.permission()).filter(|permission| !permission.is_empty());
+    let permission = permission.map_or_else(|| "–".to_owned(), |permission| format!("`{permission}`"));
+    let cells: Vec<_> = MatrixCaller::ALL.into_iter().map(|caller| row.cell(caller).to_string()).collect();
+    format!("| {method} | {permission} | {} |\n", cells.join(" | "))
+}
 
 fn reference() -> String {
     let mut page = INTRODUCTION.to_owned();
@@ -122,6 +182,19 @@ fn assert_generated(file: &str, text: &str) {
 #[test]
 fn the_reference_of_the_configuration_is_up_to_date() {
     assert_generated("docs/reference/configuration.md", &reference());
+}
+
+#[test]
+fn the_access_matrix_is_up_to_date_and_has_a_row_for_every_method() {
+    let page = access_page();
+    assert_generated("docs/reference/access.md", &page);
+    for rules in [auth_service::access_rules(), profile_service::access_rules()] {
+        for entry in rules.methods {
+            let (interface, method) = entry.path.trim_start_matches('/').split_once('/').expect("the path of a method");
+            let section = page.split("\n### ").find(|section| section.starts_with(&format!("{interface}\n")));
+            assert!(section.is_some_and(|section| section.contains(&format!("\n| {method} | "))), "no row for {}", entry.path);
+        }
+    }
 }
 
 #[test]

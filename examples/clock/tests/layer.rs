@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use access::{
-    AccessLayer, AccessRulesError, Clock, UserId,
-    token::{KeySet, Verifier},
+    AccessLayer, AccessRulesError, Actor, Clock, UserId,
+    token::{Claims, KeySet, Revocation, Verifier},
 };
 use clock::{Clocks, DESCRIPTORS, NAME, proto::clock_service_server::ClockServiceServer};
 use prost::Message;
 use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto, ServiceDescriptorProto};
-use testing::{Issuer, Running, access_matrix};
+use testing::{Issuer, MatrixClaims, Running, check_access_matrix};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
 
@@ -20,7 +20,14 @@ async fn every_method_lets_in_the_callers_that_its_rule_names_and_nobody_else() 
     let issuer = Issuer::new("http://issuer.test", NAME, clock.clone());
     let verifier = Arc::new(Verifier::new("http://issuer.test", NAME, clock.clone()));
     verifier.set_keys(KeySet::from_jwks(&issuer.jwks()).0);
-    let alice = issuer.claims(UserId::new(&clock), "alice");
+    let user = issuer.claims(UserId::new(&clock), "alice");
+    let superuser =
+        Claims { scope: "clock.change_zone clock.synchronize".to_owned(), ..issuer.claims(UserId::new(&clock), "root") };
+    let service = Claims { sub: "billing".to_owned(), actor: Actor::Service, ..user.clone() };
+    let former = UserId::new(&clock);
+    let inactive = Claims { scope: superuser.scope.clone(), ..issuer.claims(former, "former") };
+    verifier.revoke(Revocation::User(former), clock.now() + std::time::Duration::from_hours(1));
+    let claims = MatrixClaims { user, superuser, service, inactive };
     let layer = AccessLayer::new(DESCRIPTORS, verifier).expect("rules");
     let running = Running::start(|listener, shutdown| async {
         let server = Server::builder().layer(layer).add_service(ClockServiceServer::new(Clocks));
@@ -28,8 +35,8 @@ async fn every_method_lets_in_the_callers_that_its_rule_names_and_nobody_else() 
         server.serve_with_incoming_shutdown(incoming, shutdown).await.expect("a server that serves");
     })
     .await;
-    let called = access_matrix(running.channel(), DESCRIPTORS, "clock.v1", &alice, |claims| issuer.token(claims)).await;
-    assert_eq!(called.len(), 4);
+    let rows = check_access_matrix(running.channel(), DESCRIPTORS, "clock.v1", &claims, |claims| issuer.token(claims)).await;
+    assert_eq!(rows.len(), 4);
 }
 
 #[tokio::test]

@@ -37,6 +37,7 @@ pub struct App {
     pub channel: Channel,
     pub address: SocketAddr,
     pub database: TestDatabase,
+    pub verifier: Arc<Verifier>,
     _running: Running,
 }
 
@@ -64,7 +65,7 @@ impl App {
         let service = Service {
             db,
             clock: clock.clock(),
-            verifier,
+            verifier: Arc::clone(&verifier),
             events: None,
             server: server::ServerSettings::default(),
             page: Some(ApiDocs { auth_url: "http://auth.example.com".to_owned() }),
@@ -74,7 +75,7 @@ impl App {
             profile_service::serve(service, listener, shutdown).await.unwrap();
         })
         .await;
-        Self { clock, issuer, channel: running.channel(), address: running.address, database, _running: running }
+        Self { clock, issuer, channel: running.channel(), address: running.address, database, verifier, _running: running }
     }
 
     /// Creates a user and calls the service once, which creates their profile.

@@ -1,6 +1,7 @@
-//! Walks every method of a service's descriptors, to see that each lets in whom its access rule names and nobody else.
+//! The access matrix: for every method and every kind of caller, whether the access rule allows the call. A test calls every cell, and
+//! `docs/reference/access.md` is generated from the same rows.
 
-use std::collections::BTreeSet;
+use std::fmt;
 
 use bytes::Bytes;
 use prost::Message;
@@ -13,39 +14,113 @@ use crate::{
 };
 use access::{Actor, token::Claims};
 
-/// The owner of what a request names, where it is not the caller.
+/// The owner of the resource that a request names, if it is not the caller.
 const ANOTHER: &str = "018f0000-0000-7000-8000-000000000000";
+/// `access.v1.Actor.ACTOR_USER` and `ACTOR_SERVICE`.
+const USER: Value = Value::EnumNumber(1);
+const SERVICE: Value = Value::EnumNumber(2);
 
-/// Calls every method of `package` that the server's descriptors know: without a token, with the token of a user who has no
-/// permission, with the token of another user than the owner, with the owner's, with the permission, and with the token of
-/// the wrong kind of caller. `claims` are those of a user who exists and holds no permission, `sign` makes tokens that the
-/// server accepts. Answers the paths that it has called.
+/// A kind of caller: a column of the matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatrixCaller {
+    /// A caller without an access token.
+    Anonymous,
+    /// A user without permissions who owns the resource.
+    Owner,
+    /// A user without permissions, for a resource of another user.
+    AnotherUser,
+    /// A user with the permission of the rule, for a resource of another user.
+    Holder,
+    /// A superuser, for a resource of another user.
+    Superuser,
+    /// A service account with the permission of the rule.
+    Service,
+    /// A superuser who was deactivated, and owns the resource.
+    Inactive,
+}
+
+impl MatrixCaller {
+    /// The columns in their order.
+    pub const ALL: [Self; 7] =
+        [Self::Anonymous, Self::Owner, Self::AnotherUser, Self::Holder, Self::Superuser, Self::Service, Self::Inactive];
+}
+
+/// The outcome of a call: a cell of the matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatrixCell {
+    /// The access rule allows the call.
+    Allowed,
+    /// The call fails with UNAUTHENTICATED.
+    Unauthenticated,
+    /// The call fails with PERMISSION_DENIED.
+    Denied,
+    /// The rule has no owner, or no permission.
+    NotApplicable,
+}
+
+impl fmt::Display for MatrixCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allowed => "yes",
+            Self::Unauthenticated => "401",
+            Self::Denied => "403",
+            Self::NotApplicable => "–",
+        })
+    }
+}
+
+/// The claims of the callers of [`check_access_matrix`], who all exist in the service that is called.
+#[derive(Debug, Clone)]
+pub struct MatrixClaims {
+    /// A user. The test changes the scope.
+    pub user: Claims,
+    /// A superuser, with every permission in the scope.
+    pub superuser: Claims,
+    /// A service account. The test changes the scope.
+    pub service: Claims,
+    /// A superuser who was deactivated since the token was issued.
+    pub inactive: Claims,
+}
+
+/// Returns the rows of the matrix: every method of `package`, in the order of the descriptors.
 ///
 /// # Panics
 ///
-/// Where a method lets in whom it must not, or keeps out whom it must let in.
-pub async fn access_matrix(
+/// Panics if the descriptors are not valid, or have no method of `package`.
+pub fn access_matrix(descriptors: &[u8], package: &str) -> Vec<MatrixRow> {
+    let pool = DescriptorPool::decode(descriptors).expect("descriptors");
+    let services = pool.services().filter(|service| service.package_name() == package);
+    let methods = services.flat_map(|service| service.methods().collect::<Vec<_>>());
+    let rows: Vec<_> = methods.map(|method| MatrixRow::new(&pool, method)).collect();
+    assert!(!rows.is_empty(), "{package} has no methods");
+    rows
+}
+
+/// Calls every cell of the matrix of `package`, and returns its rows. `sign` signs tokens that the server accepts.
+///
+/// # Panics
+///
+/// Panics if a method admits a caller that it must refuse, or refuses one that it must admit.
+pub async fn check_access_matrix(
     channel: Channel,
     descriptors: &[u8],
     package: &str,
-    claims: &Claims,
+    claims: &MatrixClaims,
     sign: impl Fn(&Claims) -> String,
-) -> BTreeSet<String> {
-    let pool = DescriptorPool::decode(descriptors).expect("descriptors");
-    let services = pool.services().filter(|service| service.package_name() == package);
-    let methods: Vec<_> = services.flat_map(|service| service.methods().collect::<Vec<_>>()).collect();
-    assert!(!methods.is_empty(), "{package} has no methods");
-    let mut called = BTreeSet::new();
-    for method in methods {
-        let method = MatrixRow::new(&pool, method);
-        method.check(&channel, claims.clone(), &sign).await;
-        called.insert(method.path);
+) -> Vec<MatrixRow> {
+    let rows = access_matrix(descriptors, package);
+    for row in &rows {
+        for caller in MatrixCaller::ALL {
+            row.check(&channel, caller, claims, &sign).await;
+        }
+        row.check_lookalikes(&channel, claims, &sign).await;
     }
-    called
+    rows
 }
 
-/// A method and its rule, read again from the descriptors: what generated code made of them is what is being tested.
-struct MatrixRow {
+/// A method and its rule, read again from the descriptors, because the generated code is being tested.
+#[derive(Debug, Clone)]
+pub struct MatrixRow {
     path: String,
     method: MethodDescriptor,
     rule: DynamicMessage,
@@ -59,61 +134,81 @@ impl MatrixRow {
         Self { path, method, rule }
     }
 
-    async fn check(&self, channel: &Channel, mut claims: Claims, sign: &impl Fn(&Claims) -> String) {
-        let path = &self.path;
-        let user = sign(&claims);
-        let for_services = self.actors() == [Value::EnumNumber(2)];
-        if for_services {
-            claims.actor = Actor::Service;
-        }
-        let token = sign(&claims);
-        let of_another = self.request(ANOTHER);
+    /// Returns the path of the method: `/package.Service/Method`.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
 
-        let stranger = self.call(channel, None, &of_another).await;
+    /// Returns the permission that the rule names. Empty if it names none.
+    pub fn permission(&self) -> String {
+        self.text("permission")
+    }
+
+    /// Returns what the rule decides about this kind of caller.
+    pub fn cell(&self, caller: MatrixCaller) -> MatrixCell {
+        let (has_permission, has_owner) = (!self.permission().is_empty(), !self.text("owner").is_empty());
+        match caller {
+            MatrixCaller::Owner if !has_owner => return MatrixCell::NotApplicable,
+            MatrixCaller::Holder if !has_permission => return MatrixCell::NotApplicable,
+            _ if self.flag("public") => return MatrixCell::Allowed,
+            MatrixCaller::Anonymous | MatrixCaller::Inactive => return MatrixCell::Unauthenticated,
+            _ => {}
+        }
+        let is_holder = matches!(caller, MatrixCaller::Holder | MatrixCaller::Superuser | MatrixCaller::Service);
+        let satisfies_policy =
+            self.flag("authenticated") || (has_permission && is_holder) || (has_owner && caller == MatrixCaller::Owner);
+        let actor = if caller == MatrixCaller::Service { SERVICE } else { USER };
+        let actors = self.actors();
+        let is_allowed = satisfies_policy && (actors.is_empty() || actors.contains(&actor));
+        if is_allowed { MatrixCell::Allowed } else { MatrixCell::Denied }
+    }
+
+    async fn check(&self, channel: &Channel, caller: MatrixCaller, claims: &MatrixClaims, sign: &impl Fn(&Claims) -> String) {
+        let scope = format!("other.view_thing {} other.change_thing", self.permission());
+        let claims = match caller {
+            MatrixCaller::Anonymous => None,
+            MatrixCaller::Owner | MatrixCaller::AnotherUser => Some(Claims { scope: String::new(), ..claims.user.clone() }),
+            MatrixCaller::Holder => Some(Claims { scope, ..claims.user.clone() }),
+            MatrixCaller::Superuser => Some(claims.superuser.clone()),
+            MatrixCaller::Service => Some(Claims { scope, ..claims.service.clone() }),
+            MatrixCaller::Inactive => Some(claims.inactive.clone()),
+        };
+        let owners = match (caller, &claims) {
+            (MatrixCaller::Owner | MatrixCaller::Inactive, Some(claims)) => {
+                vec!["me".to_owned(), claims.sub.clone(), claims.sub.to_uppercase()]
+            }
+            _ => vec![ANOTHER.to_owned()],
+        };
+        let expected = self.cell(caller);
+        for owner in owners.iter().filter(|_| expected != MatrixCell::NotApplicable) {
+            let token = claims.as_ref().map(sign);
+            let answer = self.call(channel, token.as_deref(), &self.request(owner)).await;
+            assert_eq!(cell(&answer), expected, "{}, by {caller:?}, with the owner {owner}: {answer:?}", self.path);
+        }
+    }
+
+    /// Calls the method with credentials that only resemble sufficient ones.
+    async fn check_lookalikes(&self, channel: &Channel, claims: &MatrixClaims, sign: &impl Fn(&Claims) -> String) {
         if self.flag("public") {
-            assert!(admitted(&stranger), "{path} is public, and refuses a stranger: {stranger:?}");
             return;
         }
-        assert_unauthenticated(&stranger, path);
-        assert_unauthenticated(&self.call(channel, Some("nonsense"), &of_another).await, path);
-
-        let permission = self.text("permission");
-        let lets_anybody = self.flag("authenticated");
-        let answer = self.call(channel, Some(&token), &of_another).await;
-        assert_eq!(admitted(&answer), lets_anybody, "{path}, with a token of no permission: {answer:?}");
-
-        if !self.text("owner").is_empty() {
-            for own in ["me".to_owned(), claims.sub.clone(), claims.sub.to_uppercase()] {
-                let answer = self.call(channel, Some(&token), &self.request(&own)).await;
-                assert!(admitted(&answer), "{path}, by the owner as {own}: {answer:?}");
-            }
-        }
+        let path = &self.path;
+        let answer = self.call(channel, Some("nonsense"), &self.request(ANOTHER)).await;
+        assert_eq!(cell(&answer), MatrixCell::Unauthenticated, "{path}, with a token that is none: {answer:?}");
+        let permission = self.permission();
         if !permission.is_empty() {
-            claims.scope = format!("other.view_thing {permission} other.change_thing");
-            let answer = self.call(channel, Some(&sign(&claims)), &of_another).await;
-            assert!(admitted(&answer), "{path}, with {permission}: {answer:?}");
-            let user = sign(&Claims { actor: Actor::User, ..claims.clone() });
-            if for_services {
-                let answer = self.call(channel, Some(&user), &of_another).await;
-                assert!(!admitted(&answer), "{path}, by a user with {permission}: {answer:?}");
+            let scope = format!("{permission}s x{permission} {}", permission.to_uppercase());
+            for claims in [&claims.user, &claims.service] {
+                let token = sign(&Claims { scope: scope.clone(), ..claims.clone() });
+                let answer = self.call(channel, Some(&token), &self.request(ANOTHER)).await;
+                assert_eq!(cell(&answer), MatrixCell::Denied, "{path}, with permissions that resemble {permission}: {answer:?}");
             }
-            claims.scope = format!("{permission}s x{permission} {}", permission.to_uppercase());
-            let answer = self.call(channel, Some(&sign(&claims)), &of_another).await;
-            assert!(!admitted(&answer), "{path}, with permissions that only look like {permission}: {answer:?}");
         }
-        if !self.text("owner").is_empty() && !lets_anybody {
-            let service = sign(&Claims { actor: Actor::Service, scope: String::new(), ..claims.clone() });
-            let answer = self.call(channel, Some(&service), &self.request("me")).await;
-            assert!(!admitted(&answer), "{path}, by a service, which owns nothing: {answer:?}");
-        }
-        if for_services {
-            let answer = self.call(channel, Some(&user), &of_another).await;
-            assert!(!admitted(&answer), "{path}, by a user: {answer:?}");
-        }
-        if self.actors() == [Value::EnumNumber(1)] {
-            claims.actor = Actor::Service;
-            let answer = self.call(channel, Some(&sign(&claims)), &self.request("me")).await;
-            assert!(!admitted(&answer), "{path}, by a service: {answer:?}");
+        if !self.text("owner").is_empty() && !self.flag("authenticated") {
+            // A service owns nothing, even if its id is that of a user.
+            let service = Claims { actor: Actor::Service, scope: String::new(), ..claims.user.clone() };
+            let answer = self.call(channel, Some(&sign(&service)), &self.request("me")).await;
+            assert_eq!(cell(&answer), MatrixCell::Denied, "{path}, by a service: {answer:?}");
         }
     }
 
@@ -130,8 +225,8 @@ impl MatrixRow {
         self.rule.get_field_by_name(name).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
     }
 
-    /// A request whose owner field names `owner`, otherwise empty but for an etag that is nothing's: users may delete themselves,
-    /// and then there would be nobody to walk on.
+    /// Returns a request whose owner field names `owner`. It is otherwise empty, except for an etag of no resource, so that users do not
+    /// delete themselves.
     fn request(&self, owner: &str) -> Bytes {
         let mut request = DynamicMessage::new(self.method.input());
         let path = self.text("owner");
@@ -169,15 +264,15 @@ fn set(message: &mut DynamicMessage, path: &str, value: &str) {
     }
 }
 
-/// True where the guard let the call through to validation or to the handler.
-fn admitted(answer: &Result<(), Status>) -> bool {
-    answer.as_ref().err().is_none_or(|status| {
-        let reason = details(status).0;
-        !matches!(reason.as_str(), "ACCESS_TOKEN_INVALID" | "PERMISSION_MISSING" | "ACTOR_NOT_ALLOWED")
-    })
-}
-
-fn assert_unauthenticated(answer: &Result<(), Status>, path: &str) {
-    let status = answer.as_ref().expect_err("a refusal");
-    assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "a valid access token is required"), "{path}");
+/// Returns the cell that an answer belongs to. A call is allowed if the guard passed it on to validation or to the handler.
+fn cell(answer: &Result<(), Status>) -> MatrixCell {
+    let Err(status) = answer else { return MatrixCell::Allowed };
+    match (status.code(), details(status).0.as_str()) {
+        (Code::Unauthenticated, "ACCESS_TOKEN_INVALID") => {
+            assert_eq!(status.message(), "a valid access token is required");
+            MatrixCell::Unauthenticated
+        }
+        (Code::PermissionDenied, "PERMISSION_MISSING" | "ACTOR_NOT_ALLOWED") => MatrixCell::Denied,
+        _ => MatrixCell::Allowed,
+    }
 }

@@ -40,7 +40,7 @@ mod running;
 pub mod token_corpus;
 
 pub use self::{
-    access_matrix::access_matrix,
+    access_matrix::{MatrixCaller, MatrixCell, MatrixClaims, MatrixRow, access_matrix, check_access_matrix},
     assertions::{assert_refused, details, with_token},
     clock::TestClock,
     database::{Engine, TestDatabase},
