@@ -9,7 +9,7 @@ use std::{convert::Infallible, future::Future, sync::Arc};
 use access::{
     AccessRulesFile, Clock,
     events::{self, EventSource, WatchProgress},
-    token::{ClientCredentials, ServiceToken, Verifier, follow_auth_service},
+    token::{AuthUrlError, ClientCredentials, ServiceToken, Verifier, follow_auth_service},
 };
 use django::tokens::TokenKeyError;
 use gateway::ApiDocs;
@@ -41,10 +41,7 @@ mod quotas;
 mod settings;
 mod sync;
 
-pub use crate::{
-    quotas::Quotas,
-    settings::{AuthChannelError, Settings},
-};
+pub use crate::{quotas::Quotas, settings::Settings};
 
 /// The messages, clients and guards of `profiles.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
@@ -97,7 +94,7 @@ pub enum ServeError {
     Descriptors(#[from] DocumentError),
     /// The URL of the auth service, or a certificate for it, cannot be used.
     #[error(transparent)]
-    Auth(#[from] AuthChannelError),
+    Auth(#[from] AuthUrlError),
     /// The key of a Django project cannot be used.
     #[error(transparent)]
     DjangoKey(#[from] TokenKeyError),

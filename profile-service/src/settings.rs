@@ -1,8 +1,8 @@
 //! The settings of `profile-service serve`. Each field is a flag, an environment variable and a key of the configuration file.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
-use access::token::{AuthUrlError, ClientTls, auth_channel, auth_channel_with_tls};
+use access::token::{AuthUrlError, ClientTlsFiles, auth_channel, auth_channel_with_tls_files};
 use clap::Args;
 use django::tokens::TokenArgs;
 use server::{ServerSettings, config};
@@ -61,35 +61,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Returns a channel to the auth service.
-    pub(crate) fn auth_channel(&self) -> Result<Channel, AuthChannelError> {
-        let read = |file: &PathBuf| fs::read(file).map_err(|source| AuthChannelError::Unreadable { file: file.clone(), source });
+    /// Returns a channel to the auth service. It follows changes of the certificates.
+    pub(crate) fn auth_channel(&self) -> Result<Channel, AuthUrlError> {
         if self.auth_ca.is_none() && self.auth_client_cert.is_none() {
-            return Ok(auth_channel(&self.auth_url)?);
+            return auth_channel(&self.auth_url);
         }
-        let ca = self.auth_ca.as_ref().map(read).transpose()?;
-        let identity = match (&self.auth_client_cert, &self.auth_client_key) {
-            (Some(certificate), Some(key)) => Some((read(certificate)?, read(key)?)),
-            _ => None,
-        };
-        Ok(auth_channel_with_tls(&self.auth_url, &ClientTls { ca, identity })?)
+        let identity = self.auth_client_cert.clone().zip(self.auth_client_key.clone());
+        auth_channel_with_tls_files(&self.auth_url, ClientTlsFiles { ca: self.auth_ca.clone(), identity })
     }
-}
-
-/// The reason why the auth service cannot be called.
-#[derive(Debug, thiserror::Error)]
-pub enum AuthChannelError {
-    /// A certificate or a key cannot be read.
-    #[error("cannot read {}: {source}", file.display())]
-    Unreadable {
-        /// The file.
-        file: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// The URL or a certificate is not valid.
-    #[error(transparent)]
-    Url(#[from] AuthUrlError),
 }
 
 impl Default for Settings {

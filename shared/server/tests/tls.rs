@@ -5,7 +5,7 @@ use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use access::{
     Clock,
-    token::{AuthUrlError, ClientTls, Verifier, auth_channel_with_tls},
+    token::{AuthUrlError, ClientTls, ClientTlsFiles, Verifier, auth_channel_with_tls, auth_channel_with_tls_files},
 };
 use axum::{Router, routing::get};
 use gateway::InProcess;
@@ -277,4 +277,30 @@ async fn a_server_that_would_be_reachable_without_encryption_does_not_start() {
 fn a_channel_with_certificates_needs_an_https_url() {
     let error = auth_channel_with_tls("http://127.0.0.1:50051", &ClientTls::default()).expect_err("no TLS");
     assert!(matches!(error, AuthUrlError::Malformed), "{error}");
+}
+
+#[tokio::test]
+async fn a_channel_uses_the_certificate_that_replaced_its_own() {
+    let [servers, old, new] = [(); 3].map(|()| Authority::new());
+    let running =
+        Running::start(&servers.issue(ExtendedKeyUsagePurpose::ServerAuth), Some((new.pem(), ClientAuth::Required))).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let [ca, certificate, key] = ["ca.pem", "cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    let write = |identity: &Identity| {
+        fs::write(&certificate, &identity.certificate).expect("a write");
+        fs::write(&key, &identity.key).expect("a write");
+    };
+    fs::write(&ca, servers.pem()).expect("a write");
+    write(&old.issue(ExtendedKeyUsagePurpose::ClientAuth));
+    let files = ClientTlsFiles { ca: Some(ca), identity: Some((certificate.clone(), key.clone())) };
+    let channel = auth_channel_with_tls_files(&format!("https://{}", running.address), files).expect("valid certificates");
+    let check = || async { HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await };
+    check().await.expect_err("an authority that the server does not trust");
+    // Files that cannot be used change nothing, and end nothing.
+    fs::write(&certificate, "no certificate").expect("a write");
+    check().await.expect_err("an authority that the server does not trust");
+    write(&new.issue(ExtendedKeyUsagePurpose::ClientAuth));
+    while check().await.is_err() {
+        tokio::task::yield_now().await;
+    }
 }

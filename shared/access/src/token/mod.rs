@@ -14,7 +14,7 @@ mod times;
 mod verifier;
 
 #[cfg(feature = "tls")]
-pub use self::channel::{ClientTls, auth_channel_with_tls};
+pub use self::channel::{ClientTls, ClientTlsFiles, auth_channel_with_tls, auth_channel_with_tls_files};
 pub use self::{
     channel::{AuthUrlError, auth_channel},
     claims::{Claims, VerifiedToken},
