@@ -101,7 +101,8 @@ CREATE TABLE groups (
     name_key BYTEA NOT NULL UNIQUE,
     create_time TIMESTAMPTZ NOT NULL,
     update_time TIMESTAMPTZ NOT NULL,
-    version BIGINT NOT NULL
+    version BIGINT NOT NULL,
+    description TEXT NOT NULL DEFAULT ''
 );
 
 CREATE TABLE group_members (

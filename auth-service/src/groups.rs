@@ -19,8 +19,22 @@ pub struct Group {
     pub name: String,
     pub create_time: DateTime<Utc>,
     pub update_time: DateTime<Utc>,
-    /// Incremented by every change of the name or the permissions.
+    /// Incremented by every change of the name, the description or the permissions.
     pub version: i64,
+    pub description: String,
+}
+
+/// The columns of [`Group`].
+macro_rules! columns {
+    () => {
+        "group_id, name, create_time, update_time, version, description"
+    };
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!("SELECT ", columns!(), " FROM groups ", $rest)
+    };
 }
 
 /// A user who is a member of a group.
@@ -43,65 +57,69 @@ pub fn check_name(field: &str, name: &str) -> Result<()> {
 /// # Errors
 ///
 /// Returns ALREADY_EXISTS if the name is taken.
-pub async fn create(tx: &mut Tx, clock: &Clock, name: &str) -> Result<Group> {
+pub async fn create(tx: &mut Tx, clock: &Clock, name: &str, description: &str) -> Result<Group> {
     let now = tx.now(clock).await?;
-    insert(tx, now, GroupId::new(clock), name).await?.ok_or_else(name_taken)
+    insert(tx, now, GroupId::new(clock), name, description).await?.ok_or_else(name_taken)
 }
 
 /// Inserts a row. Returns `None` if the name is taken.
-pub async fn insert(tx: &mut Tx, now: DateTime<Utc>, group_id: GroupId, name: &str) -> Result<Option<Group>> {
-    let query = tx.query(
-        "INSERT INTO groups (group_id, name, name_key, create_time, update_time, version) VALUES ($1, $2, $3, $4, $4, 1)
-         ON CONFLICT DO NOTHING RETURNING group_id, name, create_time, update_time, version",
-    );
-    Ok(query.bind(group_id).bind(name).bind(name.as_bytes()).bind(now).optional().await?)
+pub async fn insert(tx: &mut Tx, now: DateTime<Utc>, group_id: GroupId, name: &str, description: &str) -> Result<Option<Group>> {
+    let query = tx.query(concat!(
+        "INSERT INTO groups (group_id, name, name_key, description, create_time, update_time, version)
+         VALUES ($1, $2, $3, $4, $5, $5, 1) ON CONFLICT DO NOTHING RETURNING ",
+        columns!()
+    ));
+    Ok(query.bind(group_id).bind(name).bind(name.as_bytes()).bind(description).bind(now).optional().await?)
 }
 
 /// Returns the group with this id.
 pub async fn find(on: impl Executor<'_>, group_id: GroupId) -> Result<Option<Group>> {
-    let query = on.query("SELECT group_id, name, create_time, update_time, version FROM groups WHERE group_id = $1");
+    let query = on.query(select!("WHERE group_id = $1"));
     Ok(query.bind(group_id).optional().await?)
 }
 
 /// Returns the group with this name.
 pub async fn find_by_name(on: impl Executor<'_>, name: &str) -> Result<Option<Group>> {
-    let query = on.query("SELECT group_id, name, create_time, update_time, version FROM groups WHERE name_key = $1");
+    let query = on.query(select!("WHERE name_key = $1"));
     Ok(query.bind(name.as_bytes()).optional().await?)
 }
 
 /// Returns the group with this id, and locks it for update until the transaction ends. To avoid deadlocks, a transaction that also
 /// locks a user must lock the group first.
 pub async fn lock(tx: &mut Tx, group_id: GroupId) -> Result<Option<Group>> {
-    let query = tx.query("SELECT group_id, name, create_time, update_time, version FROM groups WHERE group_id = $1");
+    let query = tx.query(select!("WHERE group_id = $1"));
     Ok(query.bind(group_id).for_update().optional().await?)
 }
 
 /// Returns the groups with a name greater than `after`, in the order of the names.
 pub async fn list(on: impl Executor<'_>, after: Option<&String>, limit: i64) -> Result<Vec<Group>> {
-    let query = on.query(
-        "SELECT group_id, name, create_time, update_time, version FROM groups WHERE name_key > $1 ORDER BY name_key LIMIT $2",
-    );
+    let query = on.query(select!("WHERE name_key > $1 ORDER BY name_key LIMIT $2"));
     Ok(query.bind(after.map_or(&[][..], |after| after.as_bytes())).bind(limit).all().await?)
 }
 
-/// Renames a locked group, and records the events that revoke the access tokens of its members, which contain the name.
+/// Updates the name and the description of a locked group. A new name revokes the access tokens of the members, which contain it. If both
+/// are the same already, it writes nothing.
 ///
 /// # Errors
 ///
 /// Returns ALREADY_EXISTS if the name is taken.
-pub async fn rename(change: &mut OutboxTransaction, clock: &Clock, group: Group, name: &str) -> Result<Group> {
-    if group.name == name {
+pub async fn update(change: &mut OutboxTransaction, clock: &Clock, group: Group, name: &str, description: &str) -> Result<Group> {
+    let is_renamed = group.name != name;
+    if !is_renamed && group.description == description {
         return Ok(group);
     }
     let now = change.now(clock).await?;
-    let query = change.query(
-        "UPDATE groups SET name = $2, name_key = $3, update_time = $4, version = version + 1 WHERE group_id = $1
-         RETURNING group_id, name, create_time, update_time, version",
-    );
-    let renamed = query.bind(group.group_id).bind(name).bind(name.as_bytes()).bind(now).one().await;
-    let renamed = renamed.map_err(|error| if error.is_unique_violation() { name_taken() } else { error.into() })?;
-    users::record_member_permissions_changed(change, group.group_id).await?;
-    Ok(renamed)
+    let query = change.query(concat!(
+        "UPDATE groups SET name = $2, name_key = $3, description = $4, update_time = $5, version = version + 1 WHERE group_id = $1
+         RETURNING ",
+        columns!()
+    ));
+    let updated = query.bind(group.group_id).bind(name).bind(name.as_bytes()).bind(description).bind(now).one().await;
+    let updated = updated.map_err(|error| if error.is_unique_violation() { name_taken() } else { error.into() })?;
+    if is_renamed {
+        users::record_member_permissions_changed(change, group.group_id).await?;
+    }
+    Ok(updated)
 }
 
 /// Increments the version of a group whose permissions have changed.
@@ -122,6 +140,12 @@ pub async fn delete(change: &mut OutboxTransaction, group_id: GroupId) -> Result
 /// Adds a locked user to a locked group. Returns `false` if the user is already a member.
 pub async fn add_member(tx: &mut Tx, group_id: GroupId, user_id: UserId) -> Result<bool> {
     let query = tx.query("INSERT INTO group_members (group_id, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING");
+    Ok(query.bind(group_id).bind(user_id).execute().await? > 0)
+}
+
+/// Adds a new user, who has no access tokens yet, to a group. Returns `false` if the group does not exist.
+pub async fn add_new_user(tx: &mut Tx, group_id: GroupId, user_id: UserId) -> Result<bool> {
+    let query = tx.query("INSERT INTO group_members (group_id, user_id) SELECT group_id, $2 FROM groups WHERE group_id = $1");
     Ok(query.bind(group_id).bind(user_id).execute().await? > 0)
 }
 

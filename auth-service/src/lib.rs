@@ -111,6 +111,8 @@ pub enum ServeError {
     DjangoKey(#[from] TokenKeyError),
     #[error(transparent)]
     Feed(#[from] Error),
+    #[error("there is no group {0:?}: create the group that --default-group names")]
+    DefaultGroup(String),
     #[error("reflection cannot read the descriptors: {0}")]
     Reflection(#[from] server::ReflectionError),
     #[error("cannot create the OpenAPI document: {0}")]
@@ -155,6 +157,10 @@ pub async fn serve(
     let catalogue = Catalogue::new(&settings.access_rules, &settings.permissions)?;
     let django_keys = settings.django_tokens.read()?;
     migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
+    let default_group = match settings.default_group {
+        Some(name) => Some(groups::find_by_name(&db, &name).await?.ok_or(ServeError::DefaultGroup(name))?.group_id),
+        None => None,
+    };
     let Lifetime { idle, absolute } = settings.session_lifetime;
     let token_life = settings.access_lifetime.max(idle.min(absolute));
     let keys = KeyRing::open(db.clone(), clock.clone(), master_key.clone(), settings.new_keys.key_bits, token_life).await?;
@@ -222,6 +228,7 @@ pub async fn serve(
             limits: settings.limits,
             catalogue: catalogue.clone(),
             registration: !settings.closed_registration,
+            default_group,
         }))
         .add(group_service::guarded(GroupApi {
             db: db.clone(),

@@ -39,6 +39,10 @@ pub struct Settings {
     /// Rejects Register. Users are then created by administrators and imports only.
     #[arg(long, env = "CLOSED_REGISTRATION")]
     pub closed_registration: bool,
+    /// The name of the group that new users join, whether they register or an administrator creates them. The group must exist when the
+    /// service starts.
+    #[arg(long, env = "DEFAULT_GROUP", value_name = "NAME")]
+    pub default_group: Option<String>,
     /// The passwords that are accepted.
     #[command(flatten)]
     pub passwords: Policy,

@@ -38,9 +38,9 @@ impl group_service::Handlers for GroupApi {
     }
 
     async fn create_group(&self, caller: Caller, request: CreateGroupRequest) -> Result<proto::Group> {
-        let name = request.group.unwrap_or_default().name;
+        let proto::Group { name, description, .. } = request.group.unwrap_or_default();
         let mut change = begin(&self.event_log, &caller, None).await?;
-        let group = groups::create(&mut change, &self.clock, &name).await?;
+        let group = groups::create(&mut change, &self.clock, &name, &description).await?;
         change.commit().await?;
         Ok(group_message(group, Vec::new()))
     }
@@ -79,11 +79,12 @@ impl group_service::Handlers for GroupApi {
         let given = request.group.unwrap_or_default();
         let group_id = GroupId::parse("group.group_id", &given.group_id)?;
         let mut change = begin(&self.event_log, &caller, None).await?;
-        let mut group = groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group.group_id"))?;
+        let group = groups::lock(&mut change, group_id).await?.ok_or_else(|| Error::not_found("group.group_id"))?;
         check_etag("group.etag", &given.etag, group.version)?;
-        if mask.writes("name", !given.name.is_empty()) {
-            group = groups::rename(&mut change, &self.clock, group, &given.name).await?;
-        }
+        let pick = |path, given: String, old: &str| if mask.writes(path, !given.is_empty()) { given } else { old.to_owned() };
+        let name = pick("name", given.name, &group.name);
+        let description = pick("description", given.description, &group.description);
+        let group = groups::update(&mut change, &self.clock, group, &name, &description).await?;
         let permissions = permissions::given(&mut *change, Holder::Group(group_id)).await?;
         change.commit().await?;
         Ok(group_message(group, permissions))
@@ -140,6 +141,7 @@ fn group_message(group: Group, permissions: Vec<String>) -> proto::Group {
     proto::Group {
         group_id: group.group_id.to_string(),
         name: group.name,
+        description: group.description,
         permissions,
         create_time: Some(timestamp(group.create_time)),
         update_time: Some(timestamp(group.update_time)),

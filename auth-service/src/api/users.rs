@@ -12,7 +12,7 @@ use super::{begin, groups::VIEW_GROUPS, timestamp};
 use crate::{
     delegation::Delegator,
     events::{EventLog, OutboxTransaction},
-    groups::GroupId,
+    groups::{self, GroupId},
     login_throttle::{self, Limits, Subject},
     passwords::{Checked, HashPurpose, Passwords},
     permissions::Catalogue,
@@ -35,6 +35,8 @@ pub(crate) struct UserApi {
     pub(crate) catalogue: Catalogue,
     /// Whether the operator allows Register.
     pub(crate) registration: bool,
+    /// The group that new users join.
+    pub(crate) default_group: Option<GroupId>,
 }
 
 impl user_service::Handlers for UserApi {
@@ -281,6 +283,11 @@ impl UserApi {
     /// Creates a user from a request. `prefix` is the path of the message that holds the names, such as `user.`.
     async fn create(&self, mut change: OutboxTransaction, prefix: &str, new: NewUser) -> Result<proto::User> {
         let user = users::create(&mut change, &self.clock, prefix, &new).await?;
+        if let Some(group_id) = self.default_group
+            && !groups::add_new_user(&mut change, group_id, user.user_id).await?
+        {
+            tracing::warn!(%group_id, user_id = %user.user_id, "the default group was deleted; the new user is not a member of it");
+        }
         change.commit().await?;
         Ok(user_message(user))
     }

@@ -195,7 +195,7 @@ async fn insert(tx: &mut Tx, now: DateTime<Utc>, group_id: GroupId, name: &str) 
     if name.chars().count() > MAX_NAME {
         return Ok(RowOutcome::skipped(format!("the name has more than {MAX_NAME} characters")));
     }
-    let group = groups::insert(tx, now, group_id, name).await?;
+    let group = groups::insert(tx, now, group_id, name, "").await?;
     Ok(group.map_or_else(|| RowOutcome::skipped("another group has the name"), |_| RowOutcome::Imported))
 }
 

@@ -1,15 +1,18 @@
 //! Groups: create, get, list, rename, delete, and their members.
 
-use auth_service::proto::{
-    AddMemberRequest, CreateGroupRequest, DeleteGroupRequest, GetGroupRequest, Group, ListGroupsRequest, ListMembersRequest,
-    UpdateGroupRequest,
+use auth_service::{
+    Settings,
+    proto::{
+        AddMemberRequest, CreateGroupRequest, CreateUserRequest, DeleteGroupRequest, GetGroupRequest, Group, ListGroupsRequest,
+        ListMembersRequest, UpdateGroupRequest, User, WhoAmIRequest, user_service_client::UserServiceClient,
+    },
 };
 use prost_types::FieldMask;
 use testing::assert_refused;
 use testing::on_both_engines;
 use tonic::{Code, Status};
 
-use crate::app::{Actor, App};
+use crate::app::{Actor, App, PASSWORD, registration};
 
 /// An id that belongs to no group and to no user.
 const NOTHING: &str = "018f0000-0000-7000-8000-000000000000";
@@ -46,6 +49,53 @@ on_both_engines! {
         for outcome in [root.groups().get_group(get).await.map(drop), root.groups().delete_group(delete("")).await.map(drop)] {
             assert_refused(outcome, Code::NotFound, "NOT_FOUND", &[("group_id", "EXISTS")]);
         }
+    }
+
+    async fn a_group_has_a_description(app: App) {
+        let (alice, root) = (app.user("alice").await, app.superuser("root").await);
+        let group = Some(Group { name: "Editors".to_owned(), description: "They edit.".to_owned(), ..Group::default() });
+        let group = root.groups().create_group(CreateGroupRequest { group }).await.expect("a group").into_inner();
+        let get = GetGroupRequest { group_id: group.group_id.clone() };
+        assert_eq!(group.description, "They edit.");
+        assert_eq!(root.groups().get_group(get).await.expect("a group").into_inner(), group);
+        let user_id = alice.user.user_id.clone();
+        root.groups().add_member(AddMemberRequest { group_id: group.group_id.clone(), user_id }).await.expect("a member");
+        let alice = app.again(&alice).await;
+        let other = Group { name: "ignored".to_owned(), description: "They write\nand edit.".to_owned(), ..group.clone() };
+        let changed = update(&root, Group { etag: String::new(), ..other }, &["description"]).await.expect("a group");
+        assert_eq!((changed.name.as_str(), changed.description.as_str()), ("Editors", "They write\nand edit."));
+        assert_eq!(changed.etag, "\"2\"");
+        assert_eq!(root.groups().list_groups(ListGroupsRequest::default()).await.expect("groups").into_inner().groups, std::slice::from_ref(&changed));
+        // Access tokens do not contain the description, so they stay valid.
+        alice.identity().who_am_i(WhoAmIRequest {}).await.expect("an answer");
+        let cleared = update(&root, Group { description: String::new(), ..changed.clone() }, &["description"]).await.expect("a group");
+        assert_eq!(cleared.description, "");
+        let long = update(&root, Group { description: "x".repeat(1001), etag: String::new(), ..changed }, &["description"]).await;
+        assert_refused(long, Code::InvalidArgument, "FIELD_INVALID", &[("group.description", "STRING_MAX_LEN")]);
+    }
+
+    async fn new_users_join_the_default_group(app: App) {
+        let root = app.superuser("root").await;
+        let group = create(&root, "Members").await.expect("a group");
+        let settings = Settings { default_group: Some("Members".to_owned()), ..Settings::default() };
+        let replica = App::replica(&app.database, &app.clock, &app.master_key, settings).await;
+        let root = root.at(&replica);
+        UserServiceClient::new(replica.channel()).register(registration("alice")).await.expect("a user");
+        let user = Some(User { username: "bob".to_owned(), ..User::default() });
+        root.users().create_user(CreateUserRequest { user, password: PASSWORD.to_owned() }).await.expect("a user");
+        for username in ["alice", "bob"] {
+            let actor = app.actor(app.login(username).await);
+            assert_eq!(actor.identity().who_am_i(WhoAmIRequest {}).await.expect("an answer").into_inner().groups, ["Members"]);
+        }
+        // The group is known by its id, so that a new name changes nothing.
+        update(&root, Group { name: "People".to_owned(), ..group.clone() }, &["name"]).await.expect("a group");
+        UserServiceClient::new(replica.channel()).register(registration("carol")).await.expect("a user");
+        let carol = app.actor(app.login("carol").await);
+        assert_eq!(carol.identity().who_am_i(WhoAmIRequest {}).await.expect("an answer").into_inner().groups, ["People"]);
+        // Without the group, users are still created.
+        let delete = DeleteGroupRequest { group_id: group.group_id, etag: String::new() };
+        root.groups().delete_group(delete).await.expect("a deletion");
+        UserServiceClient::new(replica.channel()).register(registration("dave")).await.expect("a user");
     }
 
     async fn group_names_are_unique_and_case_sensitive(app: App) {

@@ -102,6 +102,12 @@ on_both_engines! {
         assert_eq!(String::from_utf8_lossy(&output.stderr), format!("{beginning}  No migrations to apply.\n"));
     }
 
+    async fn a_default_group_that_does_not_exist_is_refused(app: Fresh) {
+        app.migrated().await;
+        let output = app.serve(&MasterKey::generate()).args(["--default-group", "Members"]).output().expect("a process");
+        assert_fails(&output, "there is no group \"Members\": create the group that --default-group names");
+    }
+
     async fn a_schema_of_the_future_is_refused(app: Fresh) {
         app.migrated().await;
         app.execute("UPDATE _sqlx_migrations SET version = 99 WHERE version = (SELECT MAX(version) FROM _sqlx_migrations)").await;
