@@ -8,7 +8,7 @@ use store::Db;
 
 use crate::{
     groups::GroupId,
-    permissions::{self, GroupGrant},
+    permissions::{self, GroupGrant, SUPERUSER_PERMISSION},
     users::User,
 };
 
@@ -118,6 +118,8 @@ pub enum Remedy {
     Activate,
     /// The permission is granted to the user.
     Grant(String),
+    /// The user becomes a superuser.
+    GrantSuperuser,
     /// The user is added to a group that has the permission.
     Join {
         /// The id of the group.
@@ -132,6 +134,7 @@ impl fmt::Display for Remedy {
         match self {
             Self::Activate => f.write_str("Activate the user."),
             Self::Grant(permission) => write!(f, "Grant {permission} to the user."),
+            Self::GrantSuperuser => f.write_str("Make the user a superuser."),
             Self::Join { name, .. } => write!(f, "Add the user to the group {name:?}."),
         }
     }
@@ -153,8 +156,8 @@ impl KnownMethod {
     pub async fn explain(&self, db: &Db, user: &User, owner: Option<UserId>, visible: VisibleGroups) -> Result<Explanation> {
         let KnownMethod { service, entry } = self;
         let groups = match &entry.permission {
-            Some(permission) => permissions::grants(db, user.user_id, permission).await?,
-            None => permissions::Grants::default(),
+            Some(permission) if permission != SUPERUSER_PERMISSION => permissions::grants(db, user.user_id, permission).await?,
+            _ => permissions::Grants::default(),
         };
         let is_owner = owner == Some(user.user_id);
         let ownership = match owner {
@@ -260,7 +263,9 @@ fn has_permission(user: &User, permission: &str, grants: permissions::Grants, vi
         findings.push(format!("The user does not have the permission {permission}."));
     }
     let mut remedies = Vec::new();
-    if !holds {
+    if !holds && permission == SUPERUSER_PERMISSION {
+        remedies.push(Remedy::GrantSuperuser);
+    } else if !holds {
         remedies.push(Remedy::Grant(permission.to_owned()));
         let join = |GroupGrant { group_id, name, .. }| Remedy::Join { group_id, name };
         remedies.extend(others.into_iter().take(GROUP_LIMIT).map(join));

@@ -90,6 +90,16 @@ impl<'a> Delegator<'a> {
         if is_allowed { Ok(()) } else { Err(Error::PermissionMissing(None)) }
     }
 
+    /// Checks that the caller still is a superuser. The access token alone does not prove that, because a revocation may not have
+    /// reached this replica yet.
+    ///
+    /// # Errors
+    ///
+    /// Returns PERMISSION_DENIED otherwise.
+    pub fn require_superuser(&self) -> Result<()> {
+        if self.is_superuser { Ok(()) } else { Err(Error::PermissionMissing(Some(permissions::SUPERUSER_PERMISSION.into()))) }
+    }
+
     fn is(&self, user_id: UserId) -> bool {
         self.caller.user_id().is_ok_and(|caller| caller == user_id)
     }

@@ -16,6 +16,9 @@ use crate::{
 /// The maximum length of all permissions together, in bytes: the access token of a superuser holds them all.
 const MAX_LENGTH: usize = 3072;
 
+/// The permission that every superuser has, and that cannot be granted. The access rules of the methods for superusers name it.
+pub const SUPERUSER_PERMISSION: &str = "auth.change_superuser";
+
 /// Every permission that exists: those that the access rules of the auth service and of other services name, and those that the
 /// operator adds.
 #[derive(Debug, Clone)]
@@ -55,8 +58,13 @@ impl Catalogue {
     ///
     /// # Errors
     ///
-    /// INVALID_ARGUMENT that names the field where there is no such permission.
+    /// INVALID_ARGUMENT that names the field where there is no such permission, or where only superusers can have it.
     pub fn check(&self, field: impl Into<access::FieldPath>, permission: &str) -> Result<()> {
+        if permission == SUPERUSER_PERMISSION {
+            let description =
+                "only superusers have this permission, and it cannot be granted: GrantSuperuser makes a user a superuser";
+            return Err(Error::invalid(field, "permission.grantable", description));
+        }
         if self.contains(permission) {
             return Ok(());
         }
@@ -65,6 +73,12 @@ impl Catalogue {
             "permission.known",
             "no service asks for this permission: ListPermissions lists those that there are",
         ))
+    }
+
+    /// Returns true if a user or a client who is given the permission has it: if the catalogue contains it, and not only superusers can
+    /// have it.
+    pub fn has_effect(&self, permission: &str) -> bool {
+        permission != SUPERUSER_PERMISSION && self.contains(permission)
     }
 
     /// True where there is such a permission.
@@ -101,7 +115,7 @@ pub async fn of_user(on: impl Executor<'_>, catalogue: &Catalogue, user: &User) 
     for (kind, name) in query.bind(user.user_id).all::<(String, String)>().await? {
         match kind.as_str() {
             "group" => rights.groups.push(name),
-            _ if catalogue.contains(&name) => rights.permissions.push(name),
+            _ if catalogue.has_effect(&name) => rights.permissions.push(name),
             _ => {}
         }
     }

@@ -361,6 +361,11 @@ pub async fn set_active(change: &mut OutboxTransaction, clock: &Clock, user: Use
     Ok(user)
 }
 
+/// Takes the lock under which superusers become ordinary users, so that one of them remains.
+pub async fn lock_superusers(tx: &mut Tx) -> Result<()> {
+    Ok(tx.lock_exclusive("superusers").await?)
+}
+
 /// Makes a locked user a superuser, or an ordinary user again. Records an event that revokes the user's access tokens if that changes the
 /// user.
 ///
@@ -373,7 +378,7 @@ pub async fn set_superuser(change: &mut OutboxTransaction, clock: &Clock, user: 
     }
     if !is_superuser {
         // Two transactions that each revoke one of the last two superusers would otherwise both succeed.
-        change.lock_exclusive("superusers").await?;
+        lock_superusers(change).await?;
         let query = change.query(select!("WHERE is_superuser AND is_active AND user_id <> $1 LIMIT 1")).bind(user.user_id);
         if query.optional::<User>().await?.is_none() {
             let description = "no other active superuser would remain: make another user a superuser first";

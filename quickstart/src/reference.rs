@@ -45,7 +45,8 @@ Whether the access rule of each method allows a call, by the kind of caller.
 | service | a service account with the permission of the rule |
 | inactive | a superuser who was deactivated, for a resource of their own |
 
-`yes` means that the rule allows the call. `401` is UNAUTHENTICATED, `403` is PERMISSION_DENIED, and `–` means that the rule has no owner or no permission.
+`yes` means that the rule allows the call. `401` is UNAUTHENTICATED, `403` is PERMISSION_DENIED, and `–` means that the rule has no owner, no permission, or one that
+cannot be granted: only superusers have `auth.change_superuser`.
 
 The rule decides before the request is validated. A method can have further rules about the request, which its comment in the proto describes: for example,
 a caller can only grant permissions that they have, and a reader of notes sees only those that are visible to them. The methods of `grpc.health.v1` and of server

@@ -90,7 +90,7 @@ fn condition_message(condition: Condition) -> AccessCondition {
 fn remedy_message(remedy: Remedy) -> AccessRemedy {
     let description = remedy.to_string();
     let (permission, group_id) = match remedy {
-        Remedy::Activate => (String::new(), String::new()),
+        Remedy::Activate | Remedy::GrantSuperuser => (String::new(), String::new()),
         Remedy::Grant(permission) => (permission, String::new()),
         Remedy::Join { group_id, .. } => (String::new(), group_id.to_string()),
     };

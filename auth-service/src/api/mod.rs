@@ -39,18 +39,24 @@ use crate::events::{EventLog, OutboxTransaction};
 /// Returns UNAUTHENTICATED if the caller was deleted or deactivated.
 async fn begin(event_log: &EventLog, caller: &Caller, target: Option<UserId>) -> Result<OutboxTransaction> {
     let mut change = event_log.begin().await?;
+    lock_caller(&mut change, caller, target).await?;
+    Ok(change)
+}
+
+/// Locks the caller's row in a transaction, as [`begin`] does.
+async fn lock_caller(change: &mut OutboxTransaction, caller: &Caller, target: Option<UserId>) -> Result<()> {
     let is_active = match caller.actor() {
         Actor::User => {
             let user_id = caller.user_id()?;
             if target == Some(user_id) {
-                crate::users::lock(&mut change, user_id).await?.is_some_and(|user| user.is_active)
+                crate::users::lock(change, user_id).await?.is_some_and(|user| user.is_active)
             } else {
-                crate::users::lock_active(&mut change, user_id).await?
+                crate::users::lock_active(change, user_id).await?
             }
         }
-        Actor::Service => crate::clients::lock_active(&mut change, caller.subject()).await?,
+        Actor::Service => crate::clients::lock_active(change, caller.subject()).await?,
     };
-    if is_active { Ok(change) } else { Err(Error::access_token_invalid()) }
+    if is_active { Ok(()) } else { Err(Error::access_token_invalid()) }
 }
 
 fn timestamp(time: DateTime<Utc>) -> Timestamp {

@@ -237,7 +237,7 @@ impl TokenApi {
     /// Returns INVALID_ARGUMENT if the client does not have one of them.
     fn granted_permissions(&self, client: &Client, scope: &str) -> Result<Vec<String>> {
         let mut permissions = client.permissions();
-        permissions.retain(|permission| self.catalogue.contains(permission));
+        permissions.retain(|permission| self.catalogue.has_effect(permission));
         let requested: Vec<_> = scope.split(' ').filter(|permission| !permission.is_empty()).collect();
         if requested.is_empty() {
             return Ok(permissions);

@@ -8,7 +8,7 @@ use store::{
     update::{UpdateMask, check_etag, etag},
 };
 
-use super::{begin, groups::VIEW_GROUPS, timestamp};
+use super::{begin, groups::VIEW_GROUPS, lock_caller, timestamp};
 use crate::{
     delegation::Delegator,
     events::{EventLog, OutboxTransaction},
@@ -18,8 +18,8 @@ use crate::{
     permissions::Catalogue,
     proto::{
         self, ActivateUserRequest, BatchGetUsersRequest, BatchGetUsersResponse, ChangePasswordRequest, CreateUserRequest,
-        DeactivateUserRequest, DeleteUserRequest, GetUserRequest, ListUsersRequest, ListUsersResponse, Reason, RegisterRequest,
-        SetPasswordRequest, UpdateUserRequest, user_service,
+        DeactivateUserRequest, DeleteUserRequest, GetUserRequest, GrantSuperuserRequest, ListUsersRequest, ListUsersResponse,
+        Reason, RegisterRequest, RevokeSuperuserRequest, SetPasswordRequest, UpdateUserRequest, user_service,
     },
     user_lists::{self, UserCursor, UserFilter},
     usernames::{self, Email, Username},
@@ -222,6 +222,14 @@ impl user_service::Handlers for UserApi {
         Ok(user_message(user))
     }
 
+    async fn grant_superuser(&self, caller: Caller, request: GrantSuperuserRequest) -> Result<proto::User> {
+        self.set_superuser(&caller, &request.user_id, true).await
+    }
+
+    async fn revoke_superuser(&self, caller: Caller, request: RevokeSuperuserRequest) -> Result<proto::User> {
+        self.set_superuser(&caller, &request.user_id, false).await
+    }
+
     fn check_set_password(&self, request: &SetPasswordRequest, violations: &mut Violations) {
         violations.check("new_password", || self.passwords.check_new("new_password", &request.new_password));
     }
@@ -288,6 +296,19 @@ impl UserApi {
         {
             tracing::warn!(%group_id, user_id = %user.user_id, "the default group was deleted; the new user is not a member of it");
         }
+        change.commit().await?;
+        Ok(user_message(user))
+    }
+
+    async fn set_superuser(&self, caller: &Caller, user_id: &str, is_superuser: bool) -> Result<proto::User> {
+        let user_id = UserId::parse("user_id", user_id)?;
+        Delegator::load(&self.db, caller, &self.catalogue).await?.require_superuser()?;
+        let mut change = self.event_log.begin().await?;
+        // This lock comes first, because two superusers who change one another would otherwise wait for each other's row.
+        users::lock_superusers(&mut change).await?;
+        lock_caller(&mut change, caller, Some(user_id)).await?;
+        let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        let user = users::set_superuser(&mut change, &self.clock, user, is_superuser).await?;
         change.commit().await?;
         Ok(user_message(user))
     }

@@ -31,4 +31,5 @@ mod session_factory;
 mod sessions;
 mod simplejwt;
 mod starting;
+mod superusers;
 mod users;

@@ -16,6 +16,8 @@ use access::{Actor, token::Claims};
 
 /// The owner of the resource that a request names, if it is not the caller.
 const ANOTHER: &str = "018f0000-0000-7000-8000-000000000000";
+/// The permission that only superusers have, because it cannot be granted.
+const SUPERUSER_PERMISSION: &str = "auth.change_superuser";
 /// `access.v1.Actor.ACTOR_USER` and `ACTOR_SERVICE`.
 const USER: Value = Value::EnumNumber(1);
 const SERVICE: Value = Value::EnumNumber(2);
@@ -149,7 +151,9 @@ impl MatrixRow {
         let (has_permission, has_owner) = (!self.permission().is_empty(), !self.text("owner").is_empty());
         match caller {
             MatrixCaller::Owner if !has_owner => return MatrixCell::NotApplicable,
-            MatrixCaller::Holder if !has_permission => return MatrixCell::NotApplicable,
+            MatrixCaller::Holder if !has_permission || self.permission() == SUPERUSER_PERMISSION => {
+                return MatrixCell::NotApplicable;
+            }
             _ if self.flag("public") => return MatrixCell::Allowed,
             MatrixCaller::Anonymous | MatrixCaller::Inactive => return MatrixCell::Unauthenticated,
             _ => {}
