@@ -17,6 +17,7 @@ pub mod introspection;
 pub mod keys;
 pub mod known_networks;
 pub mod login_throttle;
+mod metrics;
 pub mod passwords;
 pub mod permissions;
 pub mod sessions;
@@ -48,6 +49,7 @@ use crate::{
     http::Endpoints,
     introspection::Introspection,
     keys::{KeyError, KeyRing, MasterKey},
+    metrics::{SignInMetrics, StateMetrics},
     passwords::{HashPurpose, Passwords},
     permissions::{Catalogue, CatalogueError},
     proto::{
@@ -189,9 +191,21 @@ pub async fn serve(
         introspection: introspection.clone(),
         catalogue: &catalogue,
     };
+    let mut sign_ins = SignInMetrics::default();
+    let state = StateMetrics {
+        clock: clock.clone(),
+        keys: Arc::clone(&keys),
+        passwords: passwords.clone(),
+        event_log: event_log.clone(),
+    };
     let page = (!settings.server.http.no_page).then(|| ApiDocs { auth_url: String::new() });
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
         .configure(&settings.server)
+        .with_metrics(|registry| {
+            db.register_metrics(registry);
+            registry.register_collector(Box::new(state));
+            sign_ins = SignInMetrics::register(registry);
+        })
         // Other services depend on these calls.
         .reserve(&RESERVED)
         // No verifier may look less often, and none has to look more often.
@@ -208,6 +222,7 @@ pub async fn serve(
             sessions_per_user: settings.sessions_per_user,
             strict: settings.strict_refresh,
             introspection,
+            metrics: sign_ins,
         }))
         .add(identity_service::guarded(IdentityApi {
             db: db.clone(),

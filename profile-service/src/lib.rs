@@ -14,7 +14,7 @@ use access::{
 use django::tokens::TokenKeyError;
 use gateway::ApiDocs;
 use migrate::SchemaError;
-use server::{DocumentError, Health, ReflectionError, Server, ServerSettings};
+use server::{DocumentError, Health, ReflectionError, Server, ServerSettings, metrics::FeedMetrics};
 use sqlx::migrate::Migrator;
 use store::{Db, search_key};
 use tokio::{net::TcpListener, sync::oneshot};
@@ -32,7 +32,6 @@ mod cli_error;
 mod favorites;
 mod friends;
 mod import;
-mod metrics;
 mod note_lists;
 mod notes;
 mod profiles;
@@ -180,10 +179,12 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
         shutdown.await;
         let _ = stopping.send(());
     };
-    let metrics = metrics::routes(clock.clone(), Arc::clone(&verifier), progress.clone());
     let server = Server::new(Arc::clone(&verifier), DESCRIPTORS)?
         .configure(&settings)
-        .merge_http(metrics)
+        .with_metrics(|registry| {
+            db.register_metrics(registry);
+            FeedMetrics::register(registry, clock.clone(), progress.clone());
+        })
         .on_authenticated(move |caller| {
             let provisioning = Arc::clone(&provisioning);
             async move { provisioning.ensure_profile(&caller).await }

@@ -13,6 +13,7 @@ use crate::{
     introspection::{ActiveToken, Introspection},
     known_networks,
     login_throttle::{self, Limits, Subject},
+    metrics::SignInMetrics,
     passwords::{Checked, HashPurpose, Passwords},
     permissions::{self, Catalogue, Rights},
     proto::{
@@ -39,10 +40,39 @@ pub(crate) struct TokenApi {
     pub(crate) sessions_per_user: usize,
     pub(crate) strict: bool,
     pub(crate) introspection: Introspection,
+    pub(crate) metrics: SignInMetrics,
 }
 
 impl token_service::Handlers for TokenApi {
     async fn login(&self, client: ClientInfo, request: LoginRequest) -> Result<LoginResponse> {
+        self.metrics.count("password", self.sign_in(client, request).await)
+    }
+
+    async fn refresh(&self, client: ClientInfo, request: RefreshRequest) -> Result<RefreshResponse> {
+        self.metrics.count("refresh_token", self.rotate(client, request).await)
+    }
+
+    async fn logout(&self, _: ClientInfo, request: LogoutRequest) -> Result<()> {
+        let token = self.tokens.read_refresh_token(&request.refresh_token)?;
+        let mut change = self.event_log.begin().await?;
+        match token {
+            RefreshToken::Ours(claims) => sessions::end(&mut change, claims.sid, sessions::EndReason::Logout).await?,
+            RefreshToken::Django(token) => django_tokens::logout(&mut change, &token).await?,
+        }
+        change.commit().await
+    }
+
+    async fn introspect(&self, _: Caller, request: IntrospectRequest) -> Result<IntrospectResponse> {
+        Ok(self.introspection.introspect(&request.token).await?.map(introspection_response).unwrap_or_default())
+    }
+
+    async fn issue_service_token(&self, _: ClientInfo, request: IssueServiceTokenRequest) -> Result<IssueServiceTokenResponse> {
+        self.metrics.count("client_credentials", self.sign_in_client(request).await)
+    }
+}
+
+impl TokenApi {
+    async fn sign_in(&self, client: ClientInfo, request: LoginRequest) -> Result<LoginResponse> {
         let rejected = || Error::unauthenticated(Reason::CredentialsInvalid, "no active user has this username and password");
         // Takes a place in the queue first, so that a flood that finds it full does not reach the database.
         let permit = self.passwords.acquire(HashPurpose::Login, &client)?;
@@ -84,7 +114,7 @@ impl token_service::Handlers for TokenApi {
         })
     }
 
-    async fn refresh(&self, client: ClientInfo, request: RefreshRequest) -> Result<RefreshResponse> {
+    async fn rotate(&self, client: ClientInfo, request: RefreshRequest) -> Result<RefreshResponse> {
         let rejected = tokens::refresh_token_invalid;
         let request_id = Uuid::try_parse(&request.request_id).ok();
         let token = self.tokens.read_refresh_token(&request.refresh_token)?;
@@ -131,6 +161,7 @@ impl token_service::Handlers for TokenApi {
                 Err(rejected())
             }
             Verdict::Reuse => {
+                self.metrics.count_reuse();
                 tracing::warn!(session_id = %session.session_id, user_id = %user.user_id, "a spent refresh token was presented; its session ends");
                 sessions::end(&mut change, session.session_id, sessions::EndReason::Reuse).await?;
                 Err(rejected())
@@ -147,21 +178,7 @@ impl token_service::Handlers for TokenApi {
         self.response(&user, &rights, &outcome?, now).await
     }
 
-    async fn logout(&self, _: ClientInfo, request: LogoutRequest) -> Result<()> {
-        let token = self.tokens.read_refresh_token(&request.refresh_token)?;
-        let mut change = self.event_log.begin().await?;
-        match token {
-            RefreshToken::Ours(claims) => sessions::end(&mut change, claims.sid, sessions::EndReason::Logout).await?,
-            RefreshToken::Django(token) => django_tokens::logout(&mut change, &token).await?,
-        }
-        change.commit().await
-    }
-
-    async fn introspect(&self, _: Caller, request: IntrospectRequest) -> Result<IntrospectResponse> {
-        Ok(self.introspection.introspect(&request.token).await?.map(introspection_response).unwrap_or_default())
-    }
-
-    async fn issue_service_token(&self, _: ClientInfo, request: IssueServiceTokenRequest) -> Result<IssueServiceTokenResponse> {
+    async fn sign_in_client(&self, request: IssueServiceTokenRequest) -> Result<IssueServiceTokenResponse> {
         let rejected =
             || Error::unauthenticated(Reason::ClientCredentialsInvalid, "no active client has this id and this credential");
         let (client_id, credential) = (&request.client_id, request.credential.ok_or_else(rejected)?);
@@ -191,9 +208,7 @@ impl token_service::Handlers for TokenApi {
             scope: issued.scope,
         })
     }
-}
 
-impl TokenApi {
     /// Returns the subject whose wrong passwords are counted for a sign-in as `login`.
     async fn account(&self, login: &str, user: Option<&users::User>, client: &ClientInfo) -> Result<Subject> {
         // An unknown user costs the same query, so that the time of the response does not reveal whether the user exists.

@@ -129,6 +129,11 @@ impl EventLog {
         Ok(Position { epoch, pos: last, event_id: event_at(&self.db, last).await? })
     }
 
+    /// Returns the position of the last event that this process knows of.
+    pub(crate) fn last_known(&self) -> i64 {
+        self.signal.borrow().last
+    }
+
     /// Wakes the readers when another process has added events. It never returns.
     pub async fn poll(&self) -> Infallible {
         loop {

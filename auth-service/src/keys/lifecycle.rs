@@ -238,12 +238,15 @@ pub(super) struct EncryptedKey {
     pub(super) state: State,
     pub(super) private_key: Vec<u8>,
     pub(super) token_life: i64,
+    pub(super) activate_time: Option<DateTime<Utc>>,
     pub(super) expire_time: Option<DateTime<Utc>>,
 }
 
 /// Returns the keys with their encrypted private keys, the oldest first.
 pub(super) async fn list_encrypted(on: impl Executor<'_>) -> Result<Vec<EncryptedKey>> {
-    let query = on.query("SELECT kid, state, private_key, token_life, expire_time FROM signing_keys ORDER BY create_time, kid");
+    let query = on.query(
+        "SELECT kid, state, private_key, token_life, activate_time, expire_time FROM signing_keys ORDER BY create_time, kid",
+    );
     Ok(query.all().await?)
 }
 

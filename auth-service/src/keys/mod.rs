@@ -7,7 +7,7 @@ mod signing;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use access::{Clock, Error, Result, token::KeySet};
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::RwLock;
 use store::Db;
 use tokio::time::Instant;
@@ -47,6 +47,10 @@ pub struct Keys {
     loaded: Option<Instant>,
     active: Option<Arc<SigningKey>>,
     by_id: HashMap<String, Arc<SigningKey>>,
+    /// The time when the active key was activated.
+    active_since: Option<DateTime<Utc>>,
+    /// The numbers of pending, active and retired keys.
+    states: [usize; 3],
     /// The public keys that verify tokens now, or will soon.
     pub jwks: Vec<Jwk>,
     /// The same keys, parsed.
@@ -58,6 +62,22 @@ impl Keys {
     pub fn active(&self) -> Result<&Arc<SigningKey>> {
         let active = self.active.as_ref().filter(|_| self.are_fresh());
         active.ok_or_else(|| Error::Unavailable("the signing keys have not been loaded for a minute".into()))
+    }
+
+    /// Returns the number of keys in each state.
+    pub(crate) fn states(&self) -> [(&'static str, usize); 3] {
+        let [pending, active, retired] = self.states;
+        [("pending", pending), ("active", active), ("retired", retired)]
+    }
+
+    /// Returns the time when the active key was activated.
+    pub(crate) fn active_since(&self) -> Option<DateTime<Utc>> {
+        self.active_since
+    }
+
+    /// Returns the time since they were loaded.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        self.loaded.map(|loaded| loaded.elapsed())
     }
 
     /// Returns true if they were loaded within the last minute.
@@ -130,7 +150,9 @@ impl KeyRing {
                     self.allow_token_life(&row.kid).await?;
                 }
                 new.active = Some(Arc::clone(&key));
+                new.active_since = row.activate_time;
             }
+            new.states[row.state as usize] += 1;
             new.jwks.push(key.jwk().clone());
             new.by_id.insert(row.kid, key);
         }

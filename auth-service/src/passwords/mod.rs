@@ -22,6 +22,7 @@ use precis_profiles::{OpaqueString, precis_core::profile::PrecisFastInvocation};
 use server::config;
 
 pub use queue::HashPurpose;
+pub(crate) use queue::LaneUse;
 
 /// The maximum length of a password, in code points.
 const MAX_LENGTH: usize = 1024;
@@ -102,6 +103,11 @@ impl Passwords {
     pub fn acquire(&self, purpose: HashPurpose, client: &ClientInfo) -> Result<HashPermit> {
         let slot = self.pool.acquire(purpose, client)?;
         Ok(HashPermit { slot, policy: self.policy, dummy_hash: Arc::clone(&self.dummy_hash) })
+    }
+
+    /// Returns the use of the hashing queue by each purpose.
+    pub(crate) fn usage(&self) -> [(HashPurpose, LaneUse); 3] {
+        self.pool.usage()
     }
 
     /// Checks the length and the characters of the new password in `field` of the request.

@@ -15,7 +15,7 @@ use aws_lc_rs::rand;
 use parking_lot::{Condvar, Mutex};
 use tokio::{sync::oneshot, time::Instant};
 
-use super::queue::{ClientKey, FairQueue, HashPurpose, Job};
+use super::queue::{ClientKey, FairQueue, HashPurpose, Job, LaneUse};
 
 /// The shortest delay that a caller is told to wait when the queue is full. Up to the same time is added at random, so that rejected
 /// callers do not all retry at once.
@@ -73,6 +73,13 @@ impl Pool {
         } else {
             Err(Error::overloaded(retry_after()))
         }
+    }
+}
+
+impl Pool {
+    /// Returns the use of each purpose.
+    pub(super) fn usage(&self) -> [(HashPurpose, LaneUse); 3] {
+        self.0.state.lock().queue.usage()
     }
 }
 
@@ -134,7 +141,12 @@ impl Shared {
             return true;
         }
         self.drop_abandoned();
-        self.state.lock().queue.reserve(purpose, client)
+        let queue = &mut self.state.lock().queue;
+        let is_reserved = queue.reserve(purpose, client);
+        if !is_reserved {
+            queue.count_refusal(purpose);
+        }
+        is_reserved
     }
 
     fn push(&self, purpose: HashPurpose, client: ClientKey, job: Job) -> Result<()> {

@@ -27,6 +27,28 @@ pub enum HashPurpose {
     PasswordChange,
 }
 
+impl HashPurpose {
+    /// Returns the name in metrics.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Registration => "registration",
+            Self::PasswordChange => "password_change",
+        }
+    }
+}
+
+/// The use of the slots of one purpose.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LaneUse {
+    /// The hashes that wait for a thread.
+    pub(crate) waiting: usize,
+    /// The slots that a client may still reserve.
+    pub(crate) free_slots: usize,
+    /// The reservations that were refused.
+    pub(crate) refused: u64,
+}
+
 /// The order of the purposes. A purpose without work is skipped, so Login gets at least every second hash, and the others at least
 /// every fourth.
 const TURNS: [HashPurpose; 4] = [HashPurpose::Login, HashPurpose::Registration, HashPurpose::Login, HashPurpose::PasswordChange];
@@ -52,6 +74,8 @@ pub(super) struct FairQueue {
 
 /// The slots and jobs of one purpose.
 struct Lane {
+    /// The number of reservations that were refused.
+    refused: u64,
     free_slots: usize,
     /// The number of slots that each client holds: reserved, waiting or running.
     held_slots: KeyCounts<ClientKey>,
@@ -64,6 +88,7 @@ impl FairQueue {
     /// Creates a queue for this number of threads.
     pub(super) fn new(threads: usize) -> Self {
         let lane = || Lane {
+            refused: 0,
             free_slots: threads + QUEUE_LENGTH,
             held_slots: KeyCounts::default(),
             rotation: VecDeque::new(),
@@ -81,6 +106,26 @@ impl FairQueue {
             lane.free_slots -= 1;
         }
         is_free
+    }
+
+    /// Counts a reservation that was refused.
+    pub(super) fn count_refusal(&mut self, purpose: HashPurpose) {
+        self.lane(purpose).refused += 1;
+    }
+
+    /// Returns the use of each purpose.
+    pub(super) fn usage(&self) -> [(HashPurpose, LaneUse); 3] {
+        let usage = |lane: &Lane| LaneUse {
+            waiting: lane.waiting.values().map(VecDeque::len).sum(),
+            free_slots: lane.free_slots,
+            refused: lane.refused,
+        };
+        let [login, registration, change] = &self.lanes;
+        [
+            (HashPurpose::Login, usage(login)),
+            (HashPurpose::Registration, usage(registration)),
+            (HashPurpose::PasswordChange, usage(change)),
+        ]
     }
 
     /// Releases a slot.

@@ -19,6 +19,7 @@ mod guessing;
 mod keys;
 mod keys_command;
 mod logging;
+mod metrics;
 mod migrating;
 mod oauth;
 mod outage;

@@ -4,7 +4,6 @@
 use std::{error::Error, sync::Arc};
 
 use access::token::Verifier;
-use axum::{Router, routing::get};
 use gateway::ApiDocs;
 use server::Server;
 
@@ -15,20 +14,7 @@ use server::Server;
 /// Returns an error if the descriptors are not valid.
 pub fn server(verifier: Arc<Verifier>, auth_url: &str) -> Result<Server, Box<dyn Error>> {
     let api_docs = ApiDocs { auth_url: auth_url.to_owned() };
-    let server = Server::new(Arc::clone(&verifier), greeter::DESCRIPTORS)?;
-    let server = server
-        .add(greeter::guarded())
-        .merge_http(Router::new().route("/metrics", get(async move || metrics(&verifier))))
-        .with_openapi("Greeter", env!("CARGO_PKG_VERSION"), Some(&api_docs));
+    let server = Server::new(verifier, greeter::DESCRIPTORS)?;
+    let server = server.add(greeter::guarded()).with_openapi("Greeter", env!("CARGO_PKG_VERSION"), Some(&api_docs));
     Ok(server?)
-}
-
-/// Returns the metrics of the verifier in the text format of Prometheus.
-fn metrics(verifier: &Verifier) -> String {
-    let are_fresh = u8::from(verifier.revocations().are_fresh());
-    format!(
-        "# HELP greeter_revocations_fresh Whether the list of revocations is fresh.\n\
-         # TYPE greeter_revocations_fresh gauge\n\
-         greeter_revocations_fresh {are_fresh}\n"
-    )
 }

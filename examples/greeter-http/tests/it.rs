@@ -44,7 +44,7 @@ async fn the_openapi_document_and_the_metrics_are_served_over_http() {
     let document = http::send(app.running.address, "GET /openapi.json", &[], b"").await;
     assert_eq!((document.status, document.json()["info"]["title"].as_str()), (200, Some("Greeter")));
     let metrics = http::send(app.running.address, "GET /metrics", &[], b"").await;
-    assert!(metrics.text().contains("greeter_revocations_fresh 0"), "{}", metrics.text());
+    assert!(metrics.text().contains("\nrevocations_fresh 0"), "{}", metrics.text());
 }
 
 #[tokio::test]

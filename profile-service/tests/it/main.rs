@@ -13,6 +13,7 @@ pub mod gateway;
 mod gateway_parity;
 mod grpc_gateway;
 mod guards;
+mod metrics;
 mod note_lists;
 mod notes;
 mod outage;

@@ -96,25 +96,25 @@ on_both_engines! {
         app.assert_equal().await;
         let metric = async |name: &str| -> Option<f64> {
             let answer = http::send(app.profile.address, "GET /metrics", &[], &[]).await;
-            assert_eq!((answer.status, answer.header("content-type")), (200, "text/plain; version=0.0.4"));
+            assert_eq!((answer.status, answer.header("content-type")), (200, "text/plain; version=0.0.4; charset=utf-8"));
             let line = answer.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
             Some(line.parse().expect("a number"))
         };
         let (auth_db, mut last) = (app.auth_database.open(), 0);
         crate::pair::eventually(async || {
             last = auth_db.query("SELECT last FROM feed").one::<(i64,)>().await.unwrap().0;
-            metric("profile_events_position").await == Some(f64::from(i32::try_from(last).unwrap()))
-                && metric("profile_events_at_end").await == Some(1.0)
+            metric("events_position").await == Some(f64::from(i32::try_from(last).unwrap()))
+                && metric("events_at_end").await == Some(1.0)
         }).await;
         for (name, value) in [
-            ("profile_events_connected", 1.0),
-            ("profile_events_connects_total", 1.0),
-            ("profile_events_snapshots_total", 1.0),
-            ("profile_revocations_heard", 1.0),
-            ("profile_revocations", 0.0),
+            ("events_connected", 1.0),
+            ("events_connects_total", 1.0),
+            ("events_snapshots_total", 1.0),
+            ("revocations_fresh", 1.0),
+            ("revocations", 0.0),
         ] {
             assert_eq!(metric(name).await, Some(value), "{name}");
         }
-        assert!(metric("profile_events_lag_seconds").await.is_some_and(|lag| lag >= 0.0));
+        assert!(metric("events_lag_seconds").await.is_some_and(|lag| lag >= 0.0));
     }
 }

@@ -5,6 +5,7 @@ mod cascade;
 mod checked;
 mod killed;
 mod load;
+mod metrics;
 mod pair;
 mod process;
 mod restored;

@@ -30,6 +30,11 @@ impl AccessRules {
         self.0.get(path)
     }
 
+    /// Returns the paths of the methods.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(AsRef::as_ref)
+    }
+
     /// Adds the methods of one service.
     pub fn extend(&mut self, methods: &[MethodRule]) {
         self.0.extend(methods.iter().map(|method| (method.path.clone(), method.rule.clone())));

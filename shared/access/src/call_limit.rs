@@ -3,7 +3,10 @@
 use std::{
     fmt,
     hash::{BuildHasher, RandomState},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use parking_lot::Mutex;
@@ -22,12 +25,18 @@ struct Callers {
     hasher: RandomState,
     /// The number of calls by the hash of the caller. Two callers with the same hash share a limit, which is as improbable as harmless.
     calls: Mutex<KeyCounts<u64>>,
+    refused: AtomicU64,
 }
 
 impl CallLimit {
     /// Creates a limit of `limit` calls.
     pub fn new(limit: usize) -> Self {
         Self { limit, callers: Arc::default() }
+    }
+
+    /// Returns the number of calls that were refused.
+    pub fn refused(&self) -> u64 {
+        self.callers.refused.load(Relaxed)
     }
 
     /// Counts a call until the permit is dropped.
@@ -38,6 +47,7 @@ impl CallLimit {
     pub(crate) fn acquire(&self, caller: &str) -> Result<CallPermit> {
         let caller = self.callers.hasher.hash_one(caller);
         if !self.callers.calls.lock().add(caller, self.limit) {
+            self.callers.refused.fetch_add(1, Relaxed);
             return Err(Error::limit_reached(format_args!("{} calls of this caller are in flight", self.limit)));
         }
         Ok(CallPermit { callers: Arc::clone(&self.callers), caller })

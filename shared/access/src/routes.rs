@@ -109,8 +109,8 @@ impl Routes {
     /// Limits the calls of each user or client that are handled at the same time. More calls get RESOURCE_EXHAUSTED. By default there is
     /// no limit.
     #[must_use]
-    pub fn limit_calls_per_caller(mut self, limit: usize) -> Self {
-        self.call_limit = Some(CallLimit::new(limit));
+    pub fn limit_calls_per_caller(mut self, limit: CallLimit) -> Self {
+        self.call_limit = Some(limit);
         self
     }
 

@@ -115,6 +115,8 @@ impl HttpError {
             // The header has whole seconds. Rounding down would make the client retry too early.
             headers.insert(header::RETRY_AFTER, delay.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX).into());
         }
+        // Tonic does the same. The metrics read it.
+        response.extensions_mut().insert(self.status);
         response
     }
 }

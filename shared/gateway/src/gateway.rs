@@ -3,10 +3,10 @@
 //! The routes are the `google.api.http` bindings of the protos. The path, the query and the body of a request become one message,
 //! which passes authentication, guard and handler like every other call. The response message becomes JSON or XML.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use access::limits::MESSAGE_LIMIT;
-use axum::{Router, extract::DefaultBodyLimit};
+use axum::{Router, extract::DefaultBodyLimit, middleware};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
 use tonic::{body::Body, client::Grpc, metadata::MetadataMap};
 use tower::ServiceExt;
@@ -18,6 +18,7 @@ use crate::{
     error::HttpError,
     format::{Format, Framing},
     in_process::InProcess,
+    matched_route::{MatchedRoute, add_matched_path},
     metadata, parameters, response,
     routes::{Binding, Found, Routes},
     update_mask,
@@ -40,7 +41,8 @@ impl Gateway {
         let mounted = mounted
             .fallback(async |headers: HeaderMap| error_response(HttpError::no_route(), &headers))
             .method_not_allowed_fallback(async |headers: HeaderMap| error_response(HttpError::wrong_method(None), &headers))
-            .layer(DefaultBodyLimit::max(MESSAGE_LIMIT));
+            .layer(DefaultBodyLimit::max(MESSAGE_LIMIT))
+            .layer(middleware::from_fn(add_matched_path));
         Self { routes: Routes::new(bindings.into_iter()), mounted, cache_policy }
     }
 
@@ -53,7 +55,9 @@ impl Gateway {
             Found::Route(binding, segments) => {
                 let (parts, body) = request.into_parts();
                 let answer = self.call(binding, &segments, &parts, body, format, grpc).await;
-                answer.unwrap_or_else(|error| error.response(format))
+                let mut response = answer.unwrap_or_else(|error| error.response(format));
+                response.extensions_mut().insert(MatchedRoute::new(Arc::clone(&binding.path)));
+                response
             }
             Found::OtherMethods(allow) if request.method() == Method::OPTIONS => options(&allow),
             Found::OtherMethods(allow) => HttpError::wrong_method(Some(&allow)).response(format),

@@ -17,6 +17,7 @@ mod gateway;
 mod in_process;
 mod json;
 mod json_to_message;
+mod matched_route;
 mod metadata;
 pub mod openapi;
 mod parameters;
@@ -31,6 +32,7 @@ pub use self::{
     format::Format,
     gateway::{CachePolicy, Gateway},
     in_process::InProcess,
+    matched_route::MatchedRoute,
     routes::{Binding, read},
 };
 

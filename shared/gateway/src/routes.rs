@@ -1,6 +1,6 @@
 //! The routes: every `google.api.http` binding of the protos, read once into a tree.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use contract::{Capture, HttpRoute, PathTemplate, Segment, field_at};
 use http::{Method, Uri};
@@ -25,6 +25,8 @@ pub struct Binding {
     /// The HTTP method, or `None` for every method.
     method: Option<Method>,
     template: PathTemplate,
+    /// The path as `OpenAPI` writes it.
+    pub(crate) path: Arc<str>,
 }
 
 /// The part of the request message that the body of a request holds.
@@ -116,6 +118,7 @@ impl Binding {
                 verb => Some(Method::from_bytes(verb.as_bytes()).map_err(|_| format!("{verb:?} is not a valid HTTP method"))?),
             },
             template: template.clone(),
+            path: template.with_variables(str::to_owned).into(),
         })
     }
 }

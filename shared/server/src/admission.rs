@@ -3,7 +3,10 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll},
 };
 
@@ -30,11 +33,32 @@ pub(crate) struct AdmissionLayer {
     concurrency: ConcurrencyLimit,
     /// The largest header list of a request, in bytes.
     max_header_bytes: u32,
+    refusals: Arc<RefusalCounts>,
+}
+
+/// The calls that were refused, by the limit that they had reached.
+#[derive(Debug, Default)]
+pub(crate) struct RefusalCounts {
+    headers: AtomicU64,
+    concurrent: AtomicU64,
+    unread: AtomicU64,
+}
+
+impl RefusalCounts {
+    pub(crate) fn by_limit(&self) -> [(&'static str, u64); 3] {
+        [("headers", &self.headers), ("concurrent", &self.concurrent), ("unread", &self.unread)]
+            .map(|(limit, count)| (limit, count.load(Relaxed)))
+    }
 }
 
 impl AdmissionLayer {
     pub(crate) fn new(connections: Arc<Connections>, concurrency: ConcurrencyLimit, max_header_bytes: u32) -> Self {
-        Self { connections, concurrency, max_header_bytes }
+        Self { connections, concurrency, max_header_bytes, refusals: Arc::default() }
+    }
+
+    /// Returns the counts of the calls that the layer has refused.
+    pub(crate) fn refusals(&self) -> Arc<RefusalCounts> {
+        Arc::clone(&self.refusals)
     }
 
     /// Returns true if the headers of an HTTP/1.1 request are too large. For HTTP/2 the transport enforces the limit.
@@ -78,13 +102,17 @@ where
         let connection = request.extensions().get::<ConnectInfo>().map(|info| Arc::clone(&info.connection));
         let connection = connection.unwrap_or_else(|| self.layer.connections.detached());
         let format = ErrorFormat::negotiate(request.headers());
+        let refusals = Arc::clone(&self.layer.refusals);
         if self.layer.has_large_headers(&request) {
+            refusals.headers.fetch_add(1, Relaxed);
             return ready(format.header_too_large());
         }
         if !connection.has_room() {
+            refusals.unread.fetch_add(1, Relaxed);
             return ready(format.response(refusal(UNREAD)));
         }
         let Some(permit) = self.layer.concurrency.acquire(request.uri().path()) else {
+            refusals.concurrent.fetch_add(1, Relaxed);
             return ready(format.response(refusal("too many calls are in flight")));
         };
         let call = CallInFlight::new(connection);
@@ -92,10 +120,11 @@ where
         Box::pin(async move {
             let (head, body) = response.await?.into_parts();
             drop(permit);
-            Ok(match unread::count(body, call) {
-                Some(body) => Response::from_parts(head, body),
-                None => format.response(refusal(UNREAD)),
-            })
+            if let Some(body) = unread::count(body, call) {
+                return Ok(Response::from_parts(head, body));
+            }
+            refusals.unread.fetch_add(1, Relaxed);
+            Ok(format.response(refusal(UNREAD)))
         })
     }
 }

@@ -15,14 +15,33 @@ pub(crate) struct ConcurrencyLimit {
     calls: Arc<Semaphore>,
     reserved_calls: Arc<Semaphore>,
     reserved_paths: Arc<HashSet<&'static str>>,
+    limit: usize,
+}
+
+/// The use of a share of the concurrent calls.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ShareUse {
+    pub(crate) name: &'static str,
+    pub(crate) in_use: usize,
+    pub(crate) limit: usize,
 }
 
 impl ConcurrencyLimit {
     /// Creates a limit of `calls`. Calls of `reserved_paths`, and health checks, have a share of their own.
     pub(crate) fn new(calls: usize, reserved_paths: HashSet<&'static str>) -> Self {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
-        let (calls, reserved_calls) = (semaphore(calls), semaphore(RESERVED_CALLS));
-        Self { calls, reserved_calls, reserved_paths: Arc::new(reserved_paths) }
+        let (limit, calls, reserved_calls) = (calls, semaphore(calls), semaphore(RESERVED_CALLS));
+        Self { calls, reserved_calls, reserved_paths: Arc::new(reserved_paths), limit }
+    }
+
+    /// Returns the use of both shares.
+    pub(crate) fn shares(&self) -> [ShareUse; 2] {
+        let share = |name, limit: usize, semaphore: &Semaphore| ShareUse {
+            name,
+            in_use: limit.saturating_sub(semaphore.available_permits()),
+            limit,
+        };
+        [share("general", self.limit, &self.calls), share("reserved", RESERVED_CALLS, &self.reserved_calls)]
     }
 
     /// Returns a permit to handle a call, or `None` if there are too many.

@@ -37,7 +37,24 @@ pub(crate) struct Connections {
     open: Mutex<Open>,
     /// The unread bytes of all connections.
     unread: AtomicUsize,
+    /// The connections that were accepted and refused.
+    accepted: AtomicU64,
+    refused: AtomicU64,
     began: Instant,
+}
+
+/// The numbers of connections and of what they hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConnectionCounts {
+    pub(crate) open: usize,
+    pub(crate) limit: usize,
+    pub(crate) accepted: u64,
+    pub(crate) refused: u64,
+    /// The responses that clients have not read completely.
+    pub(crate) responses: usize,
+    /// The bytes of responses that clients have not read.
+    pub(crate) unread: usize,
+    pub(crate) unread_limit: usize,
 }
 
 #[derive(Debug, Default)]
@@ -70,12 +87,20 @@ impl Connections {
     pub(crate) fn new(limits: ServerLimits, files: usize, trusted_proxies: Arc<[IpNet]>) -> Arc<Self> {
         let capacity = limits.connections(files);
         let (open, unread, began) = (Mutex::default(), AtomicUsize::new(0), Instant::now());
-        Arc::new(Self { limits, capacity, trusted_proxies, open, unread, began })
+        let (accepted, refused) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { limits, capacity, trusted_proxies, open, unread, accepted, refused, began })
     }
 
     /// Adds a connection from `peer`, or returns `None` if its address has as many connections as it may have. If there are as many
     /// connections as there may be, it closes the one that has been idle for the longest time, and returns `None` if all are in use.
     pub(crate) fn open(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionPermit> {
+        let permit = self.try_open(peer);
+        let count = if permit.is_some() { &self.accepted } else { &self.refused };
+        count.fetch_add(1, Relaxed);
+        permit
+    }
+
+    fn try_open(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionPermit> {
         let is_trusted = self.trusted_proxies.iter().any(|network| network.contains(&peer.to_canonical()));
         let address = (!is_trusted).then(|| rate_limit_key(peer));
         let mut open = self.open.lock();
@@ -92,6 +117,20 @@ impl Connections {
         let connection = Arc::new(OpenConnection::new(Arc::clone(self), address));
         let key = open.connections.insert(Arc::clone(&connection));
         Some(ConnectionPermit { connection, key })
+    }
+
+    /// Returns the numbers of connections and of what they hold.
+    pub(crate) fn counts(&self) -> ConnectionCounts {
+        let open = self.open.lock();
+        ConnectionCounts {
+            open: open.connections.len(),
+            limit: self.capacity,
+            accepted: self.accepted.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            responses: open.connections.iter().map(|(_, connection)| connection.responses.lock().len()).sum(),
+            unread: self.unread.load(Relaxed),
+            unread_limit: self.limits.max_unread_bytes,
+        }
     }
 
     /// Returns a connection that is not in the collection, for a request that came from no connection.

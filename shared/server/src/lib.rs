@@ -32,6 +32,7 @@ pub mod health;
 mod health_service;
 mod limits;
 mod log_writer;
+pub mod metrics;
 mod multiplexer;
 mod protocol;
 mod server;

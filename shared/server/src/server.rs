@@ -1,14 +1,16 @@
 //! The server: guarded services, health, reflection and the gateway on one port.
 
-use std::{collections::HashSet, future::Future, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use access::{Caller, Guarded, Result, Routes, token::Verifier};
+use access::{CallLimit, Caller, Guarded, Result, Routes, token::Verifier};
 use axum::Router;
 use gateway::{
     ApiDocs, Binding, CachePolicy, Gateway,
     openapi::{self, About, DocumentError},
 };
+use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::oneshot};
+use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::Error as ReflectionError;
@@ -20,6 +22,7 @@ use crate::{
     connections::Connections,
     health_service::{Health, HealthService},
     limits,
+    metrics::{self, CallMetrics, CallMetricsLayer, ConnectionMetrics, ProcessMetrics, VerifierMetrics},
     settings::ServerSettings,
     stack::{self, StackSettings},
     tls::TlsError,
@@ -35,6 +38,8 @@ const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(20);
 /// The interval between health checks while the service is ready.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+/// The time limit of a request for the metrics on an address of their own.
+const METRICS_TIMEOUT: Duration = Duration::from_secs(10);
 /// The interval between health checks while the service is not ready, and between checks of the revocation feed.
 const SHORT_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -49,6 +54,7 @@ pub struct Server {
     reserved_paths: HashSet<&'static str>,
     /// Path items of the `OpenAPI` document for routes that are not in the protos.
     other_paths: serde_json::Map<String, serde_json::Value>,
+    metrics: Registry,
 }
 
 /// The reason why a server does not start, or stops by itself.
@@ -60,6 +66,14 @@ pub enum ServerError {
     /// The listener has no address.
     #[error("the address of the listener cannot be read: {0}")]
     Listener(#[source] std::io::Error),
+    /// The address of the metrics is in use, or not one of this machine.
+    #[error("--metrics-listen: cannot listen on {address}: {source}")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// The transport failed.
     #[error("the server failed: {0}")]
     Transport(#[from] transport::Error),
@@ -94,6 +108,7 @@ impl Server {
             settings: ServerSettings::default(),
             reserved_paths: HashSet::new(),
             other_paths: serde_json::Map::new(),
+            metrics: Registry::default(),
         })
     }
 
@@ -119,6 +134,13 @@ impl Server {
     #[must_use]
     pub fn configure(mut self, settings: &ServerSettings) -> Self {
         self.settings.clone_from(settings);
+        self
+    }
+
+    /// Adds metrics of the service, which are served next to those of the server.
+    #[must_use]
+    pub fn with_metrics(mut self, register: impl FnOnce(&mut Registry)) -> Self {
+        register(&mut self.metrics);
         self
     }
 
@@ -180,26 +202,40 @@ impl Server {
         check_health: impl Fn() -> R,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ServerError> {
-        let ServerSettings { http, tls, limits, trusted_proxies } = self.settings;
+        let ServerSettings { http, tls, limits, trusted_proxies, metrics_listen } = self.settings;
         let address = listener.local_addr().map_err(ServerError::Listener)?;
         let tls = tls.load(address)?;
         tracing::info!(%address, tls = tls.is_some(), "serving");
-        let routes = self.routes.limit_calls_per_caller(limits.max_calls_per_caller);
+        let call_limit = CallLimit::new(limits.max_calls_per_caller);
+        let routes = self.routes.limit_calls_per_caller(call_limit.clone());
         let health = HealthService::new(Arc::clone(routes.verifier()), routes.names());
         let routes = routes.add_standard(HealthServer::new(health.clone()));
-        let mounted = self.mounted.merge(health.routes());
         // The descriptors also contain the services of imported files, which this server does not serve.
         let bindings: Vec<_> =
             self.bindings.into_iter().filter(|binding| routes.rules().get(binding.grpc_path()).is_some()).collect();
-        let gateway = Gateway::new(bindings, mounted, self.cache_policy);
         let trusted_proxies: Arc<[_]> = trusted_proxies.into();
         let connections = Connections::new(limits, limits::raise_file_limit(), Arc::clone(&trusted_proxies));
         let concurrency = ConcurrencyLimit::new(limits.max_concurrent_calls, self.reserved_paths);
-        let settings = StackSettings {
-            admission: AdmissionLayer::new(Arc::clone(&connections), concurrency, limits.max_header_bytes),
-            trusted_proxies,
-            cors_origins: &http.cors_origins,
-        };
+        let admission = AdmissionLayer::new(Arc::clone(&connections), concurrency.clone(), limits.max_header_bytes);
+        let mut registry = self.metrics;
+        let call_metrics = CallMetricsLayer(CallMetrics::register(&mut registry, routes.rules().paths()));
+        registry.register_collector(Box::new(ConnectionMetrics {
+            connections: Arc::clone(&connections),
+            concurrency,
+            call_limit,
+            refusals: admission.refusals(),
+        }));
+        registry.register_collector(Box::new(VerifierMetrics(Arc::clone(routes.verifier()))));
+        registry.register_collector(Box::new(ProcessMetrics));
+        let metrics = metrics::routes(Arc::new(registry));
+        let mut mounted = self.mounted.merge(health.routes());
+        // Everyone who can reach the service could read them on another address.
+        if address.ip().is_loopback() {
+            mounted = mounted.merge(metrics.clone());
+        }
+        let gateway = Gateway::new(bindings, mounted, self.cache_policy);
+        let serving_metrics = serve_metrics(metrics_listen, metrics).await?;
+        let settings = StackSettings { admission, call_metrics, trusted_proxies, cors_origins: &http.cors_origins };
         let stack = stack::build(&routes.into_service(), gateway, settings);
         let watch_health = async {
             loop {
@@ -246,6 +282,7 @@ impl Server {
         };
         tokio::select! {
             served = serving => Ok(served?),
+            served = serving_metrics => Ok(served?),
             () = keep_tls_fresh => Ok(()),
             () = connections.keep_ending_stalled() => Ok(()),
             // A stream without an end would otherwise keep the process alive.
@@ -255,4 +292,26 @@ impl Server {
             }
         }
     }
+}
+
+/// Serves the metrics on an address of their own, if there is one.
+async fn serve_metrics(
+    address: Option<SocketAddr>,
+    metrics: Router,
+) -> Result<impl Future<Output = Result<(), transport::Error>>, ServerError> {
+    let listener = match address {
+        Some(address) => {
+            let failed = |source| ServerError::Metrics { address, source };
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            let address = listener.local_addr().map_err(failed)?;
+            tracing::info!(%address, "serving the metrics");
+            Some(listener)
+        }
+        None => None,
+    };
+    Ok(async move {
+        let Some(listener) = listener else { return std::future::pending().await };
+        let mut server = transport::Server::builder().accept_http1(true).timeout(METRICS_TIMEOUT);
+        server.add_routes(metrics.into()).serve_with_incoming(TcpListenerStream::new(listener)).await
+    })
 }

@@ -1,5 +1,7 @@
 //! The settings that every service has.
 
+use std::net::SocketAddr;
+
 use clap::Args;
 use ipnet::IpNet;
 
@@ -25,6 +27,10 @@ pub struct ServerSettings {
     /// more than once.
     #[arg(long = "trusted-proxy", env = "TRUSTED_PROXY", value_name = "NETWORK", value_delimiter = ',', value_parser = access::parse_network)]
     pub trusted_proxies: Vec<IpNet>,
+    /// An address on which only `/metrics` is served, over HTTP without TLS. Without it, `/metrics` is served on the address of the
+    /// service if that is a loopback address, and not at all otherwise.
+    #[arg(long, env = "METRICS_LISTEN", value_name = "ADDRESS", value_parser = config::address)]
+    pub metrics_listen: Option<SocketAddr>,
 }
 
 impl Default for ServerSettings {

@@ -29,7 +29,8 @@ use uuid::Uuid;
 
 use crate::{
     accept::ConnectInfo, access_log::AccessLogLayer, admission::AdmissionLayer, cors_origin::CorsOrigin,
-    cross_origin::CrossOriginLayer, deadline::DeadlineLayer, drain::drain_when_dropped, multiplexer::ProtocolMultiplexer,
+    cross_origin::CrossOriginLayer, deadline::DeadlineLayer, drain::drain_when_dropped, metrics::CallMetricsLayer,
+    multiplexer::ProtocolMultiplexer,
 };
 
 /// The header with the id of a call. The response repeats the id of the request, or has a new one.
@@ -48,6 +49,7 @@ pub(crate) type HttpService = BoxCloneSyncService<Request<Body>, Response<Body>,
 #[derive(Debug)]
 pub(crate) struct StackSettings<'a> {
     pub(crate) admission: AdmissionLayer,
+    pub(crate) call_metrics: CallMetricsLayer,
     pub(crate) trusted_proxies: Arc<[IpNet]>,
     pub(crate) cors_origins: &'a [CorsOrigin],
 }
@@ -58,7 +60,7 @@ pub(crate) fn build(
     gateway: Gateway,
     settings: StackSettings<'_>,
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + use<> {
-    let StackSettings { admission, trusted_proxies, cors_origins } = settings;
+    let StackSettings { admission, call_metrics, trusted_proxies, cors_origins } = settings;
     // The layers for gRPC. The settings of tonic determine compression and limits.
     let grpc = ServiceBuilder::new()
         // Box the body, because the layers below change its type.
@@ -104,6 +106,8 @@ pub(crate) fn build(
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         // Add the headers that let web pages of other origins call, also to the errors of the layers below.
         .layer(CrossOriginLayer::new(cors_origins))
+        // Count every call, also those that miss their deadline.
+        .layer(call_metrics)
         // Determine the client's address, which the log names and by which calls are counted.
         .map_request(move |mut request: Request<Body>| {
             let info = request.extensions_mut().remove::<ConnectInfo>();

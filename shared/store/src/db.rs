@@ -13,6 +13,7 @@ use std::{
 
 use access::Clock;
 use chrono::{DateTime, Utc};
+use prometheus_client::{metrics::histogram::Histogram, registry::Registry};
 use sqlx::{
     AssertSqlSafe, ConnectOptions, PgConnection, SqlSafeStr, SqlStr, SqliteConnection,
     postgres::PgConnectOptions,
@@ -22,7 +23,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     Result,
-    pool::{Engine, Lease, Pool, PoolSettings},
+    metrics::PoolMetrics,
+    pool::{Engine, Lease, Pool, PoolSettings, PoolUse},
     query::{Query, Target},
 };
 
@@ -324,6 +326,19 @@ impl Db {
     async fn rewrite_user_version(&self) -> Result<()> {
         let (version,) = self.query("PRAGMA user_version").one::<(i64,)>().await?;
         self.execute_raw(format!("PRAGMA user_version = {version}")).await
+    }
+
+    /// Adds the metrics of the connections to a registry.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        registry.register_collector(Box::new(PoolMetrics(self.clone())));
+    }
+
+    /// Returns the name, the use and the waiting times of each pool.
+    pub(crate) fn pools(&self) -> Vec<(&'static str, PoolUse, &Histogram)> {
+        match &self.0 {
+            Pools::Postgres { pool, .. } => vec![("shared", pool.usage(), pool.wait())],
+            Pools::Sqlite { read, write } => vec![("read", read.usage(), read.wait()), ("write", write.usage(), write.wait())],
+        }
     }
 
     /// Closes every connection. Queries in flight have 3 seconds to finish.

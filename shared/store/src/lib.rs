@@ -19,6 +19,7 @@ pub mod batch;
 mod database_args;
 mod db;
 mod error;
+mod metrics;
 mod order_by;
 pub mod page;
 mod pool;

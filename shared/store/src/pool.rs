@@ -14,6 +14,7 @@ use deadpool::{
     managed::{self, Manager, Metrics, Object, PoolConfig, PoolError, QueueMode, RecycleError, RecycleResult, Timeouts},
 };
 use parking_lot::Mutex;
+use prometheus_client::metrics::histogram::Histogram;
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, SqlStr, SqliteConnection};
 use tokio::{runtime::Handle, time::Instant};
 
@@ -23,6 +24,8 @@ use crate::error::sqlite_code;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest time that it may take to establish a connection, to test an idle one, or to roll back a transaction.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The upper bounds of the buckets of waiting times, in seconds.
+const WAIT_BUCKETS: [f64; 9] = [0.0001, 0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5];
 const TEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// A connection that has been idle for longer is tested before it is used.
 const IDLE_TEST_AFTER: Duration = Duration::from_secs(1);
@@ -53,6 +56,21 @@ pub(crate) struct Opener<C: Engine> {
     is_closed: AtomicBool,
     /// True since a write failed because the disk is full or read-only.
     has_refused_write: AtomicBool,
+    /// The time that callers waited for a connection.
+    wait: Histogram,
+}
+
+/// The connections of a pool at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PoolUse {
+    /// The open connections.
+    pub(crate) open: usize,
+    /// The connections that a caller uses.
+    pub(crate) in_use: usize,
+    /// The largest number of open connections.
+    pub(crate) limit: usize,
+    /// The callers that wait for a connection.
+    pub(crate) waiting: usize,
 }
 
 /// A connection in the pool.
@@ -133,6 +151,7 @@ impl<C: Engine> Pool<C> {
             distrusted_before: Mutex::new(None),
             is_closed: AtomicBool::new(false),
             has_refused_write: AtomicBool::new(false),
+            wait: Histogram::new(WAIT_BUCKETS),
         };
         let timeouts = Timeouts { wait: Some(ACQUIRE_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: None };
         // The most recently used connection is the least likely to be lost.
@@ -156,13 +175,28 @@ impl<C: Engine> Pool<C> {
         if self.0.manager().is_closed.load(Ordering::Relaxed) {
             return Err(sqlx::Error::PoolClosed);
         }
-        let object = self.0.get().await.map_err(|error| match error {
+        let began = Instant::now();
+        let object = self.0.get().await;
+        self.0.manager().wait.observe(began.elapsed().as_secs_f64());
+        let object = object.map_err(|error| match error {
             PoolError::Backend(error) => error,
             PoolError::Closed => sqlx::Error::PoolClosed,
             PoolError::Timeout(_) | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => sqlx::Error::PoolTimedOut,
         })?;
         let (object, pool) = (Some(object), self.clone());
         Ok(Lease { object, pool, is_unclean: false, in_transaction: false, has_failed: false })
+    }
+
+    /// Returns the connections at this moment.
+    pub(crate) fn usage(&self) -> PoolUse {
+        let status = self.0.status();
+        let in_use = status.size.saturating_sub(status.available);
+        PoolUse { open: status.size, in_use, limit: status.max_size, waiting: status.waiting }
+    }
+
+    /// Returns the times that callers waited for a connection, also those that got none.
+    pub(crate) fn wait(&self) -> &Histogram {
+        &self.0.manager().wait
     }
 
     /// Returns true if a write has failed because the disk is full or read-only.

@@ -29,6 +29,7 @@ mod error_lines;
 mod fault_proxy;
 pub mod http;
 mod issuer;
+mod metrics;
 mod openapi;
 mod parity;
 mod pgbouncer;
@@ -48,6 +49,7 @@ pub use self::{
     error_lines::ErrorLines,
     fault_proxy::FaultProxy,
     issuer::Issuer,
+    metrics::{MetricInfo, Metrics},
     openapi::assert_described,
     parity::Parity,
     pgbouncer::PgBouncer,

@@ -61,7 +61,13 @@ impl KeySet {
         self.0.retain(|kid, _| keep(kid));
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Returns the number of keys.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns true if there is no key.
+    pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::KeySet;
 
@@ -17,6 +17,8 @@ const UNKNOWN_KEY_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct KeyStore {
     keys: RwLock<Arc<KeySet>>,
+    /// When the keys were last replaced.
+    last_update: Mutex<Option<Instant>>,
     /// When an unknown key id last requested a refresh.
     last_refresh_request: Mutex<Option<DateTime<Utc>>>,
     /// The number of refreshes that were requested.
@@ -29,6 +31,7 @@ impl Default for KeyStore {
     fn default() -> Self {
         Self {
             keys: RwLock::default(),
+            last_update: Mutex::default(),
             last_refresh_request: Mutex::default(),
             requested: watch::Sender::new(0),
             completed: watch::Sender::new(0),
@@ -45,6 +48,16 @@ impl KeyStore {
     /// Returns true while there is no key to verify with.
     pub fn is_empty(&self) -> bool {
         self.keys.read().is_empty()
+    }
+
+    /// Returns the time since the keys were last fetched, or `None` before the first time.
+    pub fn age(&self) -> Option<Duration> {
+        self.last_update.lock().map(|updated| updated.elapsed())
+    }
+
+    /// Records that the keys were fetched.
+    pub(super) fn mark_fetched(&self) {
+        *self.last_update.lock() = Some(Instant::now());
     }
 
     /// Requests a refresh of the keys. Whoever follows the keys fetches them at once.

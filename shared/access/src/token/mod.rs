@@ -11,6 +11,7 @@ mod revocations;
 mod service_token;
 mod source;
 mod times;
+mod verification_counts;
 mod verifier;
 
 #[cfg(feature = "tls")]

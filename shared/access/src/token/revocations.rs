@@ -83,6 +83,11 @@ impl RevocationList {
         last_sync.is_some_and(|last_sync| last_sync.elapsed() <= self.staleness_bound)
     }
 
+    /// Returns the time since the list was last known to be complete, or `None` before the first time.
+    pub fn age(&self) -> Option<Duration> {
+        self.last_sync.lock().map(|last_sync| last_sync.elapsed())
+    }
+
     /// Returns true if tokens with these claims are revoked.
     pub fn contains(&self, claims: &Claims) -> bool {
         self.entries.read().cover(claims)

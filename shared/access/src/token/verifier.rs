@@ -9,7 +9,9 @@ use serde_json::{Map, Value};
 
 use super::{
     ACCESS_TOKEN_TYPE, Claims, ExternalToken, KeySet, KeyStore, MAX_ACCESS_TOKEN_LIFETIME, Revocation, RevocationList,
-    TokenError, TokenSource, TokenTimes, VerifiedToken, decode_and_verify, is_plain, times::is_expired,
+    TokenError, TokenSource, TokenTimes, VerifiedToken, decode_and_verify, is_plain,
+    times::is_expired,
+    verification_counts::{Acceptance, VerificationCounts},
 };
 use crate::Clock;
 
@@ -26,6 +28,7 @@ pub struct Verifier {
     revocations: RevocationList,
     sources: Vec<Box<dyn TokenSource>>,
     verified: Cache<Box<str>, Arc<VerifiedToken>, TokenLength>,
+    counts: VerificationCounts,
 }
 
 #[derive(Debug, Clone)]
@@ -50,6 +53,7 @@ impl Verifier {
             clock,
             sources: Vec::new(),
             verified: Cache::with_weighter(items, CACHE_BYTES, TokenLength),
+            counts: VerificationCounts::default(),
         }
     }
 
@@ -85,6 +89,7 @@ impl Verifier {
     /// Replaces the keys. Withdrawn keys stay out. Tokens of a key that is gone are rejected from now on.
     pub fn set_keys(&self, keys: KeySet) {
         self.update_keys(|_| keys);
+        self.keys.mark_fetched();
     }
 
     /// Rejects the revoked tokens from now on. The revocation is kept until `until`, when these tokens have expired.
@@ -103,10 +108,12 @@ impl Verifier {
     ///
     /// Returns the reason for the log.
     pub async fn authenticate(&self, token: &str) -> Result<Arc<VerifiedToken>, TokenError> {
-        match self.verify(token) {
-            Err(TokenError::UnknownKey) if self.keys.refresh_for_unknown_key(self.clock.now()).await => self.verify(token),
-            outcome => outcome,
+        let mut outcome = self.find_or_verify(token);
+        if matches!(outcome, Err(TokenError::UnknownKey)) && self.keys.refresh_for_unknown_key(self.clock.now()).await {
+            outcome = self.find_or_verify(token);
         }
+        self.counts.add(outcome.as_ref().map(|(acceptance, _)| *acceptance).map_err(|error| *error));
+        outcome.map(|(_, verified)| verified)
     }
 
     /// Verifies a token with the keys at hand.
@@ -115,10 +122,20 @@ impl Verifier {
     ///
     /// Returns the first reason that applies, in the order of [`TokenError`].
     pub fn verify(&self, token: &str) -> Result<Arc<VerifiedToken>, TokenError> {
+        self.find_or_verify(token).map(|(_, verified)| verified)
+    }
+
+    /// Returns the number of calls of [`authenticate`](Self::authenticate) by their outcome: `cached`, `verified`, or the reason of the
+    /// refusal.
+    pub fn verification_counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.counts.by_outcome()
+    }
+
+    fn find_or_verify(&self, token: &str) -> Result<(Acceptance, Arc<VerifiedToken>), TokenError> {
         let now = self.clock.now();
         if let Some(verified) = self.verified.get(token) {
             if !is_expired(verified.expires, now) {
-                return self.reject_revoked(verified);
+                return Ok((Acceptance::Cached, self.reject_revoked(verified)?));
             }
             self.verified.remove(token);
             return Err(TokenError::Expired);
@@ -126,7 +143,7 @@ impl Verifier {
         if let Some(external) = self.sources.iter().find_map(|source| source.verify(token, now)) {
             let verified = Arc::new(self.user_of(external?));
             self.verified.insert(token.into(), Arc::clone(&verified));
-            return self.reject_revoked(verified);
+            return Ok((Acceptance::Verified, self.reject_revoked(verified)?));
         }
         let keys = self.keys.get();
         let claims = decode_and_verify(token, ACCESS_TOKEN_TYPE, &keys)?;
@@ -136,7 +153,7 @@ impl Verifier {
         if !Arc::ptr_eq(&keys, &self.keys.get()) {
             self.verified.remove(token);
         }
-        self.reject_revoked(verified)
+        Ok((Acceptance::Verified, self.reject_revoked(verified)?))
     }
 
     fn update_keys(&self, change: impl FnOnce(&KeySet) -> KeySet) {

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use gateway::CachePolicy;
 use http_body_util::{BodyExt, Full};
+use prometheus_client::registry::Registry;
 use tower::ServiceExt;
 
 use super::*;
-use crate::{concurrency::ConcurrencyLimit, connections::Connections, limits::ServerLimits};
+use crate::{concurrency::ConcurrencyLimit, connections::Connections, limits::ServerLimits, metrics::CallMetrics};
 
 /// Sends a request to a stack with three routes.
 async fn send(request: http::request::Builder, body: impl Into<Bytes>) -> (StatusCode, http::HeaderMap, Bytes) {
@@ -29,7 +30,8 @@ async fn send(request: http::request::Builder, body: impl Into<Bytes>) -> (Statu
         ConcurrencyLimit::new(limits.max_concurrent_calls, HashSet::new()),
         limits.max_header_bytes,
     );
-    let settings = StackSettings { admission, trusted_proxies: Arc::default(), cors_origins: &origins };
+    let call_metrics = CallMetricsLayer(CallMetrics::register(&mut Registry::default(), std::iter::empty()));
+    let settings = StackSettings { admission, call_metrics, trusted_proxies: Arc::default(), cors_origins: &origins };
     let stack = build(&Routes::new(verifier).into_service(), gateway, settings);
     let request = request.body(Body::new(Full::from(body.into()))).expect("a request");
     let (parts, body) = stack.oneshot(request).await.expect("the stack never fails").into_parts();
