@@ -73,6 +73,11 @@ endpoints:
     npm run build --prefix examples/typescript
     python3 .ci/endpoints.py
 
+# Checks deploy/monitoring with a Prometheus that scrapes both services and fires alerts.
+monitoring:
+    cargo build --locked --package auth-service --package profile-service
+    python3 .ci/monitoring.py
+
 # Lints the OpenAPI documents, generates clients in TypeScript and Python from them, and runs the clients.
 generated:
     cargo build --locked --package quickstart
