@@ -1,10 +1,16 @@
 //! The commands of `auth-service`: `serve`, and the commands that administer the service.
 
+mod administration;
 mod check;
 mod clients;
 mod explain;
+mod groups;
 mod keys;
+mod password;
+mod permissions;
+mod sessions;
 mod superuser;
+mod users;
 
 use std::{
     io::{self, Write},
@@ -49,6 +55,18 @@ enum Command {
     Createsuperuser(superuser::Createsuperuser),
     /// Sets the password of a user, and ends their sessions.
     Changepassword(superuser::Changepassword),
+    /// Lists, creates, activates, deactivates, promotes and deletes users.
+    #[command(subcommand)]
+    Users(users::Command),
+    /// Lists, creates and deletes groups, and changes their members.
+    #[command(subcommand)]
+    Groups(groups::Command),
+    /// Lists, grants and revokes permissions.
+    #[command(subcommand)]
+    Permissions(permissions::Command),
+    /// Lists and ends the sessions of users.
+    #[command(subcommand)]
+    Sessions(sessions::Command),
     /// Lists, creates, activates, rotates and retires the signing keys.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -112,7 +130,14 @@ struct Health {
 
 /// Runs a command.
 pub async fn run(cli: Cli) -> Result<(), CliError> {
-    match cli.command {
+    match run_command(cli.command).await {
+        Err(error) if error.is_broken_pipe() => Ok(()),
+        outcome => outcome,
+    }
+}
+
+async fn run_command(command: Command) -> Result<(), CliError> {
+    match command {
         Command::Serve(arguments) => Box::pin(serve(*arguments)).await,
         Command::Check(arguments) => Box::pin(check::run(*arguments)).await,
         Command::Migration(command) => Ok(command.run(NAME, &MIGRATIONS).await?),
@@ -120,8 +145,12 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Command::Health(arguments) => Ok(health::check(arguments.address, &arguments.tls).await?),
         Command::Createsuperuser(arguments) => superuser::create(arguments).await,
         Command::Changepassword(arguments) => superuser::change_password(arguments).await,
-        Command::Keys(command) => keys::run(command).await,
-        Command::Clients(command) => clients::run(command).await,
+        Command::Users(command) => Box::pin(users::run(command)).await,
+        Command::Groups(command) => Box::pin(groups::run(command)).await,
+        Command::Permissions(command) => Box::pin(permissions::run(command)).await,
+        Command::Sessions(command) => Box::pin(sessions::run(command)).await,
+        Command::Keys(command) => Box::pin(keys::run(command)).await,
+        Command::Clients(command) => Box::pin(clients::run(command)).await,
         Command::Explain(arguments) => explain::run(arguments).await,
         Command::Import(command) => Box::pin(import::run(command)).await,
     }

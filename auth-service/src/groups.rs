@@ -46,6 +46,13 @@ pub struct Member {
     pub username_key: Vec<u8>,
 }
 
+impl Member {
+    /// Returns the position of the member in a list.
+    pub fn key(&self) -> String {
+        String::from_utf8_lossy(&self.username_key).into_owned()
+    }
+}
+
 /// Checks the name in `field` of the request. It must have a visible character and no control characters.
 pub fn check_name(field: &str, name: &str) -> Result<()> {
     let is_valid = !name.trim().is_empty() && !name.chars().any(char::is_control);
@@ -82,6 +89,12 @@ pub async fn find(on: impl Executor<'_>, group_id: GroupId) -> Result<Option<Gro
 pub async fn find_by_name(on: impl Executor<'_>, name: &str) -> Result<Option<Group>> {
     let query = on.query(select!("WHERE name_key = $1"));
     Ok(query.bind(name.as_bytes()).optional().await?)
+}
+
+/// Returns the groups of a user, sorted by name.
+pub async fn of_user(on: impl Executor<'_>, user_id: UserId) -> Result<Vec<Group>> {
+    let query = on.query(select!("WHERE group_id IN (SELECT group_id FROM group_members WHERE user_id = $1) ORDER BY name_key"));
+    Ok(query.bind(user_id).all().await?)
 }
 
 /// Returns the group with this id, and locks it for update until the transaction ends. To avoid deadlocks, a transaction that also

@@ -1,6 +1,9 @@
 //! The commands: `serve`, `check`, the migration commands, `health`, and `import`.
 
+mod administration;
 mod check;
+mod profiles;
+mod sync;
 
 use std::{
     io::{self, Write},
@@ -40,6 +43,12 @@ enum Command {
     Health(Health),
     /// Examines the settings of `serve`, the database, the auth service and the running service. Fails if one of them is wrong.
     Check(Box<check::Check>),
+    /// Shows and exports profiles.
+    #[command(subcommand)]
+    Profiles(profiles::Command),
+    /// Shows how far the events of the auth service are applied, and requests a snapshot of all users.
+    #[command(subcommand)]
+    Sync(sync::Command),
     /// Imports profiles, notes and friends from another system.
     #[command(subcommand)]
     Import(import::Command),
@@ -71,12 +80,21 @@ struct Health {
 
 /// Runs a command.
 pub async fn run(cli: Cli) -> Result<(), CliError> {
-    match cli.command {
+    match run_command(cli.command).await {
+        Err(error) if error.is_broken_pipe() => Ok(()),
+        outcome => outcome,
+    }
+}
+
+async fn run_command(command: Command) -> Result<(), CliError> {
+    match command {
         Command::Serve(arguments) => Box::pin(serve(*arguments)).await,
         Command::Check(arguments) => Box::pin(check::run(*arguments)).await,
         Command::Migration(command) => Ok(command.run(NAME, &MIGRATIONS).await?),
         Command::AccessRules => Ok(print_access_rules()?),
         Command::Health(arguments) => Ok(health::check(arguments.address, &arguments.tls).await?),
+        Command::Profiles(command) => Box::pin(profiles::run(command)).await,
+        Command::Sync(command) => Box::pin(sync::run(command)).await,
         Command::Import(command) => Box::pin(import::run(command)).await,
     }
 }

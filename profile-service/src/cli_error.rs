@@ -5,7 +5,7 @@ use access::SecretFileError;
 use django::ImportError;
 use migrate::{CommandError, SchemaError};
 use server::{health::HealthError, telemetry::FilterError};
-use std::{io, net::SocketAddr};
+use std::{error::Error as StdError, io, net::SocketAddr, path::PathBuf};
 
 /// Why a command failed, as a sentence.
 #[derive(Debug, thiserror::Error)]
@@ -35,4 +35,21 @@ pub enum CliError {
     Schema(#[from] SchemaError),
     #[error(transparent)]
     Import(#[from] ImportError),
+    #[error("there is no profile of {0}: name a user by username or id")]
+    NoProfile(String),
+    #[error("several users have the username {0} at the moment: name the user by id")]
+    SeveralProfiles(String),
+    #[error("events of the auth service were never followed: start the service with --client-id first")]
+    NeverFollowed,
+    #[error("cannot write {}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Failed(Box<dyn StdError + Send + Sync>),
+}
+
+impl CliError {
+    /// Returns true if nobody reads the output any more, as in `profile-service profiles export alice | head`.
+    pub(crate) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
 }

@@ -36,6 +36,18 @@ pub(crate) async fn cursor(on: impl Executor<'_>) -> store::Result<Option<Cursor
     on.query("SELECT epoch, pos, event_id, generation, update_time FROM feed_cursor").optional().await
 }
 
+/// Resets the cursor, so that the service that follows the events reads a snapshot of all users. Returns false if events were never
+/// followed.
+pub(crate) async fn request_snapshot(db: &Db, now: DateTime<Utc>) -> store::Result<bool> {
+    let mut tx = db.begin().await?;
+    let query =
+        tx.query("UPDATE feed_cursor SET epoch = '', pos = -1, event_id = '', generation = generation + 1, update_time = $1");
+    // No service has begun the snapshot, so none has to be waited for.
+    let count = query.bind(now - SNAPSHOT_TIMEOUT).execute().await?;
+    tx.commit().await?;
+    Ok(count > 0)
+}
+
 /// Applies events to the database.
 pub(crate) struct UserSync {
     db: Db,
@@ -44,7 +56,7 @@ pub(crate) struct UserSync {
     cursor: Cursor,
     /// The time at which this replica requested its last snapshot.
     snapshot_requested: DateTime<Utc>,
-    /// The time of the last check for unconfirmed profiles.
+    /// The time of the last check for a requested snapshot and for unconfirmed profiles.
     last_check: Option<DateTime<Utc>>,
 }
 
@@ -94,15 +106,26 @@ impl UserSync {
         Ok(true)
     }
 
+    /// Returns true if the last check for a requested snapshot and for unconfirmed profiles is a minute ago.
+    fn is_check_due(&mut self) -> bool {
+        let now = self.clock.now();
+        let is_due = self.last_check.is_none_or(|last_check| now - last_check >= UNCONFIRMED_LIMIT);
+        if is_due {
+            self.last_check = Some(now);
+        }
+        is_due
+    }
+
+    /// Returns true if somebody has reset the cursor with `sync resync`, or another replica has begun a snapshot.
+    async fn is_snapshot_requested(&self) -> Result<bool> {
+        Ok(cursor(&self.db).await?.is_none_or(|cursor| cursor.generation != self.cursor.generation))
+    }
+
     /// Returns true if there is a profile that only an access token has created, and no event about its user has arrived although all
     /// events are applied. This happens after the auth service was restored from a backup. A snapshot then shows whether the user
     /// still exists.
-    async fn has_unconfirmed_profile(&mut self) -> Result<bool> {
+    async fn has_unconfirmed_profile(&self) -> Result<bool> {
         let now = self.clock.now();
-        if self.last_check.is_some_and(|last_check| now - last_check < UNCONFIRMED_LIMIT) {
-            return Ok(false);
-        }
-        self.last_check = Some(now);
         let query = self.db.query("SELECT user_id FROM profiles WHERE generation = 0 AND create_time < $1 LIMIT 1");
         let found: Option<(UserId,)> = query.bind(now - UNCONFIRMED_LIMIT).optional().await?;
         if let Some((user_id,)) = found {
@@ -187,9 +210,14 @@ impl EventConsumer for UserSync {
         if is_moved || !batch.events.is_empty() {
             return Ok(self.apply_batch(batch).await?);
         }
-        if batch.is_at_end && self.has_unconfirmed_profile().await? {
-            self.begin_snapshot().await?;
-            return Ok(false);
+        if batch.is_at_end && self.is_check_due() {
+            if self.is_snapshot_requested().await? {
+                return Ok(false);
+            }
+            if self.has_unconfirmed_profile().await? {
+                self.begin_snapshot().await?;
+                return Ok(false);
+            }
         }
         Ok(true)
     }

@@ -154,7 +154,7 @@ impl ClientApi {
     }
 }
 
-fn client_message(client: Client, secret: Option<Secret>) -> proto::Client {
+pub(crate) fn client_message(client: Client, secret: Option<Secret>) -> proto::Client {
     proto::Client {
         permissions: client.permissions(),
         keys: client.jwks(),

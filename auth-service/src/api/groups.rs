@@ -116,9 +116,8 @@ impl group_service::Handlers for GroupApi {
         if found.is_empty() {
             groups::find(&self.db, group_id).await?.ok_or_else(|| Error::not_found("group_id"))?;
         }
-        let cursor = |member: &groups::Member| String::from_utf8_lossy(&member.username_key).into_owned();
         let message = |member: groups::Member| proto::Member { user_id: member.user_id.to_string(), username: member.username };
-        let (members, next_page_token) = page.truncate_messages(found, cursor, message)?;
+        let (members, next_page_token) = page.truncate_messages(found, groups::Member::key, message)?;
         Ok(ListMembersResponse { members, next_page_token })
     }
 }
@@ -137,7 +136,7 @@ impl GroupApi {
     }
 }
 
-fn group_message(group: Group, permissions: Vec<String>) -> proto::Group {
+pub(crate) fn group_message(group: Group, permissions: Vec<String>) -> proto::Group {
     proto::Group {
         group_id: group.group_id.to_string(),
         name: group.name,

@@ -32,7 +32,7 @@ impl identity_service::Handlers for IdentityApi {
         let rights = permissions::of_user(&self.db, &self.catalogue, &user).await?;
         Ok(WhoAmIResponse {
             user: Some(user_message(user)),
-            session: session.map(|session| session_message(session, &caller)),
+            session: session.map(|session| session_message(session, caller.session_id())),
             groups: rights.groups,
             permissions: rights.permissions,
         })

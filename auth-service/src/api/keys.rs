@@ -36,7 +36,7 @@ impl key_service::Handlers for KeyApi {
         let page = Page::new(request.page_size, &request.page_token, "ListKeys")?;
         let mut found = keys::list(&self.db).await?;
         found.retain(|key| page.after().is_none_or(|after| cursor(key) < *after));
-        let (keys, next_page_token) = page.truncate_messages(found, cursor, |key| self.key_message(key))?;
+        let (keys, next_page_token) = page.truncate_messages(found, cursor, |key| key_message(key, Some(self.max_age)))?;
         Ok(ListKeysResponse { keys, next_page_token })
     }
 
@@ -77,29 +77,30 @@ impl KeyApi {
         if let Err(error) = self.keys.reload().await {
             tracing::warn!(%error, "failed to reload the signing keys after a change; the periodic reload will retry");
         }
-        Ok(self.key_message(key))
+        Ok(key_message(key, Some(self.max_age)))
     }
+}
 
-    fn key_message(&self, key: Key) -> proto::Key {
-        let state = match key.state {
-            State::Pending => KeyState::Pending,
-            State::Active => KeyState::Active,
-            State::Retired => KeyState::Retired,
-        };
-        let size = match key.bits() {
-            KeyBits::Rsa2048 => KeySize::Rsa2048,
-            KeyBits::Rsa3072 => KeySize::Rsa3072,
-            KeyBits::Rsa4096 => KeySize::Rsa4096,
-        };
-        proto::Key {
-            state: state.into(),
-            size: size.into(),
-            create_time: Some(timestamp(key.create_time)),
-            activatable_time: Some(timestamp(key.activatable_time(self.max_age))),
-            activate_time: key.activate_time.map(timestamp),
-            retire_time: key.retire_time.map(timestamp),
-            expire_time: key.expire_time.map(timestamp),
-            key_id: key.kid,
-        }
+/// Returns the message for a key. `max_age` is how long verifiers keep a key set; without it, the message lacks `activatable_time`.
+pub(crate) fn key_message(key: Key, max_age: Option<TimeDelta>) -> proto::Key {
+    let state = match key.state {
+        State::Pending => KeyState::Pending,
+        State::Active => KeyState::Active,
+        State::Retired => KeyState::Retired,
+    };
+    let size = match key.bits() {
+        KeyBits::Rsa2048 => KeySize::Rsa2048,
+        KeyBits::Rsa3072 => KeySize::Rsa3072,
+        KeyBits::Rsa4096 => KeySize::Rsa4096,
+    };
+    proto::Key {
+        state: state.into(),
+        size: size.into(),
+        create_time: Some(timestamp(key.create_time)),
+        activatable_time: max_age.map(|max_age| timestamp(key.activatable_time(max_age))),
+        activate_time: key.activate_time.map(timestamp),
+        retire_time: key.retire_time.map(timestamp),
+        expire_time: key.expire_time.map(timestamp),
+        key_id: key.kid,
     }
 }

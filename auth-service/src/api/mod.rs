@@ -16,15 +16,15 @@ use access::{Actor, Caller, Error, Result, UserId};
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
 
-pub(crate) use clients::ClientApi;
+pub(crate) use clients::{ClientApi, client_message};
 pub(crate) use events::EventApi;
-pub(crate) use groups::GroupApi;
+pub(crate) use groups::{GroupApi, group_message};
 pub(crate) use identity::IdentityApi;
-pub(crate) use keys::KeyApi;
+pub(crate) use keys::{KeyApi, key_message};
 pub(crate) use permissions::PermissionApi;
-pub(crate) use sessions::SessionApi;
+pub(crate) use sessions::{SessionApi, session_message};
 pub(crate) use tokens::TokenApi;
-pub(crate) use users::UserApi;
+pub(crate) use users::{UserApi, user_message};
 
 use crate::events::{EventLog, OutboxTransaction};
 

@@ -29,7 +29,7 @@ impl session_service::Handlers for SessionApi {
             users::find(&self.db, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         }
         let (sessions, next_page_token) =
-            page.truncate_messages(found, Session::cursor, |session| session_message(session, &caller))?;
+            page.truncate_messages(found, Session::cursor, |session| session_message(session, caller.session_id()))?;
         Ok(ListSessionsResponse { sessions, next_page_token })
     }
 
@@ -65,7 +65,8 @@ impl SessionApi {
     }
 }
 
-pub(super) fn session_message(session: Session, caller: &Caller) -> proto::Session {
+/// Returns the message for a session, as the caller's session `current` sees it.
+pub(crate) fn session_message(session: Session, current: Option<SessionId>) -> proto::Session {
     proto::Session {
         session_id: session.session_id.to_string(),
         user_agent: session.user_agent,
@@ -73,6 +74,6 @@ pub(super) fn session_message(session: Session, caller: &Caller) -> proto::Sessi
         create_time: Some(timestamp(session.create_time)),
         last_use_time: Some(timestamp(session.rotated_at)),
         expire_time: Some(timestamp(session.idle_expires_at)),
-        is_current: caller.session_id() == Some(session.session_id),
+        is_current: current == Some(session.session_id),
     }
 }

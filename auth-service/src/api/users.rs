@@ -314,7 +314,7 @@ impl UserApi {
     }
 }
 
-pub(super) fn user_message(user: User) -> proto::User {
+pub(crate) fn user_message(user: User) -> proto::User {
     proto::User {
         user_id: user.user_id.to_string(),
         username: user.username,

@@ -7,33 +7,32 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use access::{AccessRulesFile, Clock, Error};
-use chrono::{DateTime, SubsecRound, Utc};
+use access::AccessRulesFile;
 use clap::{Args, Subcommand};
-use store::DatabaseArgs;
+use server::command::{Column, ConfirmArgs, Row};
 
-use super::CliError;
+use super::{
+    CliError,
+    administration::{Administered, Administration, Nothing, day, moment, state},
+};
 use crate::{
-    MIGRATIONS, SCHEMA,
+    api::client_message,
     clients::{self, Client, Profile, Secret},
-    events::EventLog,
     permissions,
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Creates a client and its secret, which is printed once.
-    Create(Create),
+    Create(Administered<Create>),
     /// Lists the clients.
-    List(List),
+    List(Administered<Nothing>),
     /// Creates a new secret. The previous secret stays valid for another day.
-    RotateSecret(RotateSecret),
+    RotateSecret(Administered<RotateSecret>),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Create {
-    #[command(flatten)]
-    database: DatabaseArgs,
     /// The id of the client: lower-case letters, digits and hyphens.
     client_id: String,
     /// The display name.
@@ -46,88 +45,124 @@ pub(super) struct Create {
     #[arg(long, env = "ACCESS_RULES", value_name = "FILE", value_delimiter = ',', value_parser = AccessRulesFile::read)]
     access_rules: Vec<AccessRulesFile>,
     #[command(flatten)]
-    output: Output,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct List {
-    #[command(flatten)]
-    database: DatabaseArgs,
+    secret: SecretArgs,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct RotateSecret {
-    #[command(flatten)]
-    database: DatabaseArgs,
     /// The id of the client.
     client_id: String,
     /// Revokes the previous secret, and the tokens that were issued for it, at once. Use it if the secret has leaked.
     #[arg(long)]
     withdraw: bool,
     #[command(flatten)]
-    output: Output,
+    confirm: ConfirmArgs,
+    #[command(flatten)]
+    secret: SecretArgs,
 }
 
 #[derive(Debug, Args)]
-struct Output {
+struct SecretArgs {
     /// A file to write the secret to, readable only by its owner. By default the secret is written to standard output.
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
 }
 
 pub(super) async fn run(command: Command) -> Result<(), CliError> {
-    let clock = Clock::system();
-    let (Command::Create(Create { database, .. })
-    | Command::List(List { database })
-    | Command::RotateSecret(RotateSecret { database, .. })) = &command;
-    let db = database.open()?;
-    migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
     match command {
-        Command::Create(Create { client_id, display_name, permissions, access_rules, output, .. }) => {
-            clients::check_id("client_id", &client_id)?;
-            let own = crate::access_rules().permissions;
-            for permission in permissions.iter().filter(|permission| !own.contains(permission)) {
-                permissions::check_form(permission)?;
-                if !access_rules.iter().any(|file| file.permissions.contains(permission)) {
-                    eprintln!(
-                        "note: {permission} is not a permission of auth-service. It has no effect unless `serve` is started \
-                         with `--access-rules` or `--permission` for it"
-                    );
-                }
-            }
-            let secret = Secret::generate()?;
-            let mut tx = db.begin().await?;
-            let profile = Profile { display_name, permissions, keys: Vec::new() };
-            clients::create(&mut tx, &clock, &client_id, &profile, Some(&secret)).await?;
-            // The secret is written before the commit, so that no client is created if its secret cannot be written.
-            output.show(secret)?;
-            tx.commit().await?;
-            eprintln!("created the client {client_id}");
-        }
-        Command::List(_) => print(&clients::list(&db).await?),
-        Command::RotateSecret(RotateSecret { client_id, withdraw, output, .. }) => {
-            let secret = Secret::generate()?;
-            let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
-            let client = clients::lock(&mut change, &client_id).await?.ok_or_else(|| Error::not_found("client_id"))?;
-            let client = clients::rotate_secret(&mut change, &clock, &client, &secret, withdraw).await?;
-            output.show(secret)?;
-            change.commit().await?;
-            match client.previous_expire_time {
-                Some(time) => eprintln!("the previous secret is valid until {}", moment(Some(time))),
-                None => eprintln!("the previous secret is no longer valid"),
-            }
+        Command::Create(command) => create(&command.administration.open().await?, command.arguments).await,
+        Command::List(command) => list(&command.administration.open().await?).await,
+        Command::RotateSecret(command) => rotate_secret(&command.administration.open().await?, command.arguments).await,
+    }
+}
+
+async fn create(service: &Administration, arguments: Create) -> Result<(), CliError> {
+    let Create { client_id, display_name, permissions, access_rules, secret: to } = arguments;
+    clients::check_id("client_id", &client_id)?;
+    let own = crate::access_rules().permissions;
+    for permission in permissions.iter().filter(|permission| !own.contains(permission)) {
+        permissions::check_form(permission)?;
+        if !access_rules.iter().any(|file| file.permissions.contains(permission)) {
+            service.output.message(&format!(
+                "note: {permission} is not a permission of auth-service. It has no effect unless `serve` is started with \
+                 `--access-rules` or `--permission` for it"
+            ));
         }
     }
-    db.close().await;
+    let secret = Secret::generate()?;
+    let mut change = service.begin().await?;
+    let profile = Profile { display_name, permissions, keys: Vec::new() };
+    let client = clients::create(&mut change, &service.clock, &client_id, &profile, Some(&secret)).await?;
+    // The secret is written before the commit, so that no client is created if its secret cannot be written.
+    to.show(service, client, secret)?;
+    service.commit(change, "clients create", &client_id).await?;
+    service.output.message(&format!("created the client {client_id}"));
     Ok(())
 }
 
-impl Output {
-    #[expect(clippy::print_stdout, reason = "this is what the person who made a secret reads")]
-    fn show(&self, secret: Secret) -> Result<(), CliError> {
-        match &self.secret_file {
-            None => println!("{}", secret.reveal()),
-            Some(path) => write(path, &secret.reveal()).map_err(|source| CliError::SecretFile { path: path.clone(), source })?,
+async fn list(service: &Administration) -> Result<(), CliError> {
+    let columns = [
+        Column::new("CLIENT"),
+        Column::new("STATE"),
+        Column::new("CREATED"),
+        Column::new("SECRET SINCE"),
+        Column::optional("PREVIOUS UNTIL"),
+        Column::flexible("PERMISSIONS"),
+    ];
+    let mut listing = service.output.list(&columns);
+    for client in clients::list(&service.db).await? {
+        let name = client.client_id.clone();
+        let cells = vec![
+            name.clone(),
+            state(client.is_active),
+            day(client.create_time),
+            client.secret_time.map_or_else(|| "-".to_owned(), day),
+            moment(client.previous_expire_time),
+            client.scope.clone(),
+        ];
+        listing.push(&Row { name, cells, json: service.json("Client", &client_message(client, None)) })?;
+    }
+    Ok(listing.finish()?)
+}
+
+async fn rotate_secret(service: &Administration, arguments: RotateSecret) -> Result<(), CliError> {
+    let RotateSecret { client_id, withdraw, confirm, secret: to } = arguments;
+    if clients::find(&service.db, &client_id).await?.is_none() {
+        return Err(CliError::NoClient(client_id));
+    }
+    if withdraw {
+        confirm.confirm(&format!("withdraw the previous secret of {client_id} and its access tokens"))?;
+    }
+    let secret = Secret::generate()?;
+    let mut change = service.begin().await?;
+    let client = clients::lock(&mut change, &client_id).await?.ok_or_else(|| CliError::NoClient(client_id.clone()))?;
+    let client = clients::rotate_secret(&mut change, &service.clock, &client, &secret, withdraw).await?;
+    let message = match client.previous_expire_time {
+        Some(time) => format!("the previous secret is valid until {}", moment(Some(time))),
+        None => "the previous secret is no longer valid".to_owned(),
+    };
+    to.show(service, client, secret)?;
+    service.commit(change, "clients rotate-secret", &client_id).await?;
+    service.output.message(&message);
+    Ok(())
+}
+
+impl SecretArgs {
+    /// Writes the secret to the file, or to standard output. `--json` prints the client, with the secret unless it is in the file.
+    #[expect(clippy::print_stdout, reason = "this is what the person who created a secret reads")]
+    fn show(&self, service: &Administration, client: Client, secret: Secret) -> Result<(), CliError> {
+        let text = secret.reveal();
+        let shown = match &self.secret_file {
+            None => Some(Secret::new(text.clone())),
+            Some(path) => {
+                write(path, &text).map_err(|source| CliError::SecretFile { path: path.clone(), source })?;
+                None
+            }
+        };
+        if service.output.json {
+            println!("{:#}", service.json("Client", &client_message(client, shown)));
+        } else if shown.is_some() {
+            println!("{text}");
         }
         Ok(())
     }
@@ -147,22 +182,4 @@ fn write(path: &Path, secret: &str) -> io::Result<()> {
     writeln!(file, "{secret}")?;
     file.sync_all()?;
     std::fs::rename(&new, path)
-}
-
-#[expect(clippy::print_stdout, reason = "this is what the person who typed `clients list` reads")]
-fn print(clients: &[Client]) {
-    println!(
-        "{:<32}  {:<8}  {:<20}  {:<20}  {:<20}  PERMISSIONS",
-        "CLIENT", "STATE", "CREATED", "SECRET SINCE", "PREVIOUS UNTIL"
-    );
-    for client in clients {
-        let state = if client.is_active { "ACTIVE" } else { "INACTIVE" };
-        let times = [Some(client.create_time), client.secret_time, client.previous_expire_time].map(moment);
-        let [created, secret, other] = times;
-        println!("{:<32}  {state:<8}  {created:<20}  {secret:<20}  {other:<20}  {}", client.client_id, client.scope);
-    }
-}
-
-fn moment(time: Option<DateTime<Utc>>) -> String {
-    time.map_or_else(|| "-".to_owned(), |time| time.trunc_subsecs(0).format("%FT%TZ").to_string())
 }

@@ -3,15 +3,19 @@
 
 use std::path::PathBuf;
 
-use access::{Clock, Error, read_secret_file};
-use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
+use access::{Error, read_secret_file};
+use chrono::TimeDelta;
 use clap::{Args, Subcommand};
-use store::{DatabaseArgs, Db};
+use serde_json::json;
+use server::command::{Column, ConfirmArgs, Row};
 
-use super::{CliError, MasterKeyArgs};
+use super::{
+    CliError, MasterKeyArgs,
+    administration::{Administered, Administration, Nothing, day, moment},
+};
 use crate::{
-    MIGRATIONS, NewKeySettings, SCHEMA,
-    events::EventLog,
+    NewKeySettings,
+    api::key_message,
     keys::{self, GeneratedKey, Key, KeyBits, KeyError, MasterKey, State},
     proto::Reason,
 };
@@ -19,29 +23,21 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Lists the keys, the newest first.
-    List(Database),
+    List(Administered<Nothing>),
     /// Creates a key that is published but does not sign yet.
-    Create(Create),
+    Create(Administered<Create>),
     /// Activates a pending key, which signs from then on, and retires the key that was active.
-    Activate(Activate),
+    Activate(Administered<Activate>),
     /// Retires a key that is not active. It verifies tokens until the last token that it signed has expired.
-    Retire(Retire),
+    Retire(Administered<Retire>),
     /// Creates a key, waits until every verifier has it, and activates it. If it is interrupted, run it again: it continues.
-    Rotate(Rotate),
+    Rotate(Administered<Rotate>),
     /// Encrypts every key with another master key. Restart the services with the new master key afterwards.
-    Rewrap(Rewrap),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Database {
-    #[command(flatten)]
-    database: DatabaseArgs,
+    Rewrap(Administered<Rewrap>),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Create {
-    #[command(flatten)]
-    database: DatabaseArgs,
     #[command(flatten)]
     master_key: MasterKeyArgs,
     #[command(flatten)]
@@ -50,8 +46,6 @@ pub(super) struct Create {
 
 #[derive(Debug, Args)]
 pub(super) struct Activate {
-    #[command(flatten)]
-    database: DatabaseArgs,
     #[command(flatten)]
     new_keys: NewKeySettings,
     /// The id of the key, as `keys list` prints it.
@@ -64,20 +58,18 @@ pub(super) struct Activate {
 
 #[derive(Debug, Args)]
 pub(super) struct Retire {
-    #[command(flatten)]
-    database: DatabaseArgs,
     /// The id of the key, as `keys list` prints it.
     #[arg(allow_hyphen_values = true)]
     key_id: String,
     /// Deletes the key at once, so that every token that it signed is rejected. Use it if the key has leaked.
     #[arg(long)]
     withdraw: bool,
+    #[command(flatten)]
+    confirm: ConfirmArgs,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Rotate {
-    #[command(flatten)]
-    database: DatabaseArgs,
     #[command(flatten)]
     master_key: MasterKeyArgs,
     #[command(flatten)]
@@ -90,8 +82,6 @@ pub(super) struct Rotate {
 #[derive(Debug, Args)]
 pub(super) struct Rewrap {
     #[command(flatten)]
-    database: DatabaseArgs,
-    #[command(flatten)]
     master_key: MasterKeyArgs,
     /// The file with the new master key.
     #[arg(long, value_name = "FILE")]
@@ -99,81 +89,129 @@ pub(super) struct Rewrap {
 }
 
 pub(super) async fn run(command: Command) -> Result<(), CliError> {
-    let clock = Clock::system();
-    let (Command::List(Database { database })
-    | Command::Create(Create { database, .. })
-    | Command::Activate(Activate { database, .. })
-    | Command::Retire(Retire { database, .. })
-    | Command::Rotate(Rotate { database, .. })
-    | Command::Rewrap(Rewrap { database, .. })) = &command;
-    let db = database.open()?;
-    migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
     match command {
-        Command::List(_) => print(&keys::list(&db).await?),
-        Command::Create(Create { master_key, new_keys, .. }) => {
-            let key = create(&db, &clock, &master_key.read()?, new_keys.key_bits).await?;
+        Command::List(command) => list(&command.administration.open().await?).await,
+        Command::Create(command) => {
+            let (service, Create { master_key, new_keys }) = (command.administration.open().await?, command.arguments);
+            let key = create(&service, &master_key.read()?, new_keys.key_bits).await?;
             let from = key.activatable_time(new_keys.jwks_max_age);
-            eprintln!("the key {} is pending and can be activated from {}", key.kid, moment(Some(from)));
+            let message = format!("the key {} is pending and can be activated from {}", key.kid, moment(Some(from)));
+            print(&service, &message, key)
         }
-        Command::Activate(Activate { new_keys, key_id, force, .. }) => {
-            activate(&db, &clock, &key_id, new_keys.jwks_max_age, force).await?;
-            eprintln!("the key {key_id} is active");
+        Command::Activate(command) => {
+            let (service, Activate { new_keys, key_id, force }) = (command.administration.open().await?, command.arguments);
+            let key = activate(&service, &key_id, new_keys.jwks_max_age, force).await.map_err(|error| of_key(&key_id, error))?;
+            print(&service, &format!("the key {key_id} is active"), key)
         }
-        Command::Retire(Retire { key_id, withdraw, .. }) => {
-            let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
-            let key = keys::retire(&mut change, &clock, &key_id, withdraw).await?;
-            change.commit().await?;
-            eprintln!("the key {key_id} is retired and will be deleted after {}", moment(key.expire_time));
-        }
-        Command::Rotate(arguments) => rotate(&db, &clock, &arguments).await?,
-        Command::Rewrap(Rewrap { master_key, new_master_key_file, .. }) => {
+        Command::Retire(command) => retire(&command.administration.open().await?, &command.arguments).await,
+        Command::Rotate(command) => rotate(&command.administration.open().await?, &command.arguments).await,
+        Command::Rewrap(command) => {
+            let (service, Rewrap { master_key, new_master_key_file }) = (command.administration.open().await?, command.arguments);
             let new = MasterKey::from_base64(&read_secret_file(&new_master_key_file)?)?;
-            let mut tx = db.begin().await?;
+            let mut tx = service.db.begin().await?;
             let count = keys::rewrap(&mut tx, &master_key.read()?, &new).await?;
             tx.commit().await?;
-            eprintln!("encrypted {count} key(s) with the new master key");
+            service.record("keys rewrap", &format!("{count} key(s)"));
+            let message = format!("encrypted {count} key(s) with the new master key");
+            Ok(service.output.changed(&message, &json!({ "encryptedKeys": count }))?)
         }
     }
-    db.close().await;
-    Ok(())
 }
 
-async fn create(db: &Db, clock: &Clock, master: &MasterKey, bits: KeyBits) -> Result<Key, CliError> {
+async fn list(service: &Administration) -> Result<(), CliError> {
+    let columns = [
+        Column::new("KEY"),
+        Column::new("STATE"),
+        Column::new("BITS"),
+        Column::new("CREATED"),
+        Column::optional("ACTIVATED"),
+        Column::optional("RETIRED"),
+        Column::optional("DELETED AFTER"),
+    ];
+    let mut listing = service.output.list(&columns);
+    for key in keys::list(&service.db).await? {
+        let state = match key.state {
+            State::Pending => "PENDING",
+            State::Active => "ACTIVE",
+            State::Retired => "RETIRED",
+        };
+        let bits = match key.bits() {
+            KeyBits::Rsa2048 => 2048,
+            KeyBits::Rsa3072 => 3072,
+            KeyBits::Rsa4096 => 4096,
+        };
+        let name = key.kid.clone();
+        let [activated, retired, gone] = [key.activate_time, key.retire_time, key.expire_time].map(moment);
+        let cells = vec![name.clone(), state.to_owned(), bits.to_string(), day(key.create_time), activated, retired, gone];
+        listing.push(&Row { name, cells, json: service.json("Key", &key_message(key, None)) })?;
+    }
+    Ok(listing.finish()?)
+}
+
+async fn retire(service: &Administration, arguments: &Retire) -> Result<(), CliError> {
+    let Retire { key_id, withdraw, confirm } = arguments;
+    if !keys::list(&service.db).await?.iter().any(|key| key.kid == *key_id) {
+        return Err(CliError::NoKey(key_id.clone()));
+    }
+    if *withdraw {
+        confirm.confirm(&format!(
+            "withdraw the key {key_id}, whose tokens are then rejected, and end the sessions that it signed"
+        ))?;
+    }
+    let mut change = service.begin().await?;
+    let key = keys::retire(&mut change, &service.clock, key_id, *withdraw).await.map_err(|error| of_key(key_id, error))?;
+    service.commit(change, "keys retire", key_id).await?;
+    let message = format!("the key {key_id} is retired and will be deleted after {}", moment(key.expire_time));
+    print(service, &message, key)
+}
+
+fn print(service: &Administration, message: &str, key: Key) -> Result<(), CliError> {
+    Ok(service.output.changed(message, &service.json("Key", &key_message(key, None)))?)
+}
+
+/// Returns the error of a command about one key.
+fn of_key(kid: &str, error: Error) -> CliError {
+    match error {
+        Error::NotFound(_) => CliError::NoKey(kid.to_owned()),
+        error => error.into(),
+    }
+}
+
+async fn create(service: &Administration, master: &MasterKey, bits: KeyBits) -> Result<Key, CliError> {
     let generated = GeneratedKey::new(bits).await?;
-    let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
-    let key = keys::create(&mut change, clock, master, &generated).await.map_err(master_key_first)?;
-    change.commit().await?;
+    let mut change = service.begin().await?;
+    let key = keys::create(&mut change, &service.clock, master, &generated).await.map_err(master_key_first)?;
+    service.commit(change, "keys create", &key.kid).await?;
     Ok(key)
 }
 
-async fn activate(db: &Db, clock: &Clock, kid: &str, max_age: TimeDelta, force: bool) -> Result<Key, Error> {
-    let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
-    let key = keys::activate(&mut change, clock, kid, max_age, force).await?;
+async fn activate(service: &Administration, kid: &str, max_age: TimeDelta, force: bool) -> Result<Key, Error> {
+    let mut change = service.event_log.begin().await?;
+    let key = keys::activate(&mut change, &service.clock, kid, max_age, force).await?;
     change.commit().await?;
+    service.record("keys activate", kid);
     Ok(key)
 }
 
-async fn rotate(db: &Db, clock: &Clock, arguments: &Rotate) -> Result<(), CliError> {
+async fn rotate(service: &Administration, arguments: &Rotate) -> Result<(), CliError> {
     let master_key = arguments.master_key.read()?;
-    let pending = keys::list(db).await?.into_iter().find(|key| key.state == State::Pending);
+    let pending = keys::list(&service.db).await?.into_iter().find(|key| key.state == State::Pending);
     let key = match pending {
         Some(key) => key,
-        None => create(db, clock, &master_key, arguments.new_keys.key_bits).await?,
+        None => create(service, &master_key, arguments.new_keys.key_bits).await?,
     };
     let max_age = arguments.new_keys.jwks_max_age;
     let from = key.activatable_time(max_age);
-    if !arguments.force && from > clock.now() {
-        eprintln!("the key {} is pending; waiting until {} so that every verifier has it", key.kid, moment(Some(from)));
+    if !arguments.force && from > service.clock.now() {
+        let until = moment(Some(from));
+        service.output.message(&format!("the key {} is pending; waiting until {until} so that every verifier has it", key.kid));
     }
     loop {
-        match activate(db, clock, &key.kid, max_age, arguments.force).await {
-            Ok(key) => {
-                eprintln!("the key {} is active", key.kid);
-                return Ok(());
-            }
+        match activate(service, &key.kid, max_age, arguments.force).await {
+            Ok(key) => return print(service, &format!("the key {} is active", key.kid.clone()), key),
             // `keys::activate` uses the clock of the database, which may be behind the clock of this machine.
             Err(Error::Precondition(reason, _)) if reason == Reason::KeyTooYoung.into() => {
-                let wait = (from - clock.now()).max(TimeDelta::seconds(1));
+                let wait = (from - service.clock.now()).max(TimeDelta::seconds(1));
                 tokio::time::sleep(wait.to_std().unwrap_or_default()).await;
             }
             Err(error) => return Err(error.into()),
@@ -190,31 +228,4 @@ fn master_key_first(error: Error) -> CliError {
         },
         error => error.into(),
     }
-}
-
-#[expect(clippy::print_stdout, reason = "this is what the person who typed `keys list` reads")]
-fn print(keys: &[Key]) {
-    println!(
-        "{:<43}  {:<7}  {:<4}  {:<20}  {:<20}  {:<20}  {:<20}",
-        "KEY", "STATE", "BITS", "CREATED", "ACTIVATED", "RETIRED", "DELETED AFTER"
-    );
-    for key in keys {
-        let state = match key.state {
-            State::Pending => "PENDING",
-            State::Active => "ACTIVE",
-            State::Retired => "RETIRED",
-        };
-        let bits = match key.bits() {
-            KeyBits::Rsa2048 => 2048,
-            KeyBits::Rsa3072 => 3072,
-            KeyBits::Rsa4096 => 4096,
-        };
-        let times = [Some(key.create_time), key.activate_time, key.retire_time, key.expire_time].map(moment);
-        let [created, activated, retired, gone] = times;
-        println!("{:<43}  {state:<7}  {bits:<4}  {created:<20}  {activated:<20}  {retired:<20}  {gone:<20}", key.kid);
-    }
-}
-
-fn moment(time: Option<DateTime<Utc>>) -> String {
-    time.map_or_else(|| "-".to_owned(), |time| time.trunc_subsecs(0).format("%FT%TZ").to_string())
 }

@@ -2,14 +2,14 @@
 
 use std::{
     io::{self, BufRead, IsTerminal, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
-use access::{Clock, read_secret_file};
+use access::{Clock, Error, read_secret_file};
 use clap::Args;
 use store::DatabaseArgs;
 
-use super::CliError;
+use super::{CliError, password::read_password};
 use crate::{MIGRATIONS, SCHEMA, passwords::Policy};
 
 #[derive(Debug, Args)]
@@ -87,7 +87,10 @@ pub(crate) async fn change_password(arguments: Changepassword) -> Result<(), Cli
         eprintln!("Changing password for user '{username}'");
     }
     let password = read_password(password_file.as_deref())?;
-    crate::set_password(&db, &Clock::system(), &username, &password, passwords).await?;
+    crate::set_password(&db, &Clock::system(), &username, &password, passwords).await.map_err(|error| match error {
+        Error::NotFound(_) => CliError::NoUser(username.clone()),
+        error => error.into(),
+    })?;
     db.close().await;
     eprintln!("Password changed successfully for user '{username}'");
     Ok(())
@@ -99,28 +102,4 @@ fn prompt(text: &str) -> Result<String, CliError> {
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line).map_err(CliError::Prompt)?;
     Ok(line.trim().to_owned())
-}
-
-/// Reads a password from a file, from the terminal twice, or from standard input.
-fn read_password(file: Option<&Path>) -> Result<String, CliError> {
-    if let Some(file) = file {
-        return Ok(read_secret_file(file)?);
-    }
-    if !io::stdin().is_terminal() {
-        let mut line = String::new();
-        io::stdin().lock().read_line(&mut line).map_err(CliError::Password)?;
-        let password = line.trim_end_matches(['\r', '\n']).to_owned();
-        return if password.is_empty() { Err(CliError::NoPasswordOnInput) } else { Ok(password) };
-    }
-    let ask = |text| rpassword::prompt_password(text).map_err(CliError::Password);
-    loop {
-        let password = ask("Password: ")?;
-        if password.trim().is_empty() {
-            eprintln!("Error: Blank passwords aren't allowed.");
-        } else if ask("Password (again): ")? == password {
-            return Ok(password);
-        } else {
-            eprintln!("Error: Your passwords didn't match.");
-        }
-    }
 }

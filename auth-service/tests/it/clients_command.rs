@@ -23,7 +23,7 @@ impl Fresh {
     fn clients(&self, arguments: &[&str]) -> Output {
         let (verb, rest) = arguments.split_first().expect("a verb");
         let mut command = starting::process(&["clients", verb, "--database-url", self.0.0.url()]);
-        command.args(rest).stdout(Stdio::piped()).output().expect("a process")
+        command.args(rest).env("LOG_FILTER", "off").stdout(Stdio::piped()).output().expect("a process")
     }
 
     /// Returns the standard output and the standard error of a command that must succeed.
@@ -63,22 +63,25 @@ on_both_engines! {
         assert_eq!(std::fs::metadata(&file).expect("a file").permissions().mode() & 0o777, 0o600);
         assert!(app.is_good(&first).await && app.is_good(&second).await);
 
-        let (third, noted) = app.says(&["rotate-secret", "billing", "--withdraw"]);
+        let (third, noted) = app.says(&["rotate-secret", "billing", "--withdraw", "--yes"]);
         assert_eq!(noted, "the previous secret is no longer valid\n");
         assert!(!app.is_good(&first).await && !app.is_good(&second).await && app.is_good(&third).await);
     }
 
     async fn what_can_t_be_made_is_said_and_not_made(app: Fresh) {
         for (arguments, sentence) in [
-            (&["create", "First"][..], "client_id: must consist of lowercase letters, digits and hyphens"),
+            (&["create", "First"][..], "the client id must consist of lowercase letters, digits and hyphens"),
             (&["create", "billing", "--permission", "fly"], "the permission \"fly\" is not of the form `app.codename`"),
             (&["create", "billing", "--secret-file", "/nowhere/at/all"], "/nowhere/at/all: No such file or directory"),
-            (&["rotate-secret", "billing"], "client_id names nothing that exists here"),
+            (&["rotate-secret", "billing"], "there is no client billing"),
         ] {
             assert_fails(&app.clients(arguments), sentence);
         }
         assert_eq!(app.says(&["list"]).0.lines().count(), 1);
         app.says(&["create", "billing"]);
+        let withdraw = app.clients(&["rotate-secret", "billing", "--withdraw"]);
+        assert_eq!(withdraw.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&withdraw.stderr).contains("this cannot be undone; pass --yes"));
         assert_fails(&app.clients(&["create", "billing"]), "another client has this id");
     }
 }

@@ -26,7 +26,13 @@ impl Fresh {
     fn keys(&self, arguments: &[&str]) -> Output {
         let (verb, rest) = arguments.split_first().expect("a verb");
         let mut command = starting::process(&["keys", verb, "--database-url", self.database.0.url()]);
-        command.args(rest).env("MASTER_KEY", &self.master_key).stdout(Stdio::piped()).output().expect("a process")
+        command
+            .args(rest)
+            .env("MASTER_KEY", &self.master_key)
+            .env("LOG_FILTER", "off")
+            .stdout(Stdio::piped())
+            .output()
+            .expect("a process")
     }
 
     /// Returns the output of a command that must succeed.
@@ -63,10 +69,12 @@ on_both_engines! {
         assert_eq!(app.states(), ["ACTIVE", "RETIRED"]);
         assert_fails(&app.keys(&["retire", &second]), "the active key is retired by activating another");
         assert!(app.says(&["retire", &first]).starts_with(&format!("the key {first} is retired and will be deleted after ")));
-        app.says(&["retire", &first, "--withdraw"]);
+        let withdraw = app.keys(&["retire", &first, "--withdraw"]);
+        assert_eq!(withdraw.status.code(), Some(2), "{}", String::from_utf8_lossy(&withdraw.stderr));
+        app.says(&["retire", &first, "--withdraw", "--yes"]);
         app.database.serves_with(&app.master_key);
         assert_eq!(app.states(), ["ACTIVE"]);
-        assert_fails(&app.keys(&["retire", "nothing"]), "key_id names nothing that exists here");
+        assert_fails(&app.keys(&["retire", "nothing"]), "there is no key nothing");
     }
 
     async fn a_rotation_goes_on_where_it_was_interrupted(app: Fresh) {

@@ -2,6 +2,7 @@
 #![allow(missing_docs, reason = "the test names document the tests")]
 
 mod administration;
+mod administration_commands;
 mod app;
 mod check_command;
 mod clients;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use access::{Error, Result, guard::Streaming};
+use access::{Error, Result, UserId, guard::Streaming};
 use store::Db;
 use tokio::sync::mpsc::{self, Sender};
 use tokio_stream::wrappers::ReceiverStream;
@@ -10,8 +10,8 @@ use tracing::Instrument;
 
 use crate::{
     friends::{self, Friend},
-    note_lists::{self, NEWEST_FIRST, NoteFilter},
-    profiles::Profile,
+    note_lists::{self, NEWEST_FIRST, NoteCursor, NoteFilter},
+    profiles::{NameCursor, Profile},
     proto::{ExportProfileResponse, ExportedFriend, export_profile_response::Item},
 };
 
@@ -54,37 +54,77 @@ impl From<store::Error> for Stop {
 }
 
 async fn export(db: &Db, profile: Profile, items: &Items) -> Result<(), Stop> {
-    let user_id = profile.user_id;
-    send(items, [Item::Profile(super::profile_message::message(profile))]).await?;
-
-    let (filter, mut after) = (NoteFilter::all(Some(user_id), user_id), None);
-    loop {
-        let page = note_lists::list(db, &filter, NEWEST_FIRST, after.as_ref(), NOTE_PAGE_SIZE).await?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.cursor(NEWEST_FIRST.field));
-        send(items, page.into_iter().map(|listed| Item::Note(super::notes::message(listed.note)))).await?;
-    }
-    let mut after = None;
-    loop {
-        let page = friends::export_friends(db, user_id, after.as_ref(), FRIEND_PAGE_SIZE).await?;
-        let Some(last) = page.last() else { break };
-        after = Some(Friend::cursor(last));
-        send(items, page.into_iter().map(message).map(Item::Friend)).await?;
-    }
-    let mut after = None;
-    loop {
-        let page = friends::export_friend_of(db, user_id, after.as_ref(), FRIEND_PAGE_SIZE).await?;
-        let Some(last) = page.last() else { break };
-        after = Some(Friend::cursor(last));
-        send(items, page.into_iter().map(message).map(Item::FriendOf)).await?;
+    let mut export = ProfileExport::new(db.clone(), profile);
+    while let Some(page) = export.next_page().await? {
+        send(items, page).await?;
     }
     Ok(())
 }
 
-async fn send(items: &Items, page: impl IntoIterator<Item = Item>) -> Result<(), Stop> {
+/// All data about one user, page by page.
+pub(crate) struct ProfileExport {
+    db: Db,
+    user_id: UserId,
+    next: Next,
+}
+
+/// The part of an export that the next page is read from.
+enum Next {
+    Profile(Box<Profile>),
+    Notes(Option<NoteCursor>),
+    Friends(Option<NameCursor>),
+    FriendOf(Option<NameCursor>),
+    Nothing,
+}
+
+impl ProfileExport {
+    pub(crate) fn new(db: Db, profile: Profile) -> Self {
+        Self { db, user_id: profile.user_id, next: Next::Profile(Box::new(profile)) }
+    }
+
+    /// Returns the number of items without the friends, of which there are few.
+    pub(crate) async fn count(&self) -> store::Result<u64> {
+        let notes = note_lists::count(&self.db, &NoteFilter::all(Some(self.user_id), self.user_id)).await?;
+        Ok(u64::try_from(notes).unwrap_or_default() + 1)
+    }
+
+    /// Returns the next items, or `None` at the end.
+    pub(crate) async fn next_page(&mut self) -> store::Result<Option<Vec<ExportProfileResponse>>> {
+        loop {
+            let (page, next) = match std::mem::replace(&mut self.next, Next::Nothing) {
+                Next::Profile(profile) => (vec![Item::Profile(super::profile_message::message(*profile))], Next::Notes(None)),
+                Next::Notes(after) => {
+                    let filter = NoteFilter::all(Some(self.user_id), self.user_id);
+                    let page = note_lists::list(&self.db, &filter, NEWEST_FIRST, after.as_ref(), NOTE_PAGE_SIZE).await?;
+                    let after = page.last().map(|last| last.cursor(NEWEST_FIRST.field));
+                    let items = page.into_iter().map(|listed| Item::Note(super::notes::message(listed.note))).collect();
+                    (items, after.map_or(Next::Friends(None), |after| Next::Notes(Some(after))))
+                }
+                Next::Friends(after) => {
+                    let page = friends::export_friends(&self.db, self.user_id, after.as_ref(), FRIEND_PAGE_SIZE).await?;
+                    let after = page.last().map(Friend::cursor);
+                    let items = page.into_iter().map(message).map(Item::Friend).collect();
+                    (items, after.map_or(Next::FriendOf(None), |after| Next::Friends(Some(after))))
+                }
+                Next::FriendOf(after) => {
+                    let page = friends::export_friend_of(&self.db, self.user_id, after.as_ref(), FRIEND_PAGE_SIZE).await?;
+                    let after = page.last().map(Friend::cursor);
+                    let items = page.into_iter().map(message).map(Item::FriendOf).collect();
+                    (items, after.map_or(Next::Nothing, |after| Next::FriendOf(Some(after))))
+                }
+                Next::Nothing => return Ok(None),
+            };
+            self.next = next;
+            if !page.is_empty() {
+                return Ok(Some(page.into_iter().map(|item| ExportProfileResponse { item: Some(item) }).collect()));
+            }
+        }
+    }
+}
+
+async fn send(items: &Items, page: Vec<ExportProfileResponse>) -> Result<(), Stop> {
     for item in page {
-        let sent = items.send(Ok(ExportProfileResponse { item: Some(item) }));
-        match tokio::time::timeout(SEND_TIMEOUT, sent).await {
+        match tokio::time::timeout(SEND_TIMEOUT, items.send(Ok(item))).await {
             Ok(Ok(())) => {}
             _ => return Err(Stop::ClientGone),
         }

@@ -11,7 +11,10 @@ mod sync;
 use access::{Caller, Error, Result, UserId};
 use store::{Db, Tx};
 
-pub(crate) use self::{friends::FriendApi, notes::NoteApi, profiles::ProfileApi, sync::SyncApi};
+pub(crate) use self::{
+    export::ProfileExport, friends::FriendApi, notes::NoteApi, profile_message::message as profile_message, profiles::ProfileApi,
+    sync::SyncApi,
+};
 
 /// Begins a transaction that changes data of `owner`.
 ///

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Returns the message for a profile.
-pub(super) fn message(profile: Profile) -> proto::Profile {
+pub(crate) fn message(profile: Profile) -> proto::Profile {
     let reference = |(user_id, note_id): (UserId, notes::NoteId)| NoteReference {
         user_id: user_id.to_string(),
         note_id: note_id.to_string(),

@@ -106,6 +106,12 @@ pub(crate) async fn find(on: impl Executor<'_>, reader: Option<UserId>, user_id:
     on.query(select_profiles!("WHERE p.user_id = $2")).bind(reader).bind(user_id).optional().await
 }
 
+/// Returns the ids of the users with this username, in any case. There can be several for a short time, while renames are not applied yet.
+pub(crate) async fn find_by_username(on: impl Executor<'_>, username: &str) -> store::Result<Vec<UserId>> {
+    let query = on.query("SELECT user_id FROM profiles WHERE username_key = $1").bind(username_key(username).into_bytes());
+    Ok(query.all::<(UserId,)>().await?.into_iter().map(|(user_id,)| user_id).collect())
+}
+
 /// Returns the profiles that exist, in any order.
 pub(crate) async fn find_many(db: &Db, reader: Option<UserId>, user_ids: &[UserId]) -> store::Result<Vec<Profile>> {
     static SQL: LazyLock<String> = LazyLock::new(|| format!(select_profiles!("WHERE p.user_id IN ({})"), batch::parameters(2)));

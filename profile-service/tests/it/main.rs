@@ -1,6 +1,7 @@
 //! The service through its front door, on both engines.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod administration_commands;
 mod app;
 mod cancellation;
 mod compression;

@@ -18,6 +18,7 @@ mod in_process;
 mod json;
 mod json_to_message;
 mod matched_route;
+mod message_json;
 mod metadata;
 pub mod openapi;
 mod parameters;
@@ -33,6 +34,7 @@ pub use self::{
     gateway::{CachePolicy, Gateway},
     in_process::InProcess,
     matched_route::MatchedRoute,
+    message_json::MessageJson,
     routes::{Binding, read},
 };
 

@@ -4,6 +4,7 @@
 //! them. The file is TOML, and its keys are the names of the flags: `listen = "0.0.0.0:50051"`.
 
 mod file;
+mod generated;
 mod show;
 mod variables;
 
@@ -170,7 +171,8 @@ fn arguments() -> Vec<OsString> {
     env::args_os().collect()
 }
 
-/// Returns the command of `T` with the flag `--config` and, if it has the command `serve`, with the command `config show`.
+/// Returns the command of `T` with the flag `--config` and, if it has the command `serve`, with the commands `config show`,
+/// `completions` and `manpages`.
 pub fn command<T: CommandFactory>() -> Command {
     let config = Arg::new(CONFIG)
         .long(CONFIG)
@@ -179,13 +181,13 @@ pub fn command<T: CommandFactory>() -> Command {
         .global(true)
         .value_parser(clap::value_parser!(PathBuf))
         .help("A TOML file that replaces the defaults. Its keys are the names of the flags");
-    show::with_command(T::command().arg(config))
+    generated::with_commands(show::with_command(T::command().arg(config)))
 }
 
 /// The outcome of a command line.
 enum Parsed<T> {
     Settings(T),
-    /// The output of `config show`.
+    /// The output of `config show`, `completions` or `manpages`.
     Shown(String),
 }
 
@@ -199,6 +201,9 @@ enum ConfigError {
 fn parse_from<T: FromArgMatches>(command: Command, arguments: &[OsString]) -> Result<Parsed<T>, ConfigError> {
     let (mut command, matches, file) = matches(command, arguments)?;
     if let Some(text) = show::text(&command, &matches, file.as_ref()) {
+        return Ok(Parsed::Shown(text));
+    }
+    if let Some(text) = generated::text(&command, &matches).map_err(ConfigError::File)? {
         return Ok(Parsed::Shown(text));
     }
     let settings = T::from_arg_matches(&matches);

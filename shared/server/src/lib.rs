@@ -20,6 +20,7 @@ mod accept;
 mod access_log;
 mod admission;
 pub mod check;
+pub mod command;
 mod concurrency;
 pub mod config;
 mod connections;
