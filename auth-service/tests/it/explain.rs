@@ -155,6 +155,9 @@ on_both_engines! {
         let inactive = root.explain(CREATE_NOTE, user_id, user_id).await.expect("an explanation");
         assert_eq!(failures(&inactive), ["The user is not active, so they have no access token."]);
         assert_eq!(remedies(&inactive), ["Activate the user."]);
+        let bob = app.user("bob").await;
+        let for_superusers = bob.explain("GrantSuperuser", "me", "").await.expect("an explanation");
+        assert_eq!(remedies(&for_superusers), ["Make the user a superuser."]);
         let for_services = root.explain("EventService.WatchEvents", "me", "").await.expect("an explanation");
         assert_eq!(failures(&for_services), ["The caller is a user. No permission changes this."]);
         assert!(remedies(&for_services).is_empty());

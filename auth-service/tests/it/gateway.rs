@@ -135,6 +135,13 @@ on_both_engines! {
         for (token, method, expected) in [(bob, "GetUser", Ok), (root, "ListUsers", Ok), (bob, "Nothing", NotFound), ("", "GetUser", Unauthenticated)] {
             pair.call("x", token, "IdentityService/ExplainAccess", json!({ "method": method, "userId": "me" }), expected).await;
         }
+        for (token, method, expected) in [
+            (bob, "GrantSuperuser", PermissionDenied),
+            (root, "GrantSuperuser", Ok),
+            (root, "RevokeSuperuser", FailedPrecondition),
+        ] {
+            pair.call("x", token, &format!("UserService/{method}"), json!({ "userId": "$root.user.userId" }), expected).await;
+        }
         pair.call("keys", bob, "KeyService/ListKeys", json!({}), PermissionDenied).await;
         pair.call("made", root, "KeyService/CreateKey", json!({ "size": "KEY_SIZE_RSA_2048" }), Ok).await;
         pair.call("x", root, "KeyService/ActivateKey", json!({ "keyId": "$made.keyId" }), FailedPrecondition).await;
