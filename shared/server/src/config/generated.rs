@@ -13,8 +13,11 @@ pub(super) fn with_commands(command: Command) -> Command {
     if command.find_subcommand("serve").is_none() {
         return command;
     }
-    let shell =
-        Arg::new("shell").required(true).value_parser(PossibleValuesParser::new(["bash", "zsh", "fish"])).help("The shell");
+    let shell = Arg::new("shell")
+        .required(true)
+        .value_name("SHELL")
+        .value_parser(PossibleValuesParser::new(["bash", "zsh", "fish"]))
+        .help("The shell");
     let directory = Arg::new("directory").required(true).value_name("DIRECTORY").help("The directory to write to");
     let version = command.get_version().unwrap_or_default();
     let version = format!("{version}\ncommit: {}\nbuilt: {}", env!("BUILD_COMMIT"), env!("BUILD_DATE"));
