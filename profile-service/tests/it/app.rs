@@ -62,12 +62,15 @@ impl App {
             Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clock()).with_staleness_bound(std::time::Duration::from_hours(1)));
         verifier.revocations().mark_synced();
         verifier.set_keys(KeySet::from_jwks(&issuer.jwks()).0);
+        let mut server = server::ServerSettings::default();
+        // Some tests make several hundred calls of one user at once.
+        server.limits.max_calls_per_caller = server.limits.max_concurrent_calls;
         let service = Service {
             db,
             clock: clock.clock(),
             verifier: Arc::clone(&verifier),
             events: None,
-            server: server::ServerSettings::default(),
+            server,
             page: Some(ApiDocs { auth_url: "http://auth.example.com".to_owned() }),
             quotas,
         };
