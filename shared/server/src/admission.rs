@@ -98,8 +98,8 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let connection = request.extensions().get::<ConnectInfo>().map(|info| Arc::clone(&info.connection));
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let connection = request.extensions_mut().remove::<ConnectInfo>().map(|info| info.connection);
         let connection = connection.unwrap_or_else(|| self.layer.connections.detached());
         let format = ErrorFormat::negotiate(request.headers());
         let refusals = Arc::clone(&self.layer.refusals);

@@ -110,7 +110,8 @@ pub(crate) fn build(
         .layer(call_metrics)
         // Determine the client's address, which the log names and by which calls are counted.
         .map_request(move |mut request: Request<Body>| {
-            let info = request.extensions_mut().remove::<ConnectInfo>();
+            // The layer that limits calls takes it out.
+            let info = request.extensions().get::<ConnectInfo>().cloned();
             let certificate_names = info.map(|info| {
                 request.extensions_mut().insert(info.tcp);
                 info.certificate_names
