@@ -114,11 +114,17 @@ impl Operation<'_> {
             },
         };
         let bound: Vec<_> = self.route.bound.iter().filter_map(|(_, bound)| bound.strip_prefix(&prefix)).collect();
-        let object = schemas.object(&message, &bound, direction)?;
+        let mut object = schemas.object(&message, &bound, direction)?;
         let is_required = is_required || object.get("required").is_some();
-        let is_reusable = bound.is_empty() && direction == Direction::Request;
-        let schema = if is_reusable { schemas.message(&message, direction)? } else { object };
         let owner = access.owner.as_deref().and_then(|owner| owner.strip_prefix(&prefix));
+        let owner_field = owner.and_then(|owner| message.get_field_by_name(owner));
+        let owner_field = owner_field.filter(|field| !bound.contains(&field.name()) && matches!(field.kind(), Kind::String));
+        if let Some(field) = &owner_field {
+            object["properties"][field.json_name()] = with_description(rules::owner(), "An id, or `me`.".to_owned());
+        }
+        // Other methods may use the same message with another rule.
+        let is_reusable = bound.is_empty() && direction == Direction::Request && owner_field.is_none();
+        let schema = if is_reusable { schemas.message(&message, direction)? } else { object };
         let example = example::request(&message, &bound, owner, direction)?;
         Ok((Some(body(&schema, is_required, Some(example))), prefix.strip_suffix('.').map(str::to_owned)))
     }
