@@ -17,6 +17,27 @@ pub use crate::proto::access::v1::Reason;
 /// The domain of the reasons in `access.v1.Reason`. They mean the same in every service.
 pub const DOMAIN: &str = "access.v1";
 
+/// The names of the gRPC codes, in the order of their numbers.
+pub const CODE_NAMES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
 /// The most violations in one response.
 const VIOLATION_LIMIT: usize = 10;
 /// The most bytes for all violations, for the path of one field, and for the message. With these limits the message and the details

@@ -7,13 +7,16 @@ use std::{
     time::Instant,
 };
 
-use access::{ClientInfo, CurrentCaller};
-use http::{HeaderMap, Method, Request, Response, Uri};
-use tonic::{Code, Status, body::Body};
+use access::{ClientInfo, CurrentCaller, error::CODE_NAMES};
+use http::{HeaderValue, Method, Request, Response, Uri};
+use tonic::body::Body;
 use tower::{Layer, Service};
 use tracing::{Instrument, field::Empty};
 
-use crate::{protocol::Protocol, stack::REQUEST_ID};
+use crate::{
+    protocol::{Protocol, grpc_code},
+    stack::REQUEST_ID,
+};
 
 /// The target of the lines. The log filter can name it, for example `info,access_log=off`.
 const TARGET: &str = "access_log";
@@ -73,14 +76,9 @@ struct Line {
     protocol: Protocol,
     verb: Method,
     uri: Uri,
-    headers: Headers,
+    request_id: Option<HeaderValue>,
+    traceparent: Option<HeaderValue>,
     client: ClientInfo,
-}
-
-/// The headers of which a line quotes a part.
-struct Headers {
-    request_id: Option<http::HeaderValue>,
-    traceparent: Option<http::HeaderValue>,
 }
 
 impl Line {
@@ -92,13 +90,14 @@ impl Line {
             protocol: Protocol::from_headers(request.headers()),
             verb: request.method().clone(),
             uri: request.uri().clone(),
-            headers: Headers { request_id: header(REQUEST_ID.as_str()), traceparent: header("traceparent") },
+            request_id: header(REQUEST_ID.as_str()),
+            traceparent: header("traceparent"),
             client: request.extensions().get::<ClientInfo>().cloned().unwrap_or_default(),
         }
     }
 
     fn request_id(&self) -> &str {
-        self.headers.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default()
+        self.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default()
     }
 
     fn write(&self, response: &Response<Body>, caller: Option<&str>) {
@@ -112,7 +111,7 @@ impl Line {
         let user_agent = user_agent.as_deref();
         let names = self.client.certificate_names().join(",");
         let certificate = Some(names.as_str()).filter(|names| !names.is_empty());
-        let (request_id, trace_id) = (self.request_id(), self.headers.traceparent.as_ref().and_then(trace_id));
+        let (request_id, trace_id) = (self.request_id(), self.traceparent.as_ref().and_then(trace_id));
         if self.protocol == Protocol::Http {
             let method = format_args!("{} {}", self.verb, self.uri.path());
             let code = response.status().as_u16();
@@ -120,7 +119,7 @@ impl Line {
                 target: TARGET, protocol, %method, code, ms, client, user_agent, caller, certificate, request_id, trace_id, "answered"
             );
         } else {
-            let (method, code) = (self.uri.path(), code_name(response.headers()));
+            let (method, code) = (self.uri.path(), CODE_NAMES[grpc_code(response.headers()) as usize]);
             tracing::info!(
                 target: TARGET, protocol, method, code, ms, client, user_agent, caller, certificate, request_id, trace_id, "answered"
             );
@@ -129,35 +128,12 @@ impl Line {
 }
 
 /// Returns the trace id of a `traceparent` header (W3C Trace Context).
-fn trace_id(traceparent: &http::HeaderValue) -> Option<&str> {
+fn trace_id(traceparent: &HeaderValue) -> Option<&str> {
     let mut parts = traceparent.to_str().ok()?.split('-');
     let (version, trace_id) = (parts.next()?, parts.next()?);
     let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
     let is_trace_id = version.len() == 2 && trace_id.len() == 32 && is_hex(version) && is_hex(trace_id);
     (is_trace_id && trace_id.bytes().any(|byte| byte != b'0')).then_some(trace_id)
-}
-
-/// Returns the name of the status of a gRPC response, such as `NOT_FOUND`. The status of a stream that has begun is not known yet: `OK`.
-fn code_name(headers: &HeaderMap) -> &'static str {
-    match Status::from_header_map(headers).map_or(Code::Ok, |status| status.code()) {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
+use access::error::CODE_NAMES;
 use contract::{ContractError, comment};
 use prost_reflect::{DescriptorPool, EnumDescriptor, EnumValueDescriptor, Kind, MessageDescriptor, MethodDescriptor};
 use serde_json::{Map, Value, json};
@@ -27,27 +28,6 @@ const ACCESS: &str = "access.v1";
 const TYPES: &str = "The type of the detail, which determines its other fields: `type.googleapis.com/google.rpc.ErrorInfo` (`reason`, \
     `domain` and `metadata`), `type.googleapis.com/google.rpc.BadRequest` (`fieldViolations`) or \
     `type.googleapis.com/google.rpc.RetryInfo` (`retryDelay`).";
-
-/// The names of the gRPC codes, in the order of their numbers.
-const CODES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
 
 /// A published reason.
 struct Reason {
@@ -124,7 +104,7 @@ pub(super) fn add_schemas(pool: &DescriptorPool, schemas: &mut Schemas) -> Resul
 
 /// Returns the example of a response with this reason.
 fn example(reason: &Reason) -> Value {
-    let code = CODES.iter().position(|code| *code == reason.code).unwrap_or_default();
+    let code = CODE_NAMES.iter().position(|code| *code == reason.code).unwrap_or_default();
     let mut info = json!({ "@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason.name });
     // The domain of another reason is the name of the service, which the descriptors do not contain.
     if reason.is_general {

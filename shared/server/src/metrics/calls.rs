@@ -9,6 +9,7 @@ use std::{
     time::Instant,
 };
 
+use access::error::CODE_NAMES;
 use gateway::MatchedRoute;
 use http::{Method, Request, Response};
 use prometheus_client::{
@@ -21,7 +22,7 @@ use tonic_types::StatusExt;
 use tower::{Layer, Service};
 
 use super::LATENCY_BUCKETS;
-use crate::protocol::Protocol;
+use crate::protocol::{Protocol, grpc_code};
 
 /// The label of a method or a path that the server does not have.
 const UNKNOWN: &str = "unknown";
@@ -34,25 +35,6 @@ const STANDARD_METHODS: [&str; 5] = [
     "grpc.health.v1.Health/Watch",
     "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-];
-const CODES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
 ];
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -92,12 +74,12 @@ pub(crate) struct CallMetrics {
 #[derive(Debug)]
 struct MethodMetrics {
     name: Arc<str>,
-    by_code: [OnceLock<Histogram>; CODES.len()],
+    by_code: [OnceLock<Histogram>; CODE_NAMES.len()],
 }
 
 impl MethodMetrics {
     fn new(name: &str) -> Self {
-        Self { name: name.into(), by_code: [const { OnceLock::new() }; CODES.len()] }
+        Self { name: name.into(), by_code: [const { OnceLock::new() }; CODE_NAMES.len()] }
     }
 }
 
@@ -133,7 +115,7 @@ impl CallMetrics {
     fn observe_grpc(&self, index: usize, code: Code, seconds: f64) {
         let method = &self.methods[index];
         let histogram = method.by_code[code as usize].get_or_init(|| {
-            self.grpc.get_or_create_owned(&GrpcLabels { method: Arc::clone(&method.name), code: CODES[code as usize] })
+            self.grpc.get_or_create_owned(&GrpcLabels { method: Arc::clone(&method.name), code: CODE_NAMES[code as usize] })
         });
         histogram.observe(seconds);
     }
@@ -183,7 +165,7 @@ impl Call {
         let (metrics, seconds) = (&self.metrics, self.began.elapsed().as_secs_f64());
         match self.kind {
             Kind::Grpc(index) => {
-                let code = response.headers().get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()));
+                let code = grpc_code(response.headers());
                 metrics.observe_grpc(index, code, seconds);
                 if code != Code::Ok {
                     metrics.count_error(response);
