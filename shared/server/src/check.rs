@@ -9,6 +9,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::{
     REVOCATIONS, WRITES,
+    command::escape,
     health::{self, HealthError, HealthTls},
     tls::TlsArgs,
 };
@@ -137,9 +138,7 @@ impl fmt::Display for CheckReport {
                 State::Warning => "WARNING",
                 State::Failed => "FAILED",
             };
-            let detail: String =
-                detail.chars().map(|c| if c.is_control() { c.escape_unicode().to_string() } else { c.to_string() }).collect();
-            writeln!(f, "{check:width$}  {state:7}  {detail}")?;
+            writeln!(f, "{check:width$}  {state:7}  {}", escape(detail))?;
         }
         Ok(())
     }
