@@ -10,9 +10,8 @@ use serde_json::Value;
 use server::{
     command::{OutputArgs, operating_system_user},
     config::LogArgs,
-    telemetry::{self, LogGuard},
+    telemetry::LogGuard,
 };
-use std::io::{self, IsTerminal};
 use store::{DatabaseArgs, Db};
 
 use super::CliError;
@@ -50,9 +49,7 @@ pub(super) struct Nothing {}
 impl AdministrationArgs {
     /// Opens the database, whose schema must be the one of this version.
     pub(super) async fn open(&self) -> Result<Administration, CliError> {
-        // On a terminal the messages of the command are enough. The output of a job is kept, and shows there who changed what.
-        let log =
-            if io::stderr().is_terminal() { None } else { Some(telemetry::log(self.log.log_format, &self.log.log_filter)?) };
+        let log = self.log.init_for_command()?;
         let db = self.database.open()?;
         migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
         let json = MessageJson::new(DESCRIPTORS).map_err(|error| CliError::Failed(error.into()))?;
@@ -95,12 +92,7 @@ impl Administration {
 
     /// Returns the user with this id, username or e-mail address.
     pub(super) async fn user(&self, name: &str) -> Result<User, CliError> {
-        if let Ok(user_id) = UserId::parse("user", name)
-            && let Some(user) = users::find(&self.db, user_id).await?
-        {
-            return Ok(user);
-        }
-        users::find_by_login(&self.db, name).await?.ok_or_else(|| CliError::NoUser(name.to_owned()))
+        find_user(&self.db, name).await
     }
 
     /// Returns the user with this id, username or e-mail address, and locks it.
@@ -129,6 +121,16 @@ impl Administration {
     pub(super) fn json(&self, name: &str, message: &impl Message) -> Value {
         self.json.value(&format!("auth.v1.{name}"), message)
     }
+}
+
+/// Returns the user with this id, username or e-mail address. An imported username may look like an id.
+pub(super) async fn find_user(db: &Db, name: &str) -> Result<User, CliError> {
+    if let Ok(user_id) = UserId::parse("user", name)
+        && let Some(user) = users::find(db, user_id).await?
+    {
+        return Ok(user);
+    }
+    users::find_by_login(db, name).await?.ok_or_else(|| CliError::NoUser(name.to_owned()))
 }
 
 /// Returns the text of a time in a list: its day.

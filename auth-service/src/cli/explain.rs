@@ -4,13 +4,12 @@ use std::io::{self, Write};
 
 use access::AccessRulesFile;
 use clap::Args;
-use store::{DatabaseArgs, Db};
+use store::DatabaseArgs;
 
-use super::CliError;
+use super::{CliError, administration::find_user};
 use crate::{
     MIGRATIONS, SCHEMA,
     access_explanation::{Explanation, KnownMethods, VisibleGroups},
-    users::{self, User},
 };
 
 /// The width of the lines of the output.
@@ -65,15 +64,6 @@ pub(super) async fn run(arguments: Explain) -> Result<(), CliError> {
         output.write_all(text(&explanation, &user.username).as_bytes())?;
     }
     Ok(())
-}
-
-/// Returns the user with this id, username or e-mail address.
-async fn find_user(db: &Db, name: &str) -> Result<User, CliError> {
-    let found = match name.parse::<uuid::Uuid>() {
-        Ok(user_id) => users::find(db, user_id.into()).await?,
-        Err(_) => users::find_by_login(db, name).await?,
-    };
-    found.ok_or_else(|| CliError::NoUser(name.to_owned()))
 }
 
 /// Returns the explanation in lines that fit on a terminal.

@@ -1,17 +1,11 @@
 //! The parts that all administration commands of this service share. They work on the database directly, so that they serve when the
 //! service does not run.
 
-use std::io::{self, IsTerminal};
-
 use access::{Clock, UserId};
 use chrono::{DateTime, SubsecRound, Utc};
 use clap::Args;
 use gateway::MessageJson;
-use server::{
-    command::OutputArgs,
-    config::LogArgs,
-    telemetry::{self, LogGuard},
-};
+use server::{command::OutputArgs, config::LogArgs, telemetry::LogGuard};
 use store::{DatabaseArgs, Db};
 
 use super::CliError;
@@ -47,9 +41,7 @@ pub(super) struct Nothing {}
 impl AdministrationArgs {
     /// Opens the database, whose schema must be the one of this version.
     pub(super) async fn open(&self) -> Result<Administration, CliError> {
-        // On a terminal the messages of the command are enough. The output of a job is kept, and shows there who changed what.
-        let log =
-            if io::stderr().is_terminal() { None } else { Some(telemetry::log(self.log.log_format, &self.log.log_filter)?) };
+        let log = self.log.init_for_command()?;
         let db = self.database.open()?;
         migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
         let json = MessageJson::new(DESCRIPTORS).map_err(|error| CliError::Failed(error.into()))?;

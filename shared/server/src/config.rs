@@ -11,6 +11,7 @@ mod variables;
 use std::{
     env,
     ffi::OsString,
+    io::{self, IsTerminal},
     net::{SocketAddr, ToSocketAddrs},
     ops::RangeInclusive,
     path::PathBuf,
@@ -73,6 +74,19 @@ impl LogArgs {
         let guard = telemetry::log(self.log_format, &self.log_filter)?;
         telemetry::reload_filter_on_hangup(read_log_filter::<T>);
         Ok(guard)
+    }
+
+    /// Starts to log for an administration command. On a terminal the messages of the command are enough. The output of a job is kept, and
+    /// shows there who changed what.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the filter is invalid.
+    pub fn init_for_command(&self) -> Result<Option<LogGuard>, FilterError> {
+        if io::stderr().is_terminal() {
+            return Ok(None);
+        }
+        telemetry::log(self.log_format, &self.log_filter).map(Some)
     }
 }
 
