@@ -14,7 +14,7 @@ use crate::app::{App, PASSWORD, claims};
 const REQUESTS: &str = include_str!("simplejwt.json");
 const REQUESTS_FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/simplejwt.json");
 
-/// The requests whose bodies differ: docs/reference/oauth-and-django.md gives the reasons.
+/// The requests whose bodies differ: docs/reference/django.md gives the reasons.
 const DIFFERENT_BODIES: &[&str] = &["malformed JSON"];
 
 /// The responses of a real simplejwt.

@@ -16,6 +16,16 @@ const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(1);
 /// Applies every event that concerns token verifiers to `verifier`. It never returns.
 ///
 /// It starts with the events that revoke tokens which may still be valid.
+///
+/// ```no_run
+/// # use std::sync::Arc;
+/// # use access::{events::{EventSource, follow_revocations}, token::{ServiceToken, Verifier, auth_channel}};
+/// # fn follow(verifier: &Arc<Verifier>, token: ServiceToken, auth_url: &str) -> Result<(), Box<dyn std::error::Error>> {
+/// let source = EventSource::with_service_token(auth_channel(auth_url)?, token);
+/// tokio::spawn(follow_revocations(Arc::clone(verifier), source));
+/// # Ok(())
+/// # }
+/// ```
 pub async fn follow_revocations(verifier: Arc<Verifier>, source: EventSource) -> Infallible {
     watch(source, RevocationConsumer { verifier, position: None }, WatchProgress::default()).await
 }

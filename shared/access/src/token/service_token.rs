@@ -38,6 +38,21 @@ pub struct ClientCredentials {
 }
 
 /// The access token of a service, which all clones share. As an interceptor, it adds the token to every call.
+///
+/// ```no_run
+/// # use access::token::{ClientCredentials, ServiceToken, auth_channel};
+/// # use access::proto::auth::v1::token_service_client::TokenServiceClient;
+/// # async fn connect(auth_url: &str) -> Result<(), Box<dyn std::error::Error>> {
+/// let token = ServiceToken::default();
+/// let credentials = ClientCredentials { client_id: "billing".to_owned(), secret_file: "billing.secret".into() };
+/// let (renewal, channel) = (token.clone(), auth_channel(auth_url)?);
+/// tokio::spawn(async move { renewal.keep_fresh(channel, credentials).await });
+/// token.ready().await;
+/// let tokens = TokenServiceClient::with_interceptor(auth_channel(auth_url)?, token);
+/// # drop(tokens);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Default)]
 pub struct ServiceToken(Arc<Token>);
 
