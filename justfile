@@ -1,7 +1,7 @@
 # The recipes of this project. `.ci/run` installs the tools and runs the recipes that CI needs.
 
 # Finds the tools that `.ci/run` has installed.
-export PATH := justfile_directory() / "target/ci-venv/bin" + ":" + env("PATH")
+export PATH := justfile_directory() / "target/ci-venv/bin" + ":" + justfile_directory() / "target/tools/bin" + ":" + env("PATH")
 
 # Lists the recipes.
 default:
@@ -58,12 +58,38 @@ resilience:
     TEST_ROUNDS=6 cargo test --locked -p quickstart --test unread_responses -- --nocapture
     cargo test --locked -p store --test faults
 
-# Calls the quickstart with grpcurl, buf curl, curl and Python, and runs the commands of the documents.
+# Calls the quickstart with grpcurl, buf curl, curl and Python.
 clients:
-    cargo build --locked --package quickstart --package greeter --package auth-service
+    cargo build --locked --package quickstart --package auth-service
     python3 .ci/clients.py
     python3 .ci/tls.py
-    python3 .ci/readme.py
+
+# Executes the code blocks of README.md, the tutorials and the guides.
+blocks *pages:
+    cargo build --locked --package quickstart --package greeter --package auth-service --package profile-service --package client
+    python3 .ci/blocks.py {{ pages }}
+
+# Executes the commands of the guides about backups, restores, master keys and upgrades, on SQLite and PostgreSQL.
+operations:
+    cargo build --locked --package auth-service --package profile-service
+    python3 .ci/operations.py
+
+# Builds the documentation site into target/site, and checks its links, its diagrams and the generated pages.
+docs:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    cargo build --locked --package quickstart --package auth-service --package profile-service
+    python3 .ci/reference.py
+    # Without optimization, mdBook compiles in half the time.
+    mdbook --version 2>/dev/null | grep -qx 'mdbook v0.5.4' || CARGO_PROFILE_DEV_DEBUG=0 \
+        cargo install mdbook --version 0.5.4 --debug --locked --quiet --no-default-features --features search --root target/tools
+    npm ci --prefix .ci/book --no-audit --no-fund --ignore-scripts
+    python3 .ci/site.py
+
+# Writes the pages of the reference that come from the protos and from the help of the programs.
+reference:
+    cargo build --locked --package quickstart --package auth-service --package profile-service
+    python3 .ci/reference.py --write
 
 # Checks the HTTP API against its OpenAPI document and third-party libraries, and runs the example clients.
 endpoints:
