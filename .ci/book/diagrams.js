@@ -5,7 +5,7 @@
   const isDark = () => ["coal", "navy", "ayu"].some((name) => document.documentElement.classList.contains(name));
 
   async function draw() {
-    mermaid.initialize({ startOnLoad: false, theme: isDark() ? "dark" : "default" });
+    mermaid.initialize({ startOnLoad: false, theme: isDark() ? "dark" : "default", sequence: { actorMargin: 20, width: 110 } });
     for (const [index, { element, text }] of diagrams.entries()) {
       const { svg } = await mermaid.render(`diagram-${index}`, text);
       element.innerHTML = svg;
