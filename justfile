@@ -55,6 +55,7 @@ test:
 # Runs the scenarios with load and faults. They are short, unless RESILIENCE_SECONDS says how long each load lasts.
 resilience:
     cargo test --locked -p auth-service --test resilience -- --nocapture --test-threads 1
+    cargo test --locked -p profile-service --test resilience -- --nocapture --test-threads 1
     TEST_ROUNDS=6 cargo test --locked -p quickstart --test unread_responses -- --nocapture
     cargo test --locked -p store --test faults
 

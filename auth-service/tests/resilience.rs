@@ -1,4 +1,5 @@
-//! Scenarios with load: Login during floods, and Login at five times its capacity. docs/reference/reliability.md describes them.
+//! Scenarios with load and faults: Login during floods, Login at five times its capacity, and a replica that is frozen inside a
+//! transaction. docs/reference/reliability.md describes them.
 //!
 //! They are short here. `RESILIENCE_SECONDS=60 just resilience` runs each load for a minute and prints what it measures. The asserted
 //! bounds are far below the promised ones, because other programs may use the same processor.
@@ -21,10 +22,12 @@ use auth_service::{
     Settings,
     login_throttle::Limits,
     proto::{
-        ChangePasswordRequest, LoginRequest, token_service_client::TokenServiceClient, user_service_client::UserServiceClient,
+        ChangePasswordRequest, LoginRequest, WhoAmIRequest, token_service_client::TokenServiceClient,
+        user_service_client::UserServiceClient,
     },
 };
 use server::ServerSettings;
+use store::Executor as _;
 use testing::Engine;
 use tokio::{
     runtime::Runtime,
@@ -246,4 +249,36 @@ async fn logins_keep_their_rate_at_five_times_the_capacity_on_sqlite() {
 #[tokio::test(flavor = "multi_thread")]
 async fn logins_keep_their_rate_at_five_times_the_capacity_on_postgresql() {
     logins_at_five_times_the_capacity(Engine::Postgres).await;
+}
+
+/// Holds the row that every transaction with an event locks, as a replica does that is stopped inside such a transaction.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_succeed_again_after_a_replica_froze_inside_a_transaction() {
+    let _alone = ALONE.lock().await;
+    let app = start(Engine::Postgres).await;
+    let user = app.user("reader").await;
+    let frozen = app.database.open();
+    let mut held = frozen.begin().await.expect("a transaction");
+    held.query("SELECT last FROM feed FOR UPDATE").execute().await.expect("the row of the feed");
+    let began = Instant::now();
+
+    let refused = app.users().register(registration("during")).await;
+    let refused_after = began.elapsed();
+    assert!(refused.as_ref().is_err_and(|status| status.code() == Code::Unavailable), "{refused:?}");
+    let read = Instant::now();
+    user.identity().who_am_i(WhoAmIRequest {}).await.expect("a call that only reads");
+    let read_after = read.elapsed();
+
+    let recovered = timeout(Duration::from_secs(60), async {
+        let mut number = 0;
+        while app.users().register(registration(&format!("after-{number}"))).await.is_err() {
+            number += 1;
+        }
+    });
+    recovered.await.expect("PostgreSQL ends the idle transaction");
+    println!(
+        "a frozen replica: Register was UNAVAILABLE after {refused_after:?} and succeeded after {:?}, WhoAmI took {read_after:?}",
+        began.elapsed()
+    );
+    held.commit().await.expect_err("PostgreSQL has ended the transaction");
 }

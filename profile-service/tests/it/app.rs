@@ -56,13 +56,18 @@ impl App {
 
     /// Starts a service with these quotas.
     pub async fn with_quotas(database: TestDatabase, db: Db, quotas: Quotas) -> Self {
+        Self::with(database, db, quotas, server::ServerLimits::default()).await
+    }
+
+    /// Starts a service with these quotas and limits, except that one user may make all calls.
+    pub async fn with(database: TestDatabase, db: Db, quotas: Quotas, limits: server::ServerLimits) -> Self {
         let clock = TestClock::new("2026-03-01T12:00:00Z".parse::<DateTime<Utc>>().unwrap());
         let issuer = Issuer::new(ISSUER, AUDIENCE, clock.clock());
         let verifier =
             Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clock()).with_staleness_bound(std::time::Duration::from_hours(1)));
         verifier.revocations().mark_synced();
         verifier.set_keys(KeySet::from_jwks(&issuer.jwks()).0);
-        let mut server = server::ServerSettings::default();
+        let mut server = server::ServerSettings { limits, ..server::ServerSettings::default() };
         // Some tests make several hundred calls of one user at once.
         server.limits.max_calls_per_caller = server.limits.max_concurrent_calls;
         let service = Service {
@@ -134,6 +139,11 @@ impl Interceptor for WithToken {
 }
 
 impl User {
+    /// Returns the same user on a connection of their own.
+    pub fn on_own_connection(self, app: &App) -> Self {
+        Self { channel: app._running.channel(), ..self }
+    }
+
     pub fn profiles(&self) -> ProfileServiceClient<Authenticated> {
         ProfileServiceClient::with_interceptor(self.channel.clone(), self.token.clone())
     }
