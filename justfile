@@ -58,6 +58,12 @@ resilience:
     cargo test --locked -p profile-service --test resilience -- --nocapture --test-threads 1
     TEST_ROUNDS=6 cargo test --locked -p quickstart --test unread_responses -- --nocapture
     cargo test --locked -p store --test faults
+    just full-disk
+
+# Fills the disk under the databases of the quickstart, and frees it again.
+full-disk:
+    cargo build --locked --package quickstart
+    python3 .ci/full_disk.py
 
 # Calls the quickstart with grpcurl, buf curl, curl and Python.
 clients:

@@ -30,6 +30,8 @@ use crate::{
 
 /// How long a call waits for the database before it fails with UNAVAILABLE.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+/// The free space on a disk that was full, in bytes, with which it is not full any more.
+const FREE_SPACE: u64 = 1 << 20;
 /// How long a write on SQLite waits for another process that has locked the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a migration on SQLite waits for another process that migrates.
@@ -310,7 +312,8 @@ impl Db {
                     self.query(sql).one::<(bool,)>().await.is_ok_and(|(accepts,)| accepts)
                 }
                 Pools::Sqlite { write, .. } if write.has_refused_write() => {
-                    let rewritten = self.rewrite_user_version().await.is_ok();
+                    // A failed transaction leaves room in the write-ahead log, in which the page below fits on a full disk too.
+                    let rewritten = has_space(write.options().get_filename()) && self.rewrite_user_version().await.is_ok();
                     if rewritten {
                         write.note_write();
                     }
@@ -430,6 +433,11 @@ impl<'c> Executor<'c> for &'c mut Tx {
             Transaction::Sqlite(lease) => Query::sqlite(sql, Target::Sqlite(lease)),
         }
     }
+}
+
+/// Returns true if the disk of the file has at least [`FREE_SPACE`], or if this is not known.
+fn has_space(file: &Path) -> bool {
+    rustix::fs::statvfs(file).map_or(true, |disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= FREE_SPACE)
 }
 
 /// Creates an empty file, for its owner only, if there is none. SQLite gives the files next to it the same mode.
