@@ -135,6 +135,35 @@ unused:
     command -v cargo-machete >/dev/null || cargo install --locked --quiet cargo-machete
     cargo machete
 
+# Clones the repository into an empty folder, and follows README.md literally. `--quick` uses the program that was built.
+first-contact *flags:
+    cargo build --locked --package quickstart
+    python3 .ci/first_contact.py {{ flags }}
+
+# Builds the client packages for Python and TypeScript into a folder, and calls the services with them.
+packages folder="target/packages":
+    cargo build --locked --package quickstart
+    npm ci --prefix examples/typescript --no-audit --no-fund
+    python3 .ci/packages.py {{ folder }}
+
+# Builds a release into target/release-VERSION, and tags it: see RELEASING.md. `--no-tag` only builds.
+release version *flags:
+    .ci/release {{ version }} {{ flags }}
+
 # Runs everything that CI runs.
 ci:
     .ci/run
+
+# Runs everything that takes long, after CI: load for a minute each, many rounds, benchmarks, client packages, and a build from an empty folder.
+full: ci
+    #!/usr/bin/env bash
+    set -euo pipefail
+    RESILIENCE_SECONDS=60 just resilience
+    TEST_ROUNDS=200 just test
+    # Recipes of this kind are optional.
+    for recipe in soak bench; do
+        if just --summary | grep -qw "$recipe"; then just "$recipe"; fi
+    done
+    for crate in auth-service profile-service quickstart server; do cargo bench --locked --package "$crate" 2>target/bench-$crate.log; done
+    just packages
+    just first-contact
