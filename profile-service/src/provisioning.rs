@@ -1,10 +1,9 @@
 //! Creates profiles for users whose first call arrives before the event about their creation. Until the event arrives, the username
 //! and the version come from the access token. A token never brings back a deleted user.
 
-use access::{Caller, Clock, Error, Result, UserId};
+use access::{Caller, Clock, CurrentCall, Error, Result, UserId};
 use quick_cache::sync::Cache;
 use store::Db;
-use tracing::Instrument;
 
 use crate::profiles::{self, UserSnapshot};
 
@@ -55,6 +54,6 @@ impl Provisioning {
             }
             Ok(tx.commit().await?)
         };
-        tokio::spawn(write.in_current_span()).await.map_err(Error::internal)?
+        CurrentCall::spawn(write).await.map_err(Error::internal)?
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use access::{Caller, Clock, Error, Result, UserId, events::VerifierEffect, guard::Streaming, token::Revocation};
+use access::{Caller, Clock, CurrentCall, Error, Result, UserId, events::VerifierEffect, guard::Streaming, token::Revocation};
 use chrono::TimeDelta;
 use store::Db;
 use tokio::{
@@ -15,7 +15,6 @@ use tokio::{
     time::Instant,
 };
 use tokio_stream::Stream;
-use tracing::Instrument;
 use uuid::Uuid;
 
 use super::timestamp;
@@ -181,7 +180,7 @@ fn spawn<T: Send + 'static>(
     let task = async move {
         let _ = sender.send(task.await);
     };
-    tokio::spawn(task.in_current_span());
+    CurrentCall::spawn(task);
     Box::pin(ResponseStream { responses, outcome: Some(outcome) })
 }
 

@@ -2,11 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use access::{Error, Result, UserId, guard::Streaming};
+use access::{CurrentCall, Error, Result, UserId, guard::Streaming};
 use store::Db;
 use tokio::sync::mpsc::{self, Sender};
 use tokio_stream::wrappers::ReceiverStream;
-use tracing::Instrument;
 
 use crate::{
     friends::{self, Friend},
@@ -35,7 +34,7 @@ pub(super) fn stream(db: Db, profile: Profile) -> Streaming<ExportProfileRespons
             let _ = items.send(Err(error)).await;
         }
     };
-    tokio::spawn(work.in_current_span());
+    CurrentCall::spawn(work);
     Box::pin(ReceiverStream::new(stream))
 }
 

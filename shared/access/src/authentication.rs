@@ -14,7 +14,7 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 use crate::{
-    AccessRules, CallLimit, Caller, ClientInfo, CurrentCaller, Error, Result,
+    AccessRules, CallLimit, Caller, ClientInfo, CurrentCall, Error, Result,
     error::{Reason, status},
     guard::authorize,
     token::Verifier,
@@ -140,7 +140,7 @@ impl AuthenticationLayer {
         let token = token.map_err(|()| Error::access_token_invalid())?;
         let mut caller = Caller::new(token, self.verifier.revocations().are_fresh(), client_info);
         tracing::Span::current().record("caller", caller.subject());
-        CurrentCaller::record(caller.subject());
+        CurrentCall::record_caller(caller.subject(), caller.actor());
         if let Some(limit) = &self.call_limit {
             let permit = limit.acquire(caller.subject())?;
             caller = caller.with_permit(permit);

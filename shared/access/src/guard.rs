@@ -15,10 +15,9 @@ use backon::{ExponentialBuilder, Retryable};
 use contract::{AccessPolicy, AccessRule, Actor, MethodRule, RevocationMode};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
-use tracing::Instrument;
 
 use crate::{
-    Caller, ClientInfo, Error, Result,
+    Caller, ClientInfo, CurrentCall, Error, Result,
     client_presence::WaitingClient,
     error::{Reason, error_chain},
     validate::{self, Validate, Violations},
@@ -130,7 +129,7 @@ where
     };
     // The handler can look whether this future, and with it the client, is still there: see `ClientPresence`.
     let client = WaitingClient::default();
-    let outcome = tokio::spawn(client.scope(attempts).in_current_span()).await;
+    let outcome = CurrentCall::spawn(client.scope(attempts)).await;
     drop(client);
     match outcome {
         Ok(answer) => Ok(Response::new(answer.inspect_err(|error| check_reason(method, error))?)),

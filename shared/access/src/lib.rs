@@ -32,7 +32,7 @@ mod caller;
 mod client_info;
 mod client_presence;
 mod clock;
-mod current_caller;
+mod current_call;
 pub mod error;
 pub mod events;
 mod field_path;
@@ -50,6 +50,7 @@ mod routes;
 mod secret_file;
 pub mod text_size;
 pub mod token;
+pub mod trace;
 pub mod validate;
 
 pub use contract::{AccessPolicy, AccessRule, Actor, MethodRule, RevocationMode, is_permission};
@@ -63,7 +64,7 @@ pub use self::{
     client_info::{ClientInfo, parse_network, rate_limit_key},
     client_presence::ClientPresence,
     clock::Clock,
-    current_caller::CurrentCaller,
+    current_call::CurrentCall,
     error::{Error, Result},
     field_path::{FieldPath, PathStep, RuleId},
     id::{Id, Session, SessionId, User, UserId},

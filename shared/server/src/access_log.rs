@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use access::{ClientInfo, CurrentCaller, error::CODE_NAMES};
+use access::{ClientInfo, CurrentCall, error::CODE_NAMES, trace::TraceContext};
 use http::{HeaderValue, Method, Request, Response, Uri};
 use tonic::body::Body;
 use tower::{Layer, Service};
@@ -54,16 +54,16 @@ where
         let line = Line::of(&request);
         // The span has the highest level, so that log lines of every level carry the request id.
         let span = tracing::error_span!("call", method = line.uri.path(), request_id = line.request_id(), caller = Empty);
-        let caller = CurrentCaller::default();
+        let current = CurrentCall::new(TraceContext::from_headers(request.headers()));
         let answer = {
             let _inside = span.enter();
             self.0.call(request)
         };
         Box::pin(async move {
-            let answer = caller.scope(answer).instrument(span).await;
+            let answer = current.scope(answer).instrument(span).await;
             if let Ok(response) = &answer {
                 // The line is written outside of the span, whose fields it would repeat.
-                line.write(response, caller.subject());
+                line.write(response, &current);
             }
             answer
         })
@@ -77,21 +77,18 @@ struct Line {
     verb: Method,
     uri: Uri,
     request_id: Option<HeaderValue>,
-    traceparent: Option<HeaderValue>,
     client: ClientInfo,
 }
 
 impl Line {
     #[expect(clippy::disallowed_methods, reason = "the duration of a call is only logged")]
     fn of(request: &Request<Body>) -> Self {
-        let header = |name: &str| request.headers().get(name).cloned();
         Self {
             began: Instant::now(),
             protocol: Protocol::from_headers(request.headers()),
             verb: request.method().clone(),
             uri: request.uri().clone(),
-            request_id: header(REQUEST_ID.as_str()),
-            traceparent: header("traceparent"),
+            request_id: request.headers().get(REQUEST_ID).cloned(),
             client: request.extensions().get::<ClientInfo>().cloned().unwrap_or_default(),
         }
     }
@@ -100,7 +97,7 @@ impl Line {
         self.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default()
     }
 
-    fn write(&self, response: &Response<Body>, caller: Option<&str>) {
+    fn write(&self, response: &Response<Body>, call: &CurrentCall) {
         if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
             return;
         }
@@ -111,7 +108,7 @@ impl Line {
         let user_agent = user_agent.as_deref();
         let names = self.client.certificate_names().join(",");
         let certificate = Some(names.as_str()).filter(|names| !names.is_empty());
-        let (request_id, trace_id) = (self.request_id(), self.traceparent.as_ref().and_then(trace_id));
+        let (caller, request_id, trace_id) = (call.subject(), self.request_id(), call.trace_id().map(tracing::field::display));
         if self.protocol == Protocol::Http {
             let method = format_args!("{} {}", self.verb, self.uri.path());
             let code = response.status().as_u16();
@@ -125,15 +122,6 @@ impl Line {
             );
         }
     }
-}
-
-/// Returns the trace id of a `traceparent` header (W3C Trace Context).
-fn trace_id(traceparent: &HeaderValue) -> Option<&str> {
-    let mut parts = traceparent.to_str().ok()?.split('-');
-    let (version, trace_id) = (parts.next()?, parts.next()?);
-    let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    let is_trace_id = version.len() == 2 && trace_id.len() == 32 && is_hex(version) && is_hex(trace_id);
-    (is_trace_id && trace_id.bytes().any(|byte| byte != b'0')).then_some(trace_id)
 }
 
 #[cfg(test)]
@@ -155,7 +143,7 @@ mod tests {
             let response = response.clone().map(|()| Body::empty());
             async {
                 tracing::error!("something failed");
-                CurrentCaller::record("user-1");
+                CurrentCall::record_caller("user-1", access::Actor::User);
                 Ok::<_, Infallible>(response)
             }
         }));

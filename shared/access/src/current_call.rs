@@ -1,0 +1,100 @@
+//! The call that the current task handles: its caller and its trace.
+
+use std::{
+    future::Future,
+    sync::{Arc, OnceLock},
+};
+
+use contract::Actor;
+use tokio::task::JoinHandle;
+use tracing::Instrument;
+
+use crate::trace::{TraceContext, TraceId};
+
+tokio::task_local! {
+    static CALL: CurrentCall;
+}
+
+/// One call. Clones refer to the same call.
+#[derive(Debug, Clone, Default)]
+pub struct CurrentCall(Arc<Call>);
+
+#[derive(Debug, Default)]
+struct Call {
+    trace: Option<TraceContext>,
+    /// The caller, which is not known before the access token is verified inside of the call.
+    caller: OnceLock<(String, Actor)>,
+}
+
+impl CurrentCall {
+    /// Creates a call. `trace` is the parent of the spans that are created for it.
+    pub fn new(trace: Option<TraceContext>) -> Self {
+        Self(Arc::new(Call { trace, caller: OnceLock::new() }))
+    }
+
+    /// Returns the call that the current task handles. It is `None` in a task that handles no call.
+    pub fn get() -> Option<Self> {
+        CALL.try_with(Self::clone).ok()
+    }
+
+    /// Runs `work` as a part of the call.
+    pub fn scope<F: Future>(&self, work: F) -> impl Future<Output = F::Output> + use<F> {
+        CALL.scope(self.clone(), work)
+    }
+
+    /// Spawns a task that is a part of the current call and does not end with it.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it is called outside a tokio runtime.
+    pub fn spawn<F>(work: F) -> JoinHandle<F::Output>
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        let work = work.in_current_span();
+        match Self::get() {
+            Some(call) => tokio::spawn(call.scope(work)),
+            None => tokio::spawn(work),
+        }
+    }
+
+    /// Records the user id or the client id of the caller of the current call, and its kind.
+    pub fn record_caller(subject: &str, actor: Actor) {
+        let _ = CALL.try_with(|call| call.0.caller.set((subject.to_owned(), actor)));
+    }
+
+    /// Returns the user id or the client id of the caller. It is `None` for a caller without a valid access token.
+    pub fn subject(&self) -> Option<&str> {
+        self.0.caller.get().map(|(subject, _)| subject.as_str())
+    }
+
+    /// Returns the kind of caller. It is `None` for a caller without a valid access token.
+    pub fn actor(&self) -> Option<Actor> {
+        self.0.caller.get().map(|(_, actor)| *actor)
+    }
+
+    /// Returns the parent of the spans that are created for the call.
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.0.trace.as_ref()
+    }
+
+    /// Returns the trace that the call belongs to, if its client has sent one or this server records traces.
+    pub fn trace_id(&self) -> Option<TraceId> {
+        self.0.trace.map(|trace| trace.trace_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_spawned_task_belongs_to_the_call() {
+        let trace = TraceContext { trace_id: TraceId([1; 16]), span_id: [2; 8], is_sampled: true };
+        let call = CurrentCall::new(Some(trace));
+        let trace_id = || async { CurrentCall::get().and_then(|call| call.trace_id()) };
+        let spawned = call.scope(async move { CurrentCall::spawn(trace_id()).await });
+        assert_eq!(spawned.await.expect("an end"), Some(trace.trace_id));
+        assert_eq!(CurrentCall::spawn(trace_id()).await.expect("an end"), None);
+    }
+}
