@@ -3,7 +3,8 @@
 Both services run as separate processes, as the guide for deployment sets them up. The commands are the code blocks of the guides; every block must be
 executed once on each engine to which it applies. Between the blocks, users sign in and write notes, and the test compares what a restore has kept.
 
-The next version of auth-service is the same program, with a migration that the test applies by hand. `--next PROGRAM` names a real next version.
+The next version of auth-service is the same program on a schema with one migration more, which the test applies by hand. `--next PROGRAM` names a
+real next version: `.ci/next_version` builds one with the migration `9001_test`.
 """
 
 import json
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import requests
 
-from blocks import Reader, blocks
+from blocks import Reader, blocks, free_port
 from clients import PASSWORD, PATIENCE, ROOT, Report
 
 BACKUP, UPGRADE, ROTATE = (f"docs/guides/{name}.md" for name in ("backup-and-restore", "upgrade", "rotate-keys"))
@@ -113,8 +114,8 @@ class Deployment:
         status, answer = self.post("auth", "/v1/tokens:login", {"username": username, "password": PASSWORD}, address=address)
         return answer if status == 200 else status
 
-    def refresh(self, token):
-        status, answer = self.post("auth", "/v1/tokens:refresh", {"refreshToken": token})
+    def refresh(self, token, address=None):
+        status, answer = self.post("auth", "/v1/tokens:refresh", {"refreshToken": token}, address=address)
         return answer if status == 200 else status
 
     def write(self, token, title):
@@ -204,7 +205,10 @@ def withdraw_the_keys(on):
     session = on.log_in("alice")
     on.execute(BACKUP, "After a restore")
     on.check("a session that the withdrawn keys have signed has ended", on.refresh(session["refreshToken"]), 401)
-    on.eventually("users sign in with the new key", lambda: type(on.log_in("alice")), dict)
+    # The running services read the keys that the commands have changed after a few seconds.
+    checks = "auth-service check --config auth.toml\nprofile-service check --config profile.toml"
+    on.eventually("`check` finds nothing wrong", lambda: on.reader.run(checks)[0], 0)
+    on.check("users sign in with the new key", type(on.log_in("alice")), dict)
 
 
 def rotate_the_master_key(on):
@@ -236,40 +240,58 @@ def rotate_the_master_key(on):
 
 
 class NextVersion:
-    """The next version of auth-service, with one migration more."""
+    """The next version of auth-service, with the migration `9001_test`, on the address of a second replica."""
 
-    NAME, NUMBER = "9001_test", 9001
     UP, DOWN = "ALTER TABLE groups ADD COLUMN color TEXT NOT NULL DEFAULT ''", "ALTER TABLE groups DROP COLUMN color"
 
-    def __init__(self, on):
-        self.on = on
+    def __init__(self, on, program):
+        self.on, self.program, self.address = on, program, f"127.0.0.1:{free_port()}"
+        self.record = "DELETE FROM _sqlx_migrations WHERE version = 9001"
 
     def migrate(self):
-        record = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9001, 'test', true, {}, 0)"
+        if self.program:
+            self.on.must(f"{self.program} migrate --config auth.toml")
+            return
         checksum = "x'00'" if self.on.engine == "SQLite" else "'\\\\x00'"
         self.on.query("auth", self.UP)
-        self.on.query("auth", record.format(checksum))
+        columns = "(version, description, success, checksum, execution_time)"
+        self.on.query("auth", f"INSERT INTO _sqlx_migrations {columns} VALUES (9001, 'test', true, {checksum}, 0)")
+
+    def start(self):
+        """Starts a replica of the next version. Without a program of its own, this version is started on the schema of the next one."""
+        if not self.program:
+            self.on.query("auth", self.record)
+        self.on.start("auth", self.program, self.address)
 
     def migrate_back(self):
-        self.on.query("auth", self.DOWN)
-        self.on.query("auth", "DELETE FROM _sqlx_migrations WHERE version = 9001")
+        if self.program:
+            self.on.must(f"{self.program} migrate 0011 --config auth.toml")
+        else:
+            self.on.query("auth", self.DOWN)
 
 
-def upgrade(on):
-    """Applies a migration of a next version while the previous one serves, and reverts it."""
+def upgrade(on, program):
+    """Migrates while the previous version serves, lets both versions serve, and goes back to the previous version."""
     on.execute(UPGRADE, "Before")
-    session, coming = on.log_in("alice"), NextVersion(on)
+    session, coming = on.log_in("alice"), NextVersion(on, program)
     coming.migrate()
     on.check("upgrade: the previous version signs users in after the migration", type(on.log_in("alice")), dict)
-    on.check("upgrade: the previous version refreshes after the migration", type(on.refresh(session["refreshToken"])), dict)
     status, output = on.reader.run("auth-service serve --config auth.toml --listen 127.0.0.1:0")
     refused = "which this version of the service does not have" in output
     on.check("upgrade: the previous version does not start any more", (status, refused), (1, True))
+    # On SQLite, two processes on one file are for this test only.
+    coming.start()
+    session = on.refresh(session["refreshToken"], coming.address)
+    on.check("upgrade: a session of the previous version goes on at the next one", type(session), dict)
+    session = on.refresh(session["refreshToken"])
+    on.check("upgrade: and back at the previous one, which still serves", type(session), dict)
+    on.stop("auth")
+    on.check("upgrade: the next version serves alone", type(on.log_in("alice", coming.address)), dict)
+    on.stop("auth", coming.address)
     coming.migrate_back()
+    on.start("auth")
+    on.check("downgrade: the session goes on at the previous version", type(on.refresh(session["refreshToken"])), dict)
 
-    # The running services have read the keys that the commands above have changed.
-    checks = "auth-service check --config auth.toml\nprofile-service check --config profile.toml"
-    on.eventually("upgrade: `check` finds nothing wrong", lambda: on.reader.run(checks)[0], 0)
     on.execute(UPGRADE, "Upgrade")
     names = on.must("auth-service showmigrations --plan --config auth.toml").split()
     before = [name for name in names if re.match(r"\d{4}_", name)][-2]
@@ -286,14 +308,16 @@ def upgrade(on):
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     report, executed = Report(), {}
+    program = Path(sys.argv[2]).resolve() if sys.argv[1:2] == ["--next"] else None
     for engine in ("SQLite", "PostgreSQL"):
         with tempfile.TemporaryDirectory(prefix="operations-") as folder:
             # The server user of PostgreSQL reads its files below this folder.
             Path(folder).chmod(0o755)
             on = Deployment(Path(folder), engine, report)
             try:
-                for part in (back_up_and_restore, rotate_the_master_key, withdraw_the_keys, upgrade):
+                for part in (back_up_and_restore, rotate_the_master_key, withdraw_the_keys):
                     report.play(lambda report, part=part: part(on))
+                report.play(lambda report: upgrade(on, program))
             finally:
                 executed[engine] = on.executed
                 on.close()
