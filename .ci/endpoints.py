@@ -55,6 +55,8 @@ def verify(auth, report):
     key = jwt.PyJWKClient(metadata["jwks_uri"]).get_signing_key_from_jwt(token)
     claims = jwt.decode(token, key, algorithms=["RS256"], audience="profile-service", issuer=metadata["issuer"])
     report.check("PyJWT verifies a token", claims["preferred_username"], "alice")
+    described = (ROOT / "docs/reference/token-claims.md").read_text()
+    report.check("docs/reference/token-claims.md names its claims", [name for name in claims if f"`{name}`" not in described], [])
     arguments = [metadata["jwks_uri"], metadata["issuer"], token]
     done = subprocess.run(["node", ROOT / ".ci/jose/verify.mjs", *arguments], capture_output=True, text=True, timeout=PATIENCE)
     report.check("jose verifies a token, and refuses a forged one", (done.stdout, done.stderr), ("alice\nrefused\n", ""))

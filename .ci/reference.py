@@ -83,7 +83,7 @@ The limits on requests, callers and data. Values in code font after a flag are i
 | nesting of JSON and XML | 64 levels | INVALID_ARGUMENT |
 | page of a list | `page_size` at most 1000, 50 if it is not set, and about 1 MiB | the page is shorter |
 | ids in a batch read | 100 | INVALID_ARGUMENT |
-| duration of a call | 1 minute, or the deadline of the client | DEADLINE_EXCEEDED |
+| time until the response to a call begins | 1 minute, or the deadline of the client | DEADLINE_EXCEEDED |
 | access token that a verifier accepts | 8192 bytes | UNAUTHENTICATED |
 | names of all permissions that exist, together | 3072 bytes, because the token of a superuser holds them all | auth-service does not start |
 | names of groups in an access token, together | 1024 bytes | further groups are left out of the token |
