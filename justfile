@@ -85,7 +85,6 @@ operations:
 docs:
     #!/usr/bin/env bash
     set -euo pipefail
-    cargo build --locked --package quickstart --package auth-service --package profile-service
     python3 .ci/reference.py
     # Without optimization, mdBook compiles in half the time.
     mdbook --version 2>/dev/null | grep -qx 'mdbook v0.5.4' || CARGO_PROFILE_DEV_DEBUG=0 \
@@ -93,9 +92,12 @@ docs:
     npm ci --prefix .ci/book --no-audit --no-fund --ignore-scripts
     python3 .ci/site.py
 
-# Writes the pages of the reference that come from the protos and from the help of the programs.
+# Builds rustdoc with warnings as errors.
+doc:
+    RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --all-features --no-deps
+
+# Writes the pages of the reference that come from the protos and from the reference of the configuration.
 reference:
-    cargo build --locked --package quickstart --package auth-service --package profile-service
     python3 .ci/reference.py --write
 
 # Checks the HTTP API against its OpenAPI document and third-party libraries, and runs the example clients.
@@ -165,5 +167,6 @@ full: ci
         if just --summary | grep -qw "$recipe"; then just "$recipe"; fi
     done
     for crate in auth-service profile-service quickstart server; do cargo bench --locked --package "$crate" 2>target/bench-$crate.log; done
+    python3 .ci/operations.py --next "$(.ci/next_version)"
     just packages
     just first-contact
