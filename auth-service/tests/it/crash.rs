@@ -151,7 +151,7 @@ on_both_engines! {
         let mut token = app.login().await.refresh_token;
         let db = app.database.0.open();
         let (mut kills, mut step) = (0, 0);
-        while kills < rounds(100) {
+        while kills < rounds(40) {
             let before = generation(&db).await;
             let request_id = if kills % 2 == 0 { String::new() } else { Uuid::from_u128(kills as u128 + 1).to_string() };
             let request = RefreshRequest { refresh_token: token, request_id };

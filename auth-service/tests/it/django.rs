@@ -164,11 +164,12 @@ on_both_engines! {
 on_both_engines! {
     async fn all_users_are_imported_and_log_in_with_their_old_passwords(project: Project) {
         let project = project.0;
-        for (from, engine) in [
-            (project.url().to_owned(), Engine::Sqlite),
-            (project.url().to_owned(), Engine::Postgres),
-            (project.dump(), Engine::Sqlite),
-            (project.dump(), Engine::Postgres),
+        // The hashes are the same in all four databases, and a login takes long. So the users log in from one source for each engine.
+        for (from, engine, logs_in) in [
+            (project.url().to_owned(), Engine::Sqlite, true),
+            (project.url().to_owned(), Engine::Postgres, false),
+            (project.dump(), Engine::Sqlite, false),
+            (project.dump(), Engine::Postgres, true),
         ] {
             let database = empty(engine).await;
             let (text, dry) = imported(&database, &from, &["--dry-run"]);
@@ -225,7 +226,9 @@ on_both_engines! {
 
             assert_eq!(count_events(&database, "USER_CREATED").await, lines["users"].imported);
             assert_eq!(count_events(&database, "USER_DEACTIVATED").await, 1, "heidi");
-            assert_logins(&project, database).await;
+            if logs_in {
+                assert_logins(&project, database).await;
+            }
         }
     }
 }
