@@ -17,6 +17,7 @@ pub(crate) fn generate(service: &ServiceDescriptor, code: &mut String) -> Result
     let mut contract = String::new();
     let mut handlers = String::new();
     let mut guard = String::new();
+    let mut is_audited = false;
     for (index, method) in service.methods().enumerate() {
         if method.is_client_streaming() {
             return Err(format!("{}: a stream of requests can't be guarded", method.full_name()).into());
@@ -25,8 +26,21 @@ pub(crate) fn generate(service: &ServiceDescriptor, code: &mut String) -> Result
         declared.check_reasons(&method)?;
         contract += &contract_entry(service, &method, &declared);
         let call = Call::new(service, &method, &declared);
+        if declared.is_audited && !is_audited {
+            is_audited = true;
+            handlers += &format!(
+                "
+        /// Returns the audit log of the service. The guard records the refused calls of audited methods there.
+        fn audit(&self) -> ::std::sync::Arc<dyn {ACCESS}::AuditRecorder>;
+"
+            );
+        }
         handlers += &call.declaration(&documentation(&method));
-        guard += &call.guard(index, &declared, HttpRoute::is_safe(&method)?);
+        let is_safe = HttpRoute::is_safe(&method)?;
+        if is_safe && declared.is_audited {
+            return Err(format!("{}: a method that changes nothing can't be audited", method.full_name()).into());
+        }
+        guard += &call.guard(index, &declared, is_safe);
     }
     write!(
         code,
@@ -153,9 +167,9 @@ impl Call {
         let Self { name, stream, input, output, .. } = self;
         let check = format!("|request, violations| self.0.check_{name}(request, violations)");
         let admit = if declared.rule.policy == AccessPolicy::Anyone {
-            format!("{ACCESS}::guard::admit_anyone(request, {check})?")
+            format!("{ACCESS}::guard::admit_anyone(request, {check})")
         } else {
-            format!("{ACCESS}::guard::admit(request, &METHODS[{index}].rule, {}, {check})?", owner_accessor(&declared.owner))
+            format!("{ACCESS}::guard::admit(request, &METHODS[{index}].rule, {}, {check})", owner_accessor(&declared.owner))
         };
         // A safe method changes nothing (RFC 9110 section 9.2.1), so its handler can be cancelled when the client disconnects.
         let run = if is_safe { "run_cancellable" } else { "run_to_completion" };
@@ -169,12 +183,31 @@ impl Call {
         } else {
             (output.clone(), format!(".map({ACCESS}::guard::compressed_if_large)"), String::new())
         };
+        let (prepare, admit, run) = if declared.is_audited {
+            let target = audit_target(&declared.audit_target);
+            (
+                format!(
+                    "let call = {ACCESS}::AuditedCall::new(&METHODS[{index}], &request){target};
+            let recorder = {{ let handlers = ::std::sync::Arc::clone(&self.0); move || handlers.audit() }};"
+                ),
+                format!(
+                    "match {admit} {{
+                Ok(admitted) => admitted,
+                Err(error) => return Err({ACCESS}::guard::refuse(call, recorder, error).await),
+            }}"
+                ),
+                format!("run_audited(&METHODS[{index}], call, recorder"),
+            )
+        } else {
+            (String::new(), format!("{admit}?"), format!("{run}(&METHODS[{index}]"))
+        };
         format!(
             "{associated}
         async fn {name}(&self, request: ::tonic::Request<{input}>) -> ::std::result::Result<::tonic::Response<{item}>, ::tonic::Status> {{
+            {prepare}
             let (from, request) = {admit};
             let handlers = ::std::sync::Arc::clone(&self.0);
-            {ACCESS}::guard::{run}(&METHODS[{index}], move || {{
+            {ACCESS}::guard::{run}, move || {{
                 {again}
                 async move {{ handlers.{name}(from, request).await }}
             }}).await{answer}
@@ -182,6 +215,24 @@ impl Call {
 "
         )
     }
+}
+
+/// Returns the source of a call that adds the resource that an audited method acts on. The resource `user` has the field `user_id`.
+fn audit_target(target: &[FieldDescriptor]) -> String {
+    let Some(last) = target.last() else { return String::new() };
+    let kind = last.name().strip_suffix("_id").unwrap_or(last.name());
+    let names: Vec<_> = target.iter().map(|field| names::field(field.name())).collect();
+    let id = match names.as_slice() {
+        [] => return String::new(),
+        [field] => format!("Some(request.get_ref().{field}.as_str())"),
+        [first, between @ .., last] => {
+            let path = between.iter().fold(format!("request.get_ref().{first}.as_ref()"), |path, field| {
+                path + ".and_then(|inner| inner." + field + ".as_ref())"
+            });
+            format!("{path}.map(|inner| inner.{last}.as_str())")
+        }
+    };
+    format!(".with_target({kind:?}, {id})")
 }
 
 /// Returns the source of a closure that reads the owner's field from the request. Without an owner the closure returns `None`.

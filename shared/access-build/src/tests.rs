@@ -57,6 +57,11 @@ fn a_rule_that_says_nothing_or_two_things_does_not_build() {
             "the reason \"TOO_HIGH\", which neither test.v1.Reason nor access.v1.Reason has",
         ),
         ("{permission: \"change_note\"}", "not of the form `app.codename`"),
+        ("{public: true, audit_target: \"user_id\"}", "names an audit_target without audit"),
+        (
+            "{public: true, audit: true, audit_target: \"nobody\"}",
+            "the audit_target \"nobody\" is not the path of a string field",
+        ),
         ("{owner: \"nobody\"}", "the owner \"nobody\" is not the path of a string field of test.v1.TryRequest"),
         ("{owner: \"count\"}", "the owner \"count\" is not the path"),
     ] {

@@ -21,6 +21,7 @@ pub struct CurrentCall(Arc<Call>);
 
 #[derive(Debug, Default)]
 struct Call {
+    request_id: String,
     trace: Option<TraceContext>,
     /// The caller, which is not known before the access token is verified inside of the call.
     caller: OnceLock<(String, Actor)>,
@@ -28,8 +29,8 @@ struct Call {
 
 impl CurrentCall {
     /// Creates a call. `trace` is the parent of the spans that are created for it.
-    pub fn new(trace: Option<TraceContext>) -> Self {
-        Self(Arc::new(Call { trace, caller: OnceLock::new() }))
+    pub fn new(request_id: &str, trace: Option<TraceContext>) -> Self {
+        Self(Arc::new(Call { request_id: request_id.to_owned(), trace, caller: OnceLock::new() }))
     }
 
     /// Returns the call that the current task handles. It is `None` in a task that handles no call.
@@ -73,6 +74,11 @@ impl CurrentCall {
         self.0.caller.get().map(|(_, actor)| *actor)
     }
 
+    /// Returns the id of the request. It is empty outside of a server that assigns ids.
+    pub fn request_id(&self) -> &str {
+        &self.0.request_id
+    }
+
     /// Returns the parent of the spans that are created for the call.
     pub fn trace(&self) -> Option<&TraceContext> {
         self.0.trace.as_ref()
@@ -91,7 +97,7 @@ mod tests {
     #[tokio::test]
     async fn a_spawned_task_belongs_to_the_call() {
         let trace = TraceContext { trace_id: TraceId([1; 16]), span_id: [2; 8], is_sampled: true };
-        let call = CurrentCall::new(Some(trace));
+        let call = CurrentCall::new("", Some(trace));
         let trace_id = || async { CurrentCall::get().and_then(|call| call.trace_id()) };
         let spawned = call.scope(async move { CurrentCall::spawn(trace_id()).await });
         assert_eq!(spawned.await.expect("an end"), Some(trace.trace_id));

@@ -7,6 +7,7 @@ use std::{
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -14,12 +15,12 @@ use std::{
 use backon::{ExponentialBuilder, Retryable};
 use contract::{AccessPolicy, AccessRule, Actor, MethodRule, RevocationMode};
 use tokio_stream::{Stream, StreamExt};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::{
-    Caller, ClientInfo, CurrentCall, Error, Result,
+    AuditRecorder, AuditedCall, Caller, ClientInfo, CurrentCall, Error, Result,
     client_presence::WaitingClient,
-    error::{Reason, error_chain},
+    error::{ErrorReason, Reason, error_chain},
     validate::{self, Validate, Violations},
 };
 
@@ -122,14 +123,69 @@ where
     T: Send + 'static,
     F: Future<Output = Result<T>> + Send + 'static,
 {
-    let backoff = ExponentialBuilder::new().with_min_delay(RETRY_DELAY).with_max_times(RETRIES).with_jitter();
+    complete(method, with_retries(work)).await
+}
+
+/// As [`run_to_completion`], for a method whose calls are recorded in the audit log. The handler records a call that succeeds, in its
+/// transaction. A refused call is recorded here, with `recorder`.
+///
+/// # Errors
+///
+/// Returns the handler's error, or INTERNAL if it panics.
+pub async fn run_audited<T, F>(
+    method: &'static MethodRule,
+    call: AuditedCall,
+    recorder: impl FnOnce() -> Arc<dyn AuditRecorder> + Send + 'static,
+    work: impl Fn() -> F + Send + 'static,
+) -> Result<Response<T>, Status>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T>> + Send + 'static,
+{
     let attempts = async move {
-        let log = |error: &Error, delay| tracing::debug!(cause = error_chain(error), ?delay, "retrying the transaction");
-        work.retry(backoff).when(Error::is_retryable).notify(log).await
+        let outcome = call.scope(with_retries(work)).await;
+        match &outcome {
+            Ok(_) => check_recorded(&call),
+            Err(error) if is_refusal(error) && !call.is_recorded() => recorder().record_refusal(&call, error).await,
+            Err(_) => {}
+        }
+        outcome
     };
+    complete(method, attempts).await
+}
+
+/// Records that the access rule of an audited method refused a call, and returns the status. The entry is written even if the client
+/// disconnects. A request that is not valid is not recorded.
+pub async fn refuse(call: AuditedCall, recorder: impl FnOnce() -> Arc<dyn AuditRecorder>, error: Error) -> Status {
+    if error.code() != Code::PermissionDenied {
+        return error.into();
+    }
+    let recorder = recorder();
+    let work = async move {
+        recorder.record_refusal(&call, &error).await;
+        error
+    };
+    match CurrentCall::spawn(work).await {
+        Ok(error) => error.into(),
+        Err(stopped) => Error::internal(stopped).into(),
+    }
+}
+
+/// Runs a handler, and runs it again when the database aborts its transaction.
+async fn with_retries<T, F: Future<Output = Result<T>>>(work: impl Fn() -> F) -> Result<T> {
+    let backoff = ExponentialBuilder::new().with_min_delay(RETRY_DELAY).with_max_times(RETRIES).with_jitter();
+    let log = |error: &Error, delay| tracing::debug!(cause = error_chain(error), ?delay, "retrying the transaction");
+    work.retry(backoff).when(Error::is_retryable).notify(log).await
+}
+
+/// Runs work in a task of its own, so that it is not dropped with the call.
+async fn complete<T: Send + 'static>(
+    method: &'static MethodRule,
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<Response<T>, Status> {
     // The handler can look whether this future, and with it the client, is still there: see `ClientPresence`.
     let client = WaitingClient::default();
-    let outcome = CurrentCall::spawn(client.scope(attempts)).await;
+    let outcome = CurrentCall::spawn(client.scope(work)).await;
     drop(client);
     match outcome {
         Ok(answer) => Ok(Response::new(answer.inspect_err(|error| check_reason(method, error))?)),
@@ -168,6 +224,23 @@ pub fn uncompressed<T>(mut response: Response<T>) -> Response<T> {
     response
 }
 
+/// Returns true if an error of a handler refuses the call, and does not only say that the service cannot serve it now.
+fn is_refusal(error: &Error) -> bool {
+    match error.code() {
+        Code::Unavailable | Code::Internal => false,
+        Code::ResourceExhausted => error.reason().name() != ErrorReason::from(Reason::Overloaded).name(),
+        _ => true,
+    }
+}
+
+/// Reports an audited call that was successful without an entry in the audit log, which is a fault of the handler.
+fn check_recorded(call: &AuditedCall) {
+    if !call.is_recorded() {
+        tracing::error!(method = %call.method(), "the call succeeded without an entry in the audit log");
+        debug_assert!(false, "{} succeeded without an entry in the audit log", call.method());
+    }
+}
+
 /// Panics in a debug build if the method does not declare the reason of the error, because the API document would not list it.
 fn check_reason(method: &MethodRule, error: &Error) {
     let reason = error.reason();
@@ -191,15 +264,10 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    };
-
-    use tonic::Code;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::error::ErrorReason;
+    use crate::CallTarget;
     use testing::ErrorLines;
 
     static METHOD: MethodRule = MethodRule {
@@ -268,5 +336,68 @@ mod tests {
         });
         assert_eq!(outcome.await.expect_err("a status").code(), Code::Unavailable);
         assert_eq!(runs.load(Ordering::Relaxed), RETRIES + 1);
+    }
+
+    /// Counts the refused calls.
+    #[derive(Clone, Default)]
+    struct Refusals(Arc<AtomicUsize>);
+
+    impl AuditRecorder for Refusals {
+        fn record_refusal<'a>(&'a self, call: &'a AuditedCall, _: &'a Error) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+            assert_eq!(call.target().map(|target| target.id), Some("42".to_owned()));
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn refused_calls_of_an_audited_method_are_recorded() {
+        let refusals = Refusals::default();
+        let call = || AuditedCall::new(&METHOD, &Request::new(())).with_target("user", Some("42"));
+        for (error, expected) in [
+            (|| Error::not_found("user_id"), 1),
+            (|| Error::PermissionMissing(None), 2),
+            (|| Error::overloaded(Duration::from_secs(1)), 2),
+            (|| Error::Unavailable("down".into()), 2),
+        ] as [(fn() -> Error, usize); 4]
+        {
+            let recorder = refusals.clone();
+            let outcome = run_audited(&METHOD, call(), || Arc::new(recorder), move || async move { Err::<(), _>(error()) }).await;
+            assert!(outcome.is_err());
+            assert_eq!(refusals.0.load(Ordering::Relaxed), expected);
+        }
+        let recorder = refusals.clone();
+        refuse(call(), || Arc::new(recorder), Error::PermissionMissing(None)).await;
+        let recorder = refusals.clone();
+        refuse(call(), || Arc::new(recorder), Error::invalid("field", "rule", "is not valid")).await;
+        assert_eq!(refusals.0.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test]
+    async fn an_audited_call_that_succeeds_without_an_entry_is_a_fault() {
+        let log = ErrorLines::watch();
+        let call = AuditedCall::new(&METHOD, &Request::new(()));
+        let recorded = || async {
+            AuditedCall::get().expect("a call").mark_recorded();
+            Ok(())
+        };
+        run_audited(&METHOD, call.clone(), || Arc::new(Refusals::default()), recorded).await.expect("an answer");
+        assert!(call.is_recorded());
+        let call = AuditedCall::new(&METHOD, &Request::new(()));
+        let status =
+            run_audited(&METHOD, call, || Arc::new(Refusals::default()), || async { Ok(()) }).await.expect_err("a panic");
+        assert_eq!(status.code(), Code::Internal);
+        let lines = log.take();
+        assert!(lines[0].contains("without an entry in the audit log"), "{lines:?}");
+    }
+
+    #[test]
+    fn only_an_id_is_a_target() {
+        let target = |id: &str| AuditedCall::new(&METHOD, &Request::new(())).with_target("user", Some(id)).target();
+        let id = "0190a6c4-5f5e-7cc1-9d3f-1a2b3c4d5e6f";
+        assert_eq!(target(id), Some(CallTarget { kind: "user", id: id.to_owned() }));
+        for text in ["", "not an id", "é", &"1".repeat(65)] {
+            assert_eq!(target(text), None);
+        }
     }
 }

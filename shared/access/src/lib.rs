@@ -26,6 +26,7 @@ extern crate self as access;
 
 mod access_rules;
 mod access_rules_file;
+mod audited_call;
 mod authentication;
 mod call_limit;
 mod caller;
@@ -58,6 +59,7 @@ pub use contract::{AccessPolicy, AccessRule, Actor, MethodRule, RevocationMode, 
 pub use self::{
     access_rules::AccessRules,
     access_rules_file::{AccessRulesFile, AccessRulesFileError, MethodEntry, MethodPolicy},
+    audited_call::{AuditRecorder, AuditedCall, CallTarget},
     authentication::{Authentication, AuthenticationLayer, OnAuthenticated},
     call_limit::CallLimit,
     caller::Caller,
@@ -67,7 +69,7 @@ pub use self::{
     current_call::CurrentCall,
     error::{Error, Result},
     field_path::{FieldPath, PathStep, RuleId},
-    id::{Id, Session, SessionId, User, UserId},
+    id::{Id, IdSequence, Session, SessionId, User, UserId},
     interceptor::Interceptor,
     key_counts::KeyCounts,
     normalize_status::{NormalizeStatus, NormalizeStatusLayer},

@@ -19,6 +19,10 @@ pub struct DeclaredRule {
     pub owner: Vec<FieldDescriptor>,
     /// The reasons that the rule declares, such as `KEY_TOO_YOUNG`.
     pub reasons: Vec<String>,
+    /// Whether calls are recorded in the audit log.
+    pub is_audited: bool,
+    /// The fields that lead to the id of the resource that an audited method acts on, the outermost first.
+    pub audit_target: Vec<FieldDescriptor>,
 }
 
 impl DeclaredRule {
@@ -92,10 +96,16 @@ impl DeclaredRule {
         if policy == AccessPolicy::Anyone && is_strict {
             return Err("(access.v1.rule) is public and asks for fresh revocations".to_owned());
         }
-        let owner = owner.map(|path| owner_fields(method, &path)).transpose()?.unwrap_or_default();
+        let owner = owner.map(|path| id_fields(method, "owner", &path)).transpose()?.unwrap_or_default();
+        let is_audited = flag("audit");
+        let audit_target = text("audit_target");
+        if audit_target.is_some() && !is_audited {
+            return Err("(access.v1.rule) names an audit_target without audit".to_owned());
+        }
+        let audit_target = audit_target.map(|path| id_fields(method, "audit_target", &path)).transpose()?.unwrap_or_default();
         let revocation = if is_strict { RevocationMode::Strict } else { RevocationMode::Local };
         let reasons = reasons(rule);
-        Ok(Self { rule: AccessRule { policy, actors: actors.into(), revocation }, owner, reasons })
+        Ok(Self { rule: AccessRule { policy, actors: actors.into(), revocation }, owner, reasons, is_audited, audit_target })
     }
 }
 
@@ -117,10 +127,11 @@ fn actors(rule: &DynamicMessage) -> Result<Vec<Actor>, String> {
         .collect()
 }
 
-fn owner_fields(method: &MethodDescriptor, path: &str) -> Result<Vec<FieldDescriptor>, String> {
+/// Returns the fields of a path that leads to an id. `option` is the option that names the path.
+fn id_fields(method: &MethodDescriptor, option: &str, path: &str) -> Result<Vec<FieldDescriptor>, String> {
     let fields = path_of_fields(&method.input(), path).filter(|fields| {
         let is_single = |field: &FieldDescriptor| !field.is_list() && !field.is_map() && field.containing_oneof().is_none();
         fields.iter().all(is_single) && fields.last().is_some_and(|field| field.kind() == Kind::String)
     });
-    fields.ok_or_else(|| format!("the owner {path:?} is not the path of a string field of {}", method.input().full_name()))
+    fields.ok_or_else(|| format!("the {option} {path:?} is not the path of a string field of {}", method.input().full_name()))
 }

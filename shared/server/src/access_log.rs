@@ -54,7 +54,7 @@ where
         let line = Line::of(&request);
         // The span has the highest level, so that log lines of every level carry the request id.
         let span = tracing::error_span!("call", method = line.uri.path(), request_id = line.request_id(), caller = Empty);
-        let current = CurrentCall::new(TraceContext::from_headers(request.headers()));
+        let current = CurrentCall::new(line.request_id(), TraceContext::from_headers(request.headers()));
         let answer = {
             let _inside = span.enter();
             self.0.call(request)
