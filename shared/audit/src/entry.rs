@@ -1,0 +1,176 @@
+//! A new entry.
+
+use std::{borrow::Cow, net::IpAddr};
+
+use access::{AuditedCall, Caller, ClientInfo, Clock, CurrentCall, Error, Result, error::CODE_NAMES};
+use aws_lc_rs::rand;
+use store::{Executor, Tx};
+
+use crate::event::{EventId, columns, personal_digest};
+
+/// The number of bytes of a salt.
+const SALT_BYTES: usize = 16;
+
+/// The one who acted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Actor {
+    /// A caller who is not known.
+    #[default]
+    Anonymous,
+    /// A user.
+    User {
+        /// The id of the user.
+        id: String,
+        /// The username at that time, which is erased when the user is deleted.
+        name: Option<String>,
+    },
+    /// A service account, by the id of its client.
+    Service(String),
+    /// An operating-system user, who ran a command.
+    Command(String),
+    /// The service itself.
+    System,
+}
+
+impl Actor {
+    /// Returns the actor for a caller with an access token.
+    pub fn of_caller(caller: &Caller) -> Self {
+        match caller.actor() {
+            access::Actor::User => Self::User { id: caller.subject().to_owned(), name: caller.username().map(str::to_owned) },
+            access::Actor::Service => Self::Service(caller.subject().to_owned()),
+        }
+    }
+
+    fn columns(&self) -> (&'static str, &str, Option<&str>) {
+        match self {
+            Self::Anonymous => ("anonymous", "", None),
+            Self::User { id, name } => ("user", id, name.as_deref()),
+            Self::Service(id) => ("service", id, None),
+            Self::Command(user) => ("cli", user, None),
+            Self::System => ("system", "", None),
+        }
+    }
+}
+
+/// The resource that was acted on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The type, such as `user`.
+    pub kind: Cow<'static, str>,
+    /// The id.
+    pub id: String,
+    /// The name at that time. That of a user is erased when the user is deleted.
+    pub name: Option<String>,
+}
+
+/// A new entry. It must contain no secret, no password and no token: ids and names of fields only, not the values of fields.
+#[derive(Debug, Clone, Default)]
+pub struct Entry {
+    /// The one who acted.
+    pub actor: Actor,
+    /// The path of an RPC, such as `/auth.v1.UserService/DeleteUser`, or the name of a command, such as `users delete`.
+    pub method: Cow<'static, str>,
+    /// The resource that was acted on.
+    pub target: Option<Target>,
+    /// The name of the gRPC code, such as `OK`.
+    pub outcome: Cow<'static, str>,
+    /// The reason of the error, such as `PERMISSION_MISSING`. Empty without an error.
+    pub reason: Cow<'static, str>,
+    /// The names of the changed fields.
+    pub fields: Vec<Cow<'static, str>>,
+    /// The id of the request.
+    pub request_id: String,
+    /// The trace id of the request (W3C Trace Context).
+    pub trace_id: Option<String>,
+    /// The address of the client. For a counting entry it can be the first address of a network.
+    pub address: Option<IpAddr>,
+    /// The user agent of the client.
+    pub user_agent: Option<String>,
+    /// The number of calls that the entry counts, if it stands for more than one.
+    pub occurrences: Option<i64>,
+    /// True if the personal data of the actor must not be kept, because the entry describes the deletion of the actor.
+    pub is_actor_erased: bool,
+}
+
+impl Entry {
+    /// Returns the entry about a call or a command that succeeds. The service adds the names of the changed fields.
+    pub fn of_call(call: &AuditedCall) -> Self {
+        let actor = match (call.caller(), call.command_user()) {
+            (Some(caller), _) => Actor::of_caller(caller),
+            (None, Some(user)) => Actor::Command(user.to_owned()),
+            (None, None) => Actor::Anonymous,
+        };
+        let target = call.target().map(|target| Target { kind: target.kind.into(), id: target.id, name: None });
+        Self { actor, target, ..Self::by_client(call.method().clone(), call.client_info(), Some(call.request())) }
+    }
+
+    /// Returns an entry about a request of a client that succeeds.
+    pub fn by_client(method: Cow<'static, str>, client: &ClientInfo, request: Option<&CurrentCall>) -> Self {
+        Self {
+            method,
+            outcome: CODE_NAMES[0].into(),
+            request_id: request.map(|request| request.request_id().to_owned()).unwrap_or_default(),
+            trace_id: request.and_then(CurrentCall::trace_id).map(|trace_id| trace_id.to_string()),
+            address: client.address(),
+            user_agent: Some(client.user_agent()),
+            ..Self::default()
+        }
+    }
+}
+
+/// Inserts an entry.
+pub(crate) async fn insert(tx: &mut Tx, event_id: EventId, clock: &Clock, entry: &Entry) -> Result<()> {
+    const INSERT: &str = concat!(
+        "INSERT INTO audit_event (",
+        columns!(),
+        ") VALUES ($1, NULL, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"
+    );
+    let (actor_type, actor_id, actor_name) = entry.actor.columns();
+    let (target_type, target_id, target_name) = match &entry.target {
+        Some(Target { kind, id, name }) => (kind.as_ref(), id.as_str(), name.as_deref()),
+        None => ("", "", None),
+    };
+    let address = entry.address.map(|address| address.to_string());
+    let user_agent = entry.user_agent.as_deref().filter(|text| !text.is_empty());
+    let (actor_digest, actor_salt) = salted(&[actor_name, address.as_deref(), user_agent])?;
+    let (target_digest, target_salt) = salted(&[target_name])?;
+    let keep = |value: Option<String>| value.filter(|_| !entry.is_actor_erased);
+    // The name of the target is that of the actor.
+    let is_target_erased = entry.is_actor_erased && actor_id == target_id;
+    let query = tx
+        .query(INSERT)
+        .bind(event_id)
+        // The time of this process, because the time of the database would take another statement.
+        .bind(clock.now())
+        .bind(actor_type)
+        .bind(actor_id)
+        .bind(entry.method.as_ref())
+        .bind(target_type)
+        .bind(target_id)
+        .bind(entry.outcome.as_ref())
+        .bind(entry.reason.as_ref())
+        .bind(entry.fields.join(" "))
+        .bind(entry.request_id.as_str())
+        .bind(entry.trace_id.as_deref().unwrap_or_default())
+        .bind(entry.occurrences.unwrap_or(1))
+        .bind(actor_digest)
+        .bind(target_digest)
+        .bind(actor_salt.filter(|_| !entry.is_actor_erased))
+        .bind(keep(actor_name.map(str::to_owned)))
+        .bind(keep(address))
+        .bind(keep(user_agent.map(str::to_owned)))
+        .bind(target_salt.filter(|_| !is_target_erased))
+        .bind(target_name.filter(|_| !is_target_erased));
+    query.execute().await?;
+    Ok(())
+}
+
+/// Returns the digest of personal data and its salt, or neither if there is none.
+fn salted(values: &[Option<&str>]) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>)> {
+    if values.iter().all(Option::is_none) {
+        return Ok((None, None));
+    }
+    let mut salt = vec![0; SALT_BYTES];
+    rand::fill(&mut salt).map_err(|_| Error::internal("the operating system provides no randomness"))?;
+    Ok((Some(personal_digest(&salt, values)), Some(salt)))
+}

@@ -1,0 +1,26 @@
+//! Erases personal data. The sealed columns contain only its salted digest, so that the seals stay valid.
+
+use access::{Result, UserId};
+use store::{Executor, Tx};
+
+/// The largest number of entries that one call erases, so that its transaction stays short.
+const LIMIT: i64 = 10_000;
+
+/// Erases the personal data of a user from the entries of what the user did, of refused attempts to sign in as the user, and of what was done
+/// to the user. Returns the number of changes; the caller repeats the call later until it is 0.
+pub async fn erase(tx: &mut Tx, user_id: UserId) -> Result<u64> {
+    let query = tx.query(
+        "UPDATE audit_event SET actor_salt = NULL, actor_name = NULL, address = NULL, user_agent = NULL
+         WHERE event_id IN (SELECT event_id FROM audit_event WHERE actor_salt IS NOT NULL
+             AND ((actor_id = $1 AND actor_type = 'user') OR (target_id = $1 AND target_type = 'user' AND actor_type = 'anonymous'))
+             LIMIT $2)",
+    );
+    let user_id = user_id.to_string();
+    let actors = query.bind(user_id.clone()).bind(LIMIT).execute().await?;
+    let query = tx.query(
+        "UPDATE audit_event SET target_salt = NULL, target_name = NULL
+         WHERE event_id IN (SELECT event_id FROM audit_event WHERE target_salt IS NOT NULL AND target_id = $1 AND target_type = 'user'
+             LIMIT $2)",
+    );
+    Ok(actors + query.bind(user_id).bind(LIMIT).execute().await?)
+}

@@ -1,0 +1,146 @@
+//! A stored entry.
+
+use access::Id;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::encoding::Encoder;
+
+/// The id of an entry.
+pub type EventId = Id<Event>;
+
+/// A row of the table `audit_event`.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[expect(missing_docs, reason = "`schema.sql` documents the columns")]
+pub struct Event {
+    pub event_id: EventId,
+    pub seal_id: Option<i64>,
+    pub time: DateTime<Utc>,
+    pub actor_type: String,
+    pub actor_id: String,
+    pub method: String,
+    pub target_type: String,
+    pub target_id: String,
+    pub outcome: String,
+    pub reason: String,
+    pub(crate) fields: String,
+    pub request_id: String,
+    pub trace_id: String,
+    pub occurrences: i64,
+    pub(crate) actor_digest: Option<Vec<u8>>,
+    pub(crate) target_digest: Option<Vec<u8>>,
+    pub(crate) actor_salt: Option<Vec<u8>>,
+    pub actor_name: Option<String>,
+    pub address: Option<String>,
+    pub user_agent: Option<String>,
+    pub(crate) target_salt: Option<Vec<u8>>,
+    pub target_name: Option<String>,
+}
+
+macro_rules! columns {
+    () => {
+        "event_id, seal_id, time, actor_type, actor_id, method, target_type, target_id, outcome, reason, fields, request_id, trace_id, \
+         occurrences, actor_digest, target_digest, actor_salt, actor_name, address, user_agent, target_salt, target_name"
+    };
+}
+pub(crate) use columns;
+
+/// The state of the personal data of an actor or of a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PersonalData {
+    /// The entry never had any.
+    Absent,
+    /// It is as it was recorded.
+    Intact,
+    /// It was erased completely.
+    Erased,
+    /// It is not what was recorded, or was erased in part.
+    Altered,
+}
+
+impl Event {
+    /// Returns the names of the changed fields.
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        self.fields.split(' ').filter(|field| !field.is_empty())
+    }
+
+    /// Returns true if personal data of the entry was erased.
+    pub fn is_erased(&self) -> bool {
+        [self.actor_data(), self.target_data()].contains(&PersonalData::Erased)
+    }
+
+    /// Returns the entry in JSON. Empty fields are left out.
+    pub fn to_json(&self) -> Value {
+        let mut json = Map::new();
+        let mut add = |name: &str, value: Value| {
+            if !value.is_null() && value != "" {
+                json.insert(name.to_owned(), value);
+            }
+        };
+        add("eventId", self.event_id.to_string().into());
+        add("time", self.time.to_rfc3339_opts(SecondsFormat::Micros, true).into());
+        add("actorType", self.actor_type.as_str().into());
+        add("actorId", self.actor_id.as_str().into());
+        add("actorName", json!(self.actor_name));
+        add("method", self.method.as_str().into());
+        add("targetType", self.target_type.as_str().into());
+        add("targetId", self.target_id.as_str().into());
+        add("targetName", json!(self.target_name));
+        add("outcome", self.outcome.as_str().into());
+        add("reason", self.reason.as_str().into());
+        add("fields", self.fields().collect::<Vec<_>>().into());
+        add("requestId", self.request_id.as_str().into());
+        add("traceId", self.trace_id.as_str().into());
+        add("address", json!(self.address));
+        add("userAgent", json!(self.user_agent));
+        add("occurrences", self.occurrences.into());
+        add("isErased", self.is_erased().into());
+        add("sealId", json!(self.seal_id));
+        json.into()
+    }
+
+    /// Returns the sealed columns as bytes.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let encoder = Encoder::default()
+            .bytes(Uuid::from(self.event_id).as_bytes())
+            .number(self.time.timestamp_micros())
+            .text(&self.actor_type)
+            .text(&self.actor_id)
+            .text(&self.method)
+            .text(&self.target_type)
+            .text(&self.target_id)
+            .text(&self.outcome)
+            .text(&self.reason)
+            .text(&self.fields)
+            .text(&self.request_id)
+            .text(&self.trace_id)
+            .number(self.occurrences);
+        encoder.optional(self.actor_digest.as_deref()).optional(self.target_digest.as_deref()).finish()
+    }
+
+    pub(crate) fn actor_data(&self) -> PersonalData {
+        let values = [&self.actor_name, &self.address, &self.user_agent].map(Option::as_deref);
+        personal_data(self.actor_digest.as_deref(), self.actor_salt.as_deref(), &values)
+    }
+
+    pub(crate) fn target_data(&self) -> PersonalData {
+        personal_data(self.target_digest.as_deref(), self.target_salt.as_deref(), &[self.target_name.as_deref()])
+    }
+}
+
+/// Returns the digest of personal data.
+pub(crate) fn personal_digest(salt: &[u8], values: &[Option<&str>]) -> Vec<u8> {
+    let encoder = Encoder::default().bytes(salt);
+    values.iter().fold(encoder, |encoder, value| encoder.optional(value.map(str::as_bytes))).digest()
+}
+
+fn personal_data(digest: Option<&[u8]>, salt: Option<&[u8]>, values: &[Option<&str>]) -> PersonalData {
+    let is_empty = values.iter().all(Option::is_none);
+    match (digest, salt) {
+        (None, None) if is_empty => PersonalData::Absent,
+        (Some(_), None) if is_empty => PersonalData::Erased,
+        (Some(digest), Some(salt)) if personal_digest(salt, values) == digest => PersonalData::Intact,
+        _ => PersonalData::Altered,
+    }
+}

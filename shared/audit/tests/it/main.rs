@@ -1,0 +1,7 @@
+//! Tests of the audit log on both engines.
+#![allow(missing_docs, reason = "the test names document the tests")]
+
+mod app;
+mod erasure;
+mod lists;
+mod tampering;
