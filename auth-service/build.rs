@@ -1,6 +1,6 @@
 //! Generates the messages, guards and validation of auth.v1.
 
-const AUTH: [&str; 10] = [
+const AUTH: [&str; 11] = [
     "auth/v1/token.proto",
     "auth/v1/identity.proto",
     "auth/v1/session.proto",
@@ -10,6 +10,7 @@ const AUTH: [&str; 10] = [
     "auth/v1/client.proto",
     "auth/v1/key.proto",
     "auth/v1/event.proto",
+    "auth/v1/audit.proto",
     "auth/v1/reason.proto",
 ];
 

@@ -1,6 +1,7 @@
 //! The commands of `auth-service`: `serve`, and the commands that administer the service.
 
 mod administration;
+mod audit;
 mod check;
 mod clients;
 mod explain;
@@ -18,10 +19,11 @@ use std::{
     path::PathBuf,
 };
 
-use access::{Clock, read_secret_file};
+use access::{AuditedCall, Clock, read_secret_file};
 use clap::{Args, Parser, Subcommand};
 use migrate::MigrationCommand;
 use server::{
+    command::operating_system_user,
     config::{self, LogArgs},
     health::{self, HealthTls},
 };
@@ -73,11 +75,39 @@ enum Command {
     /// Lists and creates the clients (service accounts), and rotates their secrets.
     #[command(subcommand)]
     Clients(clients::Command),
+    /// Lists, exports and verifies the audit log.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Explains whether a user may call a method, and what would change that.
     Explain(explain::Explain),
     /// Imports users, groups, permissions and tokens from another system.
     #[command(subcommand)]
     Import(import::Command),
+}
+
+impl Command {
+    /// Returns the name of a command that can change something. A nested command adds its own name when it commits. The import writes its
+    /// entry by itself, because it commits many transactions.
+    fn audited_name(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Createsuperuser(_) => "createsuperuser",
+            Self::Changepassword(_) => "changepassword",
+            Self::Users(_) => "users",
+            Self::Groups(_) => "groups",
+            Self::Permissions(_) => "permissions",
+            Self::Sessions(_) => "sessions",
+            Self::Keys(_) => "keys",
+            Self::Clients(_) => "clients",
+            Self::Serve(_)
+            | Self::Migration(_)
+            | Self::AccessRules
+            | Self::Health(_)
+            | Self::Check(_)
+            | Self::Audit(_)
+            | Self::Explain(_)
+            | Self::Import(_) => return None,
+        })
+    }
 }
 
 #[derive(Debug, Args)]
@@ -130,7 +160,12 @@ struct Health {
 
 /// Runs a command.
 pub async fn run(cli: Cli) -> Result<(), CliError> {
-    match run_command(cli.command).await {
+    let outcome = match cli.command.audited_name() {
+        // The transactions of the command find it, and write an entry to the audit log.
+        Some(name) => AuditedCall::command(name, operating_system_user()).scope(run_command(cli.command)).await,
+        None => run_command(cli.command).await,
+    };
+    match outcome {
         Err(error) if error.is_broken_pipe() => Ok(()),
         outcome => outcome,
     }
@@ -151,6 +186,7 @@ async fn run_command(command: Command) -> Result<(), CliError> {
         Command::Sessions(command) => Box::pin(sessions::run(command)).await,
         Command::Keys(command) => Box::pin(keys::run(command)).await,
         Command::Clients(command) => Box::pin(clients::run(command)).await,
+        Command::Audit(command) => Box::pin(audit::run(command)).await,
         Command::Explain(arguments) => explain::run(arguments).await,
         Command::Import(command) => Box::pin(import::run(command)).await,
     }

@@ -4,6 +4,7 @@
 //! presented again as for any spent refresh token: see [`sessions::judge`].
 
 use access::{ClientInfo, Clock, Result, SessionId, UserId};
+use audit::Actor;
 use chrono::{DateTime, Utc};
 use django::tokens::DjangoToken;
 use store::{Executor, Tx};
@@ -73,6 +74,7 @@ pub async fn exchange(
 /// Signs out with a token that has a valid signature: ends its session, or blacklists a token that was never exchanged.
 pub async fn logout(change: &mut OutboxTransaction, token: &DjangoToken) -> Result<()> {
     let Some(user) = lock_user(change, token).await? else { return Ok(()) };
+    change.set_actor(Actor::User { id: user.user_id.to_string(), name: Some(user.username.clone()) });
     match find(change, token).await?.and_then(|stored| stored.session_id) {
         Some(session_id) => sessions::end(change, session_id, sessions::EndReason::Logout).await,
         None => write(change, token, user.user_id, TokenState::Blacklisted, None).await,

@@ -64,9 +64,11 @@ pub fn check_name(field: &str, name: &str) -> Result<()> {
 /// # Errors
 ///
 /// Returns ALREADY_EXISTS if the name is taken.
-pub async fn create(tx: &mut Tx, clock: &Clock, name: &str, description: &str) -> Result<Group> {
-    let now = tx.now(clock).await?;
-    insert(tx, now, GroupId::new(clock), name, description).await?.ok_or_else(name_taken)
+pub async fn create(change: &mut OutboxTransaction, clock: &Clock, name: &str, description: &str) -> Result<Group> {
+    let now = change.now(clock).await?;
+    let group = insert(change, now, GroupId::new(clock), name, description).await?.ok_or_else(name_taken)?;
+    change.set_target("group", group.group_id, Some(&group.name));
+    Ok(group)
 }
 
 /// Inserts a row. Returns `None` if the name is taken.
@@ -117,9 +119,15 @@ pub async fn list(on: impl Executor<'_>, after: Option<&String>, limit: i64) -> 
 ///
 /// Returns ALREADY_EXISTS if the name is taken.
 pub async fn update(change: &mut OutboxTransaction, clock: &Clock, group: Group, name: &str, description: &str) -> Result<Group> {
+    change.set_target("group", group.group_id, Some(&group.name));
     let is_renamed = group.name != name;
     if !is_renamed && group.description == description {
         return Ok(group);
+    }
+    for (field, is_changed) in [("name", is_renamed), ("description", group.description != description)] {
+        if is_changed {
+            change.add_field(field);
+        }
     }
     let now = change.now(clock).await?;
     let query = change.query(concat!(
@@ -145,6 +153,7 @@ pub async fn touch(tx: &mut Tx, clock: &Clock, group_id: GroupId) -> Result<()> 
 
 /// Deletes a locked group with its memberships and permissions, and records the events that revoke the access tokens of its members.
 pub async fn delete(change: &mut OutboxTransaction, group_id: GroupId) -> Result<()> {
+    change.set_target("group", group_id, None);
     users::record_member_permissions_changed(change, group_id).await?;
     change.query("DELETE FROM groups WHERE group_id = $1").bind(group_id).execute().await?;
     Ok(())
@@ -173,6 +182,8 @@ async fn remove_member(tx: &mut Tx, group_id: GroupId, user_id: UserId) -> Resul
 pub async fn set_member(change: &mut OutboxTransaction, group_id: GroupId, user_id: UserId, is_member: bool) -> Result<bool> {
     let has_changed =
         if is_member { add_member(change, group_id, user_id).await? } else { remove_member(change, group_id, user_id).await? };
+    change.set_target("group", group_id, None);
+    change.add_field(format!("members.{user_id}"));
     if has_changed {
         users::record_permissions_changed(change, user_id).await?;
     }

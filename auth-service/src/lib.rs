@@ -44,7 +44,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     access_explanation::KnownMethods,
-    api::{ClientApi, EventApi, GroupApi, IdentityApi, KeyApi, PermissionApi, SessionApi, TokenApi, UserApi},
+    api::{AuditApi, ClientApi, EventApi, GroupApi, IdentityApi, KeyApi, PermissionApi, SessionApi, TokenApi, UserApi},
     events::EventLog,
     http::Endpoints,
     introspection::Introspection,
@@ -53,8 +53,8 @@ use crate::{
     passwords::{HashPurpose, Passwords},
     permissions::{Catalogue, CatalogueError},
     proto::{
-        client_service, event_service, group_service, identity_service, key_service, permission_service, session_service,
-        token_service, user_service,
+        audit_service, client_service, event_service, group_service, identity_service, key_service, permission_service,
+        session_service, token_service, user_service,
     },
     sessions::Lifetime,
     tokens::Tokens,
@@ -99,6 +99,9 @@ const KEY_INTERVAL: Duration = Duration::from_secs(5);
 /// How often what counts no more is deleted.
 const PURGE_INTERVAL: Duration = Duration::from_mins(1);
 
+/// How long after the deletion of a user their personal data is looked for in the audit log.
+const ERASURE_TIME: TimeDelta = TimeDelta::hours(1);
+
 /// Why the service does not serve.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
@@ -137,6 +140,7 @@ pub fn access_rules() -> AccessRulesFile {
             client_service::METHODS,
             key_service::METHODS,
             event_service::METHODS,
+            audit_service::METHODS,
         ],
     )
 }
@@ -156,6 +160,7 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
+    let (audit_key, audit_retention) = (master_key.audit_key().clone(), settings.audit_retention());
     let catalogue = Catalogue::new(&settings.access_rules, &settings.permissions)?;
     let django_keys = settings.django_tokens.read()?;
     migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
@@ -273,6 +278,7 @@ pub async fn serve(
             max_age: settings.new_keys.jwks_max_age,
         }))
         .add(event_service::guarded(EventApi { db: db.clone(), clock: clock.clone(), event_log: event_log.clone() }))
+        .add(audit_service::guarded(AuditApi { db: db.clone() }))
         .describe_http(http::paths())
         .merge_http(http::routes(endpoints))
         .with_openapi("Auth service", env!("CARGO_PKG_VERSION"), page.as_ref())?;
@@ -300,10 +306,12 @@ pub async fn serve(
         outcome = Box::pin(server.serve(listener, check_health, shutdown)) => outcome,
         never = Box::pin(event_log.poll()) => match never {},
         never = Box::pin(event_log.follow_revocations()) => match never {},
+        never = Box::pin(event_log.audit_log().keep(audit_key, audit_retention)) => match never {},
         never = Box::pin(following) => match never {},
         never = search_key::fill("search keys of users", || user_lists::fill_search_keys(db.clone())) => match never {},
         never = Box::pin(keep_purging(&db, &clock, &event_log, settings.event_retention)) => match never {},
     };
+    event_log.audit_log().flush().await;
     db.close().await;
     Ok(outcome?)
 }
@@ -335,6 +343,12 @@ async fn purge_expired_rows(db: &Db, clock: &Clock, event_log: &EventLog, retent
     let now = tx.now(clock).await?;
     known_networks::purge_expired(&mut tx, now).await?;
     tx.commit().await?;
+    // Calls of these users may have been in flight when they were deleted.
+    for user_id in users::deleted_since(db, now - ERASURE_TIME).await? {
+        let mut tx = db.begin().await?;
+        audit::erase(&mut tx, user_id).await?;
+        tx.commit().await?;
+    }
     event_log.purge_expired(retention).await
 }
 
@@ -345,8 +359,9 @@ pub async fn ensure_client(db: &Db, clock: &Clock, client_id: &str, permissions:
     let profile = clients::Profile { permissions, ..clients::Profile::default() };
     let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
     let now = change.now(clock).await?;
+    change.set_system_entry("ensure client");
     match clients::lock(&mut change, client_id).await? {
-        Some(client) if clients::verify_secret(Some(&client), &secret, now) => {}
+        Some(client) if clients::verify_secret(Some(&client), &secret, now) => return Ok(()),
         Some(client) => drop(clients::rotate_secret(&mut change, clock, &client, &secret, true).await?),
         None => drop(clients::create(&mut change, clock, client_id, &profile, Some(&secret)).await?),
     }
@@ -371,6 +386,7 @@ pub async fn create_superuser(
     let permit = passwords.acquire(HashPurpose::PasswordChange, &ClientInfo::default())?;
     let password_hash = permit.hash(passwords.check_new("password", password)?, names.weak_password_texts()).await?;
     let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
+    change.set_system_entry("createsuperuser");
     users::create(&mut change, clock, "", &users::NewUser { names, password_hash, is_superuser: true }).await?;
     change.commit().await
 }
@@ -394,7 +410,9 @@ pub async fn set_password(
     let permit = passwords.acquire(HashPurpose::PasswordChange, &ClientInfo::default())?;
     let password_hash = permit.hash(passwords.check_new("password", password)?, names).await?;
     let mut change = EventLog::new(db.clone(), clock.clone()).begin().await?;
-    users::lock(&mut change, user.user_id).await?.ok_or_else(|| Error::not_found("username"))?;
+    let user = users::lock(&mut change, user.user_id).await?.ok_or_else(|| Error::not_found("username"))?;
+    change.set_system_entry("changepassword");
+    change.set_target("user", user.user_id, Some(&user.username));
     users::set_password(&mut change, clock, user.user_id, &password_hash, None).await?;
     change.commit().await
 }

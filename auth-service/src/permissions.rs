@@ -214,6 +214,11 @@ pub async fn set(
     permission: &str,
     is_given: bool,
 ) -> Result<bool> {
+    match holder {
+        Holder::User(user_id) => change.set_target("user", user_id, None),
+        Holder::Group(group_id) => change.set_target("group", group_id, None),
+    }
+    change.add_field(format!("permissions.{permission}"));
     let has_changed = if is_given { give(change, holder, permission).await? } else { take(change, holder, permission).await? };
     match holder {
         _ if !has_changed => {}

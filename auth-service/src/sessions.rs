@@ -359,6 +359,7 @@ pub async fn end(change: &mut OutboxTransaction, session_id: SessionId, reason: 
 pub async fn revoke(change: &mut OutboxTransaction, user_id: UserId, session_id: SessionId) -> Result<()> {
     let found = find(&mut **change, session_id).await?.filter(|session| session.user_id == user_id);
     found.ok_or_else(|| Error::not_found("session_id"))?;
+    change.add_field(format!("sessions.{session_id}"));
     end(change, session_id, EndReason::Revoked).await
 }
 

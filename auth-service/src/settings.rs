@@ -77,6 +77,16 @@ pub struct Settings {
     /// instead. Events that revoke tokens are kept at least as long as those tokens can live.
     #[arg(long, env = "EVENT_RETENTION", value_name = "SECONDS", default_value = "604800", value_parser = config::seconds(60..=31_536_000))]
     pub event_retention: TimeDelta,
+    /// How long entries of the audit log are kept, in days. 0 means for ever.
+    #[arg(long, env = "AUDIT_RETENTION_DAYS", value_name = "N", default_value = "0", value_parser = config::count(0..=36_500))]
+    pub audit_retention_days: usize,
+}
+
+impl Settings {
+    /// Returns how long entries of the audit log are kept, unless for ever.
+    pub(crate) fn audit_retention(&self) -> Option<TimeDelta> {
+        i64::try_from(self.audit_retention_days).ok().filter(|days| *days > 0).map(TimeDelta::days)
+    }
 }
 
 impl Default for Settings {

@@ -73,9 +73,18 @@ impl UserNames {
 
     /// Returns true if the user has exactly these names and this e-mail address.
     fn are_those_of(&self, user: &User) -> bool {
-        self.username.display == user.username
-            && self.email.as_ref().map(|email| &email.display) == user.email.as_ref()
-            && (&self.first_name, &self.last_name) == (&user.first_name, &user.last_name)
+        self.changed_fields(user).next().is_none()
+    }
+
+    /// Returns the names of the fields in which the user differs.
+    fn changed_fields(&self, user: &User) -> impl Iterator<Item = &'static str> {
+        let fields = [
+            ("username", self.username.display != user.username),
+            ("email", self.email.as_ref().map(|email| &email.display) != user.email.as_ref()),
+            ("first_name", self.first_name != user.first_name),
+            ("last_name", self.last_name != user.last_name),
+        ];
+        fields.into_iter().filter(|(_, is_changed)| *is_changed).map(|(field, _)| field)
     }
 
     /// Binds the values of the six columns in the order of the statements.
@@ -152,6 +161,7 @@ pub async fn create(change: &mut OutboxTransaction, clock: &Clock, prefix: &str,
         last_login_time: None,
     };
     if let Some(user) = insert(change, now, &row).await? {
+        change.set_target("user", user.user_id, Some(&user.username));
         return Ok(user);
     }
     let found = find_by_key(&mut **change, &new.names.username.key).await?;
@@ -218,8 +228,12 @@ pub async fn find_by_login(on: impl Executor<'_>, login: &str) -> Result<Option<
 ///
 /// Returns ALREADY_EXISTS if the username or the e-mail address is taken.
 pub async fn update(change: &mut OutboxTransaction, clock: &Clock, old: &User, new: &UserNames) -> Result<User> {
+    change.set_target("user", old.user_id, Some(&old.username));
     if new.are_those_of(old) {
         return Ok(old.clone());
+    }
+    for field in new.changed_fields(old) {
+        change.add_field(field);
     }
     let now = change.now(clock).await?;
     let is_renamed = old.username_key != new.username.key.as_bytes();
@@ -303,14 +317,23 @@ pub async fn record_member_permissions_changed(change: &mut OutboxTransaction, g
     Ok(())
 }
 
-/// Deletes a locked user with all dependent rows and records an event. The id is kept in `deleted_users`, so that no import reuses it.
+/// Deletes a locked user with all dependent rows, erases their personal data from the audit log, and records an event. The id is kept in
+/// `deleted_users`, so that no import reuses it.
 pub async fn delete(change: &mut OutboxTransaction, clock: &Clock, user: &User) -> Result<()> {
+    change.set_deleted_user(user.user_id);
     let now = change.now(clock).await?;
     change.query("DELETE FROM users WHERE user_id = $1").bind(user.user_id).execute().await?;
     let query = change.query("INSERT INTO deleted_users (user_id, delete_time) VALUES ($1, $2)");
     query.bind(user.user_id).bind(now).execute().await?;
+    audit::erase(change, user.user_id).await?;
     change.record(user.user_id, user.version + 1, EventPayload::UserDeleted);
     Ok(())
+}
+
+/// Returns the users who were deleted since a time.
+pub async fn deleted_since(on: impl Executor<'_>, time: DateTime<Utc>) -> Result<Vec<UserId>> {
+    let query = on.query("SELECT user_id FROM deleted_users WHERE delete_time >= $1").bind(time);
+    Ok(query.all::<(UserId,)>().await?.into_iter().map(|(user_id,)| user_id).collect())
 }
 
 /// Returns whether a user with this id was deleted.
@@ -337,18 +360,21 @@ pub async fn set_password(
         "UPDATE users SET password_hash = $2, update_time = $3, version = version + 1 WHERE user_id = $1 RETURNING version",
     );
     let (version,) = query.bind(user_id).bind(password_hash).bind(now).one::<(i64,)>().await?;
+    change.add_field("password");
     change.record(user_id, version, EventPayload::UserUpdated);
     sessions::end_others(change, user_id, kept, EndReason::PasswordChanged).await
 }
 
 /// Activates or deactivates a locked user. Records an event if that changes the user. A deactivation ends every session of the user.
 pub async fn set_active(change: &mut OutboxTransaction, clock: &Clock, user: User, is_active: bool) -> Result<User> {
+    change.set_target("user", user.user_id, Some(&user.username));
     if !is_active {
         sessions::end_others(change, user.user_id, None, EndReason::UserInactive).await?;
     }
     if user.is_active == is_active {
         return Ok(user);
     }
+    change.add_field("is_active");
     let now = change.now(clock).await?;
     let query =
         change.query(returning!("UPDATE users SET is_active = $2, update_time = $3, version = version + 1 WHERE user_id = $1"));
@@ -373,9 +399,11 @@ pub async fn lock_superusers(tx: &mut Tx) -> Result<()> {
 ///
 /// Returns FAILED_PRECONDITION if no other active superuser would remain.
 pub async fn set_superuser(change: &mut OutboxTransaction, clock: &Clock, user: User, is_superuser: bool) -> Result<User> {
+    change.set_target("user", user.user_id, Some(&user.username));
     if user.is_superuser == is_superuser {
         return Ok(user);
     }
+    change.add_field("is_superuser");
     if !is_superuser {
         // Two transactions that each revoke one of the last two superusers would otherwise both succeed.
         lock_superusers(change).await?;

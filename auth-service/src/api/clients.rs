@@ -1,6 +1,8 @@
 //! `auth.v1.ClientService`.
 
-use access::{Caller, Clock, Error, Result, validate::Violations};
+use std::sync::Arc;
+
+use access::{AuditRecorder, Caller, Clock, Error, Result, validate::Violations};
 use store::{
     Db,
     page::Page,
@@ -30,6 +32,10 @@ pub(crate) struct ClientApi {
 }
 
 impl client_service::Handlers for ClientApi {
+    fn audit(&self) -> Arc<dyn AuditRecorder> {
+        self.event_log.recorder()
+    }
+
     fn check_create_client(&self, request: &CreateClientRequest, violations: &mut Violations) {
         let Some(given) = &request.client else { return };
         violations.check("client.client_id", || clients::check_id("client.client_id", &given.client_id));

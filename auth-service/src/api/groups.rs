@@ -1,6 +1,8 @@
 //! `auth.v1.GroupService`.
 
-use access::{Caller, Clock, Error, Result, UserId, validate::Violations};
+use std::sync::Arc;
+
+use access::{AuditRecorder, Caller, Clock, Error, Result, UserId, validate::Violations};
 use store::{
     Db,
     page::Page,
@@ -31,6 +33,10 @@ pub(crate) struct GroupApi {
 }
 
 impl group_service::Handlers for GroupApi {
+    fn audit(&self) -> Arc<dyn AuditRecorder> {
+        self.event_log.recorder()
+    }
+
     fn check_create_group(&self, request: &CreateGroupRequest, violations: &mut Violations) {
         if let Some(group) = &request.group {
             violations.check("group.name", || groups::check_name("group.name", &group.name));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use access::{Caller, ClientInfo, Clock, Result};
+use access::{AuditRecorder, Caller, ClientInfo, Clock, Result};
 use chrono::TimeDelta;
 use store::{Db, page::Page};
 
@@ -27,6 +27,10 @@ pub(crate) struct KeyApi {
 }
 
 impl key_service::Handlers for KeyApi {
+    fn audit(&self) -> Arc<dyn AuditRecorder> {
+        self.event_log.recorder()
+    }
+
     async fn get_jwks(&self, _: ClientInfo, _: GetJwksRequest) -> Result<GetJwksResponse> {
         Ok(GetJwksResponse { keys: self.keys.keys().jwks.clone() })
     }

@@ -1,5 +1,6 @@
 //! The handlers of the proto services, one file per service, with the conversion of rows to messages.
 
+mod audit;
 mod clients;
 mod events;
 mod groups;
@@ -16,6 +17,7 @@ use access::{Actor, Caller, Error, Result, UserId};
 use chrono::{DateTime, Utc};
 use prost_types::Timestamp;
 
+pub(crate) use audit::AuditApi;
 pub(crate) use clients::{ClientApi, client_message};
 pub(crate) use events::EventApi;
 pub(crate) use groups::{GroupApi, group_message};

@@ -1,6 +1,8 @@
 //! `auth.v1.PermissionService`.
 
-use access::{Caller, Clock, Error, Result, UserId, validate::Violations};
+use std::sync::Arc;
+
+use access::{AuditRecorder, AuditedCall, Caller, Clock, Error, Result, UserId, validate::Violations};
 use store::{Db, page::Page};
 
 use super::begin;
@@ -24,6 +26,10 @@ pub(crate) struct PermissionApi {
 }
 
 impl permission_service::Handlers for PermissionApi {
+    fn audit(&self) -> Arc<dyn AuditRecorder> {
+        self.event_log.recorder()
+    }
+
     async fn list_permissions(&self, _: Caller, request: ListPermissionsRequest) -> Result<ListPermissionsResponse> {
         use list_permissions_request::Holder as RequestHolder;
         let holder = match &request.holder {
@@ -81,6 +87,12 @@ impl permission_service::Handlers for PermissionApi {
 
 impl PermissionApi {
     async fn set(&self, caller: &Caller, holder: Holder, permission: &String, is_given: bool) -> Result<()> {
+        if let Some(call) = AuditedCall::get() {
+            match holder {
+                Holder::User(user_id) => call.set_target("user", user_id.to_string()),
+                Holder::Group(group_id) => call.set_target("group", group_id.to_string()),
+            }
+        }
         let delegator = Delegator::load(&self.db, caller, &self.catalogue).await?;
         delegator.require_permissions([permission])?;
         let user_id = match holder {

@@ -1,6 +1,8 @@
 //! `auth.v1.SessionService`.
 
-use access::{Caller, Clock, Error, Result, SessionId, UserId};
+use std::sync::Arc;
+
+use access::{AuditRecorder, Caller, Clock, Error, Result, SessionId, UserId};
 use store::{Db, page::Page};
 
 use super::{begin, timestamp};
@@ -21,6 +23,10 @@ pub(crate) struct SessionApi {
 }
 
 impl session_service::Handlers for SessionApi {
+    fn audit(&self) -> Arc<dyn AuditRecorder> {
+        self.event_log.recorder()
+    }
+
     async fn list_sessions(&self, caller: Caller, request: ListSessionsRequest) -> Result<ListSessionsResponse> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let page = Page::new(request.page_size, &request.page_token, ("ListSessions", user_id))?;
@@ -49,6 +55,7 @@ impl session_service::Handlers for SessionApi {
         let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
         // Login takes the same lock. So the session of a concurrent Login either exists already and ends here, or begins afterwards.
         users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        change.add_field("sessions");
         sessions::end_others(&mut change, user_id, kept_session, EndReason::Revoked).await?;
         change.commit().await
     }

@@ -1,6 +1,9 @@
 //! `auth.v1.TokenService`.
 
-use access::{Caller, ClientInfo, Clock, Error, Result, proto::access::v1::Actor};
+use std::sync::Arc;
+
+use access::{AuditRecorder, AuditedCall, Caller, ClientInfo, Clock, CurrentCall, Error, Result, proto::access::v1::Actor};
+use audit::{Actor as AuditActor, Entry};
 use chrono::{DateTime, TimeDelta, Utc};
 use store::Db;
 use uuid::Uuid;
@@ -44,6 +47,10 @@ pub(crate) struct TokenApi {
 }
 
 impl token_service::Handlers for TokenApi {
+    fn audit(&self) -> Arc<dyn AuditRecorder> {
+        self.event_log.recorder()
+    }
+
     async fn login(&self, client: ClientInfo, request: LoginRequest) -> Result<LoginResponse> {
         self.metrics.count("password", self.sign_in(client, request).await)
     }
@@ -56,7 +63,11 @@ impl token_service::Handlers for TokenApi {
         let token = self.tokens.read_refresh_token(&request.refresh_token)?;
         let mut change = self.event_log.begin().await?;
         match token {
-            RefreshToken::Ours(claims) => sessions::end(&mut change, claims.sid, sessions::EndReason::Logout).await?,
+            RefreshToken::Ours(claims) => {
+                change.set_actor(AuditActor::User { id: claims.sub.to_string(), name: None });
+                change.add_field(format!("sessions.{}", claims.sid));
+                sessions::end(&mut change, claims.sid, sessions::EndReason::Logout).await?;
+            }
             RefreshToken::Django(token) => django_tokens::logout(&mut change, &token).await?,
         }
         change.commit().await
@@ -77,6 +88,10 @@ impl TokenApi {
         // Takes a place in the queue first, so that a flood that finds it full does not reach the database.
         let permit = self.passwords.acquire(HashPurpose::Login, &client)?;
         let found = users::find_by_login(&self.db, &request.username).await?;
+        // The audit log never contains the username of the request, because people type passwords into that field.
+        if let (Some(user), Some(call)) = (&found, AuditedCall::get()) {
+            call.set_target("user", user.user_id.to_string());
+        }
         let account = self.account(&request.username, found.as_ref(), &client).await?;
         let mut tx = self.db.begin().await?;
         let subjects = Subject::source(client.address(), self.limits).into_iter().chain([account]);
@@ -90,6 +105,7 @@ impl TokenApi {
         // The password may have been changed, or the user deactivated, while the password was being checked.
         let unchanged = |now: &users::User| now.is_active && now.password_hash == user.password_hash;
         let user = users::lock(&mut change, user.user_id).await?.filter(unchanged).ok_or_else(rejected)?;
+        record_sign_in(&mut change, &user);
         let session = sessions::create(&mut change, &self.clock, user.user_id, &kid, &client, self.lifetime).await?;
         sessions::purge_expired(&mut change, user.user_id, session.create_time).await?;
         if let Checked::Rehashed(hash) = &checked {
@@ -132,6 +148,8 @@ impl TokenApi {
                 let client = (&client, self.lifetime);
                 match django_tokens::exchange(&mut change, &self.clock, &token, request_id, &kid, client).await? {
                     Exchange::NewSession(user, session) => {
+                        change.set_entry(refresh_entry(client.0));
+                        record_sign_in(&mut change, &user);
                         self.complete_sign_in(&mut change, &session, client.0).await?;
                         let rights = permissions::of_user(&mut *change, &self.catalogue, &user).await?;
                         change.commit().await?;
@@ -163,6 +181,9 @@ impl TokenApi {
             Verdict::Reuse => {
                 self.metrics.count_reuse();
                 tracing::warn!(session_id = %session.session_id, user_id = %user.user_id, "a spent refresh token was presented; its session ends");
+                change.set_entry(refresh_entry(&client).refused(&rejected()));
+                change.set_target("user", user.user_id, Some(&user.username));
+                change.add_field(format!("sessions.{}", session.session_id));
                 sessions::end(&mut change, session.session_id, sessions::EndReason::Reuse).await?;
                 Err(rejected())
             }
@@ -200,6 +221,9 @@ impl TokenApi {
         let account = found.filter(|account| is_right && account.is_active).ok_or_else(rejected)?;
 
         let permissions = self.granted_permissions(&account, &request.scope)?;
+        let mut change = self.event_log.begin().await?;
+        change.set_actor(AuditActor::Service(account.client_id.clone()));
+        change.commit().await?;
         let issued = self.tokens.issue_service_token(&account, &permissions, now).await?;
         Ok(IssueServiceTokenResponse {
             access_token: issued.access_token,
@@ -268,6 +292,17 @@ impl TokenApi {
         let read = Assertion::read(assertion, client?, self.tokens.issuer(), now);
         read.inspect_err(|error| tracing::info!(reason = %error, "a client assertion is rejected")).ok()
     }
+}
+
+/// Adds the user who signs in to the entry in the audit log.
+fn record_sign_in(change: &mut OutboxTransaction, user: &users::User) {
+    change.set_actor(AuditActor::User { id: user.user_id.to_string(), name: Some(user.username.clone()) });
+    change.set_target("user", user.user_id, Some(&user.username));
+}
+
+/// Returns the entry in the audit log about a call of Refresh, most of which have none.
+fn refresh_entry(client: &ClientInfo) -> Entry {
+    Entry::by_client("/auth.v1.TokenService/Refresh".into(), client, CurrentCall::get().as_ref())
 }
 
 fn seconds(duration: TimeDelta) -> i32 {

@@ -1,6 +1,8 @@
 //! `auth.v1.UserService`.
 
-use access::{Caller, ClientInfo, Clock, Error, Result, UserId, validate::Violations};
+use std::sync::Arc;
+
+use access::{AuditRecorder, Caller, ClientInfo, Clock, Error, Result, UserId, validate::Violations};
 use store::{
     Db,
     batch::order_by_keys,
@@ -40,6 +42,10 @@ pub(crate) struct UserApi {
 }
 
 impl user_service::Handlers for UserApi {
+    fn audit(&self) -> Arc<dyn AuditRecorder> {
+        self.event_log.recorder()
+    }
+
     fn check_register(&self, request: &RegisterRequest, violations: &mut Violations) {
         violations
             .check("username", || Username::of_new_user("username", &request.username, Email::new(&request.email).as_ref()));
@@ -243,7 +249,8 @@ impl user_service::Handlers for UserApi {
         let permit = self.passwords.acquire(HashPurpose::PasswordChange, caller.client_info())?;
         let password_hash = permit.hash(password, names).await?;
         let mut change = begin(&self.event_log, &caller, Some(user_id)).await?;
-        users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        let user = users::lock(&mut change, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        change.set_target("user", user_id, Some(&user.username));
         users::set_password(&mut change, &self.clock, user_id, &password_hash, None).await?;
         change.commit().await
     }

@@ -79,7 +79,13 @@ impl Administration {
     }
 
     /// Commits a change, and logs who made it. `command` and `subject` say what was changed.
-    pub(super) async fn commit(&self, change: OutboxTransaction, command: &str, subject: &str) -> Result<(), CliError> {
+    pub(super) async fn commit(
+        &self,
+        mut change: OutboxTransaction,
+        command: &'static str,
+        subject: &str,
+    ) -> Result<(), CliError> {
+        change.set_command(command);
         change.commit().await?;
         self.record(command, subject);
         Ok(())

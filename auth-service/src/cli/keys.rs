@@ -108,10 +108,9 @@ pub(super) async fn run(command: Command) -> Result<(), CliError> {
         Command::Rewrap(command) => {
             let (service, Rewrap { master_key, new_master_key_file }) = (command.administration.open().await?, command.arguments);
             let new = MasterKey::from_base64(&read_secret_file(&new_master_key_file)?)?;
-            let mut tx = service.db.begin().await?;
-            let count = keys::rewrap(&mut tx, &master_key.read()?, &new).await?;
-            tx.commit().await?;
-            service.record("keys rewrap", &format!("{count} key(s)"));
+            let mut change = service.begin().await?;
+            let count = keys::rewrap(&mut change, &master_key.read()?, &new).await?;
+            service.commit(change, "keys rewrap", &format!("{count} key(s)")).await?;
             let message = format!("encrypted {count} key(s) with the new master key");
             Ok(service.output.changed(&message, &json!({ "encryptedKeys": count }))?)
         }
@@ -188,6 +187,7 @@ async fn create(service: &Administration, master: &MasterKey, bits: KeyBits) -> 
 async fn activate(service: &Administration, kid: &str, max_age: TimeDelta, force: bool) -> Result<Key, Error> {
     let mut change = service.event_log.begin().await?;
     let key = keys::activate(&mut change, &service.clock, kid, max_age, force).await?;
+    change.set_command("keys activate");
     change.commit().await?;
     service.record("keys activate", kid);
     Ok(key)

@@ -86,7 +86,9 @@ async fn revoke(service: &Administration, arguments: &Revoke) -> Result<(), CliE
     let mut change = service.begin().await?;
     // A sign-in takes the same lock, so a session that is being opened either ends here or begins afterwards.
     let user = service.lock_user(&mut change, &arguments.user).await?;
+    change.set_target("user", user.user_id, Some(&user.username));
     if arguments.all {
+        change.add_field("sessions");
         sessions::end_others(&mut change, user.user_id, None, EndReason::Revoked).await?;
     }
     for name in &arguments.sessions {

@@ -243,6 +243,7 @@ async fn set_password(service: &Administration, arguments: SetPassword) -> Resul
     let password_hash = hash(&password, arguments.passwords, names).await?;
     let mut change = service.begin().await?;
     let user = service.lock_user(&mut change, &user.user_id.to_string()).await?;
+    change.set_target("user", user.user_id, Some(&user.username));
     users::set_password(&mut change, &service.clock, user.user_id, &password_hash, None).await?;
     service.commit(change, "users set-password", &user.username).await?;
     let user = service.user(&user.user_id.to_string()).await?;

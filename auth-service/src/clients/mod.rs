@@ -152,9 +152,16 @@ macro_rules! columns {
 /// # Errors
 ///
 /// Returns ALREADY_EXISTS if the id is taken.
-pub async fn create(tx: &mut Tx, clock: &Clock, client_id: &str, profile: &Profile, secret: Option<&Secret>) -> Result<Client> {
-    let now = tx.now(clock).await?;
-    let query = tx.query(concat!(
+pub async fn create(
+    change: &mut OutboxTransaction,
+    clock: &Clock,
+    client_id: &str,
+    profile: &Profile,
+    secret: Option<&Secret>,
+) -> Result<Client> {
+    change.set_target("client", client_id, None);
+    let now = change.now(clock).await?;
+    let query = change.query(concat!(
         "INSERT INTO clients (client_id, display_name, scope, keys, is_active, secret_hash, secret_time, create_time, update_time,
              version)
          VALUES ($1, $2, $3, $4, TRUE, $5, $6, $7, $7, $8) ON CONFLICT DO NOTHING RETURNING ",
@@ -204,7 +211,17 @@ pub async fn list(on: impl Executor<'_>) -> Result<Vec<Client>> {
 
 /// Updates a locked client. If nothing changes, it writes nothing. If the client loses a permission or a key, records an event that revokes its access tokens.
 pub async fn update(change: &mut OutboxTransaction, clock: &Clock, client: &Client, profile: &Profile) -> Result<Client> {
+    change.set_target("client", &client.client_id, None);
     let (scope, keys) = (scope(&profile.permissions), stored_keys(&profile.keys)?);
+    for (field, is_changed) in [
+        ("display_name", client.display_name != profile.display_name),
+        ("permissions", client.scope != scope),
+        ("keys", client.keys != keys),
+    ] {
+        if is_changed {
+            change.add_field(field);
+        }
+    }
     if (&client.display_name, &client.scope, &client.keys) == (&profile.display_name, &scope, &keys) {
         return Ok(client.clone());
     }
@@ -227,9 +244,11 @@ pub async fn update(change: &mut OutboxTransaction, clock: &Clock, client: &Clie
 
 /// Activates or deactivates a locked client. A deactivation revokes its access tokens.
 pub async fn set_active(change: &mut OutboxTransaction, clock: &Clock, client: Client, is_active: bool) -> Result<Client> {
+    change.set_target("client", &client.client_id, None);
     if client.is_active == is_active {
         return Ok(client);
     }
+    change.add_field("is_active");
     let now = change.now(clock).await?;
     let query = change.query(concat!(
         "UPDATE clients SET is_active = $2, update_time = $3, version = version + 1 WHERE client_id = $1 RETURNING ",
@@ -251,6 +270,8 @@ pub async fn rotate_secret(
     secret: &Secret,
     withdraw: bool,
 ) -> Result<Client> {
+    change.set_target("client", &client.client_id, None);
+    change.add_field("secret");
     let now = change.now(clock).await?;
     let previous = client.secret_hash.as_ref().filter(|_| !withdraw);
     let query = change.query(concat!(
@@ -269,6 +290,7 @@ pub async fn rotate_secret(
 
 /// Deletes a locked client and revokes its access tokens.
 pub async fn delete(change: &mut OutboxTransaction, client: &Client) -> Result<()> {
+    change.set_target("client", &client.client_id, None);
     change.query("DELETE FROM clients WHERE client_id = $1").bind(&client.client_id).execute().await?;
     change.record_client(&client.client_id, client.version + 1);
     Ok(())

@@ -3,11 +3,12 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use access::{
-    Clock, Error, Result,
+    AuditRecorder, Clock, Error, Result,
     error::{self, Violation},
     events::VerifierEffect,
     token::{Claims, Verifier},
 };
+use audit::AuditLog;
 use chrono::{DateTime, TimeDelta, Utc};
 use store::{Db, Executor, Tx};
 use tokio::sync::watch;
@@ -29,6 +30,7 @@ pub struct EventLog {
     pub(super) db: Db,
     clock: Clock,
     signal: Arc<watch::Sender<Signal>>,
+    audit_log: AuditLog,
     /// The verifier of this process.
     verifier: Option<Arc<Verifier>>,
 }
@@ -82,7 +84,8 @@ impl From<CursorError> for Error {
 impl EventLog {
     /// Returns the event log of a database.
     pub fn new(db: Db, clock: Clock) -> Self {
-        Self { db, clock, signal: Arc::default(), verifier: None }
+        let audit_log = AuditLog::new(db.clone(), clock.clone());
+        Self { db, clock, signal: Arc::default(), audit_log, verifier: None }
     }
 
     /// Returns the same log, which also applies revocations to this verifier before the call that caused them is answered.
@@ -201,6 +204,16 @@ impl EventLog {
         let mut tx = self.db.begin().await?;
         tx.query("DELETE FROM outbox WHERE pos < (SELECT floor FROM feed)").execute().await?;
         Ok(tx.commit().await?)
+    }
+
+    /// Returns the audit log of the same database.
+    pub fn audit_log(&self) -> &AuditLog {
+        &self.audit_log
+    }
+
+    /// Returns the audit log as the guards take it.
+    pub fn recorder(&self) -> Arc<dyn AuditRecorder> {
+        Arc::new(self.audit_log.clone())
     }
 
     pub(super) fn clock(&self) -> &Clock {

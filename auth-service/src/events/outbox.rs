@@ -1,11 +1,13 @@
-//! The transaction that changes data and records the events about it.
+//! The transaction that changes data, and records the events about it and its entry in the audit log.
 
 use std::{
+    borrow::Cow,
     ops::{Deref, DerefMut},
     sync::LazyLock,
 };
 
-use access::{Result, SessionId, UserId, events::MAX_SESSIONS};
+use access::{AuditedCall, Result, SessionId, UserId, error::CODE_NAMES, events::MAX_SESSIONS};
+use audit::{Actor, Entry, Target};
 use chrono::TimeDelta;
 use store::{Executor, Tx};
 
@@ -18,16 +20,46 @@ const ROWS: usize = 16;
 ///
 /// Functions that change a user, the validity of a session, a permission, a key or a client take an `OutboxTransaction` and record
 /// the event themselves, so that no caller can forget it.
+///
+/// The commit writes an entry to the audit log if the transaction belongs to a call of an audited method or to a command, or if
+/// [`set_entry`](Self::set_entry) was called.
 #[must_use]
 pub struct OutboxTransaction {
     tx: Tx,
     log: EventLog,
     events: Vec<Event>,
+    audited: Audited,
+}
+
+/// The parts of the entry in the audit log that the call or the command does not determine.
+#[derive(Debug, Default)]
+struct Audited {
+    entry: Option<Entry>,
+    actor: Option<Actor>,
+    target: Option<Target>,
+    fields: Vec<Cow<'static, str>>,
+    deleted_user: Option<UserId>,
+    command: Option<&'static str>,
+}
+
+impl Audited {
+    /// Returns the entry of the transaction, if it needs one.
+    fn into_entry(self, call: Option<&AuditedCall>) -> Option<Entry> {
+        let mut entry = self.entry.or_else(|| call.map(Entry::of_call))?;
+        entry.actor = self.actor.unwrap_or(entry.actor);
+        entry.method = self.command.map_or(entry.method, Cow::Borrowed);
+        entry.target = self.target.or(entry.target);
+        entry.fields.extend(self.fields);
+        if let (Some(deleted), Actor::User { id, .. }) = (self.deleted_user, &entry.actor) {
+            entry.is_actor_erased = *id == deleted.to_string();
+        }
+        Some(entry)
+    }
 }
 
 impl OutboxTransaction {
     pub(super) fn new(tx: Tx, log: EventLog) -> Self {
-        Self { tx, log, events: Vec::new() }
+        Self { tx, log, events: Vec::new(), audited: Audited::default() }
     }
 
     /// Records an event about a user. `version` is the version of the user after it.
@@ -53,15 +85,62 @@ impl OutboxTransaction {
         }
     }
 
-    /// Writes the recorded events, and commits them with the changes.
-    pub async fn commit(self) -> Result<()> {
-        let Self { mut tx, log, events } = self;
-        if events.is_empty() {
-            return Ok(tx.commit().await?);
+    /// Names the resource that the transaction changes, for the audit log. The name of a user who is deleted must be left out.
+    pub fn set_target(&mut self, kind: &'static str, id: impl ToString, name: Option<&str>) {
+        self.audited.target = Some(Target { kind: kind.into(), id: id.to_string(), name: name.map(str::to_owned) });
+    }
+
+    /// Names the user whom the transaction deletes, and whose personal data the entry in the audit log must not contain.
+    pub fn set_deleted_user(&mut self, user_id: UserId) {
+        self.set_target("user", user_id, None);
+        self.audited.deleted_user = Some(user_id);
+    }
+
+    /// Adds the name of a field that the transaction changes, for the audit log.
+    pub fn add_field(&mut self, field: impl Into<Cow<'static, str>>) {
+        self.audited.fields.push(field.into());
+    }
+
+    /// Names the one who acts, where a method does not need an access token.
+    pub fn set_actor(&mut self, actor: Actor) {
+        self.audited.actor = Some(actor);
+    }
+
+    /// Replaces the name of the command by a more precise one, such as `users create`.
+    pub fn set_command(&mut self, name: &'static str) {
+        self.audited.command = Some(name);
+    }
+
+    /// Sets the entry in the audit log for a transaction that does not belong to a call of an audited method.
+    pub fn set_entry(&mut self, entry: Entry) {
+        self.audited.entry = Some(entry);
+    }
+
+    /// Sets the entry for a change that the service makes by itself, unless a command makes it.
+    pub fn set_system_entry(&mut self, method: &'static str) {
+        if AuditedCall::get().is_none() {
+            let outcome = CODE_NAMES[0].into();
+            self.set_entry(Entry { actor: Actor::System, method: method.into(), outcome, ..Entry::default() });
         }
-        let (last, token_life) = append(&mut tx, &log, &events).await?;
-        tx.commit().await?;
-        log.notify_committed(last, token_life, &events);
+    }
+
+    /// Writes the entry in the audit log and the recorded events, and commits them with the changes.
+    pub async fn commit(self) -> Result<()> {
+        let Self { mut tx, log, events, audited } = self;
+        let call = AuditedCall::get();
+        if let Some(entry) = audited.into_entry(call.as_ref()) {
+            log.audit_log().record(&mut tx, &entry).await?;
+        }
+        if events.is_empty() {
+            tx.commit().await?;
+        } else {
+            let (last, token_life) = append(&mut tx, &log, &events).await?;
+            tx.commit().await?;
+            log.notify_committed(last, token_life, &events);
+        }
+        if let Some(call) = call {
+            call.mark_recorded();
+        }
         Ok(())
     }
 }

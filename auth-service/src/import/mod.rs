@@ -7,9 +7,11 @@ mod mapping;
 mod tokens;
 mod users;
 
-use access::{Clock, Result};
+use access::{AuditedCall, Clock, Result};
+use audit::Entry;
 use clap::{Args, Subcommand};
 use django::{ImportArgs, ImportSink, Importer};
+use server::command::operating_system_user;
 use store::{DatabaseArgs, Tx};
 
 use self::mapping::{Mapping, UserSection};
@@ -56,12 +58,20 @@ struct Import {
     importer: Importer<EventLog>,
 }
 
+/// Writes one entry to the audit log before the first row is imported, because an import commits many transactions.
+async fn record_start(events: &EventLog) -> Result<()> {
+    let mut change = events.begin().await?;
+    change.set_entry(Entry::of_call(&AuditedCall::command("import django", operating_system_user())));
+    change.commit().await
+}
+
 pub(crate) async fn run(command: Command) -> Result<(), CliError> {
     let Command::Django(Django { database, import: args }) = command;
     let db = database.open()?;
     migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
     let events = EventLog::new(db.clone(), Clock::system());
-    let importer = Importer::open(&args, events, Clock::system()).await?;
+    let importer = Importer::open(&args, events.clone(), Clock::system()).await?;
+    record_start(&events).await?;
     let mut import = Import { mapping: args.mapping()?, importer };
     let groups = import.import_groups().await?;
     import.import_users(groups).await?;

@@ -8,7 +8,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{DateTime, TimeDelta, Utc};
 use store::{Executor, Tx};
 
-use super::{KeyBits, KeyError, MasterKey, signing::GeneratedKey};
+use super::{KeyBits, KeyError, MasterKey, audit_keys, signing::GeneratedKey};
 use crate::{
     KEY_INTERVAL,
     events::{EventPayload, OutboxTransaction},
@@ -102,6 +102,7 @@ pub async fn create(change: &mut OutboxTransaction, clock: &Clock, master: &Mast
     }
     let key = insert(change, clock, master, generated, State::Pending).await?;
     let key = key.ok_or_else(|| Error::internal("the same key was generated twice"))?;
+    change.set_target("key", &key.kid, None);
     change.record_key(EventPayload::KeyCreated { kid: key.kid.clone() });
     Ok(key)
 }
@@ -114,6 +115,8 @@ pub(super) async fn create_active(
     generated: &GeneratedKey,
 ) -> Result<()> {
     if let Some(key) = insert(change, clock, master, generated, State::Active).await? {
+        change.set_system_entry("serve");
+        change.set_target("key", &key.kid, None);
         change.record_key(EventPayload::KeyCreated { kid: key.kid.clone() });
         change.record_key(EventPayload::KeyActivated { kid: key.kid });
     }
@@ -146,6 +149,8 @@ async fn insert(tx: &mut Tx, clock: &Clock, master: &MasterKey, generated: &Gene
 pub async fn activate(change: &mut OutboxTransaction, clock: &Clock, kid: &str, max_age: TimeDelta, force: bool) -> Result<Key> {
     let keys = lock(change).await?;
     let key = keys.iter().find(|key| key.kid == kid).ok_or_else(|| Error::not_found("key_id"))?;
+    change.set_target("key", kid, None);
+    change.add_field("state");
     let now = change.now(clock).await?;
     let from = key.activatable_time(max_age);
     match key.state {
@@ -179,6 +184,8 @@ pub async fn activate(change: &mut OutboxTransaction, clock: &Clock, kid: &str, 
 pub async fn retire(change: &mut OutboxTransaction, clock: &Clock, kid: &str, withdraw: bool) -> Result<Key> {
     let keys = lock(change).await?;
     let key = keys.iter().find(|key| key.kid == kid).ok_or_else(|| Error::not_found("key_id"))?;
+    change.set_target("key", kid, None);
+    change.add_field("state");
     let now = change.now(clock).await?;
     match key.state {
         State::Active => Err(wrong_state("the active key is retired by activating another")),
@@ -212,6 +219,7 @@ pub async fn rewrap(tx: &mut Tx, old: &MasterKey, new: &MasterKey) -> Result<usi
         query.bind(&row.kid).bind(encrypted).execute().await.map_err(Error::from)?;
         count += 1;
     }
+    audit_keys::rewrap(tx, old, new).await?;
     Ok(count)
 }
 

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use access::{Error, Result};
+use audit::AuditKey;
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
     rand,
@@ -11,15 +12,25 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::KeyError;
 
-/// The key that encrypts the signing keys (AES-256-GCM). It is never stored in the database.
+/// The key that encrypts the signing keys (AES-256-GCM), and from which the key of the audit log is derived. It is never stored in the
+/// database.
 #[derive(Clone)]
-pub struct MasterKey(Arc<RandomizedNonceKey>);
+pub struct MasterKey {
+    encryption: Arc<RandomizedNonceKey>,
+    audit: AuditKey,
+}
 
 impl MasterKey {
     /// Reads a master key: 32 bytes in base64.
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
         let bytes = BASE64_STANDARD.decode(text.trim()).map_err(|_| KeyError::MasterKey)?;
-        RandomizedNonceKey::new(&AES_256_GCM, &bytes).map(|key| Self(Arc::new(key))).map_err(|_| KeyError::MasterKey)
+        let encryption = RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|_| KeyError::MasterKey)?;
+        Ok(Self { encryption: Arc::new(encryption), audit: AuditKey::derive(&bytes) })
+    }
+
+    /// Returns the key that seals the audit log.
+    pub fn audit_key(&self) -> &AuditKey {
+        &self.audit
     }
 
     /// Generates a master key and returns it in base64.
@@ -38,7 +49,7 @@ impl MasterKey {
     pub(super) fn encrypt(&self, kid: &str, secret: &[u8]) -> Result<Vec<u8>> {
         let mut encrypted = secret.to_vec();
         let nonce = self
-            .0
+            .encryption
             .seal_in_place_append_tag(Aad::from(kid), &mut encrypted)
             .map_err(|_| Error::internal("a signing key can't be encrypted"))?;
         Ok([nonce.as_ref().as_slice(), &encrypted].concat())
@@ -49,7 +60,7 @@ impl MasterKey {
         let (nonce, ciphertext) = encrypted.split_at_checked(NONCE_LEN).ok_or_else(wrong)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| wrong())?;
         let mut secret = ciphertext.to_vec();
-        let length = self.0.open_in_place(nonce, Aad::from(kid), &mut secret).map_err(|_| wrong())?.len();
+        let length = self.encryption.open_in_place(nonce, Aad::from(kid), &mut secret).map_err(|_| wrong())?.len();
         secret.truncate(length);
         Ok(secret)
     }

@@ -1,5 +1,6 @@
 //! Signing keys: encrypted in the database, kept parsed in memory.
 
+mod audit_keys;
 mod lifecycle;
 mod master;
 mod signing;
@@ -12,6 +13,7 @@ use parking_lot::RwLock;
 use store::Db;
 use tokio::time::Instant;
 
+pub use audit_keys::audit_keys;
 pub use lifecycle::{Key, State, activate, check_encryption, create, list, retire, rewrap};
 pub use master::MasterKey;
 pub use signing::{GeneratedKey, KeyBits, SigningKey};

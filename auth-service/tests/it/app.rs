@@ -6,11 +6,11 @@ use auth_service::{
     keys::MasterKey,
     passwords::Policy,
     proto::{
-        GrantRequest, LoginRequest, LoginResponse, RegisterRequest, User, client_service_client::ClientServiceClient,
-        grant_request, group_service_client::GroupServiceClient, identity_service_client::IdentityServiceClient,
-        key_service_client::KeyServiceClient, permission_service_client::PermissionServiceClient,
-        session_service_client::SessionServiceClient, token_service_client::TokenServiceClient,
-        user_service_client::UserServiceClient,
+        GrantRequest, LoginRequest, LoginResponse, RegisterRequest, User, audit_service_client::AuditServiceClient,
+        client_service_client::ClientServiceClient, grant_request, group_service_client::GroupServiceClient,
+        identity_service_client::IdentityServiceClient, key_service_client::KeyServiceClient,
+        permission_service_client::PermissionServiceClient, session_service_client::SessionServiceClient,
+        token_service_client::TokenServiceClient, user_service_client::UserServiceClient,
     },
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -92,6 +92,27 @@ impl App {
         self.tokens().login(request).await.expect("a login").into_inner()
     }
 
+    /// Returns the entries of the audit log, the oldest first.
+    pub(crate) async fn audit_log(&self) -> Vec<audit::Event> {
+        let (db, filter) = (self.database.open(), audit::Filter::default());
+        audit::list_in_order(&db, &filter, audit::Order::OldestFirst, None, 10_000).await.expect("entries")
+    }
+
+    /// Returns the entries of the audit log that are not in `before`. The service may create its first key at any time.
+    pub(crate) async fn events_since(&self, before: &[audit::Event]) -> Vec<audit::Event> {
+        let is_new =
+            |event: &audit::Event| event.actor_type != "system" && !before.iter().any(|known| known.event_id == event.event_id);
+        self.audit_log().await.into_iter().filter(is_new).collect()
+    }
+
+    /// Verifies the audit log against its seals.
+    pub(crate) async fn verify_audit_log(&self) -> audit::Verification {
+        let master_key = MasterKey::from_base64(&self.master_key).expect("a master key");
+        let db = self.database.open();
+        let keys = auth_service::keys::audit_keys(&db, &master_key).await.expect("keys");
+        audit::verify(&db, &keys, &[]).await.expect("a verification")
+    }
+
     /// Registers a user and signs in.
     pub(crate) async fn user(&self, username: &str) -> Actor {
         self.register(username).await;
@@ -153,6 +174,10 @@ impl Actor {
 
     pub(crate) fn keys(&self) -> KeyServiceClient<InterceptedService<Channel, Bearer>> {
         KeyServiceClient::with_interceptor(self.channel.clone(), self.bearer())
+    }
+
+    pub(crate) fn audit(&self) -> AuditServiceClient<InterceptedService<Channel, Bearer>> {
+        AuditServiceClient::with_interceptor(self.channel.clone(), self.bearer())
     }
 
     pub(crate) fn groups(&self) -> GroupServiceClient<InterceptedService<Channel, Bearer>> {

@@ -4,6 +4,10 @@
 mod administration;
 mod administration_commands;
 mod app;
+mod audit;
+mod audit_commands;
+mod audit_crash;
+mod canary;
 mod check_command;
 mod clients;
 mod clients_command;

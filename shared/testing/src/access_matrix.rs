@@ -5,7 +5,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, ReflectMessage, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MethodDescriptor, ReflectMessage, Value};
 use tonic::{Code, Status, transport::Channel};
 
 use crate::{
@@ -146,6 +146,21 @@ impl MatrixRow {
         self.text("permission")
     }
 
+    /// Returns true if calls of the method are recorded in the audit log.
+    pub fn is_audited(&self) -> bool {
+        self.flag("audit")
+    }
+
+    /// Returns true if the HTTP route of the method is a GET, so that the method changes nothing (RFC 9110 section 9.2.1).
+    ///
+    /// # Panics
+    ///
+    /// Panics if the descriptors do not contain the option `google.api.http`.
+    pub fn is_safe(&self) -> bool {
+        let extension = self.method.parent_pool().get_extension_by_name("google.api.http").expect("the HTTP option");
+        self.method.options().get_extension(&extension).as_message().is_some_and(|rule| rule.has_field_by_name("get"))
+    }
+
     /// Returns what the rule decides about this kind of caller.
     pub fn cell(&self, caller: MatrixCaller) -> MatrixCell {
         let (has_permission, has_owner) = (!self.permission().is_empty(), !self.text("owner").is_empty());
@@ -216,6 +231,13 @@ impl MatrixRow {
         }
     }
 
+    /// Calls the method with `secret` in every field whose name says that it holds a secret. Returns the error, if there is one.
+    pub async fn call_with_secret(&self, channel: &Channel, token: &str, secret: &str) -> Option<Status> {
+        let mut request = DynamicMessage::new(self.method.input());
+        fill_secrets(&mut request, secret);
+        self.call(channel, Some(token), &request.encode_to_vec().into()).await.err()
+    }
+
     fn actors(&self) -> Vec<Value> {
         let actors = self.rule.get_field_by_name("actors");
         actors.as_ref().and_then(|actors| actors.as_list()).map(<[_]>::to_vec).unwrap_or_default()
@@ -264,6 +286,24 @@ fn set(message: &mut DynamicMessage, path: &str, value: &str) {
             let mut inner = message.get_field_by_name(field).and_then(|inner| inner.as_message().cloned()).expect("a message");
             set(&mut inner, rest, value);
             message.set_field_by_name(field, Value::Message(inner));
+        }
+    }
+}
+
+/// Sets the fields of a message, and of the messages in it, that hold a secret.
+fn fill_secrets(message: &mut DynamicMessage, secret: &str) {
+    for field in message.descriptor().fields().filter(|field| !field.is_list() && !field.is_map()) {
+        let is_secret = ["password", "secret", "token", "assertion"].iter().any(|word| field.name().contains(word));
+        match field.kind() {
+            Kind::String if is_secret && field.name() != "page_token" => {
+                message.set_field(&field, Value::String(secret.to_owned()));
+            }
+            Kind::Message(inner) if inner.package_name() == message.descriptor().package_name() => {
+                let mut inner = DynamicMessage::new(inner);
+                fill_secrets(&mut inner, secret);
+                message.set_field(&field, Value::Message(inner));
+            }
+            _ => {}
         }
     }
 }
