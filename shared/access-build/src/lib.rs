@@ -19,6 +19,21 @@
 //! The build fails for a method without an access rule, for a rule that contradicts itself, and for a validation rule that is not
 //! supported. The error names the method or the field.
 //!
+//! A proto declares the rule of each method and the valid values of each field:
+//!
+//! ```proto
+//! service HelloService {
+//!   rpc SayHello(SayHelloRequest) returns (SayHelloResponse) {
+//!     option (access.v1.rule) = {permission: "hello.say_hello"};
+//!   }
+//! }
+//! message SayHelloRequest {
+//!   string name = 1 [(buf.validate.field).string = {min_len: 1, max_len: 100}];
+//! }
+//! ```
+//!
+//! The crate that has this build script depends on `access`, `prost`, `tonic` and `tonic-prost`.
+//!
 //! Protos may import `access/v1/access.proto`, `buf/validate/validate.proto`, `google/api/annotations.proto`,
 //! `google/api/field_behavior.proto` and `google/type/date.proto`. This crate contains these files.
 //!

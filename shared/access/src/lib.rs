@@ -20,6 +20,36 @@
 //! // OrderServiceServer::with_interceptor(orders, interceptor)
 //! # drop(interceptor);
 //! ```
+//!
+//! # The parts
+//!
+//! * [`token`] verifies access tokens, keeps the public keys up to date, and gets tokens for the service itself
+//!   ([`token::ServiceToken`]).
+//! * [`events`] follows the events of the auth service. [`events::follow_revocations`] makes a verifier reject revoked tokens before they
+//!   expire, and [`events::EventConsumer`] keeps data about users up to date.
+//! * [`error`] contains the errors of handlers. Each becomes a gRPC status with `google.rpc.ErrorInfo`.
+//! * [`guard`] and [`validate`] are what generated guards call. A service does not call them itself.
+//!
+//! A handler receives a [`Caller`] and returns a [`Result`]:
+//!
+//! ```
+//! use access::{Caller, Error, Result};
+//!
+//! async fn rename(caller: Caller, name: String) -> Result<String> {
+//!     if name == "admin" {
+//!         // INVALID_ARGUMENT, with the field and the rule in `google.rpc.BadRequest`.
+//!         return Err(Error::invalid("name", "orders.reserved_name", "name must not be admin"));
+//!     }
+//!     Ok(format!("{} is now {name}", caller.username().unwrap_or("a service")))
+//! }
+//! # drop(rename);
+//! ```
+//!
+//! # Cargo features
+//!
+//! * `layer`: [`AccessLayer`]
+//! * `tls`: https URLs for the connection to the auth service
+//! * `sqlx`: [`Id`] as a value of database columns
 
 // Generated code refers to this crate by its public name, so that the same code also compiles inside the crate.
 extern crate self as access;

@@ -10,6 +10,9 @@
 //! let rule = AccessRule { policy: AccessPolicy::Authenticated, actors: (&[]).into(), revocation: RevocationMode::Local };
 //! assert_eq!(rule.policy.permission(), None);
 //! ```
+//!
+//! A declaration that contradicts itself is a `ContractError`, whose message names the method or the field. `access-build` reports it when
+//! a service is built, and `AccessLayer` when a service starts.
 
 mod access_rule;
 #[cfg(feature = "descriptors")]

@@ -9,6 +9,15 @@
 //! assert_eq!(id, django::user_id("shop", "7"));
 //! assert_ne!(id, django::user_id("blog", "7"));
 //! ```
+//!
+//! # An import
+//!
+//! 1. [`ImportArgs`] are the flags of `import django`: the source, the project, and the names of tables and columns.
+//! 2. An [`Importer`] reads the rows of a table from the [`Source`], and passes each to a function of the service as a [`RowImport`].
+//!    That function writes the row in a transaction, which also records that the row was imported.
+//! 3. The [`Report`] counts every row as imported, present, or skipped with a reason.
+//!
+//! A row is imported once. An import that was interrupted continues with the next run, and changes that were made here since are kept.
 
 mod batch;
 mod command;

@@ -6,6 +6,13 @@
 //! assert!(bindings.iter().any(|binding| binding.grpc_path() == "/auth.v1.TokenService/Login"));
 //! # Ok::<(), String>(())
 //! ```
+//!
+//! A [`Gateway`] builds one request message from the path, the query and the body, and calls the gRPC services in the same process
+//! ([`InProcess`]), so that authentication, the guard and the handler are those of gRPC. The response becomes JSON, XML, lines or
+//! server-sent events. An [`HttpError`] is an error of HTTP itself, with a `google.rpc.Status` as its body.
+//!
+//! [`openapi`] derives the `OpenAPI` 3.1 document from the same descriptors, and [`ApiDocs`] serves a page that shows it. Services do not
+//! use this crate directly: `server` contains it.
 
 mod api_docs;
 mod body;

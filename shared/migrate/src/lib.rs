@@ -18,6 +18,15 @@
 //! // Cli::parse().command.run("orders", &MIGRATIONS).await
 //! # assert!(Cli::try_parse_from(["orders", "showmigrations", "--database-url", "sqlite:orders.db"]).is_ok());
 //! ```
+//!
+//! [`check()`] compares a database with the migrations and with the schema before a service serves. [`plan`], [`migrate_to`] and [`history()`]
+//! are the parts of the commands. Each step takes a lock, so that one of several processes migrates and the others wait.
+//!
+//! # Writing migrations
+//!
+//! `makemigrations` compares `schema.sql` with the migrations, writes the difference, and runs it forward and backward on both engines. A
+//! linter rejects statements that the previous release cannot run with, such as a dropped column. A statement below a line
+//! `-- safe: ` with a reason is accepted, and a file that begins with `-- no-transaction` runs its statements one by one.
 
 #[cfg(feature = "autogenerate")]
 mod autogenerate;

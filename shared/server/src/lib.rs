@@ -15,6 +15,17 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # What it adds to a guarded service
+//!
+//! * **Protocols**: gRPC, gRPC-Web, and HTTP with JSON or XML on one port. [`Server::with_openapi`] describes the HTTP API, and
+//!   [`Server::merge_http`] adds routes of its own.
+//! * **Limits** ([`ServerLimits`]): connections, headers, concurrent calls and unread responses.
+//! * **Operation**: [`Health`] for probes and `grpc.health.v1`, [`metrics`] for Prometheus, [`telemetry`] for the log, and [`tls`].
+//! * **Settings** ([`ServerSettings`], [`config`]): each is a flag, an environment variable and a key of a TOML file.
+//! * **Commands** ([`command`], [`check`]): tables, JSON, confirmation and checks for the command line of a service.
+//!
+//! On a stop signal the server becomes not ready, completes the calls in progress for at most 20 seconds, and returns.
 
 mod accept;
 mod access_log;

@@ -14,6 +14,33 @@
 //! }
 //! # drop(rename);
 //! ```
+//!
+//! # Transactions
+//!
+//! A [`Tx`] that is dropped is rolled back. A connection is only used again if its last operation came to its end and left no transaction
+//! open; otherwise it is closed. On SQLite a transaction takes the write lock of the database when it begins.
+//! [`Query::for_update`] locks rows on PostgreSQL. [`Error::is_retryable`] tells whether a transaction that failed may succeed when it is
+//! repeated; the guard of `access` repeats it.
+//!
+//! # Lists and updates
+//!
+//! [`page`] implements keyset pagination, [`OrderBy`] the order of a list, [`update`] update masks and etags, [`batch`] reads by many
+//! ids, and [`search_key`] searches without regard to case:
+//!
+//! ```
+//! use store::page::Page;
+//!
+//! // The list is part of the token, so that a token of another list is rejected.
+//! let page: Page<i64> = Page::new(20, "", "things")?;
+//! assert!(page.after().is_none());
+//! assert!(Page::<i64>::new(20, "no token", "things").is_err());
+//! # Ok::<(), access::Error>(())
+//! ```
+//!
+//! # Engines
+//!
+//! [`Db::new`] takes `sqlite:FILE` or `postgres://…`. [`TimeoutArgs`] limits the time of statements and locks on PostgreSQL, and
+//! [`DatabaseArgs`] has a switch for poolers in transaction mode.
 
 pub mod batch;
 mod database_args;

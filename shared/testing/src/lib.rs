@@ -19,6 +19,13 @@
 //! }
 //! # }
 //! ```
+//!
+//! * [`TestDatabase`] is an empty database: a temporary SQLite file, or a database on a PostgreSQL server that the first test starts.
+//! * [`TestClock`] is a clock that a test advances, and [`Issuer`] issues tokens in place of the auth service.
+//! * [`Running`] is a server in the process of the test, on a port that the system chooses.
+//! * [`assert_refused`] checks the code, the reason and the violations of an error. [`check_access_matrix`] calls every method as every
+//!   kind of caller, and [`Parity`] calls gRPC and HTTP and compares the answers.
+//! * [`FaultProxy`] and [`PgBouncer`] stand between a service and its database. [`token_corpus`] contains hostile tokens.
 
 mod access_matrix;
 mod assertions;
