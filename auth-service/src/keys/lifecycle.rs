@@ -60,7 +60,7 @@ impl Key {
     }
 
     /// Returns the time from which every verifier has the key. Verifiers keep a key set for `max_age`, and a replica publishes a new
-    /// key within [`KEY_INTERVAL`].
+    /// key within `KEY_INTERVAL`.
     pub fn activatable_time(&self, max_age: TimeDelta) -> DateTime<Utc> {
         self.create_time + max_age + KEY_INTERVAL
     }
