@@ -65,12 +65,8 @@ pub enum CliError {
     NoClient(String),
     #[error("there is no key {0}")]
     NoKey(String),
-    #[error("cannot read the log {}: {source}", path.display())]
-    AuditLogFile { path: PathBuf, source: io::Error },
-    #[error("the log {} contains no seal: name a log of `serve` with its lines of the level INFO", _0.display())]
-    NoPublishedSeal(PathBuf),
-    #[error("the audit log was changed after it was sealed: {0} finding(s)")]
-    AuditLogAltered(usize),
+    #[error(transparent)]
+    Audit(#[from] audit::command::AuditCommandError),
     #[error("{user} has no session {session}")]
     NoSession { user: String, session: String },
     #[error(

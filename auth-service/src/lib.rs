@@ -306,7 +306,7 @@ pub async fn serve(
         outcome = Box::pin(server.serve(listener, check_health, shutdown)) => outcome,
         never = Box::pin(event_log.poll()) => match never {},
         never = Box::pin(event_log.follow_revocations()) => match never {},
-        never = Box::pin(event_log.audit_log().keep(audit_key, audit_retention)) => match never {},
+        never = Box::pin(event_log.audit_log().keep(Some(audit_key), audit_retention)) => match never {},
         never = Box::pin(following) => match never {},
         never = search_key::fill("search keys of users", || user_lists::fill_search_keys(db.clone())) => match never {},
         never = Box::pin(keep_purging(&db, &clock, &event_log, settings.event_retention)) => match never {},

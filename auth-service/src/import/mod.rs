@@ -71,7 +71,9 @@ pub(crate) async fn run(command: Command) -> Result<(), CliError> {
     migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
     let events = EventLog::new(db.clone(), Clock::system());
     let importer = Importer::open(&args, events.clone(), Clock::system()).await?;
-    record_start(&events).await?;
+    if !args.dry_run {
+        record_start(&events).await?;
+    }
     let mut import = Import { mapping: args.mapping()?, importer };
     let groups = import.import_groups().await?;
     import.import_users(groups).await?;

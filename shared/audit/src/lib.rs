@@ -17,7 +17,8 @@
 //! 4. Run each command of the command line in [`AuditedCall::scope`] of [`AuditedCall::command`]: the same function then writes its entry,
 //!    with the operating-system user as the actor.
 //! 5. Call [`erase`] where a user is deleted, and again a few minutes later, because a call of the user may have been in flight.
-//! 6. Serve [`list`] as an RPC, and [`list`], [`Event::to_json`] and [`verify`] as the commands `audit list`, `audit export` and `audit verify`.
+//! 6. Serve [`list`] as an RPC, and [`list`], [`Event::to_json`] and [`verify`] as the commands `audit list`, `audit export` and
+//!    `audit verify`, with [`command`].
 //!
 //! An entry never contains a value that was changed: it names fields, and ids of targets.
 //!
@@ -26,6 +27,7 @@
 //! [`AuditedCall::command`]: access::AuditedCall::command
 //! [`AuditedCall::scope`]: access::AuditedCall::scope
 
+pub mod command;
 mod encoding;
 mod entry;
 mod erasure;

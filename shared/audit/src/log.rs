@@ -87,9 +87,9 @@ impl AuditLog {
         }
     }
 
-    /// Seals the entries, writes the newest seal to the log every minute, and deletes the entries that are older than `retention`. It never
-    /// returns. Every replica runs it.
-    pub async fn keep(&self, key: AuditKey, retention: Option<TimeDelta>) -> Infallible {
+    /// Seals the entries, writes the newest seal to the log every minute, and deletes the entries that are older than `retention`. Without a
+    /// key it only writes the counting entries of floods. It never returns. Every replica runs it.
+    pub async fn keep(&self, key: Option<AuditKey>, retention: Option<TimeDelta>) -> Infallible {
         let mut keeper =
             Keeper { log: self, key, retention, published: None, publish_at: Instant::now(), prune_at: Instant::now() };
         let (mut delay, mut last_run) = (SEAL_INTERVAL, self.0.clock.now());
@@ -157,7 +157,7 @@ impl Entry {
 /// The work that [`AuditLog::keep`] repeats.
 struct Keeper<'a> {
     log: &'a AuditLog,
-    key: AuditKey,
+    key: Option<AuditKey>,
     retention: Option<TimeDelta>,
     /// The seal that was written to the log last.
     published: Option<PublishedSeal>,
@@ -170,15 +170,16 @@ impl Keeper<'_> {
         self.log.write_counted(false).await?;
         let state = &*self.log.0;
         state.unsealed.store(0, Ordering::Relaxed);
+        let Some(key) = &self.key else { return Ok(()) };
         // A read, so that an idle service does not write.
         let unsealed = "SELECT 1 FROM audit_event WHERE seal_id IS NULL LIMIT 1";
         while state.db.query(unsealed).optional::<(i32,)>().await?.is_some() {
             let mut tx = state.db.begin().await?;
-            seal(&mut tx, &state.clock, &self.key).await?;
+            seal(&mut tx, &state.clock, key).await?;
             tx.commit().await?;
         }
         if self.prune_at <= Instant::now() {
-            self.prune().await?;
+            self.prune(key).await?;
             self.prune_at = Instant::now() + RETENTION_INTERVAL;
         }
         if self.publish_at <= Instant::now() {
@@ -188,12 +189,12 @@ impl Keeper<'_> {
         Ok(())
     }
 
-    async fn prune(&self) -> Result<()> {
+    async fn prune(&self, key: &AuditKey) -> Result<()> {
         let Some(retention) = self.retention else { return Ok(()) };
         let state = &*self.log.0;
         loop {
             let mut tx = state.db.begin().await?;
-            let pruned = prune(&mut tx, &state.clock, &self.key, state.clock.now() - retention).await?;
+            let pruned = prune(&mut tx, &state.clock, key, state.clock.now() - retention).await?;
             tx.commit().await?;
             let Some(seal) = pruned else { return Ok(()) };
             tracing::info!(first_kept = seal.first_kept, "deleted old entries of the audit log");

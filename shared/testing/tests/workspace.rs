@@ -14,7 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("store", &["access"]),
     ("gateway", &["access", "contract"]),
     ("server", &["access", "gateway"]),
-    ("audit", &["access", "store"]),
+    ("audit", &["access", "server", "store"]),
     ("migrate", &["access", "store"]),
     ("django", &["access", "store"]),
     ("testing", &["access", "store"]),
