@@ -8,6 +8,7 @@ fn main() -> Result<(), access_build::Error> {
         "profiles/v1/friend.proto",
         "profiles/v1/note.proto",
         "profiles/v1/sync.proto",
+        "profiles/v1/audit.proto",
         "profiles/v1/reason.proto",
     ])
 }

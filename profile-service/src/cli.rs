@@ -1,6 +1,7 @@
 //! The commands: `serve`, `check`, the migration commands, `health`, and `import`.
 
 mod administration;
+mod audit;
 mod check;
 mod profiles;
 mod sync;
@@ -49,6 +50,9 @@ enum Command {
     /// Shows how far the events of the auth service are applied, and requests a snapshot of all users.
     #[command(subcommand)]
     Sync(sync::Command),
+    /// Lists, exports and verifies the audit log.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Imports profiles, notes and friends from another system.
     #[command(subcommand)]
     Import(import::Command),
@@ -95,6 +99,7 @@ async fn run_command(command: Command) -> Result<(), CliError> {
         Command::Health(arguments) => Ok(health::check(arguments.address, &arguments.tls).await?),
         Command::Profiles(command) => Box::pin(profiles::run(command)).await,
         Command::Sync(command) => Box::pin(sync::run(command)).await,
+        Command::Audit(command) => Box::pin(audit::run(command)).await,
         Command::Import(command) => Box::pin(import::run(command)).await,
     }
 }

@@ -41,6 +41,10 @@ pub enum CliError {
     SeveralProfiles(String),
     #[error("events of the auth service were never followed: start the service with --client-id first")]
     NeverFollowed,
+    #[error(transparent)]
+    Audit(#[from] audit::command::AuditCommandError),
+    #[error("--audit-key-file is missing: only the key that sealed the audit log can verify it")]
+    NoAuditKey,
     #[error("cannot write {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error(transparent)]

@@ -4,13 +4,16 @@
 //! a handler in `api`, which begins and commits the transaction. The rules and the SQL are in `profiles`, `friends`, `notes` and
 //! `favorites`. `sync` applies the events of the auth service to the profiles.
 
-use std::{convert::Infallible, future::Future, sync::Arc};
+use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
 
 use access::{
-    AccessRulesFile, Clock,
+    AccessRulesFile, Clock, Result, SecretFileError,
+    error::error_chain,
     events::{self, EventSource, WatchProgress},
     token::{AuthUrlError, ClientCredentials, ServiceToken, Verifier, follow_auth_service},
 };
+use audit::{AuditKey, AuditLog};
+use chrono::TimeDelta;
 use django::tokens::TokenKeyError;
 use gateway::ApiDocs;
 use migrate::SchemaError;
@@ -20,13 +23,14 @@ use store::{Db, search_key};
 use tokio::{net::TcpListener, sync::oneshot};
 
 use crate::{
-    api::{FriendApi, NoteApi, ProfileApi, SyncApi},
-    proto::{friend_service, note_service, profile_service, sync_service},
+    api::{AuditApi, FriendApi, NoteApi, ProfileApi, SyncApi},
+    proto::{audit_service, friend_service, note_service, profile_service, sync_service},
     provisioning::Provisioning,
     sync::UserSync,
 };
 
 mod api;
+mod change;
 pub mod cli;
 mod cli_error;
 mod favorites;
@@ -40,7 +44,10 @@ mod quotas;
 mod settings;
 mod sync;
 
-pub use crate::{quotas::Quotas, settings::Settings};
+pub use crate::{
+    quotas::Quotas,
+    settings::{AuditKeyArgs, Settings},
+};
 
 /// The messages, clients and guards of `profiles.v1`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
@@ -60,6 +67,10 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 /// The name of this service in the audience of tokens.
 pub const NAME: &str = "profile-service";
 
+/// How often, and how long after the deletion of a user, their personal data is looked for in the audit log.
+const ERASURE_INTERVAL: Duration = Duration::from_mins(5);
+const ERASURE_TIME: TimeDelta = TimeDelta::hours(1);
+
 /// The settings and the dependencies of the service.
 #[derive(Debug, Clone)]
 pub struct Service {
@@ -77,6 +88,10 @@ pub struct Service {
     pub page: Option<ApiDocs>,
     /// The amount of data that a user may store.
     pub quotas: Quotas,
+    /// The key that seals the audit log. Without it, entries are written but not sealed.
+    pub audit_key: Option<AuditKey>,
+    /// How long entries of the audit log are kept. None means for ever.
+    pub audit_retention: Option<TimeDelta>,
 }
 
 /// The reason why the service does not start, or stops by itself.
@@ -100,6 +115,12 @@ pub enum ServeError {
     /// A client id without a secret, or a secret without a client id.
     #[error("--client-id and --client-secret-file must be given together")]
     Client,
+    /// The file with the key of the audit log cannot be read.
+    #[error(transparent)]
+    AuditKeyFile(#[from] SecretFileError),
+    /// The key of the audit log could be guessed.
+    #[error("the key in --audit-key-file must have at least 32 characters, for example the output of `openssl rand -base64 32`")]
+    AuditKeyTooShort,
     /// The server failed.
     #[error(transparent)]
     Server(#[from] server::ServerError),
@@ -107,7 +128,8 @@ pub enum ServeError {
 
 /// Returns the access rules of this service, as `profile-service access-rules` prints them.
 pub fn access_rules() -> AccessRulesFile {
-    let methods = [profile_service::METHODS, friend_service::METHODS, note_service::METHODS, sync_service::METHODS];
+    let methods =
+        [profile_service::METHODS, friend_service::METHODS, note_service::METHODS, sync_service::METHODS, audit_service::METHODS];
     AccessRulesFile::new(NAME, &methods)
 }
 
@@ -120,6 +142,13 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let channel = settings.auth_channel()?;
+    let audit_key = settings.audit_key.read()?;
+    if audit_key.is_none() {
+        tracing::warn!(
+            "the audit log is not sealed, because no --audit-key-file is set: changes of its entries cannot be detected"
+        );
+    }
+    let audit_retention = settings.audit_retention();
     let client = match (settings.client_id, settings.client_secret_file) {
         (Some(client_id), Some(secret_file)) => Some(ClientCredentials { client_id, secret_file }),
         (None, None) => None,
@@ -140,7 +169,8 @@ pub async fn run(
             None => std::future::pending().await,
         }
     };
-    let service = Service { db, clock, verifier, events, server: settings.server, page, quotas: settings.quotas };
+    let (server, quotas) = (settings.server, settings.quotas);
+    let service = Service { db, clock, verifier, events, server, page, quotas, audit_key, audit_retention };
     tokio::select! {
         served = serve(service, listener, shutdown) => served,
         never = follow_keys => match never {},
@@ -151,8 +181,9 @@ pub async fn run(
 /// Serves on `listener` until `shutdown`. Then it completes the calls in progress and closes the database. It is ready while it has
 /// keys and its database is reachable.
 pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-    let Service { db, clock, verifier, events, server: settings, page, quotas } = service;
+    let Service { db, clock, verifier, events, server: settings, page, quotas, audit_key, audit_retention } = service;
     migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
+    let audit_log = AuditLog::new(db.clone(), clock.clone());
     let provisioning = Arc::new(Provisioning::new(db.clone(), clock.clone()));
     let feed = events.clone();
     let check_health = async || {
@@ -189,16 +220,20 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
             let provisioning = Arc::clone(&provisioning);
             async move { provisioning.ensure_profile(&caller).await }
         })
-        .add(profile_service::guarded(ProfileApi { db: db.clone(), clock: clock.clone() }))
-        .add(friend_service::guarded(FriendApi { db: db.clone(), clock: clock.clone(), quotas }))
-        .add(note_service::guarded(NoteApi { db: db.clone(), clock: clock.clone(), quotas }))
-        .add(sync_service::guarded(SyncApi { db: db.clone(), clock, verifier: Arc::clone(&verifier), progress }))
+        .add(profile_service::guarded(ProfileApi { db: db.clone(), audit_log: audit_log.clone(), clock: clock.clone() }))
+        .add(friend_service::guarded(FriendApi { db: db.clone(), audit_log: audit_log.clone(), clock: clock.clone(), quotas }))
+        .add(note_service::guarded(NoteApi { db: db.clone(), audit_log: audit_log.clone(), clock: clock.clone(), quotas }))
+        .add(sync_service::guarded(SyncApi { db: db.clone(), clock: clock.clone(), verifier: Arc::clone(&verifier), progress }))
+        .add(audit_service::guarded(AuditApi { db: db.clone() }))
         .with_openapi("Profile service", env!("CARGO_PKG_VERSION"), page.as_ref())?;
     let outcome = tokio::select! {
         outcome = Box::pin(server.serve(listener, check_health, shutdown)) => outcome,
         never = following => match never {},
+        never = Box::pin(audit_log.keep(audit_key, audit_retention)) => match never {},
+        never = Box::pin(keep_erasing(&db, &clock)) => match never {},
         never = search_key::fill("title keys of notes", || note_lists::fill_title_keys(db.clone())) => match never {},
     };
+    audit_log.flush().await;
     db.close().await;
     Ok(outcome?)
 }
@@ -216,4 +251,23 @@ async fn follow(events: Option<EventSource>, verifier: Arc<Verifier>, sync: User
         never = events::watch(source.clone(), sync, progress) => never,
         never = events::follow_revocations(verifier, source) => never,
     }
+}
+
+/// Erases the personal data of deleted users from the audit log again, because a refused call may have been in flight.
+async fn keep_erasing(db: &Db, clock: &Clock) -> Infallible {
+    loop {
+        tokio::time::sleep(ERASURE_INTERVAL).await;
+        if let Err(error) = erase_deleted(db, clock).await {
+            tracing::warn!(error = error_chain(&error), "cannot erase deleted users from the audit log; the next run does");
+        }
+    }
+}
+
+async fn erase_deleted(db: &Db, clock: &Clock) -> Result<()> {
+    for user_id in profiles::deleted_since(db, clock.now() - ERASURE_TIME).await? {
+        let mut tx = db.begin().await?;
+        audit::erase(&mut tx, user_id).await?;
+        tx.commit().await?;
+    }
+    Ok(())
 }

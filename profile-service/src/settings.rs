@@ -2,16 +2,24 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use access::token::{AuthUrlError, ClientTlsFiles, auth_channel, auth_channel_with_tls_files};
+use access::{
+    read_secret_file,
+    token::{AuthUrlError, ClientTlsFiles, auth_channel, auth_channel_with_tls_files},
+};
+use audit::AuditKey;
+use chrono::TimeDelta;
 use clap::Args;
 use django::tokens::TokenArgs;
 use server::{ServerSettings, config};
 use tonic::transport::Channel;
 
-use crate::{NAME, quotas::Quotas};
+use crate::{NAME, ServeError, quotas::Quotas};
 
 /// The issuer of a service that only this machine reaches.
 pub(crate) const DEFAULT_ISSUER: &str = "http://127.0.0.1:50051";
+
+/// The smallest length of the key of the audit log, in bytes.
+const MIN_AUDIT_KEY: usize = 32;
 
 /// The settings of the service.
 #[derive(Debug, Clone, Args)]
@@ -58,9 +66,42 @@ pub struct Settings {
     /// return UNAVAILABLE.
     #[arg(long, env = "REVOCATION_STALENESS", value_name = "SECONDS", default_value = "15", value_parser = config::duration_seconds(2..=3600))]
     pub revocation_staleness: Duration,
+    /// The key of the audit log.
+    #[command(flatten)]
+    pub audit_key: AuditKeyArgs,
+    /// How long entries of the audit log are kept, in days. 0 means for ever.
+    #[arg(long, env = "AUDIT_RETENTION_DAYS", value_name = "N", default_value = "0", value_parser = config::count(0..=36_500))]
+    pub audit_retention_days: usize,
+}
+
+/// The flag that names the key of the audit log.
+#[derive(Debug, Clone, Args)]
+pub struct AuditKeyArgs {
+    /// A file with the key that seals the audit log: at least 32 characters, for example the output of `openssl rand -base64 32`. Without
+    /// it, entries are written but not sealed, and `audit verify` cannot find changes.
+    #[arg(long, env = "AUDIT_KEY_FILE", value_name = "FILE")]
+    pub audit_key_file: Option<PathBuf>,
+}
+
+impl AuditKeyArgs {
+    /// Reads the key.
+    pub(crate) fn read(&self) -> Result<Option<AuditKey>, ServeError> {
+        let Some(path) = &self.audit_key_file else { return Ok(None) };
+        let secret = read_secret_file(path)?;
+        if secret.len() < MIN_AUDIT_KEY {
+            Err(ServeError::AuditKeyTooShort)
+        } else {
+            Ok(Some(AuditKey::derive(secret.as_bytes())))
+        }
+    }
 }
 
 impl Settings {
+    /// Returns how long entries of the audit log are kept, unless for ever.
+    pub(crate) fn audit_retention(&self) -> Option<TimeDelta> {
+        i64::try_from(self.audit_retention_days).ok().filter(|days| *days > 0).map(TimeDelta::days)
+    }
+
     /// Returns a channel to the auth service. It follows changes of the certificates.
     pub(crate) fn auth_channel(&self) -> Result<Channel, AuthUrlError> {
         if self.auth_ca.is_none() && self.auth_client_cert.is_none() {

@@ -8,6 +8,7 @@ use access::{
     Clock, Error, Result, UserId,
     events::{Batch, Event, EventConsumer, EventKind, EventPayload, EventSource, Position, StartFrom, UserState, WatchError},
 };
+use audit::{AuditLog, Entry};
 use chrono::{DateTime, TimeDelta, Utc};
 use store::{Db, Executor, Tx};
 
@@ -37,15 +38,19 @@ pub(crate) async fn cursor(on: impl Executor<'_>) -> store::Result<Option<Cursor
 }
 
 /// Resets the cursor, so that the service that follows the events reads a snapshot of all users. Returns false if events were never
-/// followed.
-pub(crate) async fn request_snapshot(db: &Db, now: DateTime<Utc>) -> store::Result<bool> {
+/// followed. `entry` is written to the audit log.
+pub(crate) async fn request_snapshot(db: &Db, clock: &Clock, entry: &Entry) -> Result<bool> {
     let mut tx = db.begin().await?;
     let query =
         tx.query("UPDATE feed_cursor SET epoch = '', pos = -1, event_id = '', generation = generation + 1, update_time = $1");
     // No service has begun the snapshot, so none has to be waited for.
-    let count = query.bind(now - SNAPSHOT_TIMEOUT).execute().await?;
+    let count = query.bind(clock.now() - SNAPSHOT_TIMEOUT).execute().await?;
+    if count == 0 {
+        return Ok(false);
+    }
+    AuditLog::new(db.clone(), clock.clone()).record(&mut tx, entry).await?;
     tx.commit().await?;
-    Ok(count > 0)
+    Ok(true)
 }
 
 /// Applies events to the database.
@@ -174,6 +179,10 @@ impl UserSync {
         let Some(mut tx) = self.advance(&position).await? else { return Ok(()) };
         let unconfirmed_before = self.snapshot_requested - UNCONFIRMED_LIMIT;
         let deleted = profiles::delete_missing(&mut tx, self.cursor.generation, unconfirmed_before, self.clock.now()).await?;
+        for user_id in &deleted {
+            audit::erase(&mut tx, *user_id).await?;
+        }
+        let deleted = deleted.len();
         tx.commit().await?;
         tracing::info!(pos = position.pos, generation = self.cursor.generation, deleted, "applied a snapshot of the users");
         Ok(())
@@ -253,7 +262,10 @@ pub(crate) async fn applied(db: &Db) -> store::Result<Option<(i64, DateTime<Utc>
 async fn apply(tx: &mut Tx, event: &Event, generation: i64, now: DateTime<Utc>) -> Result<()> {
     let Some((user_id, version)) = event.user else { return Ok(()) };
     match &event.payload {
-        EventPayload::UserDeleted => profiles::insert_tombstone(tx, user_id, now).await?,
+        EventPayload::UserDeleted => {
+            profiles::insert_tombstone(tx, user_id, now).await?;
+            audit::erase(tx, user_id).await?;
+        }
         EventPayload::UserCreated { username } => {
             let user = UserSnapshot { user_id, username, version, is_active: true, generation };
             profiles::create_or_confirm(tx, &user, now).await?;

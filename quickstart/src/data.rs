@@ -46,6 +46,11 @@ impl Folder {
         Ok(MasterKey::from_base64(&read_secret_file(&self.made("master.key", MasterKey::generate)?)?)?)
     }
 
+    /// Returns the file with the key of the audit log of profile-service. It is created, for its owner only, if it does not exist.
+    pub(crate) fn audit_key(&self) -> Result<PathBuf, Box<dyn Error>> {
+        self.made("profile-audit.key", MasterKey::generate)
+    }
+
     /// Returns the file with the secret with which profile-service calls auth-service. It is created, for its owner only, if it does
     /// not exist.
     pub(crate) fn client_secret(&self) -> Result<PathBuf, Box<dyn Error>> {

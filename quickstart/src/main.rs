@@ -83,7 +83,7 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
     let profile_db = prepare(folder.database("profile.db"), &profile_service::MIGRATIONS).await?;
     let clock = Clock::system();
     let master_key = folder.master_key()?;
-    let secret_file = folder.client_secret()?;
+    let (secret_file, audit_key_file) = (folder.client_secret()?, folder.audit_key()?);
     data::profile_client(&auth_db, &clock, &secret_file).await?;
     let auth_listener = listen(arguments.auth_listen).await?;
     let profile_listener = listen(arguments.profile_listen).await?;
@@ -111,6 +111,7 @@ async fn run(arguments: Quickstart) -> Result<(), Box<dyn Error>> {
         issuer: auth_url,
         client_id: Some(profile_service::NAME.to_owned()),
         client_secret_file: Some(secret_file),
+        audit_key: profile_service::AuditKeyArgs { audit_key_file: Some(audit_key_file) },
         server: ServerSettings { http: arguments.http, ..ServerSettings::default() },
         ..profile_service::Settings::default()
     };

@@ -1,12 +1,14 @@
 //! `profiles.v1.FriendService`.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
-use access::{Caller, Clock, Result, UserId, validate::Violations};
+use access::{AuditRecorder, Caller, Clock, Result, UserId, validate::Violations};
+use audit::AuditLog;
 use store::{Db, page::Page};
 
-use super::{begin, profile_message::message, reader};
+use super::{profile_message::message, reader};
 use crate::{
+    change::{Change, RefusalRecorder},
     friends::{self, Relation},
     profiles::{self, Profile},
     proto::{
@@ -18,11 +20,16 @@ use crate::{
 
 pub(crate) struct FriendApi {
     pub(crate) db: Db,
+    pub(crate) audit_log: AuditLog,
     pub(crate) clock: Clock,
     pub(crate) quotas: Quotas,
 }
 
 impl friend_service::Handlers for FriendApi {
+    fn audit(&self) -> Arc<dyn AuditRecorder> {
+        Arc::new(RefusalRecorder(self.audit_log.clone()))
+    }
+
     fn check_add_friend(&self, request: &AddFriendRequest, violations: &mut Violations) {
         let ids = [("user_id", &request.user_id), ("friend_id", &request.friend_id)];
         if let [Some(user_id), Some(friend_id)] = ids.map(|(field, id)| violations.check(field, || UserId::parse(field, id))) {
@@ -34,10 +41,11 @@ impl friend_service::Handlers for FriendApi {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let friend_id = UserId::parse("friend_id", &request.friend_id)?;
 
-        let mut tx = begin(&self.db, &caller, user_id).await?;
-        profiles::must_exist(&mut tx, "user_id", user_id).await?;
-        profiles::must_exist(&mut tx, "friend_id", friend_id).await?;
+        let mut tx = Change::begin(&self.db, &self.audit_log, &caller, user_id).await?;
+        profiles::must_exist(&mut *tx, "user_id", user_id).await?;
+        profiles::must_exist(&mut *tx, "friend_id", friend_id).await?;
         let since = friends::add(&mut tx, user_id, "friend_id", friend_id, self.clock.now(), &self.quotas).await?;
+        tx.add_field(format!("friends.{friend_id}"));
         tx.commit().await?;
         Ok(Friendship {
             user_id: user_id.to_string(),
@@ -49,9 +57,10 @@ impl friend_service::Handlers for FriendApi {
     async fn remove_friend(&self, caller: Caller, request: RemoveFriendRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let friend_id = UserId::parse("friend_id", &request.friend_id)?;
-        let mut tx = begin(&self.db, &caller, user_id).await?;
+        let mut tx = Change::begin(&self.db, &self.audit_log, &caller, user_id).await?;
         friends::remove(&mut tx, user_id, friend_id).await?;
-        Ok(tx.commit().await?)
+        tx.add_field(format!("friends.{friend_id}"));
+        tx.commit().await
     }
 
     async fn list_friends(&self, caller: Caller, request: ListFriendsRequest) -> Result<ListFriendsResponse> {

@@ -1,8 +1,9 @@
 //! `profiles.v1.NoteService`.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
-use access::{Caller, Clock, Error, Id, Result, UserId, validate::Violations};
+use access::{AuditRecorder, Caller, Clock, Error, Id, Result, UserId, validate::Violations};
+use audit::AuditLog;
 use chrono::{DateTime, Datelike, Utc};
 use store::{
     Db,
@@ -11,8 +12,9 @@ use store::{
     update::{UpdateMask, check_etag, etag},
 };
 
-use super::{begin, reader};
+use super::reader;
 use crate::{
+    change::{Change, RefusalRecorder},
     favorites,
     note_lists::{self, ListedNote, NoteFilter},
     notes::{self, Note, NoteId, Visibility},
@@ -26,11 +28,16 @@ use crate::{
 
 pub(crate) struct NoteApi {
     pub(crate) db: Db,
+    pub(crate) audit_log: AuditLog,
     pub(crate) clock: Clock,
     pub(crate) quotas: Quotas,
 }
 
 impl note_service::Handlers for NoteApi {
+    fn audit(&self) -> Arc<dyn AuditRecorder> {
+        Arc::new(RefusalRecorder(self.audit_log.clone()))
+    }
+
     fn check_create_note(&self, request: &CreateNoteRequest, violations: &mut Violations) {
         violations.push(request.note.as_ref().and_then(|note| notes::title("note.title", &note.title)));
     }
@@ -52,8 +59,9 @@ impl note_service::Handlers for NoteApi {
             version: 1,
         };
 
-        let mut tx = begin(&self.db, &caller, user_id).await?;
+        let mut tx = Change::begin(&self.db, &self.audit_log, &caller, user_id).await?;
         let created = notes::create(&mut tx, &note, &self.quotas).await?;
+        tx.add_field(format!("notes.{note_id}"));
         tx.commit().await?;
         Ok(message(created))
     }
@@ -128,7 +136,7 @@ impl note_service::Handlers for NoteApi {
         let title = mask.writes("title", !given.title.is_empty()).then_some(given.title);
         let body = mask.writes("body", !given.body.is_empty()).then_some(given.body);
 
-        let mut tx = begin(&self.db, &caller, user_id).await?;
+        let mut tx = Change::begin(&self.db, &self.audit_log, &caller, user_id).await?;
         let mut note = notes::lock(&mut tx, user_id, note_id).await?.ok_or_else(|| Error::not_found("note.note_id"))?;
         check_etag("note.etag", &given.etag, note.version)?;
         let before = note.clone();
@@ -137,6 +145,14 @@ impl note_service::Handlers for NoteApi {
         note.visibility = visibility.unwrap_or(note.visibility);
         if note != before {
             notes::update(&mut tx, &before, &mut note, self.clock.now(), &self.quotas).await?;
+            let changed = [
+                ("title", note.title != before.title),
+                ("body", note.body != before.body),
+                ("visibility", note.visibility != before.visibility),
+            ];
+            for (field, _) in changed.into_iter().filter(|(_, is_changed)| *is_changed) {
+                tx.add_field(format!("notes.{note_id}.{field}"));
+            }
         }
         tx.commit().await?;
         Ok(message(note))
@@ -145,11 +161,12 @@ impl note_service::Handlers for NoteApi {
     async fn delete_note(&self, caller: Caller, request: DeleteNoteRequest) -> Result<()> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let note_id = Id::parse("note_id", &request.note_id)?;
-        let mut tx = begin(&self.db, &caller, user_id).await?;
+        let mut tx = Change::begin(&self.db, &self.audit_log, &caller, user_id).await?;
         let note = notes::lock(&mut tx, user_id, note_id).await?.ok_or_else(|| Error::not_found("note_id"))?;
         check_etag("etag", &request.etag, note.version)?;
         notes::delete(&mut tx, &note).await?;
-        Ok(tx.commit().await?)
+        tx.add_field(format!("notes.{note_id}"));
+        tx.commit().await
     }
 
     async fn list_favorited_by(&self, caller: Caller, request: ListFavoritedByRequest) -> Result<ListFavoritedByResponse> {

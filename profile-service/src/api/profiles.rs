@@ -1,8 +1,12 @@
 //! `profiles.v1.ProfileService`.
 
+use std::sync::Arc;
+
 use access::{
-    Caller, Clock, Error, Id, Result, UserId, error::Reason, guard::Streaming, proto::google::Date, validate::Violations,
+    AuditRecorder, Caller, Clock, Error, Id, Result, UserId, error::Reason, guard::Streaming, proto::google::Date,
+    validate::Violations,
 };
+use audit::AuditLog;
 use chrono::{DateTime, NaiveDate, Utc};
 use store::{
     Db,
@@ -11,8 +15,9 @@ use store::{
     update::{UpdateMask, check_etag},
 };
 
-use super::{begin, export, profile_message::message, reader};
+use super::{export, profile_message::message, reader};
 use crate::{
+    change::{Change, RefusalRecorder, record_read},
     favorites, notes,
     profiles::{self, Profile},
     proto::{
@@ -22,12 +27,20 @@ use crate::{
     },
 };
 
+/// The path of `ExportProfile`, whose calls for another user are recorded in the audit log.
+const EXPORT_PROFILE: &str = "/profiles.v1.ProfileService/ExportProfile";
+
 pub(crate) struct ProfileApi {
     pub(crate) db: Db,
+    pub(crate) audit_log: AuditLog,
     pub(crate) clock: Clock,
 }
 
 impl profile_service::Handlers for ProfileApi {
+    fn audit(&self) -> Arc<dyn AuditRecorder> {
+        Arc::new(RefusalRecorder(self.audit_log.clone()))
+    }
+
     async fn get_profile(&self, caller: Caller, request: GetProfileRequest) -> Result<proto::Profile> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let profile = profiles::find(&self.db, reader(&caller), user_id).await?;
@@ -75,7 +88,7 @@ impl profile_service::Handlers for ProfileApi {
             None => Some(None),
         };
 
-        let mut tx = begin(&self.db, &caller, user_id).await?;
+        let mut tx = Change::begin(&self.db, &self.audit_log, &caller, user_id).await?;
         let mut profile =
             profiles::lock(&mut tx, reader(&caller), user_id).await?.ok_or_else(|| Error::not_found("profile.user_id"))?;
         check_etag("profile.etag", &given.etag, profile.version)?;
@@ -85,6 +98,14 @@ impl profile_service::Handlers for ProfileApi {
         profile.birth_date = birth_date.unwrap_or(profile.birth_date);
         if profile != before {
             profiles::update(&mut tx, &mut profile, now).await?;
+            let changed = [
+                ("bio", profile.bio != before.bio),
+                ("website", profile.website != before.website),
+                ("birth_date", profile.birth_date != before.birth_date),
+            ];
+            for (field, _) in changed.into_iter().filter(|(_, is_changed)| *is_changed) {
+                tx.add_field(field);
+            }
         }
         tx.commit().await?;
         Ok(message(profile))
@@ -104,13 +125,14 @@ impl profile_service::Handlers for ProfileApi {
         let reference = request.note.unwrap_or_default();
         let favorite = (UserId::parse("note.user_id", &reference.user_id)?, Id::parse("note.note_id", &reference.note_id)?);
 
-        let mut tx = begin(&self.db, &caller, user_id).await?;
+        let mut tx = Change::begin(&self.db, &self.audit_log, &caller, user_id).await?;
         let mut profile = profiles::lock(&mut tx, reader, user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        let note = notes::find(&mut tx, reader, favorite.0, favorite.1).await?;
+        let note = notes::find(&mut *tx, reader, favorite.0, favorite.1).await?;
         note.ok_or_else(|| Error::not_found("note.note_id"))?;
         if favorites::set(&mut tx, user_id, "note.note_id", favorite).await? {
             profiles::update(&mut tx, &mut profile, self.clock.now()).await?;
             (profile.favorite_user_id, profile.favorite_note_id) = (Some(favorite.0), Some(favorite.1));
+            tx.add_field("favorite_note");
         }
         tx.commit().await?;
         Ok(message(profile))
@@ -118,20 +140,22 @@ impl profile_service::Handlers for ProfileApi {
 
     async fn clear_favorite_note(&self, caller: Caller, request: ClearFavoriteNoteRequest) -> Result<proto::Profile> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
-        let mut tx = begin(&self.db, &caller, user_id).await?;
+        let mut tx = Change::begin(&self.db, &self.audit_log, &caller, user_id).await?;
         let mut profile = profiles::lock(&mut tx, reader(&caller), user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         if favorites::clear(&mut tx, user_id).await? {
             profiles::update(&mut tx, &mut profile, self.clock.now()).await?;
             (profile.favorite_user_id, profile.favorite_note_id) = (None, None);
+            tx.add_field("favorite_note");
         }
         tx.commit().await?;
         Ok(message(profile))
     }
 
-    async fn export_profile(&self, _: Caller, request: ExportProfileRequest) -> Result<Streaming<ExportProfileResponse>> {
+    async fn export_profile(&self, caller: Caller, request: ExportProfileRequest) -> Result<Streaming<ExportProfileResponse>> {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         // The export contains the profile as its owner sees it, even if the caller is another user.
         let profile = profiles::find(&self.db, Some(user_id), user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
+        record_read(&self.db, &self.audit_log, EXPORT_PROFILE, &caller, user_id).await?;
         Ok(export::stream(self.db.clone(), profile))
     }
 }
@@ -145,11 +169,12 @@ fn birth_date(date: &Date, now: DateTime<Utc>) -> Result<NaiveDate> {
 impl ProfileApi {
     async fn set_active(&self, caller: Caller, user_id: &str, is_active: bool) -> Result<proto::Profile> {
         let user_id = UserId::parse("user_id", user_id)?;
-        let mut tx = begin(&self.db, &caller, user_id).await?;
+        let mut tx = Change::begin(&self.db, &self.audit_log, &caller, user_id).await?;
         let mut profile = profiles::lock(&mut tx, reader(&caller), user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         if profile.is_active != is_active {
             profile.is_active = is_active;
             profiles::update(&mut tx, &mut profile, self.clock.now()).await?;
+            tx.add_field("is_active");
         }
         tx.commit().await?;
         Ok(message(profile))

@@ -1,5 +1,7 @@
 //! The commands `profile-service sync …`, which read and reset the position up to which the events of the auth service are applied.
 
+use access::AuditedCall;
+use audit::Entry;
 use clap::Subcommand;
 use serde_json::json;
 use server::command::operating_system_user;
@@ -53,10 +55,12 @@ async fn status(service: &Administration) -> Result<(), CliError> {
 }
 
 async fn resync(service: &Administration) -> Result<(), CliError> {
-    if !sync::request_snapshot(&service.db, service.clock.now()).await? {
+    let actor = operating_system_user();
+    let entry = Entry::of_call(&AuditedCall::command("sync resync", actor.clone()));
+    let requested = sync::request_snapshot(&service.db, &service.clock, &entry).await;
+    if !requested.map_err(|error| CliError::Failed(error.into()))? {
         return Err(CliError::NeverFollowed);
     }
-    let actor = operating_system_user();
     tracing::warn!(command = "sync resync", actor, "the database was changed from the command line");
     let message = "the running service will read a snapshot of all users within a minute";
     Ok(service.output.changed(message, &json!({ "state": "SNAPSHOT" }))?)

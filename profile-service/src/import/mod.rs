@@ -12,11 +12,13 @@ use std::{
     path::PathBuf,
 };
 
-use access::{Clock, UserId};
+use access::{AuditedCall, Clock, UserId};
+use audit::{AuditLog, Entry};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use django::{ImportArgs, ImportError, Importer, Report, Table};
-use store::DatabaseArgs;
+use server::command::operating_system_user;
+use store::{DatabaseArgs, Db};
 
 use self::mapping::{Mapping, NoteSection, ProfileSection, UserSection};
 use crate::{MIGRATIONS, SCHEMA, cli_error::CliError};
@@ -71,6 +73,9 @@ pub(crate) async fn run(command: Command) -> Result<(), CliError> {
         Some(path) => Report::skipped_in(&path, "users").map_err(|source| ImportError::File { path, source })?,
         None => Vec::new(),
     };
+    if !args.dry_run {
+        record_start(&db, &Clock::system()).await.map_err(|error| CliError::Failed(error.into()))?;
+    }
     let mut import = Import {
         importer: Importer::open(&args, db.clone(), Clock::system()).await?,
         mapping: args.mapping()?,
@@ -87,6 +92,14 @@ pub(crate) async fn run(command: Command) -> Result<(), CliError> {
     let report = import.importer.finish().await?;
     db.close().await;
     Ok(args.finish(&report)?)
+}
+
+/// Writes one entry to the audit log before the first row is imported, because an import commits many transactions.
+async fn record_start(db: &Db, clock: &Clock) -> Result<(), access::Error> {
+    let entry = Entry::of_call(&AuditedCall::command("import django", operating_system_user()));
+    let mut tx = db.begin().await?;
+    AuditLog::new(db.clone(), clock.clone()).record(&mut tx, &entry).await?;
+    Ok(tx.commit().await?)
 }
 
 impl Import {

@@ -13,8 +13,8 @@ use uuid::Uuid;
 use crate::notes::NoteId;
 
 pub(crate) use user_snapshot::{
-    UserSnapshot, create_or_confirm, delete_missing, ensure_profile, insert_tombstone, lock_shared, rename, replace,
-    set_user_active, set_user_version,
+    UserSnapshot, create_or_confirm, delete_missing, deleted_since, ensure_profile, insert_tombstone, lock_shared, rename,
+    replace, set_user_active, set_user_version,
 };
 
 /// A profile as one reader sees it.

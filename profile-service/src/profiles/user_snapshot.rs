@@ -115,13 +115,13 @@ pub(crate) async fn insert_tombstone(tx: &mut Tx, user_id: UserId, now: DateTime
 }
 
 /// Deletes the users that are missing in the snapshot of `generation`, and inserts tombstones for them. A profile that only an access
-/// token has created is deleted if it was created before `unconfirmed_before`. Returns the number of deleted users.
+/// token has created is deleted if it was created before `unconfirmed_before`. Returns the deleted users.
 pub(crate) async fn delete_missing(
     tx: &mut Tx,
     generation: i64,
     unconfirmed_before: DateTime<Utc>,
     now: DateTime<Utc>,
-) -> store::Result<u64> {
+) -> store::Result<Vec<UserId>> {
     let query =
         tx.query("SELECT user_id FROM profiles WHERE generation < $1 AND (generation > 0 OR create_time < $2) ORDER BY user_id");
     for (user_id,) in query.bind(generation).bind(unconfirmed_before).all::<(UserId,)>().await? {
@@ -133,6 +133,13 @@ pub(crate) async fn delete_missing(
          ON CONFLICT (user_id) DO NOTHING",
     );
     query.bind(generation).bind(unconfirmed_before).bind(now).execute().await?;
-    let query = tx.query("DELETE FROM profiles WHERE generation < $1 AND (generation > 0 OR create_time < $2)");
-    query.bind(generation).bind(unconfirmed_before).execute().await
+    let query = tx.query("DELETE FROM profiles WHERE generation < $1 AND (generation > 0 OR create_time < $2) RETURNING user_id");
+    let deleted = query.bind(generation).bind(unconfirmed_before).all::<(UserId,)>().await?;
+    Ok(deleted.into_iter().map(|(user_id,)| user_id).collect())
+}
+
+/// Returns the users who were deleted since a time.
+pub(crate) async fn deleted_since(on: impl Executor<'_>, time: DateTime<Utc>) -> store::Result<Vec<UserId>> {
+    let deleted = on.query("SELECT user_id FROM tombstones WHERE time >= $1").bind(time).all::<(UserId,)>().await?;
+    Ok(deleted.into_iter().map(|(user_id,)| user_id).collect())
 }

@@ -6,6 +6,7 @@ use access::{
     UserId,
     token::{Claims, KeySet, Verifier},
 };
+use audit::AuditKey;
 use chrono::{DateTime, Utc};
 use gateway::ApiDocs;
 use profile_service::{
@@ -28,6 +29,11 @@ use tonic::{
 pub use testing::assert_refused;
 
 pub const ISSUER: &str = "http://issuer.test";
+/// Returns the key that seals the audit log of a test.
+pub fn audit_key() -> AuditKey {
+    AuditKey::derive(&[7; 32])
+}
+
 pub const AUDIENCE: &str = "profile-service";
 
 /// A running service on a database of its own.
@@ -78,6 +84,8 @@ impl App {
             server,
             page: Some(ApiDocs { auth_url: "http://auth.example.com".to_owned() }),
             quotas,
+            audit_key: Some(audit_key()),
+            audit_retention: None,
         };
         let running = Running::start(|listener, shutdown| async {
             profile_service::serve(service, listener, shutdown).await.unwrap();
@@ -139,6 +147,11 @@ impl Interceptor for WithToken {
 }
 
 impl User {
+    /// Returns the token, for a client that this type does not offer.
+    pub fn token(&self) -> WithToken {
+        self.token.clone()
+    }
+
     /// Returns the same user on a connection of their own.
     pub fn on_own_connection(self, app: &App) -> Self {
         Self { channel: app._running.channel(), ..self }

@@ -3,6 +3,7 @@
 
 mod administration_commands;
 mod app;
+mod audit;
 mod cancellation;
 mod compression;
 mod described;

@@ -25,7 +25,7 @@ fn service(db: Db) -> Service {
     let verifier = Arc::new(Verifier::new(ISSUER, AUDIENCE, clock.clone()));
     let page = Some(ApiDocs { auth_url: "http://auth.example.com".to_owned() });
     let (server, quotas) = (server::ServerSettings::default(), profile_service::Quotas::default());
-    Service { db, clock, verifier, events: None, server, page, quotas }
+    Service { db, clock, verifier, events: None, server, page, quotas, audit_key: None, audit_retention: None }
 }
 
 async fn start(db: Db) -> Result<(), ServeError> {

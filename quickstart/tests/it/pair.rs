@@ -211,6 +211,8 @@ pub async fn profile(url: &str, clock: Clock, auth: Channel, events: Option<Even
         server: server::ServerSettings::default(),
         page: None,
         quotas: profile_service::Quotas::default(),
+        audit_key: None,
+        audit_retention: None,
     };
     Running::start(|listener, shutdown| async move {
         tokio::select! {
