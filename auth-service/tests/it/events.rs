@@ -18,7 +18,7 @@ use auth_service::{
 use chrono::TimeDelta;
 use store::Executor;
 use testing::on_both_engines;
-use testing::{Issuer, assert_refused, rounds, with_token};
+use testing::{Issuer, Metrics, assert_refused, rounds, with_token};
 use tokio::task::JoinSet;
 use tonic::{Code, Status, Streaming, service::interceptor::InterceptedService, transport::Channel};
 use uuid::Uuid;
@@ -253,6 +253,10 @@ on_both_engines! {
             }
         };
         assert_refused(Err::<(), _>(status), Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
+        Metrics::read(app.server.address).await.assert(&[
+            ("grpc_server_duration_seconds_count{method=\"auth.v1.EventService/WatchEvents\",code=\"UNAUTHENTICATED\"}", 1.0),
+            ("server_errors_total{reason=\"ACCESS_TOKEN_INVALID\"}", 1.0),
+        ]);
         let refused = client.watch_events(with_token(&first, request(None))).await.map(drop);
         assert_refused(refused, Code::Unauthenticated, "ACCESS_TOKEN_INVALID", &[]);
         // The stream of another client continues, and so does a new stream of the same client.

@@ -8,15 +8,15 @@ use std::{
 };
 
 use access::{ClientInfo, CurrentCall, error::CODE_NAMES, trace::TraceContext};
-use http::{HeaderValue, Method, Request, Response, Uri};
-use tonic::body::Body;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use tonic::{Code, body::Body};
 use tower::{Layer, Service};
-use tracing::{Instrument, field::Empty};
-
-use crate::{
-    protocol::{Protocol, grpc_code},
-    stack::REQUEST_ID,
+use tracing::{
+    Instrument,
+    field::{Empty, display},
 };
+
+use crate::{call_status, protocol::Protocol, stack::REQUEST_ID};
 
 /// The target of the lines. The log filter can name it, for example `info,access_log=off`.
 const TARGET: &str = "access_log";
@@ -52,9 +52,11 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let line = Line::of(&request);
-        // The span has the highest level, so that log lines of every level carry the request id.
-        let span = tracing::error_span!("call", method = line.uri.path(), request_id = line.request_id(), caller = Empty);
         let current = CurrentCall::new(line.request_id(), TraceContext::from_headers(request.headers()));
+        let trace_id = current.trace_id().map(display);
+        // The span has the highest level, so that log lines of every level carry the request id.
+        let span =
+            tracing::error_span!("call", method = line.uri.path(), request_id = line.request_id(), caller = Empty, trace_id);
         let answer = {
             let _inside = span.enter();
             self.0.call(request)
@@ -63,11 +65,18 @@ where
             let answer = current.scope(answer).instrument(span).await;
             if let Ok(response) = &answer {
                 // The line is written outside of the span, whose fields it would repeat.
-                line.write(response, &current);
+                line.finish(response, current);
             }
             answer
         })
     }
+}
+
+/// The code of a response in its protocol.
+#[derive(Debug, Clone, Copy)]
+enum ResponseCode {
+    Http(StatusCode),
+    Grpc(Code),
 }
 
 /// The part of a line that the request determines.
@@ -97,29 +106,40 @@ impl Line {
         self.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default()
     }
 
-    fn write(&self, response: &Response<Body>, call: &CurrentCall) {
+    /// Writes the line. For a stream this is when the stream ends, because its code is not known before.
+    fn finish(self, response: &Response<Body>, call: CurrentCall) {
+        let ms = (self.began.elapsed().as_secs_f64() * 1e6).round() / 1e3;
+        if self.protocol == Protocol::Http {
+            return self.write(ResponseCode::Http(response.status()), ms, &call);
+        }
+        call_status::when_known(response, move |code, _| self.write(ResponseCode::Grpc(code), ms, &call));
+    }
+
+    fn write(&self, code: ResponseCode, ms: f64, call: &CurrentCall) {
         if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
             return;
         }
-        let ms = (self.began.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         let protocol = self.protocol.name();
-        let client = self.client.address().map(tracing::field::display);
+        let client = self.client.address().map(display);
         let user_agent = Some(self.client.user_agent()).filter(|text| !text.is_empty());
         let user_agent = user_agent.as_deref();
         let names = self.client.certificate_names().join(",");
         let certificate = Some(names.as_str()).filter(|names| !names.is_empty());
-        let (caller, request_id, trace_id) = (call.subject(), self.request_id(), call.trace_id().map(tracing::field::display));
-        if self.protocol == Protocol::Http {
-            let method = format_args!("{} {}", self.verb, self.uri.path());
-            let code = response.status().as_u16();
-            tracing::info!(
-                target: TARGET, protocol, %method, code, ms, client, user_agent, caller, certificate, request_id, trace_id, "answered"
-            );
-        } else {
-            let (method, code) = (self.uri.path(), CODE_NAMES[grpc_code(response.headers()) as usize]);
-            tracing::info!(
-                target: TARGET, protocol, method, code, ms, client, user_agent, caller, certificate, request_id, trace_id, "answered"
-            );
+        let (caller, request_id, trace_id) = (call.subject(), self.request_id(), call.trace_id().map(display));
+        match code {
+            ResponseCode::Http(status) => {
+                let method = format_args!("{} {}", self.verb, self.uri.path());
+                let code = status.as_u16();
+                tracing::info!(
+                    target: TARGET, protocol, %method, code, ms, client, user_agent, caller, certificate, request_id, trace_id, "answered"
+                );
+            }
+            ResponseCode::Grpc(code) => {
+                let (method, code) = (self.uri.path(), CODE_NAMES[code as usize]);
+                tracing::info!(
+                    target: TARGET, protocol, method, code, ms, client, user_agent, caller, certificate, request_id, trace_id, "answered"
+                );
+            }
         }
     }
 }
@@ -128,7 +148,9 @@ impl Line {
 mod tests {
     use std::convert::Infallible;
 
-    use http::StatusCode;
+    use bytes::Bytes;
+    use http_body::Frame;
+    use http_body_util::{BodyExt, StreamBody};
     use serde_json::Value;
     use tower::{ServiceExt, service_fn};
     use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
@@ -204,5 +226,24 @@ mod tests {
         }
         let lines = lines_of(request(), "info,access_log=off", response).await;
         assert_eq!(lines.len(), 1, "{lines:?}");
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_logged_when_it_ends_with_the_status_of_its_trailers() {
+        let lines = Lines::default();
+        let _guard = json(lines.clone(), EnvFilter::new("info")).set_default();
+        let service = AccessLogLayer.layer(service_fn(|_: Request<Body>| async {
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("grpc-status", HeaderValue::from_static("10"));
+            let frames = [Frame::data(Bytes::from_static(b"a message")), Frame::trailers(trailers)];
+            let body = StreamBody::new(tokio_stream::iter(frames.map(Ok::<_, Infallible>)));
+            Ok::<_, Infallible>(call_status::follow(Response::new(body)))
+        }));
+        let request = Request::post("/a.B/Watch").header("content-type", "application/grpc").body(Body::empty());
+        let answer = service.oneshot(request.expect("a request")).await.expect("an answer");
+        assert_eq!(lines.text(), "", "the stream goes on");
+        answer.into_body().collect().await.expect("a body");
+        let line: Value = serde_json::from_str(&lines.text()).expect("one line");
+        assert_eq!((&line["method"], &line["code"]), (&"/a.B/Watch".into(), &"ABORTED".into()));
     }
 }

@@ -30,6 +30,7 @@
 mod accept;
 mod access_log;
 mod admission;
+mod call_status;
 pub mod check;
 pub mod command;
 mod concurrency;

@@ -1,7 +1,6 @@
 //! Recognizes the protocol of a request.
 
 use http::{HeaderMap, HeaderValue, header};
-use tonic::Code;
 
 /// The protocol of a request, by its `Content-Type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,11 +37,6 @@ impl Protocol {
             Self::Http
         }
     }
-}
-
-/// Returns the code of a gRPC response. That of a stream that has begun is not known yet: OK.
-pub(crate) fn grpc_code(headers: &HeaderMap) -> Code {
-    headers.get("grpc-status").map_or(Code::Ok, |code| Code::from_bytes(code.as_bytes()))
 }
 
 /// Removes the parameters of the content type of a gRPC-Web request, which tonic-web does not accept, and asks for a response in the

@@ -28,7 +28,7 @@ use tower_http::{
 use uuid::Uuid;
 
 use crate::{
-    accept::ConnectInfo, access_log::AccessLogLayer, admission::AdmissionLayer, cors_origin::CorsOrigin,
+    accept::ConnectInfo, access_log::AccessLogLayer, admission::AdmissionLayer, call_status, cors_origin::CorsOrigin,
     cross_origin::CrossOriginLayer, deadline::DeadlineLayer, drain::drain_when_dropped, metrics::CallMetricsLayer,
     multiplexer::ProtocolMultiplexer,
 };
@@ -63,8 +63,8 @@ pub(crate) fn build(
     let StackSettings { admission, call_metrics, trusted_proxies, cors_origins } = settings;
     // The layers for gRPC. The settings of tonic determine compression and limits.
     let grpc = ServiceBuilder::new()
-        // Box the body, because the layers below change its type.
-        .map_response(|response: Response<_>| response.map(Body::new))
+        // Follow the body to its trailers, which contain the status of a stream, for the log and the metrics.
+        .map_response(call_status::follow)
         // Answer INTERNAL if a layer panics. The guard already catches the panics of handlers.
         .layer(CatchPanicLayer::custom(grpc_panic as fn(Panic) -> _))
         .service(services.clone());

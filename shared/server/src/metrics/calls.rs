@@ -22,7 +22,7 @@ use tonic_types::StatusExt;
 use tower::{Layer, Service};
 
 use super::LATENCY_BUCKETS;
-use crate::protocol::{Protocol, grpc_code};
+use crate::{call_status, protocol::Protocol};
 
 /// The label of a method or a path that the server does not have.
 const UNKNOWN: &str = "unknown";
@@ -124,9 +124,9 @@ impl CallMetrics {
         self.http.get_or_create(&HttpLabels { method, route: Arc::clone(route), code }).observe(seconds);
     }
 
-    /// Counts the error of a response, which has its status as an extension.
-    fn count_error(&self, response: &Response<Body>) {
-        let Some(status) = response.extensions().get::<Status>() else { return };
+    /// Counts an error by its reason.
+    fn count_error(&self, status: Option<&Status>) {
+        let Some(status) = status else { return };
         let reason = status.get_details_error_info().map_or_else(|| UNKNOWN.to_owned(), |info| info.reason);
         self.errors.get_or_create(&ReasonLabel { reason }).inc();
     }
@@ -160,21 +160,25 @@ enum Kind {
 }
 
 impl Call {
+    /// Counts the call with its response. A stream is counted when it ends, because its code is not known before.
     fn finish(mut self, response: &Response<Body>) {
         self.is_finished = true;
-        let (metrics, seconds) = (&self.metrics, self.began.elapsed().as_secs_f64());
+        let seconds = self.began.elapsed().as_secs_f64();
         match self.kind {
             Kind::Grpc(index) => {
-                let code = grpc_code(response.headers());
-                metrics.observe_grpc(index, code, seconds);
-                if code != Code::Ok {
-                    metrics.count_error(response);
-                }
+                let metrics = Arc::clone(&self.metrics);
+                call_status::when_known(response, move |code, status| {
+                    metrics.observe_grpc(index, code, seconds);
+                    if code != Code::Ok {
+                        metrics.count_error(status);
+                    }
+                });
             }
             Kind::Http(method) => {
+                let metrics = &self.metrics;
                 let route = response.extensions().get::<MatchedRoute>().map_or(&metrics.unknown_route, MatchedRoute::path);
                 metrics.observe_http(method, route, response.status().as_u16(), seconds);
-                metrics.count_error(response);
+                metrics.count_error(response.extensions().get());
             }
         }
     }
