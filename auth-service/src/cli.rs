@@ -31,7 +31,7 @@ use store::{DatabaseArgs, TimeoutArgs};
 use tokio::net::TcpListener;
 
 pub use crate::cli_error::CliError;
-use crate::{MIGRATIONS, NAME, Settings, import, keys::MasterKey, settings::DEFAULT_ISSUER};
+use crate::{MIGRATIONS, NAME, OTHER_SERVICES, Settings, import, keys::MasterKey, settings::DEFAULT_ISSUER};
 
 /// The auth service: users, sessions, tokens and keys.
 #[derive(Debug, Parser)]
@@ -175,7 +175,7 @@ async fn run_command(command: Command) -> Result<(), CliError> {
     match command {
         Command::Serve(arguments) => Box::pin(serve(*arguments)).await,
         Command::Check(arguments) => Box::pin(check::run(*arguments)).await,
-        Command::Migration(command) => Ok(command.run(NAME, &MIGRATIONS).await?),
+        Command::Migration(command) => Ok(command.run(NAME, &MIGRATIONS, &OTHER_SERVICES).await?),
         Command::AccessRules => Ok(print_access_rules()?),
         Command::Health(arguments) => Ok(health::check(arguments.address, &arguments.tls).await?),
         Command::Createsuperuser(arguments) => superuser::create(arguments).await,

@@ -36,7 +36,7 @@ use access::{
 use chrono::TimeDelta;
 use django::tokens::TokenKeyError;
 use gateway::ApiDocs;
-use migrate::SchemaError;
+use migrate::{OtherService, SchemaError};
 use server::{DocumentError, Health, Server};
 use sqlx::migrate::Migrator;
 use store::{Db, search_key};
@@ -70,6 +70,9 @@ pub mod proto {
 
 /// The schema.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// The services whose databases can be mistaken for that of this service.
+pub(crate) const OTHER_SERVICES: [OtherService; 1] = [OtherService { name: "profile-service", table: "profiles" }];
 
 /// The text of `schema.sql`, which declares every table and column.
 pub(crate) const SCHEMA: &str = include_str!("../schema.sql");
@@ -163,7 +166,7 @@ pub async fn serve(
     let (audit_key, audit_retention) = (master_key.audit_key().clone(), settings.audit_retention());
     let catalogue = Catalogue::new(&settings.access_rules, &settings.permissions)?;
     let django_keys = settings.django_tokens.read()?;
-    migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
+    migrate::check(&db, &MIGRATIONS, SCHEMA, &OTHER_SERVICES).await?;
     let default_group = match settings.default_group {
         Some(name) => Some(groups::find_by_name(&db, &name).await?.ok_or(ServeError::DefaultGroup(name))?.group_id),
         None => None,

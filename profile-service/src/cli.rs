@@ -22,7 +22,7 @@ use store::{DatabaseArgs, TimeoutArgs};
 use tokio::net::TcpListener;
 
 pub use crate::cli_error::CliError;
-use crate::{MIGRATIONS, NAME, Settings, import, settings::DEFAULT_ISSUER};
+use crate::{MIGRATIONS, NAME, OTHER_SERVICES, Settings, import, settings::DEFAULT_ISSUER};
 
 /// The profile service: profiles, friends and notes.
 #[derive(Debug, Parser)]
@@ -94,7 +94,7 @@ async fn run_command(command: Command) -> Result<(), CliError> {
     match command {
         Command::Serve(arguments) => Box::pin(serve(*arguments)).await,
         Command::Check(arguments) => Box::pin(check::run(*arguments)).await,
-        Command::Migration(command) => Ok(command.run(NAME, &MIGRATIONS).await?),
+        Command::Migration(command) => Ok(command.run(NAME, &MIGRATIONS, &OTHER_SERVICES).await?),
         Command::AccessRules => Ok(print_access_rules()?),
         Command::Health(arguments) => Ok(health::check(arguments.address, &arguments.tls).await?),
         Command::Profiles(command) => Box::pin(profiles::run(command)).await,

@@ -16,7 +16,7 @@ use audit::{AuditKey, AuditLog};
 use chrono::TimeDelta;
 use django::tokens::TokenKeyError;
 use gateway::ApiDocs;
-use migrate::SchemaError;
+use migrate::{OtherService, SchemaError};
 use server::{DocumentError, Health, ReflectionError, Server, ServerSettings, metrics::FeedMetrics};
 use sqlx::migrate::Migrator;
 use store::{Db, search_key};
@@ -57,6 +57,9 @@ pub mod proto {
 
 /// The schema of the service.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// The services whose databases can be mistaken for that of this service.
+pub(crate) const OTHER_SERVICES: [OtherService; 1] = [OtherService { name: "auth-service", table: "signing_keys" }];
 
 /// The text of `schema.sql`, which declares every table and column.
 pub(crate) const SCHEMA: &str = include_str!("../schema.sql");
@@ -182,7 +185,7 @@ pub async fn run(
 /// keys and its database is reachable.
 pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
     let Service { db, clock, verifier, events, server: settings, page, quotas, audit_key, audit_retention } = service;
-    migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
+    migrate::check(&db, &MIGRATIONS, SCHEMA, &OTHER_SERVICES).await?;
     let audit_log = AuditLog::new(db.clone(), clock.clone());
     let provisioning = Arc::new(Provisioning::new(db.clone(), clock.clone()));
     let feed = events.clone();

@@ -16,7 +16,7 @@ use store::{DatabaseArgs, Db};
 
 use super::CliError;
 use crate::{
-    DESCRIPTORS, MIGRATIONS, SCHEMA,
+    DESCRIPTORS, MIGRATIONS, OTHER_SERVICES, SCHEMA,
     events::{EventLog, OutboxTransaction},
     groups::{self, Group, GroupId},
     users::{self, User},
@@ -51,7 +51,7 @@ impl AdministrationArgs {
     pub(super) async fn open(&self) -> Result<Administration, CliError> {
         let log = self.log.init_for_command()?;
         let db = self.database.open()?;
-        migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
+        migrate::check(&db, &MIGRATIONS, SCHEMA, &OTHER_SERVICES).await?;
         let json = MessageJson::new(DESCRIPTORS).map_err(|error| CliError::Failed(error.into()))?;
         let clock = Clock::system();
         let event_log = EventLog::new(db.clone(), clock.clone());

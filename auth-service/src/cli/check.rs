@@ -13,7 +13,7 @@ use store::Db;
 
 use super::{CliError, Serve};
 use crate::{
-    MIGRATIONS, SCHEMA,
+    MIGRATIONS, OTHER_SERVICES, SCHEMA,
     keys::{self, MasterKey},
     settings::DEFAULT_ISSUER,
 };
@@ -46,7 +46,7 @@ pub(super) async fn run(arguments: Check) -> Result<(), CliError> {
         if let Some(time) = db.server_time().await? {
             report.compare_clock("clock of the database", time, clock.now());
         }
-        let schema = migrate::check(&db, &MIGRATIONS, SCHEMA).await;
+        let schema = migrate::check(&db, &MIGRATIONS, SCHEMA, &OTHER_SERVICES).await;
         let has_schema = schema.is_ok();
         report.add_result("schema", schema.map(|()| "all migrations are applied".to_owned()));
         if has_schema {

@@ -8,7 +8,7 @@ use store::DatabaseArgs;
 
 use super::{CliError, administration::find_user};
 use crate::{
-    MIGRATIONS, SCHEMA,
+    MIGRATIONS, OTHER_SERVICES, SCHEMA,
     access_explanation::{Explanation, KnownMethods, VisibleGroups},
 };
 
@@ -44,7 +44,7 @@ pub(super) struct Explain {
 pub(super) async fn run(arguments: Explain) -> Result<(), CliError> {
     let Explain { database, method, user, owner, access_rules, json, quiet } = arguments;
     let db = database.open()?;
-    migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
+    migrate::check(&db, &MIGRATIONS, SCHEMA, &OTHER_SERVICES).await?;
     let methods = KnownMethods::new(&access_rules);
     let method = methods.find(&method)?;
     let user = find_user(&db, &user).await?;

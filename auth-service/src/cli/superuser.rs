@@ -10,7 +10,7 @@ use clap::Args;
 use store::DatabaseArgs;
 
 use super::{CliError, password::read_password};
-use crate::{MIGRATIONS, SCHEMA, passwords::Policy};
+use crate::{MIGRATIONS, OTHER_SERVICES, SCHEMA, passwords::Policy};
 
 #[derive(Debug, Args)]
 pub(crate) struct Createsuperuser {
@@ -55,7 +55,7 @@ pub(crate) struct Changepassword {
 pub(crate) async fn create(arguments: Createsuperuser) -> Result<(), CliError> {
     let Createsuperuser { database, username, email, noinput, password_file, password, passwords } = arguments;
     let db = database.open()?;
-    migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
+    migrate::check(&db, &MIGRATIONS, SCHEMA, &OTHER_SERVICES).await?;
     let prompts = !noinput && io::stdin().is_terminal();
     let username = match username {
         Some(username) => username,
@@ -82,7 +82,7 @@ pub(crate) async fn create(arguments: Createsuperuser) -> Result<(), CliError> {
 pub(crate) async fn change_password(arguments: Changepassword) -> Result<(), CliError> {
     let Changepassword { database, username, password_file, passwords } = arguments;
     let db = database.open()?;
-    migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
+    migrate::check(&db, &MIGRATIONS, SCHEMA, &OTHER_SERVICES).await?;
     if password_file.is_none() && io::stdin().is_terminal() {
         eprintln!("Changing password for user '{username}'");
     }

@@ -16,7 +16,7 @@ use store::{DatabaseArgs, Tx};
 
 use self::mapping::{Mapping, UserSection};
 use crate::{
-    MIGRATIONS, SCHEMA,
+    MIGRATIONS, OTHER_SERVICES, SCHEMA,
     cli_error::CliError,
     events::{EventLog, OutboxTransaction},
 };
@@ -68,7 +68,7 @@ async fn record_start(events: &EventLog) -> Result<()> {
 pub(crate) async fn run(command: Command) -> Result<(), CliError> {
     let Command::Django(Django { database, import: args }) = command;
     let db = database.open()?;
-    migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
+    migrate::check(&db, &MIGRATIONS, SCHEMA, &OTHER_SERVICES).await?;
     let events = EventLog::new(db.clone(), Clock::system());
     let importer = Importer::open(&args, events.clone(), Clock::system()).await?;
     if !args.dry_run {

@@ -12,7 +12,7 @@ use server::check::{CheckArgs, CheckReport, State};
 use tonic::transport::Channel;
 
 use super::{CliError, Serve};
-use crate::{MIGRATIONS, SCHEMA, Settings, sync};
+use crate::{MIGRATIONS, OTHER_SERVICES, SCHEMA, Settings, sync};
 
 /// Takes the flags of `serve`.
 #[derive(Debug, Args)]
@@ -37,7 +37,7 @@ pub(super) async fn run(arguments: Check) -> Result<(), CliError> {
         if let Some(time) = db.server_time().await? {
             report.compare_clock("clock of the database", time, clock.now());
         }
-        let schema = migrate::check(&db, &MIGRATIONS, SCHEMA).await;
+        let schema = migrate::check(&db, &MIGRATIONS, SCHEMA, &OTHER_SERVICES).await;
         let has_schema = schema.is_ok();
         report.add_result("schema", schema.map(|()| "all migrations are applied".to_owned()));
         if has_schema {

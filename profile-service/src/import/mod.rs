@@ -21,7 +21,7 @@ use server::command::operating_system_user;
 use store::{DatabaseArgs, Db};
 
 use self::mapping::{Mapping, NoteSection, ProfileSection, UserSection};
-use crate::{MIGRATIONS, SCHEMA, cli_error::CliError};
+use crate::{MIGRATIONS, OTHER_SERVICES, SCHEMA, cli_error::CliError};
 
 /// The largest message that a client of the API can read, in bytes.
 const MESSAGE_LIMIT: usize = (1 << 20) - 1024;
@@ -68,7 +68,7 @@ struct Import {
 pub(crate) async fn run(command: Command) -> Result<(), CliError> {
     let Command::Django(Django { database, import: args, auth_report }) = command;
     let db = database.open()?;
-    migrate::check(&db, &MIGRATIONS, SCHEMA).await?;
+    migrate::check(&db, &MIGRATIONS, SCHEMA, &OTHER_SERVICES).await?;
     let skipped = match auth_report {
         Some(path) => Report::skipped_in(&path, "users").map_err(|source| ImportError::File { path, source })?,
         None => Vec::new(),

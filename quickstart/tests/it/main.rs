@@ -6,6 +6,7 @@ mod checked;
 mod killed;
 mod load;
 mod metrics;
+mod mistaken;
 mod pair;
 mod process;
 mod restored;

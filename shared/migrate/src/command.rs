@@ -10,6 +10,7 @@ use store::{DatabaseArgs, OpenError};
 #[cfg(feature = "autogenerate")]
 use crate::autogenerate::{self, MakeError, Makemigrations, Report};
 use crate::{
+    check::{OtherService, name_service},
     error::SchemaError,
     history::{self, Change, Problem, Target},
     run::{MigrationEvent, Mode, history, migrate_to, plan},
@@ -92,10 +93,10 @@ pub enum CommandError {
 }
 
 impl MigrationCommand {
-    /// Runs the command with the migrations of the service with this name. Progress is written to standard error, results to standard output.
-    pub async fn run(self, service: &str, migrations: &Migrator) -> Result<(), CommandError> {
+    /// Runs the command with the migrations of the service with this name. An error names the one of `others` to which the database belongs. Progress is written to standard error, results to standard output.
+    pub async fn run(self, service: &str, migrations: &Migrator, others: &[OtherService]) -> Result<(), CommandError> {
         match self {
-            Self::Migrate(arguments) => migrate(arguments, service, migrations).await,
+            Self::Migrate(arguments) => migrate(arguments, service, migrations, others).await,
             Self::Showmigrations(Showmigrations { database, plan }) => show(&database, plan, migrations).await,
             Self::Sqlmigrate(Sqlmigrate { name, backwards }) => write(history::sql(migrations, &name, backwards)?.trim_end()),
             #[cfg(feature = "autogenerate")]
@@ -112,7 +113,7 @@ impl MigrationCommand {
     }
 }
 
-async fn migrate(arguments: Migrate, service: &str, migrations: &Migrator) -> Result<(), CommandError> {
+async fn migrate(arguments: Migrate, service: &str, migrations: &Migrator, others: &[OtherService]) -> Result<(), CommandError> {
     let db = arguments.database.open()?;
     let target = arguments.target.unwrap_or(Target::Latest);
     let mode = match (arguments.fake, arguments.fake_initial) {
@@ -121,7 +122,10 @@ async fn migrate(arguments: Migrate, service: &str, migrations: &Migrator) -> Re
         (false, false) => Mode::Run,
     };
     if arguments.plan || arguments.check {
-        let changes = plan(&db, migrations, &target, mode).await?;
+        let changes = match plan(&db, migrations, &target, mode).await {
+            Ok(changes) => changes,
+            Err(error) => return Err(name_service(&db, others, error).await.into()),
+        };
         write("Planned operations:")?;
         for change in &changes {
             write(&format!("  {change}"))?;
@@ -152,7 +156,11 @@ async fn migrate(arguments: Migrate, service: &str, migrations: &Migrator) -> Re
         // The error starts on a new line.
         eprintln!();
     }
-    if outcome? == 0 {
+    let done = match outcome {
+        Ok(done) => done,
+        Err(error) => return Err(name_service(&db, others, error).await.into()),
+    };
+    if done == 0 {
         eprintln!("  No migrations to apply.");
     }
     db.close().await;

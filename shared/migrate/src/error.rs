@@ -39,9 +39,17 @@ pub enum SchemaError {
          SQL). Then `migrate {0} --fake` corrects the record"
     )]
     Partial(String),
-    /// The records are those of another service.
-    #[error("the database {database} belongs to another service, whose migrations are {}: check --database-url", .names.join(", "))]
+    /// The database is the one of another service.
+    #[error("the database {database} belongs to {service}, not to this service: check --database-url")]
     OtherService {
+        /// The name of the database.
+        database: String,
+        /// The name of the other service.
+        service: &'static str,
+    },
+    /// The records are those of a service that this one does not know.
+    #[error("the database {database} belongs to another service, whose migrations are {}: check --database-url", .names.join(", "))]
+    UnknownService {
         /// The name of the database.
         database: String,
         /// The migrations that the database records.

@@ -179,7 +179,7 @@ impl<'a> History<'a> {
         let has_correct = self.migrations.iter().any(|migration| self.correct_record(migration).is_some());
         if !has_correct && self.records.iter().any(is_other) {
             let names = self.records.iter().map(|record| file_name(record.version, &record.description)).collect();
-            return Err(SchemaError::OtherService { database: self.database.clone(), names });
+            return Err(SchemaError::UnknownService { database: self.database.clone(), names });
         }
         if let Some(record) = self.records.iter().find(|record| !record.is_complete) {
             return Err(SchemaError::Partial(file_name(record.version, &record.description)));

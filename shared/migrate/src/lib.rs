@@ -15,7 +15,7 @@
 //!     #[command(subcommand)]
 //!     command: MigrationCommand,
 //! }
-//! // Cli::parse().command.run("orders", &MIGRATIONS).await
+//! // Cli::parse().command.run("orders", &MIGRATIONS, &[]).await
 //! # assert!(Cli::try_parse_from(["orders", "showmigrations", "--database-url", "sqlite:orders.db"]).is_ok());
 //! ```
 //!
@@ -46,7 +46,7 @@ pub use sqlx::migrate::Migrator;
 #[cfg(feature = "autogenerate")]
 pub use self::autogenerate::MakeError;
 pub use self::{
-    check::{check, migrate},
+    check::{OtherService, check, migrate},
     command::{CommandError, MigrationCommand},
     error::SchemaError,
     history::{Change, Entry, Problem, Target},

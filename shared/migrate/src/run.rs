@@ -214,7 +214,7 @@ async fn is_initial_and_present(
     Ok(!tables.is_empty())
 }
 
-fn engine(db: &Db) -> Engine {
+pub(crate) fn engine(db: &Db) -> Engine {
     if db.is_sqlite() { Engine::Sqlite } else { Engine::Postgres }
 }
 
