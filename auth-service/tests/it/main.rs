@@ -31,6 +31,7 @@ mod outage;
 mod permissions;
 mod pooler;
 mod refresh_model;
+mod refusals;
 mod revocation;
 mod schema;
 mod session_factory;

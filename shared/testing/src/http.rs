@@ -50,7 +50,17 @@ impl Answer {
 ///
 /// Where there is no answer, or one that is not HTTP/1.1.
 pub async fn send(address: SocketAddr, request_line: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-    let mut head = format!("{request_line} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
+    send_on(TcpStream::connect(address).await.expect("a connection"), request_line, headers, body).await
+}
+
+/// Sends one request on a connection, which the server closes afterwards.
+///
+/// # Panics
+///
+/// Where there is no answer, or one that is not HTTP/1.1.
+pub async fn send_on(mut stream: TcpStream, request_line: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let host = stream.peer_addr().expect("an open connection");
+    let mut head = format!("{request_line} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
     for (name, value) in headers {
         let _ = write!(head, "{name}: {value}\r\n");
     }
@@ -58,7 +68,6 @@ pub async fn send(address: SocketAddr, request_line: &str, headers: &[(&str, &st
         let _ = write!(head, "content-length: {}\r\n", body.len());
     }
     head.push_str("\r\n");
-    let mut stream = TcpStream::connect(address).await.expect("a connection");
     let (mut read, mut write) = stream.split();
     let mut answer = Vec::new();
     // A server that answers early stops reading, and may reset the connection while the body is sent.
@@ -74,6 +83,51 @@ pub async fn send(address: SocketAddr, request_line: &str, headers: &[(&str, &st
     };
     tokio::join!(send, receive);
     parse(&answer)
+}
+
+/// A call that the server handles, and whose client has not sent the body yet.
+#[derive(Debug)]
+pub struct HeldCall(TcpStream);
+
+impl HeldCall {
+    /// Sends the head of a request with a body of two bytes, and waits until the handler asks for the body.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the server does not ask for the body.
+    pub async fn start(address: SocketAddr, request_line: &str, headers: &[(&str, &str)]) -> Self {
+        let mut head = format!(
+            "{request_line} HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-type: application/json\r\ncontent-length: 2\r\n"
+        );
+        for (name, value) in headers {
+            let _ = write!(head, "{name}: {value}\r\n");
+        }
+        head.push_str("\r\n");
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        stream.write_all(head.as_bytes()).await.expect("an open connection");
+        let mut answer = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+        stream.read_exact(&mut answer).await.expect("an answer");
+        assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 100 Continue\r\n\r\n");
+        Self(stream)
+    }
+
+    /// Sends the body, and returns the status and the connection, which stays open.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no answer, or one whose length is not known.
+    pub async fn finish(self, body: &[u8; 2]) -> (u16, TcpStream) {
+        let Self(mut stream) = self;
+        stream.write_all(body).await.expect("an open connection");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            answer.push(stream.read_u8().await.expect("a head"));
+        }
+        let Answer { status, headers, .. } = parse(&answer);
+        let length = headers.get("content-length").and_then(|length| length.to_str().ok()?.parse().ok());
+        stream.read_exact(&mut vec![0; length.expect("a length")]).await.expect("a body");
+        (status, stream)
+    }
 }
 
 fn parse(answer: &[u8]) -> Answer {

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
+use tokio::net::TcpStream;
+
 use crate::http;
 
 /// The metrics of a service, as `/metrics` answered them.
@@ -26,7 +28,19 @@ impl Metrics {
     ///
     /// Panics if the service does not answer them.
     pub async fn read(address: SocketAddr) -> Self {
-        let answer = http::send(address, "GET /metrics", &[], &[]).await;
+        Self::from_answer(&http::send(address, "GET /metrics", &[], &[]).await)
+    }
+
+    /// Reads the metrics over a connection, which the service closes afterwards.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the service does not answer them.
+    pub async fn read_on(stream: TcpStream) -> Self {
+        Self::from_answer(&http::send_on(stream, "GET /metrics", &[], &[]).await)
+    }
+
+    fn from_answer(answer: &http::Answer) -> Self {
         assert_eq!((answer.status, answer.header("content-type")), (200, "text/plain; version=0.0.4; charset=utf-8"));
         Self(answer.text().to_owned())
     }
