@@ -26,6 +26,7 @@ use server::{
     command::operating_system_user,
     config::{self, LogArgs},
     health::{self, HealthTls},
+    traces::TraceArgs,
 };
 use store::{DatabaseArgs, TimeoutArgs};
 use tokio::net::TcpListener;
@@ -122,6 +123,8 @@ struct Serve {
     #[command(flatten)]
     log: LogArgs,
     #[command(flatten)]
+    traces: TraceArgs,
+    #[command(flatten)]
     master_key: MasterKeyArgs,
     #[command(flatten)]
     settings: Settings,
@@ -197,8 +200,9 @@ fn print_access_rules() -> io::Result<()> {
 }
 
 async fn serve(arguments: Serve) -> Result<(), CliError> {
-    let Serve { listen: address, database, timeouts, log, master_key, settings } = arguments;
+    let Serve { listen: address, database, timeouts, log, traces, master_key, settings } = arguments;
     let _log = log.init::<Cli>()?;
+    let traces = traces.start(NAME)?;
     if settings.issuer == DEFAULT_ISSUER && !address.ip().is_loopback() {
         tracing::warn!(
             "the issuer is {DEFAULT_ISSUER}, which other machines cannot reach, but the service listens on {address}: set --issuer to the \
@@ -207,6 +211,6 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
     }
     let (db, master_key) = (database.open_with(timeouts)?, master_key.read()?);
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
-    Box::pin(crate::serve(db, Clock::system(), master_key, settings, listener, server::stop_signal())).await?;
-    Ok(())
+    let serving = crate::serve(db, Clock::system(), master_key, settings, listener, server::stop_signal());
+    Ok(Box::pin(traces.record(serving)).await?)
 }

@@ -19,6 +19,8 @@ pub enum CliError {
     Secret(#[from] SecretFileError),
     #[error(transparent)]
     Log(#[from] server::telemetry::FilterError),
+    #[error(transparent)]
+    Traces(#[from] server::traces::TraceError),
     #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error(transparent)]

@@ -17,6 +17,7 @@ use migrate::MigrationCommand;
 use server::{
     config::{self, LogArgs},
     health::{self, HealthTls},
+    traces::TraceArgs,
 };
 use store::{DatabaseArgs, TimeoutArgs};
 use tokio::net::TcpListener;
@@ -70,6 +71,8 @@ struct Serve {
     #[command(flatten)]
     log: LogArgs,
     #[command(flatten)]
+    traces: TraceArgs,
+    #[command(flatten)]
     settings: Settings,
 }
 
@@ -109,8 +112,9 @@ fn print_access_rules() -> io::Result<()> {
 }
 
 async fn serve(arguments: Serve) -> Result<(), CliError> {
-    let Serve { listen: address, database, timeouts, log, settings } = arguments;
+    let Serve { listen: address, database, timeouts, log, traces, settings } = arguments;
     let _log = log.init::<Cli>()?;
+    let traces = traces.start(NAME)?;
     if settings.issuer == DEFAULT_ISSUER && !address.ip().is_loopback() {
         tracing::warn!(
             "the issuer is {DEFAULT_ISSUER}, which other machines cannot reach, but the service listens on {address}: set --issuer to the \
@@ -119,5 +123,6 @@ async fn serve(arguments: Serve) -> Result<(), CliError> {
     }
     let db = database.open_with(timeouts)?;
     let listener = TcpListener::bind(address).await.map_err(|source| CliError::Listen { address, source })?;
-    Ok(Box::pin(crate::run(db, Clock::system(), settings, listener, server::stop_signal())).await?)
+    let serving = crate::run(db, Clock::system(), settings, listener, server::stop_signal());
+    Ok(Box::pin(traces.record(serving)).await?)
 }

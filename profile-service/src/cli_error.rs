@@ -4,7 +4,7 @@ use crate::ServeError;
 use access::SecretFileError;
 use django::ImportError;
 use migrate::{CommandError, SchemaError};
-use server::{health::HealthError, telemetry::FilterError};
+use server::{health::HealthError, telemetry::FilterError, traces::TraceError};
 use std::{error::Error as StdError, io, net::SocketAddr, path::PathBuf};
 
 /// Why a command failed, as a sentence.
@@ -17,6 +17,8 @@ pub enum CliError {
     SecretFile(#[from] SecretFileError),
     #[error(transparent)]
     Log(#[from] FilterError),
+    #[error(transparent)]
+    Traces(#[from] TraceError),
     #[error("cannot listen on {address}: {source}")]
     Listen { address: SocketAddr, source: io::Error },
     #[error(transparent)]

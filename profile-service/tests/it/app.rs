@@ -17,6 +17,7 @@ use profile_service::{
         profile_service_client::ProfileServiceClient,
     },
 };
+use server::traces::TraceArgs;
 use store::Db;
 use testing::{Engine, Issuer, Running, TestClock, TestDatabase};
 use tonic::{
@@ -44,7 +45,7 @@ pub struct App {
     pub address: SocketAddr,
     pub database: TestDatabase,
     pub verifier: Arc<Verifier>,
-    _running: Running,
+    running: Running,
 }
 
 impl App {
@@ -67,6 +68,20 @@ impl App {
 
     /// Starts a service with these quotas and limits, except that one user may make all calls.
     pub async fn with(database: TestDatabase, db: Db, quotas: Quotas, limits: server::ServerLimits) -> Self {
+        Self::start_with(database, db, (quotas, limits), &TraceArgs::default()).await
+    }
+
+    /// Starts a service that records traces.
+    pub async fn with_traces(database: TestDatabase, db: Db, traces: &TraceArgs) -> Self {
+        Self::start_with(database, db, (Quotas::default(), server::ServerLimits::default()), traces).await
+    }
+
+    async fn start_with(
+        database: TestDatabase,
+        db: Db,
+        (quotas, limits): (Quotas, server::ServerLimits),
+        traces: &TraceArgs,
+    ) -> Self {
         let clock = TestClock::new("2026-03-01T12:00:00Z".parse::<DateTime<Utc>>().unwrap());
         let issuer = Issuer::new(ISSUER, AUDIENCE, clock.clock());
         let verifier =
@@ -87,11 +102,18 @@ impl App {
             audit_key: Some(audit_key()),
             audit_retention: None,
         };
-        let running = Running::start(|listener, shutdown| async {
-            profile_service::serve(service, listener, shutdown).await.unwrap();
+        let traces = traces.start(profile_service::NAME).unwrap();
+        let running = Running::start(|listener, shutdown| async move {
+            let serving = profile_service::serve(service, listener, shutdown);
+            Box::pin(traces.record(serving)).await.unwrap();
         })
         .await;
-        Self { clock, issuer, channel: running.channel(), address: running.address, database, verifier, _running: running }
+        Self { clock, issuer, channel: running.channel(), address: running.address, database, verifier, running }
+    }
+
+    /// Stops the service, and waits until it has stopped.
+    pub async fn stop(self) {
+        self.running.stop().await;
     }
 
     /// Creates a user and calls the service once, which creates their profile.
@@ -154,7 +176,7 @@ impl User {
 
     /// Returns the same user on a connection of their own.
     pub fn on_own_connection(self, app: &App) -> Self {
-        Self { channel: app._running.channel(), ..self }
+        Self { channel: app.running.channel(), ..self }
     }
 
     pub fn profiles(&self) -> ProfileServiceClient<Authenticated> {

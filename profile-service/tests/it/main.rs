@@ -25,3 +25,4 @@ mod quotas;
 mod readers;
 mod schema;
 mod starting;
+mod traces;

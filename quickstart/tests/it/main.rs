@@ -12,4 +12,5 @@ mod process;
 mod restored;
 mod revocation;
 mod tombstone;
+mod traces;
 mod writers;

@@ -1,6 +1,7 @@
 //! The call that the current task handles: its caller and its trace.
 
 use std::{
+    borrow::Cow,
     future::Future,
     sync::{Arc, OnceLock},
 };
@@ -9,7 +10,7 @@ use contract::Actor;
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
-use crate::trace::{TraceContext, TraceId};
+use crate::trace::{Span, SpanKind, TraceContext, TraceId, Tracer};
 
 tokio::task_local! {
     static CALL: CurrentCall;
@@ -23,14 +24,16 @@ pub struct CurrentCall(Arc<Call>);
 struct Call {
     request_id: String,
     trace: Option<TraceContext>,
+    /// Creates the spans of the trace, if this process records traces.
+    tracer: Option<Arc<dyn Tracer>>,
     /// The caller, which is not known before the access token is verified inside of the call.
     caller: OnceLock<(String, Actor)>,
 }
 
 impl CurrentCall {
-    /// Creates a call. `trace` is the parent of the spans that are created for it.
-    pub fn new(request_id: &str, trace: Option<TraceContext>) -> Self {
-        Self(Arc::new(Call { request_id: request_id.to_owned(), trace, caller: OnceLock::new() }))
+    /// Creates a call. `trace` is the parent of the spans that `tracer` creates for it.
+    pub fn new(request_id: &str, trace: Option<TraceContext>, tracer: Option<Arc<dyn Tracer>>) -> Self {
+        Self(Arc::new(Call { request_id: request_id.to_owned(), trace, tracer, caller: OnceLock::new() }))
     }
 
     /// Returns the call that the current task handles. It is `None` in a task that handles no call.
@@ -59,6 +62,15 @@ impl CurrentCall {
         }
     }
 
+    /// Starts a span of an operation of the current call. Returns `None` if the call is not recorded; then `name` is not called.
+    pub fn start_span<N: Into<Cow<'static, str>>>(kind: SpanKind, name: impl FnOnce() -> N) -> Option<Span> {
+        let start = |call: &Self| {
+            let trace = call.0.trace.filter(|trace| trace.is_sampled)?;
+            call.0.tracer.as_ref()?.start(Some(trace), kind, name().into())
+        };
+        CALL.try_with(start).ok().flatten()
+    }
+
     /// Records the user id or the client id of the caller of the current call, and its kind.
     pub fn record_caller(subject: &str, actor: Actor) {
         let _ = CALL.try_with(|call| call.0.caller.set((subject.to_owned(), actor)));
@@ -84,6 +96,11 @@ impl CurrentCall {
         self.0.trace.as_ref()
     }
 
+    /// Returns the tracer of the spans that are created for the call.
+    pub(crate) fn tracer(&self) -> Option<&Arc<dyn Tracer>> {
+        self.0.tracer.as_ref()
+    }
+
     /// Returns the trace that the call belongs to, if its client has sent one or this server records traces.
     pub fn trace_id(&self) -> Option<TraceId> {
         self.0.trace.map(|trace| trace.trace_id)
@@ -97,7 +114,7 @@ mod tests {
     #[tokio::test]
     async fn a_spawned_task_belongs_to_the_call() {
         let trace = TraceContext { trace_id: TraceId([1; 16]), span_id: [2; 8], is_sampled: true };
-        let call = CurrentCall::new("", Some(trace));
+        let call = CurrentCall::new("", Some(trace), None);
         let trace_id = || async { CurrentCall::get().and_then(|call| call.trace_id()) };
         let spawned = call.scope(async move { CurrentCall::spawn(trace_id()).await });
         assert_eq!(spawned.await.expect("an end"), Some(trace.trace_id));

@@ -3,11 +3,12 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
 
-use access::{ClientInfo, CurrentCall, error::CODE_NAMES, trace::TraceContext};
+use access::{ClientInfo, CurrentCall, error::CODE_NAMES, trace::Tracer};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use tonic::{Code, body::Body};
 use tower::{Layer, Service};
@@ -16,26 +17,38 @@ use tracing::{
     field::{Empty, display},
 };
 
-use crate::{call_status, protocol::Protocol, stack::REQUEST_ID};
+use crate::{call_span::CallSpan, call_status, protocol::Protocol, stack::REQUEST_ID};
 
 /// The target of the lines. The log filter can name it, for example `info,access_log=off`.
 const TARGET: &str = "access_log";
 
 /// The layer of [`AccessLog`].
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct AccessLogLayer;
+#[derive(Debug, Clone)]
+pub(crate) struct AccessLogLayer {
+    tracer: Option<Arc<dyn Tracer>>,
+}
+
+impl AccessLogLayer {
+    /// Creates a layer that also records the span of each call, if there is a tracer.
+    pub(crate) fn new(tracer: Option<Arc<dyn Tracer>>) -> Self {
+        Self { tracer }
+    }
+}
 
 impl<S> Layer<S> for AccessLogLayer {
     type Service = AccessLog<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        AccessLog(inner)
+        AccessLog { tracer: self.tracer.clone(), inner }
     }
 }
 
 /// Logs the calls of a service. It expects the request id and the [`ClientInfo`] in the request.
 #[derive(Debug, Clone)]
-pub(crate) struct AccessLog<S>(S);
+pub(crate) struct AccessLog<S> {
+    tracer: Option<Arc<dyn Tracer>>,
+    inner: S,
+}
 
 impl<S> Service<Request<Body>> for AccessLog<S>
 where
@@ -47,25 +60,25 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(context)
+        self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let line = Line::of(&request);
-        let current = CurrentCall::new(line.request_id(), TraceContext::from_headers(request.headers()));
+        let (call_span, current) = CallSpan::start(self.tracer.as_ref(), &request, line.request_id());
         let trace_id = current.trace_id().map(display);
         // The span has the highest level, so that log lines of every level carry the request id.
         let span =
             tracing::error_span!("call", method = line.uri.path(), request_id = line.request_id(), caller = Empty, trace_id);
         let answer = {
             let _inside = span.enter();
-            self.0.call(request)
+            self.inner.call(request)
         };
         Box::pin(async move {
             let answer = current.scope(answer).instrument(span).await;
             if let Ok(response) = &answer {
                 // The line is written outside of the span, whose fields it would repeat.
-                line.finish(response, current);
+                line.finish(response, call_span, current);
             }
             answer
         })
@@ -106,13 +119,17 @@ impl Line {
         self.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default()
     }
 
-    /// Writes the line. For a stream this is when the stream ends, because its code is not known before.
-    fn finish(self, response: &Response<Body>, call: CurrentCall) {
+    /// Writes the line and ends the span. For a stream this is when the stream ends, because its code is not known before.
+    fn finish(self, response: &Response<Body>, span: CallSpan, call: CurrentCall) {
         let ms = (self.began.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         if self.protocol == Protocol::Http {
-            return self.write(ResponseCode::Http(response.status()), ms, &call);
+            self.write(ResponseCode::Http(response.status()), ms, &call);
+            return span.end_http(response, &call);
         }
-        call_status::when_known(response, move |code, _| self.write(ResponseCode::Grpc(code), ms, &call));
+        call_status::when_known(response, move |code, _| {
+            self.write(ResponseCode::Grpc(code), ms, &call);
+            span.end_grpc(code, &call);
+        });
     }
 
     fn write(&self, code: ResponseCode, ms: f64, call: &CurrentCall) {
@@ -161,7 +178,7 @@ mod tests {
     async fn lines_of(request: Request<Body>, filter: &str, response: Response<()>) -> Vec<Value> {
         let lines = Lines::default();
         let _guard = json(lines.clone(), EnvFilter::new(filter)).set_default();
-        let service = AccessLogLayer.layer(service_fn(move |_: Request<Body>| {
+        let service = AccessLogLayer::new(None).layer(service_fn(move |_: Request<Body>| {
             let response = response.clone().map(|()| Body::empty());
             async {
                 tracing::error!("something failed");
@@ -232,7 +249,7 @@ mod tests {
     async fn a_stream_is_logged_when_it_ends_with_the_status_of_its_trailers() {
         let lines = Lines::default();
         let _guard = json(lines.clone(), EnvFilter::new("info")).set_default();
-        let service = AccessLogLayer.layer(service_fn(|_: Request<Body>| async {
+        let service = AccessLogLayer::new(None).layer(service_fn(|_: Request<Body>| async {
             let mut trailers = http::HeaderMap::new();
             trailers.insert("grpc-status", HeaderValue::from_static("10"));
             let frames = [Frame::data(Bytes::from_static(b"a message")), Frame::trailers(trailers)];

@@ -30,6 +30,7 @@
 mod accept;
 mod access_log;
 mod admission;
+mod call_span;
 mod call_status;
 pub mod check;
 pub mod command;
@@ -54,6 +55,7 @@ mod stack;
 mod stop_signal;
 pub mod telemetry;
 pub mod tls;
+pub mod traces;
 mod unread;
 
 pub use gateway::openapi::DocumentError;

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use access::{CallLimit, Caller, Guarded, Result, Routes, token::Verifier};
+use access::{CallLimit, Caller, Guarded, Result, Routes, token::Verifier, trace};
 use axum::Router;
 use gateway::{
     ApiDocs, Binding, CachePolicy, Gateway,
@@ -235,7 +235,8 @@ impl Server {
         }
         let gateway = Gateway::new(bindings, mounted, self.cache_policy);
         let serving_metrics = serve_metrics(metrics_listen, metrics).await?;
-        let settings = StackSettings { admission, call_metrics, trusted_proxies, cors_origins: &http.cors_origins };
+        let tracer = trace::tracer();
+        let settings = StackSettings { admission, call_metrics, tracer, trusted_proxies, cors_origins: &http.cors_origins };
         let stack = stack::build(&routes.into_service(), gateway, settings);
         let watch_health = async {
             loop {

@@ -6,6 +6,7 @@ use access::{
     ClientInfo, GuardedRoutes,
     error::{Reason, status},
     limits::MESSAGE_LIMIT,
+    trace::Tracer,
 };
 use axum::{extract, middleware};
 use gateway::{Format, Gateway, HttpError, InProcess};
@@ -50,6 +51,7 @@ pub(crate) type HttpService = BoxCloneSyncService<Request<Body>, Response<Body>,
 pub(crate) struct StackSettings<'a> {
     pub(crate) admission: AdmissionLayer,
     pub(crate) call_metrics: CallMetricsLayer,
+    pub(crate) tracer: Option<Arc<dyn Tracer>>,
     pub(crate) trusted_proxies: Arc<[IpNet]>,
     pub(crate) cors_origins: &'a [CorsOrigin],
 }
@@ -60,7 +62,7 @@ pub(crate) fn build(
     gateway: Gateway,
     settings: StackSettings<'_>,
 ) -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send + use<> {
-    let StackSettings { admission, call_metrics, trusted_proxies, cors_origins } = settings;
+    let StackSettings { admission, call_metrics, tracer, trusted_proxies, cors_origins } = settings;
     // The layers for gRPC. The settings of tonic determine compression and limits.
     let grpc = ServiceBuilder::new()
         // Follow the body to its trailers, which contain the status of a stream, for the log and the metrics.
@@ -120,8 +122,8 @@ pub(crate) fn build(
             request.extensions_mut().insert(client_info.with_certificate_names(certificate_names.unwrap_or_default()));
             request
         })
-        // Write one line to the log about every call.
-        .layer(AccessLogLayer)
+        // Write one line to the log about every call, and record its span.
+        .layer(AccessLogLayer::new(tracer))
         // End every call at its deadline.
         .layer(DeadlineLayer)
         // Refuse calls beyond the limits of headers, concurrent calls and unread responses, and count the response until the client has read it.

@@ -36,6 +36,8 @@ const FREE_SPACE: u64 = 1 << 20;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a migration on SQLite waits for another process that migrates.
 const MIGRATION_BUSY_TIMEOUT: Duration = Duration::from_hours(1);
+/// The text of statements without parameters in traces. Their own text could contain values.
+const SCRIPT: &str = "SCRIPT";
 /// The server reports its own timeout before the client gives up.
 const STATEMENT_MARGIN: Duration = Duration::from_secs(1);
 
@@ -270,8 +272,8 @@ impl Db {
     pub async fn execute_raw(&self, sql: String) -> Result<()> {
         let sql = AssertSqlSafe(sql).into_sql_str();
         match &self.0 {
-            Pools::Postgres { pool, .. } => pool.acquire().await?.run(|connection| connection.execute_raw(sql)).await?,
-            Pools::Sqlite { write, .. } => write.acquire().await?.run(|connection| connection.execute_raw(sql)).await?,
+            Pools::Postgres { pool, .. } => pool.acquire().await?.run(SCRIPT, |connection| connection.execute_raw(sql)).await?,
+            Pools::Sqlite { write, .. } => write.acquire().await?.run(SCRIPT, |connection| connection.execute_raw(sql)).await?,
         }
         Ok(())
     }
@@ -396,8 +398,8 @@ impl Tx {
     pub async fn execute_raw(&mut self, sql: String) -> Result<()> {
         let sql = AssertSqlSafe(sql).into_sql_str();
         match &mut self.0 {
-            Transaction::Postgres(lease, _) => lease.run(|connection| connection.execute_raw(sql)).await?,
-            Transaction::Sqlite(lease) => lease.run(|connection| connection.execute_raw(sql)).await?,
+            Transaction::Postgres(lease, _) => lease.run(SCRIPT, |connection| connection.execute_raw(sql)).await?,
+            Transaction::Sqlite(lease) => lease.run(SCRIPT, |connection| connection.execute_raw(sql)).await?,
         }
         Ok(())
     }

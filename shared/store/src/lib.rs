@@ -52,6 +52,7 @@ pub mod page;
 mod pool;
 mod query;
 pub mod search_key;
+mod statement_span;
 pub mod update;
 
 pub use self::{

@@ -18,7 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use sqlx::{ConnectOptions, Connection, Executor, PgConnection, SqlStr, SqliteConnection};
 use tokio::{runtime::Handle, time::Instant};
 
-use crate::error::sqlite_code;
+use crate::{error::sqlite_code, statement_span};
 
 /// The longest time that a call waits for a connection, or for a new one to be established.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -225,8 +225,13 @@ impl<C: Engine> Pool<C> {
 }
 
 impl<C: Engine> Lease<C> {
-    /// Runs one operation within the time limit. If the returned future is dropped, the connection is closed.
-    pub(crate) async fn run<'a, T, F>(&'a mut self, operation: impl FnOnce(&'a mut C) -> F) -> sqlx::Result<T>
+    /// Runs one operation within the time limit. If the returned future is dropped, the connection is closed. Traces contain `statement`,
+    /// the text of the operation without values.
+    pub(crate) async fn run<'a, T, F>(
+        &'a mut self,
+        statement: &'static str,
+        operation: impl FnOnce(&'a mut C) -> F,
+    ) -> sqlx::Result<T>
     where
         F: Future<Output = sqlx::Result<T>> + 'a,
     {
@@ -235,6 +240,7 @@ impl<C: Engine> Lease<C> {
         let pooled = object.as_mut().expect("a lease has its connection until it is dropped");
         *is_unclean = true;
         pooled.used = Instant::now();
+        let mut span = statement_span::start(C::NAME, statement);
         let operation = operation(&mut pooled.connection);
         let outcome = match opener.settings.limit {
             Some(limit) => tokio::time::timeout(limit, operation).await.unwrap_or_else(|_| {
@@ -243,6 +249,9 @@ impl<C: Engine> Lease<C> {
             }),
             None => operation.await,
         };
+        if let (Some(span), Err(error)) = (&mut span, &outcome) {
+            statement_span::fail(span, error);
+        }
         match &outcome {
             Ok(_) => *is_unclean = false,
             Err(error) if loses_connection(error) => {
@@ -265,7 +274,7 @@ impl<C: Engine> Lease<C> {
         let begin = self.pool.0.manager().settings.begin.clone();
         // Where it is several statements, a failure can leave the transaction open.
         self.in_transaction = self.pool.is_transaction_pooled();
-        self.run(|connection| connection.execute_raw(begin)).await?;
+        self.run("BEGIN", |connection| connection.execute_raw(begin)).await?;
         self.in_transaction = true;
         Ok(())
     }
@@ -290,7 +299,7 @@ impl<C: Engine> Lease<C> {
         if self.has_failed && C::STATEMENT_FAILS_TRANSACTION {
             return Err(sqlx::Error::AnyDriverError("a statement of the transaction failed before its COMMIT".into()));
         }
-        self.run(|connection| connection.execute_raw(SqlStr::from_static("COMMIT"))).await?;
+        self.run("COMMIT", |connection| connection.execute_raw(SqlStr::from_static("COMMIT"))).await?;
         self.in_transaction = false;
         Ok(())
     }
@@ -298,6 +307,9 @@ impl<C: Engine> Lease<C> {
 
 /// The parts of a driver that differ between the engines.
 pub(crate) trait Engine: Connection + Send + 'static {
+    /// The name of the engine in traces, by the semantic conventions of OpenTelemetry.
+    const NAME: &'static str;
+
     /// True if a connection can be lost while it is idle.
     const IS_REMOTE: bool;
 
@@ -309,6 +321,7 @@ pub(crate) trait Engine: Connection + Send + 'static {
 }
 
 impl Engine for PgConnection {
+    const NAME: &'static str = "postgresql";
     const IS_REMOTE: bool = true;
     const STATEMENT_FAILS_TRANSACTION: bool = true;
 
@@ -318,6 +331,7 @@ impl Engine for PgConnection {
 }
 
 impl Engine for SqliteConnection {
+    const NAME: &'static str = "sqlite";
     const IS_REMOTE: bool = false;
     const STATEMENT_FAILS_TRANSACTION: bool = false;
 

@@ -54,18 +54,18 @@ macro_rules! run {
                 let mut lease = pool.acquire().await?;
                 lease.begin_single().await?;
                 let query = sqlx::$make(sql, arguments).persistent(!lease.is_transaction_pooled());
-                let found = lease.run(|connection| query.$fetch(connection)).await.map($map)?;
+                let found = lease.run($query.sql, |connection| query.$fetch(connection)).await.map($map)?;
                 lease.commit_single().await.map(|()| found)
             }
             (Arguments::Postgres(arguments), Target::Postgres(lease)) => {
                 let query = sqlx::$make(sql, arguments).persistent(!lease.is_transaction_pooled());
-                lease.run(|connection| query.$fetch(connection)).await.map($map)
+                lease.run($query.sql, |connection| query.$fetch(connection)).await.map($map)
             }
             (Arguments::Sqlite(arguments), Target::SqlitePool(pool)) => {
-                pool.acquire().await?.run(|connection| sqlx::$make(sql, arguments).$fetch(connection)).await.map($map)
+                pool.acquire().await?.run($query.sql, |connection| sqlx::$make(sql, arguments).$fetch(connection)).await.map($map)
             }
             (Arguments::Sqlite(arguments), Target::Sqlite(lease)) => {
-                lease.run(|connection| sqlx::$make(sql, arguments).$fetch(connection)).await.map($map)
+                lease.run($query.sql, |connection| sqlx::$make(sql, arguments).$fetch(connection)).await.map($map)
             }
             _ => unreachable!("a query is created with the arguments of its target"),
         }?)

@@ -30,6 +30,7 @@
 mod access_matrix;
 mod assertions;
 mod clock;
+mod collector;
 mod database;
 mod django;
 mod error_lines;
@@ -51,6 +52,7 @@ pub use self::{
     access_matrix::{MatrixCaller, MatrixCell, MatrixClaims, MatrixRow, access_matrix, check_access_matrix},
     assertions::{assert_refused, details, with_token},
     clock::TestClock,
+    collector::{CollectedSpan, Collector},
     database::{Engine, TestDatabase},
     django::{DjangoProject, Facts, simplejwt_answers},
     error_lines::ErrorLines,

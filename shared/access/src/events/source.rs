@@ -19,6 +19,7 @@ use crate::{
         event_service_client::EventServiceClient,
     },
     token::ServiceToken,
+    trace::TracedChannel,
 };
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
@@ -81,7 +82,7 @@ impl EventSource {
     /// Returns every user, page by page.
     pub async fn snapshot(&self) -> Result<Streaming<SnapshotUsersResponse>, WatchError> {
         let request = self.request(SnapshotUsersRequest {}).await?;
-        let mut client = EventServiceClient::new(self.channel.clone());
+        let mut client = EventServiceClient::new(TracedChannel::new(self.channel.clone()));
         let response = client.snapshot_users(request).await;
         self.accept(response)
     }
@@ -90,7 +91,7 @@ impl EventSource {
         let kinds = kinds.iter().map(|kind| (*kind).into()).collect();
         let Position { epoch, pos, event_id } = after;
         let request = self.request(WatchEventsRequest { epoch, after: pos, after_event_id: event_id, kinds }).await?;
-        let mut client = EventServiceClient::new(self.channel.clone());
+        let mut client = EventServiceClient::new(TracedChannel::new(self.channel.clone()));
         let response = client.watch_events(request).await;
         self.accept(response)
     }

@@ -6,7 +6,10 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use tonic::transport::Channel;
 
 use super::{KeySet, Verifier};
-use crate::proto::auth::v1::{GetJwksRequest, Jwk, key_service_client::KeyServiceClient};
+use crate::{
+    proto::auth::v1::{GetJwksRequest, Jwk, key_service_client::KeyServiceClient},
+    trace::TracedChannel,
+};
 
 /// The time limit of a fetch.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
@@ -65,7 +68,7 @@ fn usable_keys(jwks: &[Jwk]) -> Result<KeySet, String> {
 
 /// Keeps the verifier's keys equal to those of the auth service behind `channel`. The function never returns.
 pub async fn follow_auth_service(verifier: Arc<Verifier>, interval: Duration, channel: Channel) -> Infallible {
-    let client = KeyServiceClient::new(channel);
+    let client = KeyServiceClient::new(TracedChannel::new(channel));
     follow(verifier, interval, || {
         let mut client = client.clone();
         async move {

@@ -20,6 +20,7 @@ use crate::{
         token_service_client::TokenServiceClient,
     },
     read_secret_file,
+    trace::TracedChannel,
 };
 
 /// The delay after the first failed request for a token. It doubles up to the longest.
@@ -88,7 +89,7 @@ impl ServiceToken {
     /// Gets tokens from the auth service behind `channel`: one at once, and another when two thirds of its lifetime have passed. While
     /// the requests fail, the last token is used until it expires. It never returns.
     pub async fn keep_fresh(&self, channel: Channel, credentials: ClientCredentials) -> Infallible {
-        let mut client = TokenServiceClient::new(channel);
+        let mut client = TokenServiceClient::new(TracedChannel::new(channel));
         let mut delays = backoff();
         loop {
             let wait = match renew(&mut client, &credentials).await {
@@ -188,7 +189,7 @@ pub struct IssuedToken {
 ///
 /// Returns an error if the secret cannot be read, or if the auth service refuses it or cannot be reached.
 pub async fn issue_service_token(channel: Channel, credentials: &ClientCredentials) -> Result<IssuedToken, RenewError> {
-    let answer = request_token(&mut TokenServiceClient::new(channel), credentials).await?;
+    let answer = request_token(&mut TokenServiceClient::new(TracedChannel::new(channel)), credentials).await?;
     let claims = answer.access_token.split('.').nth(1).and_then(|claims| BASE64_URL_SAFE_NO_PAD.decode(claims).ok());
     let claims: Option<UnverifiedClaims> = claims.and_then(|claims| serde_json::from_slice(&claims).ok());
     let claims = claims.ok_or(RenewError::Malformed)?;
@@ -203,7 +204,7 @@ struct UnverifiedClaims {
 }
 
 async fn request_token(
-    client: &mut TokenServiceClient<Channel>,
+    client: &mut TokenServiceClient<TracedChannel>,
     credentials: &ClientCredentials,
 ) -> Result<IssueServiceTokenResponse, RenewError> {
     let secret = read_secret_file(&credentials.secret_file)?;
@@ -216,7 +217,7 @@ async fn request_token(
 }
 
 async fn renew(
-    client: &mut TokenServiceClient<Channel>,
+    client: &mut TokenServiceClient<TracedChannel>,
     credentials: &ClientCredentials,
 ) -> Result<(AsciiMetadataValue, Duration), RenewError> {
     let answer = request_token(client, credentials).await?;

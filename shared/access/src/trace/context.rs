@@ -44,7 +44,10 @@ impl TraceContext {
     pub fn write_header(&self, headers: &mut HeaderMap) {
         let Self { trace_id, span_id, is_sampled } = self;
         let text = format!("00-{trace_id}-{:016x}-{:02x}", u64::from_be_bytes(*span_id), u8::from(*is_sampled));
-        headers.insert(TRACEPARENT, HeaderValue::try_from(text).expect("hexadecimal digits are a valid header value"));
+        // Hexadecimal digits are a valid header value.
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.insert(TRACEPARENT, value);
+        }
     }
 
     fn parse(text: &[u8]) -> Option<Self> {

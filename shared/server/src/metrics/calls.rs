@@ -137,7 +137,7 @@ fn histograms<L: Clone + std::hash::Hash + Eq>() -> Histograms<L> {
 }
 
 /// Returns the label of an HTTP method. A client may send any.
-fn method_label(method: &Method) -> &'static str {
+pub(crate) fn method_label(method: &Method) -> &'static str {
     let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     known.into_iter().find(|known| *known == method.as_str()).unwrap_or("other")
 }

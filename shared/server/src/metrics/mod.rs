@@ -17,7 +17,7 @@ use http::header::CONTENT_TYPE;
 use prometheus_client::{encoding::prometheus_text, registry::Registry};
 
 pub(crate) use self::{
-    calls::{CallMetrics, CallMetricsLayer},
+    calls::{CallMetrics, CallMetricsLayer, method_label},
     connections::ConnectionMetrics,
     process::ProcessMetrics,
     verifier::VerifierMetrics,

@@ -31,7 +31,8 @@ async fn send(request: http::request::Builder, body: impl Into<Bytes>) -> (Statu
         limits.max_header_bytes,
     );
     let call_metrics = CallMetricsLayer(CallMetrics::register(&mut Registry::default(), std::iter::empty()));
-    let settings = StackSettings { admission, call_metrics, trusted_proxies: Arc::default(), cors_origins: &origins };
+    let settings =
+        StackSettings { admission, call_metrics, tracer: None, trusted_proxies: Arc::default(), cors_origins: &origins };
     let stack = build(&Routes::new(verifier).into_service(), gateway, settings);
     let request = request.body(Body::new(Full::from(body.into()))).expect("a request");
     let (parts, body) = stack.oneshot(request).await.expect("the stack never fails").into_parts();
