@@ -202,7 +202,7 @@ impl Server {
         check_health: impl Fn() -> R,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), ServerError> {
-        let ServerSettings { http, tls, limits, trusted_proxies, metrics_listen } = self.settings;
+        let ServerSettings { http, tls, limits, trusted_proxies, metrics_listen, counts_calls } = self.settings;
         let address = listener.local_addr().map_err(ServerError::Listener)?;
         let tls = tls.load(address)?;
         tracing::info!(%address, tls = tls.is_some(), "serving");
@@ -218,7 +218,8 @@ impl Server {
         let concurrency = ConcurrencyLimit::new(limits.max_concurrent_calls, self.reserved_paths);
         let admission = AdmissionLayer::new(Arc::clone(&connections), concurrency.clone(), limits.max_header_bytes);
         let mut registry = self.metrics;
-        let call_metrics = CallMetricsLayer(CallMetrics::register(&mut registry, routes.rules().paths()));
+        let call_metrics = counts_calls.then(|| CallMetrics::register(&mut registry, routes.rules().paths()));
+        let call_metrics = CallMetricsLayer(call_metrics);
         registry.register_collector(Box::new(ConnectionMetrics {
             connections: Arc::clone(&connections),
             concurrency,

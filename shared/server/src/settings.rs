@@ -31,6 +31,9 @@ pub struct ServerSettings {
     /// service if that is a loopback address, and not at all otherwise.
     #[arg(long, env = "METRICS_LISTEN", value_name = "ADDRESS", value_parser = config::address)]
     pub metrics_listen: Option<SocketAddr>,
+    /// Counts the calls for `/metrics`. It is no flag: benchmarks clear it to measure the cost.
+    #[arg(skip = true)]
+    pub counts_calls: bool,
 }
 
 impl Default for ServerSettings {

@@ -197,22 +197,22 @@ impl Drop for Call {
     }
 }
 
-/// The layer of [`CountCalls`].
+/// The layer of [`CountCalls`]. Without metrics it counts nothing.
 #[derive(Debug, Clone)]
-pub(crate) struct CallMetricsLayer(pub(crate) Arc<CallMetrics>);
+pub(crate) struct CallMetricsLayer(pub(crate) Option<Arc<CallMetrics>>);
 
 impl<S> Layer<S> for CallMetricsLayer {
     type Service = CountCalls<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CountCalls { metrics: Arc::clone(&self.0), inner }
+        CountCalls { metrics: self.0.clone(), inner }
     }
 }
 
 /// Counts the calls of a service.
 #[derive(Debug, Clone)]
 pub(crate) struct CountCalls<S> {
-    metrics: Arc<CallMetrics>,
+    metrics: Option<Arc<CallMetrics>>,
     inner: S,
 }
 
@@ -230,11 +230,13 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let call = self.metrics.start(&request);
+        let call = self.metrics.as_ref().map(|metrics| metrics.start(&request));
         let answer = self.inner.call(request);
         Box::pin(async move {
             let response = answer.await?;
-            call.finish(&response);
+            if let Some(call) = call {
+                call.finish(&response);
+            }
             Ok(response)
         })
     }

@@ -30,7 +30,7 @@ async fn send(request: http::request::Builder, body: impl Into<Bytes>) -> (Statu
         ConcurrencyLimit::new(limits.max_concurrent_calls, HashSet::new()),
         limits.max_header_bytes,
     );
-    let call_metrics = CallMetricsLayer(CallMetrics::register(&mut Registry::default(), std::iter::empty()));
+    let call_metrics = CallMetricsLayer(Some(CallMetrics::register(&mut Registry::default(), std::iter::empty())));
     let settings =
         StackSettings { admission, call_metrics, tracer: None, trusted_proxies: Arc::default(), cors_origins: &origins };
     let stack = build(&Routes::new(verifier).into_service(), gateway, settings);
