@@ -86,6 +86,7 @@ impl OutboxTransaction {
     }
 
     /// Names the resource that the transaction changes, for the audit log. The name of a user who is deleted must be left out.
+    #[expect(clippy::needless_pass_by_value, reason = "callers pass an id of any type, or a text")]
     pub fn set_target(&mut self, kind: &'static str, id: impl ToString, name: Option<&str>) {
         self.audited.target = Some(Target { kind: kind.into(), id: id.to_string(), name: name.map(str::to_owned) });
     }

@@ -11,6 +11,12 @@ use crate::{Error, names};
 /// The path from the module of a service to the import of the crate `access`.
 const ACCESS: &str = "super::__access";
 
+/// The method of the handlers that gives the guard access to the audit log.
+const AUDIT: &str = "
+        /// Returns the audit log of the service. The guard records the refused calls of audited methods there.
+        fn audit(&self) -> ::std::sync::Arc<dyn super::__access::AuditRecorder>;
+";
+
 pub(crate) fn generate(service: &ServiceDescriptor, code: &mut String) -> Result<(), Error> {
     let name = service.name();
     let module = names::module(name);
@@ -28,12 +34,7 @@ pub(crate) fn generate(service: &ServiceDescriptor, code: &mut String) -> Result
         let call = Call::new(service, &method, &declared);
         if declared.is_audited && !is_audited {
             is_audited = true;
-            handlers += &format!(
-                "
-        /// Returns the audit log of the service. The guard records the refused calls of audited methods there.
-        fn audit(&self) -> ::std::sync::Arc<dyn {ACCESS}::AuditRecorder>;
-"
-            );
+            handlers += AUDIT;
         }
         handlers += &call.declaration(&documentation(&method));
         let is_safe = HttpRoute::is_safe(&method)?;

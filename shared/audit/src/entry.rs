@@ -11,6 +11,9 @@ use crate::event::{EventId, columns, personal_digest};
 /// The number of bytes of a salt.
 const SALT_BYTES: usize = 16;
 
+/// The digest of personal data and its salt.
+type SaltedDigest = (Option<Vec<u8>>, Option<Vec<u8>>);
+
 /// The one who acted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Actor {
@@ -166,7 +169,7 @@ pub(crate) async fn insert(tx: &mut Tx, event_id: EventId, clock: &Clock, entry:
 }
 
 /// Returns the digest of personal data and its salt, or neither if there is none.
-fn salted(values: &[Option<&str>]) -> Result<(Option<Vec<u8>>, Option<Vec<u8>>)> {
+fn salted(values: &[Option<&str>]) -> Result<SaltedDigest> {
     if values.iter().all(Option::is_none) {
         return Ok((None, None));
     }

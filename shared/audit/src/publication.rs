@@ -48,7 +48,7 @@ pub fn newest_in_log<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<Pub
     let seals = lines.into_iter().filter_map(|line| {
         // `audit_seal="17.…"` in text, possibly with the color codes of a terminal, and `"audit_seal":"17.…"` in JSON.
         let rest = &line[line.find(FIELD)? + FIELD.len()..];
-        let rest = &rest[rest.find(|c: char| c == '=' || c == ':')? + 1..];
+        let rest = &rest[rest.find(['=', ':'])? + 1..];
         let is_part = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         let begin = rest.find('"').map_or(0, |quote| quote + 1);
         rest[begin..].split(|c| !is_part(c)).find_map(|word| word.parse().ok())
