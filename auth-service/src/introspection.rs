@@ -33,7 +33,7 @@ pub struct Introspection {
 #[derive(Debug)]
 pub enum ActiveToken {
     /// An access token.
-    Access(Box<Claims>),
+    Access(Arc<Claims>),
     /// The last refresh token of a session.
     Refresh {
         /// Its claims.
@@ -81,7 +81,7 @@ impl Introspection {
                     }
                     None => clients::find(&self.db, &claims.client_id).await?.is_some_and(|client| client.is_active),
                 };
-            return Ok(if is_active { TokenState::Active(ActiveToken::Access(Box::new(claims))) } else { TokenState::Ended });
+            return Ok(if is_active { TokenState::Active(ActiveToken::Access(claims)) } else { TokenState::Ended });
         }
         // Only the Django project itself can say whether a token that it issued is active.
         let Ok(RefreshToken::Ours(claims)) = self.tokens.read_refresh_token(token) else { return Ok(TokenState::Invalid) };

@@ -8,6 +8,7 @@ use access::{
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use django::tokens::{DjangoToken, TokenKeys, TokenKind};
+use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -17,6 +18,17 @@ const REFRESH_TOKEN_TYPE: &str = "rt+jwt";
 
 /// The maximum length of all group names in an access token together, in bytes. Verifiers reject tokens that are too long.
 const GROUPS_LIMIT: usize = 1024;
+
+/// The number of access tokens whose verified claims are kept for introspection.
+const VERIFIED: usize = 4096;
+
+/// The claims of an access token with a valid signature.
+#[derive(Clone)]
+struct VerifiedClaims {
+    claims: Arc<Claims>,
+    /// The load of the keys that verified the signature. After the next load it is verified again, because its key may be gone.
+    loads: u64,
+}
 
 /// Issues and reads tokens.
 #[derive(Clone)]
@@ -28,6 +40,7 @@ pub struct Tokens {
     django_keys: TokenKeys,
     has_django_claims: bool,
     clock: Clock,
+    verified: Arc<Cache<Box<str>, VerifiedClaims>>,
 }
 
 /// The claims of a token, and the two that simplejwt adds if the setting is on.
@@ -115,6 +128,7 @@ impl Tokens {
             django_keys,
             has_django_claims: false,
             clock,
+            verified: Arc::new(Cache::new(VERIFIED)),
         }
     }
 
@@ -155,9 +169,17 @@ impl Tokens {
     }
 
     /// Reads an access token for any audience, also one that has expired. It does not check the session.
-    pub fn read_access_token(&self, token: &str, now: DateTime<Utc>) -> Option<Claims> {
-        let claims = token::decode_and_verify(token, ACCESS_TOKEN_TYPE, &self.keys.keys().set).ok()?;
-        let claims: Claims = serde_json::from_value(Value::Object(claims)).ok()?;
+    pub fn read_access_token(&self, token: &str, now: DateTime<Utc>) -> Option<Arc<Claims>> {
+        let keys = self.keys.keys();
+        let cached = self.verified.get(token).filter(|verified| verified.loads == keys.loads);
+        let claims = if let Some(verified) = cached {
+            verified.claims
+        } else {
+            let claims = token::decode_and_verify(token, ACCESS_TOKEN_TYPE, &keys.set).ok()?;
+            let claims: Arc<Claims> = Arc::new(serde_json::from_value(Value::Object(claims)).ok()?);
+            self.verified.insert(token.into(), VerifiedClaims { claims: Arc::clone(&claims), loads: keys.loads });
+            claims
+        };
         (claims.iss == *self.issuer && claims.iat <= now.timestamp()).then_some(claims)
     }
 

@@ -53,6 +53,8 @@ pub struct Keys {
     active_since: Option<DateTime<Utc>>,
     /// The numbers of pending, active and retired keys.
     states: [usize; 3],
+    /// The number of times that keys were loaded, including this one.
+    pub(crate) loads: u64,
     /// The public keys that verify tokens now, or will soon.
     pub jwks: Vec<Jwk>,
     /// The same keys, parsed.
@@ -140,7 +142,7 @@ impl KeyRing {
             tx.commit().await?;
         }
         let old = self.keys();
-        let mut new = Keys { loaded: Some(loaded), ..Keys::default() };
+        let mut new = Keys { loaded: Some(loaded), loads: old.loads + 1, ..Keys::default() };
         for row in rows {
             let key = match old.find(&row.kid) {
                 Some(key) => Arc::clone(key),
