@@ -6,12 +6,11 @@ use std::{path::Path, str::FromStr};
 
 use aws_lc_rs::rsa::PublicKey;
 use chrono::{DateTime, Utc};
-use jsonwebtoken::DecodingKey;
 use serde_json::{Map, Value};
 
 use access::{
     SecretFileError, UserId, read_secret_file,
-    token::{ExternalToken, MAX_ACCESS_TOKEN_LIFETIME, TokenError, TokenSource, TokenTimes, UnverifiedToken, is_plain},
+    token::{self, ExternalToken, MAX_ACCESS_TOKEN_LIFETIME, TokenError, TokenSource, TokenTimes, UnverifiedToken, is_plain},
 };
 
 use crate::{project::project_name, row, user_id};
@@ -85,8 +84,7 @@ pub struct TokenKeys(Vec<TokenKey>);
 #[derive(Clone)]
 struct TokenKey {
     name: String,
-    modulus: Vec<u8>,
-    key: DecodingKey,
+    key: token::PublicKey,
     issuer: Option<String>,
     audience: Option<String>,
 }
@@ -160,14 +158,14 @@ impl TokenKeys {
         if !(2048..=4096).contains(&bits) || public.exponent().big_endian_without_leading_zero() != [1, 0, 1] {
             return Err(TokenKeyError::Size(name.to_owned()));
         }
-        if self.0.iter().any(|key| key.name == name || key.modulus == modulus) {
+        if self.0.iter().any(|key| key.name == name || key.key.modulus() == modulus) {
             return Err(TokenKeyError::Twice(name.to_owned()));
         }
         if self.0.len() == MAX_KEYS {
             return Err(TokenKeyError::TooMany);
         }
-        let key = DecodingKey::from_rsa_raw_components(&modulus, &[1, 0, 1]);
-        self.0.push(TokenKey { name: name.to_owned(), modulus, key, issuer: None, audience: None });
+        let key = token::PublicKey::from_modulus(&modulus).ok_or_else(|| TokenKeyError::NotPublic(name.to_owned()))?;
+        self.0.push(TokenKey { name: name.to_owned(), key, issuer: None, audience: None });
         Ok(())
     }
 

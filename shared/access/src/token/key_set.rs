@@ -2,20 +2,13 @@
 
 use std::collections::HashMap;
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use jsonwebtoken::DecodingKey;
-
+use super::PublicKey;
 use crate::proto::auth::v1::Jwk;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
 /// Public keys by their key id.
 #[derive(Clone, Default)]
 pub struct KeySet(HashMap<String, PublicKey>);
-
-#[derive(Clone)]
-struct PublicKey {
-    modulus: Vec<u8>,
-    key: DecodingKey,
-}
 
 /// The reason why one JWK of a set is not accepted. The others are.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -53,8 +46,8 @@ impl KeySet {
         (Self(keys), rejected)
     }
 
-    pub(super) fn find(&self, kid: &str) -> Option<&DecodingKey> {
-        self.0.get(kid).map(|public| &public.key)
+    pub(super) fn find(&self, kid: &str) -> Option<&PublicKey> {
+        self.0.get(kid)
     }
 
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&str) -> bool) {
@@ -73,7 +66,8 @@ impl KeySet {
 
     /// Returns true if `other` holds every key of this set under the same id.
     pub(super) fn is_subset_of(&self, other: &KeySet) -> bool {
-        let is_held = |(kid, public): (&String, &PublicKey)| other.0.get(kid).is_some_and(|held| held.modulus == public.modulus);
+        let is_held =
+            |(kid, public): (&String, &PublicKey)| other.0.get(kid).is_some_and(|held| held.modulus() == public.modulus());
         self.0.iter().all(is_held)
     }
 }
@@ -103,6 +97,5 @@ fn read(jwk: &Jwk) -> Result<PublicKey, JwkError> {
     if jwk.e != "AQAB" {
         return Err(JwkError::Exponent);
     }
-    let key = DecodingKey::from_rsa_raw_components(&modulus, &[1, 0, 1]);
-    Ok(PublicKey { modulus, key })
+    PublicKey::from_modulus(&modulus).ok_or(JwkError::Modulus)
 }

@@ -7,6 +7,7 @@ mod jws;
 mod key_refresh;
 mod key_set;
 mod key_store;
+mod public_key;
 mod revocations;
 mod service_token;
 mod source;
@@ -24,6 +25,7 @@ pub use self::{
     key_refresh::{follow, follow_auth_service},
     key_set::{JwkError, KeySet},
     key_store::KeyStore,
+    public_key::PublicKey,
     revocations::{Revocation, RevocationList},
     service_token::{ClientCredentials, IssuedToken, RenewError, ServiceToken, issue_service_token},
     source::{ExternalToken, TokenSource},
