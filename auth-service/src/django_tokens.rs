@@ -18,11 +18,12 @@ use crate::{
 
 /// The outcome of an exchange.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a call has one of them, for a moment")]
 pub enum Exchange {
     /// The token opened a new session.
     NewSession(User, Session),
     /// The token was exchanged before, for this session, which decides what happens to it.
-    AlreadyExchanged(User, Session),
+    AlreadyExchanged(Session),
     /// The token opens no session: its user was not imported or may not sign in, or the token is blacklisted.
     Rejected,
 }
@@ -59,7 +60,7 @@ pub async fn exchange(
     let stored = find(tx, token).await?;
     if let Some(session_id) = stored.as_ref().and_then(|stored| stored.session_id) {
         let session = sessions::lock(tx, session_id).await?;
-        return Ok(session.map_or(Exchange::Rejected, |session| Exchange::AlreadyExchanged(user, session)));
+        return Ok(session.map_or(Exchange::Rejected, Exchange::AlreadyExchanged));
     }
     let is_blacklisted = stored.is_some_and(|stored| stored.state == TokenState::Blacklisted);
     if is_blacklisted || !user.is_active || is_signed_out(tx, user.user_id).await? {

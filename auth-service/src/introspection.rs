@@ -11,9 +11,8 @@ use store::Db;
 
 use crate::{
     clients,
-    sessions::{self, Presented, Session, Verdict},
+    sessions::{self, Presented, SessionOfUser, Verdict},
     tokens::{RefreshClaims, RefreshToken, Tokens},
-    users::{self, User},
 };
 
 /// Introspects tokens.
@@ -76,9 +75,7 @@ impl Introspection {
             // permissions have changed.
             let is_active = !self.verifier.revocations().contains(&claims)
                 && match claims.sid {
-                    Some(sid) => {
-                        self.session_and_user(sid).await?.is_some_and(|(session, user)| session.is_active() && user.is_active)
-                    }
+                    Some(sid) => sessions::has_active_user(&self.db, sid).await?,
                     None => clients::find(&self.db, &claims.client_id).await?.is_some_and(|client| client.is_active),
                 };
             return Ok(if is_active { TokenState::Active(ActiveToken::Access(claims)) } else { TokenState::Ended });
@@ -88,22 +85,18 @@ impl Introspection {
         if claims.exp <= now.timestamp() {
             return Ok(TokenState::Expired);
         }
-        let Some((session, user)) = self.session_and_user(claims.sid).await? else { return Ok(TokenState::Ended) };
-        if !is_current(&session, &user, &claims, now) {
-            return Ok(TokenState::Ended);
+        match sessions::find_with_user(&self.db, claims.sid).await? {
+            Some(found) if is_current(&found, &claims, now) => {
+                Ok(TokenState::Active(ActiveToken::Refresh { claims: Box::new(claims), username: found.username }))
+            }
+            _ => Ok(TokenState::Ended),
         }
-        Ok(TokenState::Active(ActiveToken::Refresh { claims: Box::new(claims), username: user.username }))
-    }
-
-    async fn session_and_user(&self, session_id: access::SessionId) -> Result<Option<(Session, User)>> {
-        let Some(session) = sessions::find(&self.db, session_id).await? else { return Ok(None) };
-        let user = users::find(&self.db, session.user_id).await?;
-        Ok(user.map(|user| (session, user)))
     }
 }
 
 /// Returns true if a refresh with this token would rotate its session.
-fn is_current(session: &Session, user: &User, claims: &RefreshClaims, now: DateTime<Utc>) -> bool {
+fn is_current(found: &SessionOfUser, claims: &RefreshClaims, now: DateTime<Utc>) -> bool {
     let presented = Presented::new(claims.generation, None);
-    session.client_id == claims.client_id && sessions::judge(session, user.is_active, presented, now, false) == Verdict::Rotate
+    found.session.client_id == claims.client_id
+        && sessions::judge(&found.session, found.user_is_active, presented, now, false) == Verdict::Rotate
 }

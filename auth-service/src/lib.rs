@@ -12,6 +12,7 @@ pub mod django_tokens;
 pub mod events;
 pub mod groups;
 mod http;
+mod identity;
 mod import;
 pub mod introspection;
 pub mod keys;

@@ -101,30 +101,71 @@ pub struct Rights {
     pub groups: Vec<String>,
 }
 
+/// The separator of names in a column of [`RightsRow`].
+const SEPARATOR: char = '\u{1F}';
+
+/// The permissions and the groups of a user as one row has them, so that one statement can read a user together with their rights.
+#[derive(Debug, Default, sqlx::FromRow)]
+pub(crate) struct RightsRow {
+    own_permissions: Option<String>,
+    permissions_of_groups: Option<String>,
+    group_names: Option<String>,
+}
+
+/// Joins the names that a query finds. A name cannot contain the separator, except for a permission from an import, which no rule uses.
+macro_rules! joined {
+    ($column:literal) => {
+        concat!("SELECT string_agg(replace(", $column, ", '\u{1F}', '?'), '\u{1F}')")
+    };
+}
+pub(crate) use joined;
+
+/// The columns of [`RightsRow`] in a query of the table `users`.
+macro_rules! rights_columns {
+    () => {
+        concat!(
+            "(",
+            $crate::permissions::joined!("permission"),
+            " FROM user_permissions WHERE user_permissions.user_id = users.user_id) AS own_permissions, (",
+            $crate::permissions::joined!("permission"),
+            " FROM group_members JOIN group_permissions ON group_permissions.group_id = group_members.group_id
+                 WHERE group_members.user_id = users.user_id) AS permissions_of_groups, (",
+            $crate::permissions::joined!("name"),
+            " FROM group_members JOIN groups ON groups.group_id = group_members.group_id
+                 WHERE group_members.user_id = users.user_id) AS group_names"
+        )
+    };
+}
+pub(crate) use rights_columns;
+
+impl RightsRow {
+    /// Returns the effective permissions: those of the user and of their groups that are in the catalog. A superuser has all of them.
+    pub(crate) fn rights(self, catalogue: &Catalogue, is_superuser: bool) -> Rights {
+        let permissions = if is_superuser {
+            catalogue.all().to_vec()
+        } else {
+            let own = names(self.own_permissions.as_deref());
+            let mut all: Vec<_> = own.chain(names(self.permissions_of_groups.as_deref())).collect();
+            all.retain(|permission| catalogue.has_effect(permission));
+            all.sort_unstable();
+            all.dedup();
+            all.into_iter().map(str::to_owned).collect()
+        };
+        let mut groups: Vec<_> = names(self.group_names.as_deref()).map(str::to_owned).collect();
+        groups.sort_unstable();
+        Rights { permissions, groups }
+    }
+}
+
+fn names(joined: Option<&str>) -> impl Iterator<Item = &str> {
+    joined.unwrap_or_default().split(SEPARATOR).filter(|name| !name.is_empty())
+}
+
 /// Returns the effective permissions: those of the user and of their groups that are in the catalog. A superuser has all of them.
 pub async fn of_user(on: impl Executor<'_>, catalogue: &Catalogue, user: &User) -> Result<Rights> {
-    let query = on.query(
-        "SELECT 'permission', permission FROM user_permissions WHERE user_id = $1
-         UNION
-         SELECT 'permission', permission FROM group_permissions
-             JOIN group_members ON group_members.group_id = group_permissions.group_id WHERE user_id = $1
-         UNION
-         SELECT 'group', name FROM groups JOIN group_members ON group_members.group_id = groups.group_id WHERE user_id = $1",
-    );
-    let mut rights = Rights::default();
-    for (kind, name) in query.bind(user.user_id).all::<(String, String)>().await? {
-        match kind.as_str() {
-            "group" => rights.groups.push(name),
-            _ if catalogue.has_effect(&name) => rights.permissions.push(name),
-            _ => {}
-        }
-    }
-    if user.is_superuser {
-        rights.permissions = catalogue.all().to_vec();
-    }
-    rights.permissions.sort();
-    rights.groups.sort();
-    Ok(rights)
+    let query = on.query(concat!("SELECT ", rights_columns!(), " FROM users WHERE user_id = $1")).bind(user.user_id);
+    let row = query.optional::<RightsRow>().await?.unwrap_or_default();
+    Ok(row.rights(catalogue, user.is_superuser))
 }
 
 /// How a user has one permission, and the groups that have it.

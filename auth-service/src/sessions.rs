@@ -51,6 +51,18 @@ pub struct Session {
     pub create_time: DateTime<Utc>,
 }
 
+/// A session, and what decides about it in the row of its user.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct SessionOfUser {
+    /// The session.
+    #[sqlx(flatten)]
+    pub session: Session,
+    /// Whether the user is active.
+    pub user_is_active: bool,
+    /// The name of the user.
+    pub username: String,
+}
+
 /// The state of a session. A session that has expired stays `Active` until somebody presents its refresh token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::Type)]
 #[sqlx(type_name = "TEXT", rename_all = "UPPERCASE")]
@@ -292,6 +304,27 @@ pub async fn find(on: impl Executor<'_>, session_id: SessionId) -> Result<Option
     Ok(query.bind(session_id).optional().await?)
 }
 
+/// Returns the session with this id, and its user.
+pub async fn find_with_user(on: impl Executor<'_>, session_id: SessionId) -> Result<Option<SessionOfUser>> {
+    let query = on.query(concat!(
+        "SELECT ",
+        columns!(),
+        ", user_is_active, username FROM sessions
+         JOIN (SELECT user_id AS owner_id, is_active AS user_is_active, username FROM users) AS owners ON owner_id = user_id
+         WHERE session_id = $1"
+    ));
+    Ok(query.bind(session_id).optional().await?)
+}
+
+/// Returns true if the session with this id and its user are active.
+pub async fn has_active_user(on: impl Executor<'_>, session_id: SessionId) -> Result<bool> {
+    let query = on.query(
+        "SELECT sessions.session_id FROM sessions JOIN users ON users.user_id = sessions.user_id
+         WHERE sessions.session_id = $1 AND sessions.status = 'ACTIVE' AND users.is_active",
+    );
+    Ok(query.bind(session_id).optional::<(SessionId,)>().await?.is_some())
+}
+
 /// Returns the sessions of a user that have neither ended nor expired by `now`, newest first, after the given one.
 pub async fn list(
     on: impl Executor<'_>,
@@ -326,13 +359,13 @@ pub async fn rotate(
     lifetime: Lifetime,
 ) -> Result<Session> {
     let new = old.rotated(presented, kid, now, lifetime);
-    let query = tx.query(concat!(
+    let query = tx.query(
         "UPDATE sessions SET gen = $2, kid = $3, rotated_at = $4, replays = $5, request_hashes = $6, idle_expires_at = $7
-         WHERE session_id = $1 RETURNING ",
-        columns!()
-    ));
-    let query = query.bind(new.session_id).bind(new.generation).bind(new.kid).bind(new.rotated_at).bind(new.replays);
-    Ok(query.bind(new.request_hashes).bind(new.idle_expires_at).one().await?)
+         WHERE session_id = $1",
+    );
+    let query = query.bind(new.session_id).bind(new.generation).bind(&new.kid).bind(new.rotated_at).bind(new.replays);
+    query.bind(&new.request_hashes).bind(new.idle_expires_at).execute().await?;
+    Ok(new)
 }
 
 /// Counts a replay of the locked session.

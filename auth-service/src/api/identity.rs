@@ -6,12 +6,12 @@ use store::Db;
 use super::{groups::VIEW_GROUPS, sessions::session_message, users::user_message};
 use crate::{
     access_explanation::{Condition, Explanation, KnownMethods, MethodNameError, Remedy, VisibleGroups},
+    identity::{self, Identity},
     permissions::{self, Catalogue, Rights},
     proto::{
         AccessCondition, AccessRemedy, CheckPermissionsRequest, CheckPermissionsResponse, ExplainAccessRequest,
         ExplainAccessResponse, PermissionCheck, WhoAmIRequest, WhoAmIResponse, identity_service,
     },
-    sessions,
     users::{self, User},
 };
 
@@ -24,12 +24,8 @@ pub(crate) struct IdentityApi {
 impl identity_service::Handlers for IdentityApi {
     async fn who_am_i(&self, caller: Caller, _: WhoAmIRequest) -> Result<WhoAmIResponse> {
         // An access token can outlive its user until the revocation arrives.
-        let user = users::find(&self.db, caller.user_id()?).await?.ok_or_else(Error::access_token_invalid)?;
-        let session = match caller.session_id() {
-            Some(session_id) => sessions::find(&self.db, session_id).await?.filter(sessions::Session::is_active),
-            None => None,
-        };
-        let rights = permissions::of_user(&self.db, &self.catalogue, &user).await?;
+        let found = identity::find(&self.db, &self.catalogue, caller.user_id()?, caller.session_id()).await?;
+        let (Identity { user, rights }, session) = found.ok_or_else(Error::access_token_invalid)?;
         Ok(WhoAmIResponse {
             user: Some(user_message(user)),
             session: session.map(|session| session_message(session, caller.session_id())),
@@ -37,6 +33,7 @@ impl identity_service::Handlers for IdentityApi {
             permissions: rights.permissions,
         })
     }
+
     async fn check_permissions(&self, _: Caller, request: CheckPermissionsRequest) -> Result<CheckPermissionsResponse> {
         let user = self.user(&request.user_id).await?;
         let rights =

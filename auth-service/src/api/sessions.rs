@@ -9,6 +9,7 @@ use super::{begin, timestamp};
 use crate::{
     delegation::Delegator,
     events::EventLog,
+    identity::SessionUse,
     permissions::Catalogue,
     proto::{self, ListSessionsRequest, ListSessionsResponse, RevokeAllSessionsRequest, RevokeSessionRequest, session_service},
     sessions::{self, EndReason, Session},
@@ -73,14 +74,15 @@ impl SessionApi {
 }
 
 /// Returns the message for a session, as the caller's session `current` sees it.
-pub(crate) fn session_message(session: Session, current: Option<SessionId>) -> proto::Session {
+pub(crate) fn session_message(session: impl Into<SessionUse>, current: Option<SessionId>) -> proto::Session {
+    let session = session.into();
     proto::Session {
         session_id: session.session_id.to_string(),
         user_agent: session.user_agent,
         address: session.address,
         create_time: Some(timestamp(session.create_time)),
-        last_use_time: Some(timestamp(session.rotated_at)),
-        expire_time: Some(timestamp(session.idle_expires_at)),
+        last_use_time: Some(timestamp(session.last_use_time)),
+        expire_time: Some(timestamp(session.expire_time)),
         is_current: current == Some(session.session_id),
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     clients::{self, Assertion, Client, Secret},
     django_tokens::{self, Exchange},
     events::{EventLog, OutboxTransaction},
+    identity::{self, Identity},
     introspection::{ActiveToken, Introspection},
     known_networks,
     login_throttle::{self, Limits, Subject},
@@ -137,12 +138,11 @@ impl TokenApi {
 
         let kid = self.tokens.kid()?;
         let mut change = self.event_log.begin().await?;
-        let (user, session, generation) = match token {
+        let (session, generation) = match token {
             RefreshToken::Ours(claims) => {
                 let session = sessions::lock(&mut change, claims.sid).await?;
                 let session = session.filter(|session| session.client_id == claims.client_id).ok_or_else(rejected)?;
-                let user = users::find(&mut *change, session.user_id).await?.ok_or_else(rejected)?;
-                (user, session, claims.generation)
+                (session, claims.generation)
             }
             RefreshToken::Django(token) => {
                 let client = (&client, self.lifetime);
@@ -155,13 +155,15 @@ impl TokenApi {
                         change.commit().await?;
                         return self.response(&user, &rights, &session, session.rotated_at).await;
                     }
-                    Exchange::AlreadyExchanged(user, session) => (user, session, sessions::EXTERNAL_GENERATION),
+                    Exchange::AlreadyExchanged(session) => (session, sessions::EXTERNAL_GENERATION),
                     Exchange::Rejected => return Err(rejected()),
                 }
             }
         };
         let presented = Presented::new(generation, request_id);
-        let now = change.now(&self.clock).await?;
+        // The session is locked, so this is read after every change of the session that came first.
+        let found = identity::find_with_time(&mut change, &self.clock, &self.catalogue, session.user_id).await?;
+        let (Identity { user, rights }, now) = found.ok_or_else(rejected)?;
         let verdict = sessions::judge(&session, user.is_active, presented, now, self.strict);
         let outcome = match verdict {
             Verdict::Rotate => {
@@ -192,7 +194,6 @@ impl TokenApi {
                 Err(rejected())
             }
         };
-        let rights = permissions::of_user(&mut *change, &self.catalogue, &user).await?;
         // The end of a session must be stored even though the call fails, so every outcome is committed.
         change.commit().await?;
 

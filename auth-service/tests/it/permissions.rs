@@ -1,8 +1,9 @@
 //! Permissions: grant them to users and groups, find them in tokens, and limit delegation to one's own permissions.
 
+use access::UserId;
 use auth_service::{
     Settings,
-    permissions::Catalogue,
+    permissions::{self, Catalogue, Holder},
     proto::{
         AddMemberRequest, CreateGroupRequest, DeleteGroupRequest, GetUserRequest, GrantRequest, Group, ListPermissionsRequest,
         ListUsersRequest, RemoveMemberRequest, RevokeRequest, UpdateGroupRequest, WhoAmIRequest, grant_request,
@@ -73,6 +74,21 @@ impl WithGreeter {
 }
 
 on_both_engines! {
+    /// An import stores permissions as the Django project names them.
+    async fn an_imported_permission_grants_no_other(app: App) {
+        let alice = app.user("alice").await;
+        let db = app.database.open();
+        let mut tx = db.begin().await.expect("a transaction");
+        let user_id = UserId::parse("user_id", &alice.user.user_id).expect("an id");
+        for permission in ["memos.read auth.view_user", "memos.read\u{1F}auth.view_user", "auth.view_group"] {
+            permissions::give(&mut tx, Holder::User(user_id), permission).await.expect("a permission");
+        }
+        tx.commit().await.expect("a commit");
+        let me = alice.identity().who_am_i(WhoAmIRequest {}).await.expect("an answer").into_inner();
+        assert_eq!(me.permissions, ["auth.view_group"]);
+        assert_eq!(claims(&app.login("alice").await.access_token)["scope"], "auth.view_group");
+    }
+
     async fn the_next_token_contains_the_permissions_of_the_user_and_their_groups(app: App) {
         let (alice, root) = (app.user("alice").await, app.superuser("root").await);
         let user_id = alice.user.user_id.as_str();

@@ -1,5 +1,7 @@
 //! Queries: one SQL text, bound to the driver of the engine that it runs on.
 
+use access::Clock;
+use chrono::{DateTime, Utc};
 use sqlx::{
     AssertSqlSafe, Encode, FromRow, PgConnection, Postgres, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, Type,
     error::BoxDynError,
@@ -20,12 +22,22 @@ impl<'q, T: Encode<'q, Postgres> + Type<Postgres> + Encode<'q, Sqlite> + Type<Sq
 pub trait Row: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin {}
 impl<T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + Send + Unpin> Row for T {}
 
+/// A row, and the time at which PostgreSQL read it.
+#[derive(FromRow)]
+struct TimedRow<T> {
+    #[sqlx(flatten)]
+    row: T,
+    read_time: DateTime<Utc>,
+}
+
 /// A query and its parameters.
 #[must_use = "a query does nothing until it is run"]
 pub struct Query<'c> {
     sql: &'static str,
     /// True if PostgreSQL locks the rows.
     is_for_update: bool,
+    /// True if PostgreSQL adds its time to the rows.
+    is_timed: bool,
     target: Target<'c>,
     arguments: Result<Arguments, BoxDynError>,
 }
@@ -74,11 +86,11 @@ macro_rules! run {
 
 impl<'c> Query<'c> {
     pub(crate) fn postgres(sql: &'static str, target: Target<'c>) -> Self {
-        Self { sql, is_for_update: false, target, arguments: Ok(Arguments::Postgres(PgArguments::default())) }
+        Self { sql, is_for_update: false, is_timed: false, target, arguments: Ok(Arguments::Postgres(PgArguments::default())) }
     }
 
     pub(crate) fn sqlite(sql: &'static str, target: Target<'c>) -> Self {
-        Self { sql, is_for_update: false, target, arguments: Ok(Arguments::Sqlite(SqliteArguments::default())) }
+        Self { sql, is_for_update: false, is_timed: false, target, arguments: Ok(Arguments::Sqlite(SqliteArguments::default())) }
     }
 
     /// Locks the rows that the query finds until the transaction ends. On SQLite the transaction itself is the lock.
@@ -90,6 +102,10 @@ impl<'c> Query<'c> {
     fn text(&self) -> SqlStr {
         if self.is_for_update {
             return AssertSqlSafe(format!("{} FOR UPDATE", self.sql)).into_sql_str();
+        }
+        if self.is_timed {
+            return AssertSqlSafe(format!("SELECT clock_timestamp() AS read_time, found.* FROM ({}) AS found", self.sql))
+                .into_sql_str();
         }
         self.sql.into_sql_str()
     }
@@ -120,6 +136,16 @@ impl<'c> Query<'c> {
     /// Returns the row, if there is one.
     pub async fn optional<T: Row>(self) -> Result<Option<T>> {
         run!(self, query_as_with, fetch_optional, |found| found)
+    }
+
+    /// Returns the row, if there is one, and the time of the read as [`Tx::now`](crate::Tx::now) would return it, without a second
+    /// statement.
+    pub async fn optional_with_time<T: Row>(mut self, clock: &Clock) -> Result<Option<(T, DateTime<Utc>)>> {
+        self.is_timed = matches!(self.arguments, Ok(Arguments::Postgres(_))) && clock.is_system();
+        if self.is_timed {
+            return Ok(self.optional::<TimedRow<T>>().await?.map(|timed| (timed.row, timed.read_time)));
+        }
+        Ok(self.optional().await?.map(|row| (row, clock.now())))
     }
 
     /// Returns every row.
