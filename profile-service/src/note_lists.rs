@@ -1,5 +1,7 @@
 //! Lists of notes: filters, orders and pages.
 
+use std::{fmt::Write, sync::LazyLock};
+
 use access::{Result, UserId};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -10,7 +12,7 @@ use store::{
 };
 use uuid::Uuid;
 
-use crate::notes::{Note, NoteId, Visibility, columns, is_visible};
+use crate::notes::{Note, NoteId, Visibility, columns};
 
 /// The number of notes that one query reads: 2.6 MB if each has the largest size.
 const CHUNK: i64 = 64;
@@ -59,9 +61,22 @@ impl NoteFilter {
         Self { reader, user_id, search, visibility, create_time_start: None, create_time_end: None }
     }
 
-    /// Binds the six parameters of the condition.
-    fn bind<'c>(&self, query: Query<'c>) -> Query<'c> {
-        let query = query.bind(self.reader).bind(self.user_id).bind(containing(&self.search)).bind(self.visibility);
+    fn conditions(&self) -> Conditions {
+        let has_time = self.create_time_start.is_some() || self.create_time_end.is_some();
+        Conditions {
+            is_owner: self.reader == Some(self.user_id),
+            is_filtered: !self.search.is_empty() || self.visibility.is_some() || has_time,
+        }
+    }
+
+    /// Binds the parameters of the conditions after the owner.
+    fn bind_conditions<'c>(&self, query: Query<'c>) -> Query<'c> {
+        let Conditions { is_owner, is_filtered } = self.conditions();
+        let query = if is_owner { query } else { query.bind(self.reader) };
+        if !is_filtered {
+            return query;
+        }
+        let query = query.bind(containing(&self.search)).bind(self.visibility);
         query.bind(self.create_time_start).bind(self.create_time_end)
     }
 }
@@ -93,39 +108,82 @@ impl ListedNote {
     }
 }
 
-macro_rules! condition {
-    () => {
-        concat!(
-            is_visible!(),
-            " AND n.user_id = $2 AND n.title_key LIKE $3 ESCAPE '!' AND ($4 IS NULL OR n.visibility = $4)
-              AND ($5 IS NULL OR n.create_time >= $5) AND ($6 IS NULL OR n.create_time < $6)"
-        )
-    };
+/// The conditions of a query, which determine its text.
+#[derive(Debug, Clone, Copy)]
+struct Conditions {
+    /// True if the reader is the owner, who can see every note.
+    is_owner: bool,
+    /// True if there is a filter.
+    is_filtered: bool,
 }
 
-macro_rules! page {
-    ($column:literal, $comparison:literal, $direction:literal) => {
-        concat!(
-            "SELECT ",
-            columns!(),
-            ", title_key FROM notes n WHERE ",
-            condition!(),
-            concat!(" AND (n.", $column, ", n.note_id) ", $comparison, " ($7, $8)"),
-            concat!(" ORDER BY n.", $column, " ", $direction, ", n.note_id ", $direction, " LIMIT $9")
-        )
-    };
-}
+impl Conditions {
+    /// Every combination, at its [`index`](Self::index).
+    const ALL: [Self; 4] = [
+        Self { is_owner: false, is_filtered: false },
+        Self { is_owner: true, is_filtered: false },
+        Self { is_owner: false, is_filtered: true },
+        Self { is_owner: true, is_filtered: true },
+    ];
 
-/// Returns the query of one page. Each order has a text of its own, because a parameter cannot name a column.
-fn page_query(order: OrderBy<NoteField>) -> &'static str {
-    match (order.field, order.is_descending) {
-        (NoteField::CreateTime, false) => page!("create_time", ">", "ASC"),
-        (NoteField::CreateTime, true) => page!("create_time", "<", "DESC"),
-        (NoteField::UpdateTime, false) => page!("update_time", ">", "ASC"),
-        (NoteField::UpdateTime, true) => page!("update_time", "<", "DESC"),
-        (NoteField::Title, false) => page!("title_key", ">", "ASC"),
-        (NoteField::Title, true) => page!("title_key", "<", "DESC"),
+    fn index(self) -> usize {
+        usize::from(self.is_owner) + 2 * usize::from(self.is_filtered)
     }
+
+    /// Returns the condition for the owner `$1`. `$first` is the first parameter of [`NoteFilter::bind_conditions`].
+    ///
+    /// Without statistics PostgreSQL expects that a condition matches few rows, and then prefers to sort all notes of the owner to
+    /// reading a page in the order of an index. So there is no condition without need, and the visibility is compared with one value.
+    fn sql(self, first: usize) -> String {
+        let (mut sql, mut next) = ("n.user_id = $1".to_owned(), first);
+        if !self.is_owner {
+            let _ = write!(
+                sql,
+                " AND n.visibility >= CASE WHEN EXISTS (SELECT 1 FROM friendships
+                      WHERE friendships.user_id = $1 AND friendships.friend_id = ${next}) THEN 2 ELSE 3 END"
+            );
+            next += 1;
+        }
+        if self.is_filtered {
+            let [search, visibility, start, end] = [next, next + 1, next + 2, next + 3];
+            let _ = write!(
+                sql,
+                " AND n.title_key LIKE ${search} ESCAPE '!' AND (${visibility} IS NULL OR n.visibility = ${visibility})
+                  AND (${start} IS NULL OR n.create_time >= ${start}) AND (${end} IS NULL OR n.create_time < ${end})"
+            );
+        }
+        sql
+    }
+}
+
+const FIELDS: [(NoteField, &str); 3] =
+    [(NoteField::CreateTime, "create_time"), (NoteField::UpdateTime, "update_time"), (NoteField::Title, "title_key")];
+
+/// Returns the query of one page: the owner `$1`, the position before it in `$2` and `$3`, the limit `$4`, and the conditions.
+fn page_query(order: OrderBy<NoteField>, conditions: Conditions) -> &'static str {
+    static TEXTS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let directions = [("ASC", ">"), ("DESC", "<")];
+        let orders = FIELDS.iter().flat_map(|(_, column)| directions.map(|direction| (column, direction)));
+        let texts = orders.flat_map(|(column, (direction, comparison))| {
+            Conditions::ALL.map(|conditions| {
+                format!(
+                    concat!(
+                        "SELECT ",
+                        columns!(),
+                        ", title_key FROM notes n WHERE {condition} AND (n.{column}, n.note_id) {comparison} ($2, $3)
+                         ORDER BY n.{column} {direction}, n.note_id {direction} LIMIT $4"
+                    ),
+                    condition = conditions.sql(5),
+                    column = column,
+                    comparison = comparison,
+                    direction = direction,
+                )
+            })
+        });
+        texts.collect()
+    });
+    let field = FIELDS.iter().position(|(field, _)| *field == order.field).expect("every field is in FIELDS");
+    &TEXTS[(field * 2 + usize::from(order.is_descending)) * Conditions::ALL.len() + conditions.index()]
 }
 
 /// Returns the notes after a position. It stops at `limit` notes, or once they exceed the size of a page.
@@ -139,8 +197,8 @@ pub(crate) async fn list(
     let (mut notes, mut bytes, mut after, mut wanted) = (Vec::<ListedNote>::new(), 0, after.cloned(), limit);
     loop {
         let size = wanted.min(CHUNK);
-        let query = bind_cursor(filter.bind(db.query(page_query(order))), order, after.as_ref());
-        let chunk: Vec<ListedNote> = query.bind(size).all().await?;
+        let query = db.query(page_query(order, filter.conditions()));
+        let chunk: Vec<ListedNote> = bind_page(query, filter, order, after.as_ref(), size).all().await?;
         wanted -= size;
         bytes += chunk.iter().map(|listed| listed.note.text_size()).sum::<usize>();
         let is_last = chunk.len() < usize::try_from(size).unwrap_or_default();
@@ -150,6 +208,17 @@ pub(crate) async fn list(
             return Ok(notes);
         }
     }
+}
+
+/// Binds the parameters of [`page_query`].
+fn bind_page<'c>(
+    query: Query<'c>,
+    filter: &NoteFilter,
+    order: OrderBy<NoteField>,
+    after: Option<&NoteCursor>,
+    limit: i64,
+) -> Query<'c> {
+    filter.bind_conditions(bind_cursor(query.bind(filter.user_id), order, after).bind(limit))
 }
 
 /// Binds the position of the last note before the page. Without one, and for a position of another order, which only a forged page
@@ -172,12 +241,16 @@ fn bind_cursor<'c>(query: Query<'c>, order: OrderBy<NoteField>, after: Option<&N
     query.bind(time).bind(note_id)
 }
 
-/// The query of the number of notes.
-const COUNT: &str = concat!("SELECT COUNT(*) FROM notes n WHERE ", condition!());
+/// Returns the query of the number of notes: the owner `$1`, and the conditions.
+fn count_query(conditions: Conditions) -> &'static str {
+    static TEXTS: LazyLock<[String; 4]> =
+        LazyLock::new(|| Conditions::ALL.map(|conditions| format!("SELECT COUNT(*) FROM notes n WHERE {}", conditions.sql(2))));
+    &TEXTS[conditions.index()]
+}
 
 /// Returns the number of notes.
 pub(crate) async fn count(db: &Db, filter: &NoteFilter) -> store::Result<i64> {
-    let query = filter.bind(db.query(COUNT));
+    let query = filter.bind_conditions(db.query(count_query(filter.conditions())).bind(filter.user_id));
     query.one::<(i64,)>().await.map(|(count,)| count)
 }
 

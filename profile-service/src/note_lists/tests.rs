@@ -5,6 +5,15 @@ use testing::{Engine, TestDatabase, on_both_engines};
 
 use super::*;
 
+/// One owner with many notes, about which the database has no statistics.
+struct ManyNotes(Notes);
+
+impl ManyNotes {
+    async fn start(engine: Engine) -> Self {
+        Self(Notes::create(engine, 1, 3000).await)
+    }
+}
+
 /// Forty owners with fifty notes each.
 struct Notes {
     engine: Engine,
@@ -15,6 +24,15 @@ struct Notes {
 
 impl Notes {
     async fn start(engine: Engine) -> Self {
+        let notes = Self::create(engine, 40, 50).await;
+        let mut tx = notes.db.begin().await.unwrap();
+        tx.query("ANALYZE").execute().await.unwrap();
+        tx.commit().await.unwrap();
+        notes
+    }
+
+    /// Creates the notes. There are no statistics about them.
+    async fn create(engine: Engine, owners: usize, notes_each: usize) -> Self {
         let database = TestDatabase::new(engine).await;
         let db = database.open();
         migrate::migrate(&db, &crate::MIGRATIONS).await.unwrap();
@@ -22,7 +40,7 @@ impl Notes {
         let (now, body) = (clock.now(), "b".repeat(200));
         let mut tx = db.begin().await.unwrap();
         let mut owner = UserId::new(&clock);
-        for number in 0..40 {
+        for number in 0..owners {
             owner = UserId::new(&clock);
             let query = tx.query(
                 "INSERT INTO profiles (user_id, username, username_key, user_version, bio, website, is_active, create_time,
@@ -30,7 +48,7 @@ impl Notes {
             );
             let name = format!("user{number}");
             query.bind(owner).bind(&name).bind(name.as_bytes()).bind(now).execute().await.unwrap();
-            for number in 0..50 {
+            for number in 0..notes_each {
                 let query = tx.query(
                     "INSERT INTO notes (user_id, note_id, title, body, visibility, create_time, update_time, version, title_key)
                      VALUES ($1, $2, $3, $4, 3, $5, $5, 1, $6)",
@@ -40,9 +58,6 @@ impl Notes {
                 query.bind(title.as_bytes()).execute().await.unwrap();
             }
         }
-        tx.commit().await.unwrap();
-        let mut tx = db.begin().await.unwrap();
-        tx.query("ANALYZE").execute().await.unwrap();
         tx.commit().await.unwrap();
         Self { engine, db, owner, _database: database }
     }
@@ -81,18 +96,35 @@ impl Notes {
 on_both_engines! {
     async fn a_list_and_its_count_read_notes_of_one_owner_only(app: Notes) {
         let reader = Some(UserId::new(&Clock::system()));
-        for search in ["", "note 4"] {
+        for (search, reader) in [("", reader), ("note 4", reader), ("", Some(app.owner)), ("note 4", Some(app.owner))] {
             let filter = NoteFilter { search: search.to_owned(), ..NoteFilter::all(reader, app.owner) };
+            let conditions = filter.conditions();
             for field in [NoteField::CreateTime, NoteField::UpdateTime, NoteField::Title] {
                 for is_descending in [false, true] {
                     let order = OrderBy { field, is_descending };
-                    let plan = app.plan(page_query(order), |query| bind_cursor(filter.bind(query), order, None).bind(CHUNK)).await;
+                    let sql = page_query(order, conditions);
+                    let plan = app.plan(sql, |query| bind_page(query, &filter, order, None, CHUNK)).await;
                     app.assert_reads_one_owner(&plan);
                     assert!(!plan.iter().any(|line| line.contains("TEMP B-TREE")), "an index gives the order: {plan:#?}");
                 }
             }
-            let plan = app.plan(COUNT, |query| filter.bind(query)).await;
+            let plan = app.plan(count_query(conditions), |query| filter.bind_conditions(query.bind(app.owner))).await;
             app.assert_reads_one_owner(&plan);
+        }
+    }
+
+    async fn a_page_is_read_in_the_order_of_an_index_without_statistics(app: ManyNotes) {
+        let stranger = Some(UserId::new(&Clock::system()));
+        for reader in [stranger, Some(app.0.owner)] {
+            let filter = NoteFilter::all(reader, app.0.owner);
+            for field in [NoteField::CreateTime, NoteField::UpdateTime, NoteField::Title] {
+                for is_descending in [false, true] {
+                    let order = OrderBy { field, is_descending };
+                    let sql = page_query(order, filter.conditions());
+                    let plan = app.0.plan(sql, |query| bind_page(query, &filter, order, None, 1)).await;
+                    assert!(!plan.iter().any(|line| line.contains("Sort") || line.contains("TEMP B-TREE")), "{plan:#?}");
+                }
+            }
         }
     }
 
