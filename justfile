@@ -152,6 +152,30 @@ packages folder="target/packages":
 release version *flags:
     .ci/release {{ version }} {{ flags }}
 
+# Creates the virtual environment of the project in Django that the benchmarks compare with.
+bench-django:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    venv=target/bench-venv
+    [ -x $venv/bin/pip ] || python3 -m venv --clear $venv
+    $venv/bin/pip install --quiet --no-input --disable-pip-version-check --requirement bench/django/requirements.txt
+
+# Measures the services, and writes docs/reference/benchmarks.md. Nothing else should use the machine meanwhile.
+bench *flags: bench-django
+    cargo build --locked --release --package auth-service --package profile-service --package quickstart --package bench
+    target/release/bench run --django target/bench-venv --output docs/reference {{ flags }}
+
+# Runs a mixed load on both engines for 20 minutes each, and writes its section of docs/reference/benchmarks.md.
+soak *flags:
+    cargo build --locked --release --package auth-service --package profile-service --package bench
+    target/release/bench soak --output docs/reference {{ flags }}
+
+# Runs each benchmark for a moment, so that all of them keep working. The figures mean nothing.
+bench-smoke: bench-django
+    cargo build --locked --package auth-service --package profile-service --package quickstart --package bench
+    target/debug/bench run --programs target/debug --django target/bench-venv --seconds 0.2 --runs 1 --growth 2000 --many-notes 500
+    target/debug/bench soak --programs target/debug --seconds 4
+
 # Runs everything that CI runs.
 ci:
     .ci/run

@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("auth-service", &["access", "access-build", "audit", "django", "gateway", "migrate", "server", "store"]),
     ("profile-service", &["access", "access-build", "audit", "django", "gateway", "migrate", "server", "store"]),
     ("quickstart", &["access", "auth-service", "migrate", "profile-service", "server", "store"]),
+    ("bench", &["access", "access-build", "store", "testing"]),
     ("client", &["access", "access-build"]),
     ("clock", &["access", "protos"]),
     ("greeter", &["access", "access-build"]),
