@@ -55,6 +55,8 @@ async fn main() {
         server: server::ServerSettings::default(),
         page: None,
         quotas: profile_service::Quotas::default(),
+        audit_key: None,
+        audit_retention: None,
     };
     let running = Running::start(|listener, shutdown| async {
         profile_service::serve(service, listener, shutdown).await.expect("a service that serves");

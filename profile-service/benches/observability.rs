@@ -87,8 +87,7 @@ async fn serve(variant: Variant, collector: Option<String>) {
     let verifier = Arc::new(Verifier::new(ISSUER, profile_service::NAME, clock.clone()));
     verifier.set_keys(KeySet::from_jwks(&issuer.jwks()).0);
     let token = issuer.token(&issuer.claims(UserId::new(&clock), "alice"));
-    let mut server = ServerSettings::default();
-    server.counts_calls = variant != Variant::Bare;
+    let server = ServerSettings { counts_calls: variant != Variant::Bare, ..ServerSettings::default() };
     let quotas = profile_service::Quotas::default();
     let service =
         Service { db, clock, verifier, events: None, server, page: None, quotas, audit_key: None, audit_retention: None };

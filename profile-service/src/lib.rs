@@ -175,7 +175,7 @@ pub async fn run(
     let (server, quotas) = (settings.server, settings.quotas);
     let service = Service { db, clock, verifier, events, server, page, quotas, audit_key, audit_retention };
     tokio::select! {
-        served = serve(service, listener, shutdown) => served,
+        outcome = serve(service, listener, shutdown) => outcome,
         never = follow_keys => match never {},
         never = keep_token => match never {},
     }

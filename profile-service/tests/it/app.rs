@@ -175,6 +175,7 @@ impl User {
     }
 
     /// Returns the same user on a connection of their own.
+    #[allow(dead_code, reason = "only the scenarios with load use it")]
     pub fn on_own_connection(self, app: &App) -> Self {
         Self { channel: app.running.channel(), ..self }
     }

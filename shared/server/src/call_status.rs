@@ -140,7 +140,10 @@ mod tests {
         follow(Response::new(Body::new(body)))
     }
 
-    fn watch(response: &Response<Body>) -> Arc<Mutex<Vec<(Code, Option<String>)>>> {
+    /// The codes and messages that were reported.
+    type Seen = Arc<Mutex<Vec<(Code, Option<String>)>>>;
+
+    fn watch(response: &Response<Body>) -> Seen {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let writer = Arc::clone(&seen);
         when_known(response, move |code, status| {

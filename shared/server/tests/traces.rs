@@ -28,10 +28,10 @@ fn issue(authority: &Authority) -> (String, String) {
     (params.signed_by(&key, authority).expect("a certificate").pem(), key.serialize_pem())
 }
 
-fn file(folder: &TempDir, name: &str, text: &str) -> Option<PathBuf> {
+fn file(folder: &TempDir, name: &str, text: &str) -> PathBuf {
     let path = folder.path().join(name);
     fs::write(&path, text).expect("a write");
-    Some(path)
+    path
 }
 
 /// Records one span.
@@ -58,10 +58,11 @@ async fn a_collector_with_a_certificate_gets_the_spans_of_services_that_trust_it
     let (client, client_key) = (file(&folder, "client.pem", &client), file(&folder, "client.key", &client_key));
     let trusting = |authority: &Authority, name| TraceArgs {
         otlp_endpoint: Some(format!("https://{address}")),
-        otlp_ca: file(&folder, name, &authority.pem()),
+        otlp_ca: Some(file(&folder, name, &authority.pem())),
         ..TraceArgs::default()
     };
-    let presenting = |traces| TraceArgs { otlp_client_cert: client.clone(), otlp_client_key: client_key.clone(), ..traces };
+    let presenting =
+        |traces| TraceArgs { otlp_client_cert: Some(client.clone()), otlp_client_key: Some(client_key.clone()), ..traces };
     record(&trusting(&ours, "ca.pem")).await;
     record(&presenting(trusting(&foreign, "foreign.pem"))).await;
     assert_eq!(collector.spans(), [], "one has no certificate, and the other does not trust the collector");
