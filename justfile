@@ -3,6 +3,9 @@
 # Finds the tools that `.ci/run` has installed.
 export PATH := justfile_directory() / "target/ci-venv/bin" + ":" + justfile_directory() / "target/tools/bin" + ":" + env("PATH")
 
+# Builds every program. Each other choice of packages has other features, and would compile many crates again.
+build := "cargo build --locked --workspace"
+
 # Lists the recipes.
 default:
     @just --list --unsorted
@@ -62,23 +65,23 @@ resilience:
 
 # Fills the disk under the databases of the quickstart, and frees it again.
 full-disk:
-    cargo build --locked --package quickstart
+    {{ build }}
     python3 .ci/full_disk.py
 
 # Calls the quickstart with grpcurl, buf curl, curl and Python.
 clients:
-    cargo build --locked --package quickstart --package auth-service
+    {{ build }}
     python3 .ci/clients.py
     python3 .ci/tls.py
 
 # Executes the code blocks of README.md, the tutorials and the guides.
 blocks *pages:
-    cargo build --locked --package quickstart --package greeter --package auth-service --package profile-service --package client
+    {{ build }}
     python3 .ci/blocks.py {{ pages }}
 
 # Executes the commands of the guides about backups, restores, master keys and upgrades, on SQLite and PostgreSQL.
 operations:
-    cargo build --locked --package auth-service --package profile-service
+    {{ build }}
     python3 .ci/operations.py
 
 # Builds the documentation site into target/site, and checks its links, its diagrams and the generated pages.
@@ -102,7 +105,7 @@ reference:
 
 # Checks the HTTP API against its OpenAPI document and third-party libraries, and runs the example clients.
 endpoints:
-    cargo build --locked --package quickstart --package client
+    {{ build }}
     npm ci --prefix .ci/jose --no-audit --no-fund
     npm ci --prefix examples/typescript --no-audit --no-fund
     npm run build --prefix examples/typescript
@@ -110,12 +113,12 @@ endpoints:
 
 # Checks deploy/monitoring with a Prometheus that scrapes both services and fires alerts.
 monitoring:
-    cargo build --locked --package auth-service --package profile-service
+    {{ build }}
     python3 .ci/monitoring.py
 
 # Lints the OpenAPI documents, generates clients in TypeScript and Python from them, and runs the clients.
 generated:
-    cargo build --locked --package quickstart
+    {{ build }}
     npm ci --prefix .ci/openapi --no-audit --no-fund --ignore-scripts
     python3 .ci/generated.py
 
@@ -125,7 +128,7 @@ go:
 
 # Tests the API page in Chromium, and writes screenshots to target/page/.
 page:
-    cargo build --locked --package quickstart
+    {{ build }}
     python3 .ci/page.py
 
 # Builds a project outside the workspace that depends on `access` and `access-build` by path, and calls it.
@@ -139,12 +142,12 @@ unused:
 
 # Clones the repository into an empty folder, and follows README.md literally. `--quick` uses the program that was built.
 first-contact *flags:
-    cargo build --locked --package quickstart
+    {{ build }}
     python3 .ci/first_contact.py {{ flags }}
 
 # Builds the client packages for Python and TypeScript into a folder, and calls the services with them.
 packages folder="target/packages":
-    cargo build --locked --package quickstart
+    {{ build }}
     npm ci --prefix examples/typescript --no-audit --no-fund
     python3 .ci/packages.py {{ folder }}
 
@@ -172,7 +175,7 @@ soak *flags:
 
 # Runs each benchmark for a moment, so that all of them keep working. The figures mean nothing.
 bench-smoke: bench-django
-    cargo build --locked --package auth-service --package profile-service --package quickstart --package bench
+    {{ build }}
     target/debug/bench run --programs target/debug --django target/bench-venv --seconds 0.2 --runs 1 --growth 2000 --many-notes 500
     target/debug/bench soak --programs target/debug --seconds 4
 
