@@ -348,11 +348,7 @@ async fn purge_expired_rows(db: &Db, clock: &Clock, event_log: &EventLog, retent
     known_networks::purge_expired(&mut tx, now).await?;
     tx.commit().await?;
     // Calls of these users may have been in flight when they were deleted.
-    for user_id in users::deleted_since(db, now - ERASURE_TIME).await? {
-        let mut tx = db.begin().await?;
-        audit::erase(&mut tx, user_id).await?;
-        tx.commit().await?;
-    }
+    audit::erase_users(db, users::deleted_since(db, now - ERASURE_TIME).await?).await?;
     event_log.purge_expired(retention).await
 }
 

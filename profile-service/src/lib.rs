@@ -267,10 +267,5 @@ async fn keep_erasing(db: &Db, clock: &Clock) -> Infallible {
 }
 
 async fn erase_deleted(db: &Db, clock: &Clock) -> Result<()> {
-    for user_id in profiles::deleted_since(db, clock.now() - ERASURE_TIME).await? {
-        let mut tx = db.begin().await?;
-        audit::erase(&mut tx, user_id).await?;
-        tx.commit().await?;
-    }
-    Ok(())
+    audit::erase_users(db, profiles::deleted_since(db, clock.now() - ERASURE_TIME).await?).await
 }

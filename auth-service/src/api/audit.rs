@@ -23,18 +23,11 @@ impl audit_service::Handlers for AuditApi {
             from: request.time_start.and_then(time),
             before: request.time_end.and_then(time),
         };
-        let page: Page<EventId> = Page::new(request.page_size, &request.page_token, ("ListAuditEvents", list_key(&filter)))?;
+        let page: Page<EventId> = Page::new(request.page_size, &request.page_token, ("ListAuditEvents", filter.key()))?;
         let found = audit::list(&self.db, &filter, page.after().copied(), page.limit()).await?;
         let (audit_events, next_page_token) = page.truncate_messages(found, |event| event.event_id, audit_event_message)?;
         Ok(ListAuditEventsResponse { audit_events, next_page_token })
     }
-}
-
-/// Returns the values that identify the list.
-fn list_key(filter: &Filter) -> (&str, &str, &str, &str, Option<i64>, Option<i64>) {
-    let Filter { actor_id, target_id, method, outcome, from, before } = filter;
-    let micros = |time: &Option<DateTime<Utc>>| time.map(|time| time.timestamp_micros());
-    (actor_id, target_id, method, outcome, micros(from), micros(before))
 }
 
 fn time(time: Timestamp) -> Option<DateTime<Utc>> {

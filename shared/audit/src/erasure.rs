@@ -1,7 +1,7 @@
 //! Erases personal data. The sealed columns contain only its salted digest, so that the seals stay valid.
 
 use access::{Result, UserId};
-use store::{Executor, Tx};
+use store::{Db, Executor, Tx};
 
 /// The largest number of entries that one call erases, so that its transaction stays short.
 const LIMIT: i64 = 10_000;
@@ -23,4 +23,14 @@ pub async fn erase(tx: &mut Tx, user_id: UserId) -> Result<u64> {
              LIMIT $2)",
     );
     Ok(actors + query.bind(user_id).bind(LIMIT).execute().await?)
+}
+
+/// Erases the personal data of users as [`erase`] does, each in a transaction of its own.
+pub async fn erase_users(db: &Db, user_ids: Vec<UserId>) -> Result<()> {
+    for user_id in user_ids {
+        let mut tx = db.begin().await?;
+        erase(&mut tx, user_id).await?;
+        tx.commit().await?;
+    }
+    Ok(())
 }

@@ -43,7 +43,7 @@ mod verification;
 
 pub use self::{
     entry::{Actor, Entry, Target},
-    erasure::erase,
+    erasure::{erase, erase_users},
     event::{Event, EventId},
     key::{AuditKey, AuditKeys},
     list::{Filter, Order, list, list_in_order},

@@ -24,6 +24,15 @@ pub struct Filter {
     pub before: Option<DateTime<Utc>>,
 }
 
+impl Filter {
+    /// Returns the values that distinguish this filter from others, for the page tokens of a list.
+    pub fn key(&self) -> (&str, &str, &str, &str, Option<i64>, Option<i64>) {
+        let Self { actor_id, target_id, method, outcome, from, before } = self;
+        let micros = |time: &Option<DateTime<Utc>>| time.map(|time| time.timestamp_micros());
+        (actor_id, target_id, method, outcome, micros(from), micros(before))
+    }
+}
+
 /// The order of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
