@@ -91,13 +91,13 @@ impl From<Reason> for ErrorReason {
 /// The result of a handler and of the functions that it calls.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a call fails.
+/// The reason why a call fails. `Status::from` turns it into the response.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// UNAUTHENTICATED. The reason says which credential is not valid. Only the log says why.
     #[error("{1}")]
     Unauthenticated(ErrorReason, &'static str),
-    /// PERMISSION_DENIED for lack of the permission named, where one would help.
+    /// PERMISSION_DENIED: the caller lacks this permission. None if no permission would allow the call.
     #[error("this caller may not do that")]
     PermissionMissing(Option<Cow<'static, str>>),
     /// PERMISSION_DENIED for everybody.
@@ -112,13 +112,13 @@ pub enum Error {
     /// INVALID_ARGUMENT.
     #[error("{}", invalid_message(.1))]
     Invalid(Reason, Vec<Violation>),
-    /// ABORTED: the etag is not the resource's any more.
+    /// ABORTED: the etag of the request is not the current one of the resource (AIP-154).
     #[error("{}", .0.description)]
     Stale(Violation),
-    /// FAILED_PRECONDITION: what the named field leads to is not in the state that the call needs.
+    /// FAILED_PRECONDITION: the resource that the field names is not in the state that the call needs.
     #[error("{}", .1.description)]
     Precondition(ErrorReason, Violation),
-    /// OUT_OF_RANGE: what the named field asks for is not kept any more.
+    /// OUT_OF_RANGE: the data that the field asks for is not kept any more.
     #[error("{}", .1.description)]
     OutOfRange(ErrorReason, Violation),
     /// RESOURCE_EXHAUSTED.
@@ -147,11 +147,11 @@ pub enum Error {
     /// UNAVAILABLE: the revocations are stale, and the method accepts only tokens that are known not to be revoked.
     #[error("the service cannot check now whether the access token was revoked; try again")]
     RevocationsStale,
-    /// UNAVAILABLE: the database ended the transaction because it conflicted with another one. Nothing of it happened, so the guard
-    /// calls the handler again before it gives up.
+    /// UNAVAILABLE: the database ended the transaction because it conflicted with another one. It had no effect, so the guard
+    /// runs a handler that writes again, at most five times.
     #[error("the service is temporarily unavailable; try again")]
     Conflict(#[source] Box<dyn StdError + Send + Sync>),
-    /// INTERNAL: a fault of the service. It is logged and not said.
+    /// INTERNAL: a fault of the service. The log contains the cause. The caller receives a constant message.
     #[error("internal error")]
     Internal(#[source] Box<dyn StdError + Send + Sync>),
 }
@@ -168,68 +168,68 @@ pub struct Violation {
 }
 
 impl Violation {
-    /// A violation of `rule` by `field`.
+    /// Creates a violation of `rule` by `field`. `description` must not contain the value.
     pub fn new(field: impl Into<FieldPath>, rule: impl Into<RuleId>, description: impl Into<Cow<'static, str>>) -> Self {
         Self { field: field.into(), rule: rule.into(), description: description.into() }
     }
 }
 
 impl Error {
-    /// INVALID_ARGUMENT for one field.
+    /// Returns INVALID_ARGUMENT for one field.
     pub fn invalid(field: impl Into<FieldPath>, rule: impl Into<RuleId>, description: impl Into<Cow<'static, str>>) -> Self {
         Self::Invalid(Reason::FieldInvalid, vec![Violation::new(field, rule, description)])
     }
 
-    /// NOT_FOUND for what the field names.
+    /// Returns NOT_FOUND for the resource that the field names.
     pub fn not_found(field: impl Into<FieldPath>) -> Self {
         let field: FieldPath = field.into();
         let description = format!("{field} names nothing that exists here and that this caller can see");
         Self::NotFound(Violation::new(field, "exists", description))
     }
 
-    /// UNAUTHENTICATED: the credential that `reason` names is not valid.
+    /// Returns UNAUTHENTICATED: the credential that `reason` names is not valid.
     pub fn unauthenticated(reason: impl Into<ErrorReason>, message: &'static str) -> Self {
         Self::Unauthenticated(reason.into(), message)
     }
 
-    /// UNAUTHENTICATED: the call has no access token, or one that is not valid.
+    /// Returns UNAUTHENTICATED: the call has no access token, or one that is not valid.
     pub fn access_token_invalid() -> Self {
         Self::unauthenticated(Reason::AccessTokenInvalid, "a valid access token is required")
     }
 
-    /// PERMISSION_DENIED for everybody, for example because the operator disabled something.
+    /// Returns PERMISSION_DENIED for every caller, for example because the operator disabled something.
     pub fn denied(reason: impl Into<ErrorReason>, message: &'static str) -> Self {
         Self::Denied(reason.into(), message)
     }
 
-    /// ALREADY_EXISTS.
+    /// Returns ALREADY_EXISTS: the resource that the call would create conflicts with one that exists.
     pub fn already_exists(reason: impl Into<ErrorReason>, violation: Violation) -> Self {
         Self::AlreadyExists(reason.into(), violation)
     }
 
-    /// FAILED_PRECONDITION: the resource that the field names is not in the state that the call needs.
+    /// Returns FAILED_PRECONDITION: the resource that the field names is not in the state that the call needs.
     pub fn precondition(reason: impl Into<ErrorReason>, violation: Violation) -> Self {
         Self::Precondition(reason.into(), violation)
     }
 
-    /// OUT_OF_RANGE: the data that the field asks for is not kept any more.
+    /// Returns OUT_OF_RANGE: the data that the field asks for is not kept any more.
     pub fn out_of_range(reason: impl Into<ErrorReason>, violation: Violation) -> Self {
         Self::OutOfRange(reason.into(), violation)
     }
 
-    /// RESOURCE_EXHAUSTED: too much work of the same kind is waiting.
+    /// Returns RESOURCE_EXHAUSTED: too much work of the same kind is waiting. `retry_after` is sent as `RetryInfo`.
     pub fn overloaded(retry_after: Duration) -> Self {
         let message = format!("too much work of this kind is waiting; try again in {} ms", retry_after.as_millis());
         Self::Exhausted { reason: Reason::Overloaded.into(), message, retry_after }
     }
 
-    /// RESOURCE_EXHAUSTED: a call is refused because of a limit of the server. `limit` says which one is reached.
+    /// Returns RESOURCE_EXHAUSTED: a limit of the server is reached, and `limit` says which. Its `RetryInfo` says one second.
     pub fn limit_reached(limit: impl Display) -> Self {
         let message = format!("{limit}; try again in {} s", LIMIT_RETRY.as_secs());
         Self::Exhausted { reason: Reason::Overloaded.into(), message, retry_after: LIMIT_RETRY }
     }
 
-    /// INTERNAL, for a fault that has no type of its own.
+    /// Returns INTERNAL, for a fault that has no type of its own.
     pub fn internal(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::Internal(source.into())
     }
@@ -377,7 +377,7 @@ impl From<Error> for Status {
 }
 
 /// Returns a status with `ErrorInfo`, for layers that reject a call before a handler sees it. A status that a retry may change also has
-/// `RetryInfo`.
+/// `RetryInfo` of one second.
 pub fn status(code: Code, reason: Reason, message: &str) -> Status {
     let ErrorReason { domain, name } = reason.into();
     let mut details = ErrorDetails::with_error_info(name, domain, HashMap::new());

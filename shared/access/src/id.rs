@@ -1,5 +1,5 @@
-//! Typed ids: `UUIDv7` (RFC 9562), so that they sort by the time they were made. (What was imported has ids of its own: see
-//! [`django::row_id`](django::row_id).)
+//! Typed ids: `UUIDv7` (RFC 9562), so that they sort by the time they were made. Imported rows have ids of another version, which
+//! the crate `django` computes.
 
 use std::{
     cmp::Ordering,
@@ -19,18 +19,21 @@ pub type UserId = Id<User>;
 /// The id of a session: the `sid` of an access token.
 pub type SessionId = Id<Session>;
 
-/// See [`UserId`].
+/// The type parameter of [`UserId`]. It has no values.
 #[derive(Debug)]
 pub enum User {}
-/// See [`SessionId`].
+/// The type parameter of [`SessionId`]. It has no values.
 #[derive(Debug)]
 pub enum Session {}
 
-/// The id of a `T`. Ids of different kinds have different types.
+/// The id of a `T`: a UUID (RFC 9562). Ids of different kinds have different types, so that one cannot take the place of another.
+///
+/// An id is displayed and serialized in the hyphenated form in lower case.
 pub struct Id<T>(Uuid, PhantomData<fn() -> T>);
 
 impl<T> Id<T> {
-    /// Creates an id with the clock's time.
+    /// Creates a `UUIDv7` with the clock's time. Ids sort by the millisecond in which they were created. Ids of the same
+    /// millisecond are in no particular order; [`IdSequence`] creates ordered ones.
     #[expect(clippy::disallowed_methods, reason = "this is the only place that creates ids")]
     pub fn new(clock: &Clock) -> Self {
         let now = clock.now();
@@ -42,7 +45,7 @@ impl<T> Id<T> {
     ///
     /// # Errors
     ///
-    /// Returns INVALID_ARGUMENT that names the field if the text is not a UUID.
+    /// Returns INVALID_ARGUMENT that names the field if the text is not a UUID, with or without hyphens.
     pub fn parse(field: &str, text: &str) -> Result<Self> {
         Uuid::try_parse(text).map(Self::from).map_err(|_| Error::invalid(field, "string.uuid", "must be a UUID"))
     }
@@ -53,7 +56,7 @@ impl<T> Id<T> {
 pub struct IdSequence(Mutex<ContextV7>);
 
 impl IdSequence {
-    /// Creates the next id, with the clock's time.
+    /// Creates the next id, a `UUIDv7` with the clock's time. It is greater than the ids that this sequence has created before.
     #[expect(clippy::disallowed_methods, reason = "the clock determines the time of the id")]
     pub fn next<T>(&self, clock: &Clock) -> Id<T> {
         let now = clock.now();

@@ -10,9 +10,13 @@ use crate::{Caller, ClientInfo, Error, authentication::bearer_token, token::Veri
 /// Verifies the bearer token of every call and puts a [`Caller`] into the request's extensions:
 /// `GreeterServer::with_interceptor(greeter, Interceptor::new(verifier))`.
 ///
+/// A call without a valid access token fails with UNAUTHENTICATED before its handler runs. The status is the same for every
+/// reason; the log contains the reason.
+///
 /// An interceptor sees neither the method nor the message and cannot await. So it enforces no access rules, it does not validate,
-/// and a token with an unknown key id is rejected instead of waiting for new keys. Use `AccessLayer` or the
-/// generated guard where methods differ in who may call them.
+/// and a token with an unknown key id is rejected instead of waiting for new keys. Behind a proxy, the address in
+/// [`Caller::client_info`] is that of the proxy. Use `AccessLayer` or the generated guard where methods differ in who may call
+/// them.
 #[derive(Debug, Clone)]
 pub struct Interceptor {
     verifier: Arc<Verifier>,

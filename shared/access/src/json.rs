@@ -30,12 +30,26 @@ pub enum JsonProblem {
     /// Arrays and objects are nested too deep.
     #[error("the value is nested too deep")]
     Depth,
-    /// A number does not fit into 64 bits.
+    /// A number is too large for a float of 64 bits, for example `1e999`.
     #[error("a number is out of range")]
     Number,
 }
 
-/// Parses one JSON value whose arrays and objects are nested at most `depth_limit` deep. `serde_json` has a limit of 128 itself.
+/// Parses one JSON value whose arrays and objects are nested at most `depth_limit` deep. With a limit of 0 it accepts no array
+/// and no object. `serde_json` has a limit of 128 itself.
+///
+/// # Errors
+///
+/// Returns the first problem of the text, and its place in the value.
+///
+/// ```
+/// use access::json::{JsonProblem, parse};
+///
+/// assert_eq!(parse(br#"{"name": "a"}"#, 16)?["name"], "a");
+/// let error = parse(br#"{"name": "a", "name": "b"}"#, 16).unwrap_err();
+/// assert_eq!((error.path.to_string().as_str(), error.problem), ("name", JsonProblem::DuplicateKey));
+/// # Ok::<(), access::json::JsonError>(())
+/// ```
 pub fn parse(text: &[u8], depth_limit: usize) -> Result<Value, JsonError> {
     let mut position = Position::default();
     let mut deserializer = serde_json::Deserializer::from_slice(text);

@@ -9,17 +9,28 @@
 //! 3. The guard that `access-build` generates enforces everything: access rules, ownership and validation. A method without a rule
 //!    does not compile. [`Routes`] serves guarded handlers.
 //!
-//! ```
-//! use std::sync::Arc;
+//! ```no_run
+//! use std::{sync::Arc, time::Duration};
 //!
-//! use access::{Clock, Interceptor, token::Verifier};
+//! use access::{
+//!     Clock, Interceptor,
+//!     token::{Verifier, auth_channel, follow_auth_service},
+//! };
 //!
-//! // `key_refresh::follow_auth_service` keeps the verifier's keys up to date.
+//! # async fn start() -> Result<(), Box<dyn std::error::Error>> {
+//! // Accepts the tokens of this issuer whose audience contains this service.
 //! let verifier = Arc::new(Verifier::new("https://auth.example.com", "orders", Clock::system()));
+//! // Fetches the public keys at once, and again every minute. Without keys every token is rejected.
+//! let channel = auth_channel("http://127.0.0.1:50051")?;
+//! tokio::spawn(follow_auth_service(Arc::clone(&verifier), Duration::from_secs(60), channel));
 //! let interceptor = Interceptor::new(verifier);
 //! // OrderServiceServer::with_interceptor(orders, interceptor)
 //! # drop(interceptor);
+//! # Ok(())
+//! # }
 //! ```
+//!
+//! A verifier accepts a revoked token until it expires, unless [`events::follow_revocations`] tells it about revocations.
 //!
 //! # The parts
 //!

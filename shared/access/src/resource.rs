@@ -1,6 +1,6 @@
 //! The fields of a resource that an Update method writes (AIP-134).
 
-/// Implemented by generated code for the resource of every Update method: the message beside `update_mask` in its request.
+/// The resource of an Update method: the message beside `update_mask` in its request. Generated code implements it.
 pub trait Resource {
     /// The fields of the resource, in the order of the proto.
     const FIELDS: &'static [ResourceField];

@@ -43,7 +43,7 @@ impl fmt::Debug for EventSource {
 }
 
 impl EventSource {
-    /// Creates a source. `token` returns an access token, and is called whenever a stream is opened.
+    /// Creates a source. `token` returns an access token, and is called for every stream and every snapshot.
     pub fn new<E, F>(channel: Channel, token: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
         E: Into<AnyError>,
@@ -79,7 +79,12 @@ impl EventSource {
         self.service_token.as_ref().and_then(ServiceToken::failure)
     }
 
-    /// Returns every user, page by page.
+    /// Returns every user, page by page, as [`EventConsumer::resync`](super::EventConsumer::resync) needs them.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`WatchError::Token`] without an access token, and [`WatchError::Call`] if the auth service rejects the call or
+    /// cannot be reached.
     pub async fn snapshot(&self) -> Result<Streaming<SnapshotUsersResponse>, WatchError> {
         let request = self.request(SnapshotUsersRequest {}).await?;
         let mut client = EventServiceClient::new(TracedChannel::new(self.channel.clone()));

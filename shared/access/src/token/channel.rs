@@ -58,9 +58,16 @@ pub struct ClientTls {
 /// Returns a channel to the auth service. It connects when it is first used, and again after it has lost the connection. With the Cargo
 /// feature `tls`, an https URL is accepted, and the authorities of the system are trusted.
 ///
+/// A connection attempt fails after 5 seconds, and a call whose response has not begun fails after 10 seconds. A connection whose
+/// other end does not answer a keepalive ping, sent every 30 seconds, is closed after 10 seconds.
+///
 /// # Errors
 ///
-/// Returns an error if the URL is not valid.
+/// Returns an error if the URL is not valid, or if it is an https URL and the Cargo feature `tls` is off.
+///
+/// # Panics
+///
+/// Panics if it is called outside a tokio runtime.
 pub fn auth_channel(url: &str) -> Result<Channel, AuthUrlError> {
     let endpoint = endpoint(url)?;
     match endpoint.uri().scheme_str() {
@@ -73,11 +80,15 @@ pub fn auth_channel(url: &str) -> Result<Channel, AuthUrlError> {
     }
 }
 
-/// Returns a channel to the auth service at an https URL.
+/// Returns a channel to the auth service at an https URL. Its time limits are those of [`auth_channel`].
 ///
 /// # Errors
 ///
 /// Returns an error if the URL is not an https URL, or if a certificate cannot be used.
+///
+/// # Panics
+///
+/// Panics if it is called outside a tokio runtime.
 #[cfg(feature = "tls")]
 pub fn auth_channel_with_tls(url: &str, tls: &ClientTls) -> Result<Channel, AuthUrlError> {
     Ok(tls_endpoint(url, tls)?.connect_lazy())
@@ -127,8 +138,9 @@ impl ClientTlsFiles {
     }
 }
 
-/// Returns a channel to the auth service at an https URL. When the files change, later calls use a connection with the new certificates; calls
-/// in flight complete on the old one. Files that cannot be used are reported in the log, and change nothing.
+/// Returns a channel to the auth service at an https URL. The files are checked for changes every second. After a change, later
+/// calls use a connection with the new certificates; calls in flight complete on the old one. Files that cannot be used are
+/// reported in the log, and change nothing.
 ///
 /// # Errors
 ///

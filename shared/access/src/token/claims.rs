@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::SessionId;
 
-/// The claims of an access token.
+/// The claims of an access token (RFC 9068 section 2.2). `sid`, `actor` and `ver` are claims of the auth service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
     /// The issuer.

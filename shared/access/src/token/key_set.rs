@@ -30,6 +30,9 @@ pub enum JwkError {
 
 impl KeySet {
     /// Reads the keys that can verify, and returns the reason for each one that is not accepted.
+    ///
+    /// A key is accepted if its `kty` is `RSA`, its `alg` is absent or `RS256`, its `use` is absent or `sig`, it has a `kid` that
+    /// no other key of the set has, its modulus has 2048 to 4096 bits, and its exponent is 65537.
     pub fn from_jwks(jwks: &[Jwk]) -> (Self, Vec<JwkError>) {
         let mut keys = HashMap::new();
         let mut rejected = Vec::new();

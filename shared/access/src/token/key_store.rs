@@ -60,7 +60,7 @@ impl KeyStore {
         *self.last_update.lock() = Some(Instant::now());
     }
 
-    /// Requests a refresh of the keys. Whoever follows the keys fetches them at once.
+    /// Requests a refresh of the keys. [`follow`](super::follow) then fetches them at once. The call does not wait for it.
     pub fn request_refresh(&self) {
         self.requested.send_modify(|count| *count += 1);
     }

@@ -1,4 +1,8 @@
 //! Access tokens (RFC 9068): their claims, and the verifier with which any service checks them locally.
+//!
+//! * A service that accepts tokens creates a [`Verifier`], and keeps its keys up to date with [`follow_auth_service`].
+//! * A service that calls others in its own name keeps a [`ServiceToken`] fresh with its [`ClientCredentials`].
+//! * [`auth_channel`] is the connection to the auth service that both use.
 
 mod channel;
 mod claims;

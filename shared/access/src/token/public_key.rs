@@ -9,8 +9,8 @@ use aws_lc_rs::{
 /// The exponent of every accepted key: 65537.
 const EXPONENT: [u8; 3] = [1, 0, 1];
 
-/// An RSA public key of 2048 bits or more, which verifies signatures of RS256. Parsing it for every signature would take about as long as
-/// verifying.
+/// An RSA public key of 2048 to 8192 bits, which verifies signatures of RS256. Parsing it for every signature would take about as
+/// long as verifying.
 #[derive(Clone)]
 pub struct PublicKey {
     modulus: Vec<u8>,
@@ -18,12 +18,14 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
-    /// Parses a key with the exponent 65537. Its modulus is big-endian, without zeros at its start.
+    /// Parses a key with the exponent 65537. Its modulus is big-endian, without zeros at its start. Returns `None` if the numbers
+    /// are not a key of 2048 to 8192 bits.
     pub fn from_modulus(modulus: &[u8]) -> Option<Self> {
         Self::from_components(modulus, &EXPONENT)
     }
 
-    /// Parses a key. Both numbers are big-endian, without zeros at their start.
+    /// Parses a key. Both numbers are big-endian, without zeros at their start. Returns `None` if they are not a key of 2048 to
+    /// 8192 bits.
     pub fn from_components(modulus: &[u8], exponent: &[u8]) -> Option<Self> {
         let components = PublicKeyComponents { n: modulus, e: exponent };
         let der: PublicKeyX509Der<'_> = components.as_der().ok()?;

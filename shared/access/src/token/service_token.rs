@@ -86,8 +86,9 @@ pub enum RenewError {
 }
 
 impl ServiceToken {
-    /// Gets tokens from the auth service behind `channel`: one at once, and another when two thirds of its lifetime have passed. While
-    /// the requests fail, the last token is used until it expires. It never returns.
+    /// Gets tokens from the auth service behind `channel`: one at once, and another when two thirds of its lifetime have passed.
+    /// While the requests fail, the last token is used until it expires. A failed request is repeated after 0.2 to 10 seconds. It
+    /// never returns.
     pub async fn keep_fresh(&self, channel: Channel, credentials: ClientCredentials) -> Infallible {
         let mut client = TokenServiceClient::new(TracedChannel::new(channel));
         let mut delays = backoff();
@@ -117,7 +118,8 @@ impl ServiceToken {
         self.0.failure.lock().clone()
     }
 
-    /// Waits until there is a token.
+    /// Waits until there is a token that has not expired. It waits without a limit; [`failure`](Self::failure) tells why there is
+    /// none.
     pub async fn ready(&self) {
         let mut held = self.0.held.subscribe();
         // This cannot fail, because `self` owns the sender.
@@ -135,8 +137,8 @@ impl ServiceToken {
         }
     }
 
-    /// Requests another token, after a service has answered UNAUTHENTICATED to this one, and waits for it. At most one a second is
-    /// fetched.
+    /// Requests another token, after a service has answered UNAUTHENTICATED to this one, and waits for it without a limit. At
+    /// most one a second is fetched.
     pub async fn renew(&self) {
         let mut held = self.0.held.subscribe();
         held.mark_unchanged();

@@ -5,7 +5,8 @@ use serde_json::{Map, Value};
 
 use super::TokenError;
 
-/// The longest lifetime of an access token.
+/// The longest lifetime of an access token: 24 hours. A [`Verifier`](super::Verifier) rejects a token whose `exp` is later after
+/// its `iat`.
 pub const MAX_ACCESS_TOKEN_LIFETIME: TimeDelta = TimeDelta::hours(24);
 
 /// The largest accepted difference between the clocks of two machines, in seconds.

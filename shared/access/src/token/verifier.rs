@@ -18,7 +18,31 @@ use crate::Clock;
 /// The size of the cache of verified tokens, in bytes of token. Their claims take about as much memory again.
 const CACHE_BYTES: u64 = 16 << 20;
 
-/// Verifies access tokens with the keys that it holds, whether or not the auth service can be reached.
+/// Verifies access tokens (RFC 9068) with the keys that it holds, whether or not the auth service can be reached.
+///
+/// A token is accepted if all of these are true:
+///
+/// * It is a JWS (RFC 7515) in the compact serialization of at most 8192 bytes, its `typ` is `at+jwt`, and its `alg` is `RS256`.
+/// * A key that the verifier holds has signed it. The `kid` of the header names the key.
+/// * `iss` is the issuer, and `aud` is or contains the audience.
+/// * `exp` is in the future, `iat` and `nbf` are not, with a leeway of 30 seconds, and the lifetime is at most
+///   [`MAX_ACCESS_TOKEN_LIFETIME`].
+/// * `sub`, `jti` and `client_id` are [plain text](is_plain).
+/// * Nothing in the [list of revocations](Self::revocations) covers it.
+///
+/// Verified tokens are kept in a cache of 16 MiB, so that a repeated token costs no second verification of its signature. Expiry
+/// and revocations are checked for every call.
+///
+/// ```
+/// use access::{
+///     Clock,
+///     token::{TokenError, Verifier},
+/// };
+///
+/// let verifier = Verifier::new("https://auth.example.com", "orders", Clock::system());
+/// assert!(!verifier.has_keys());
+/// assert_eq!(verifier.verify("not a token").err(), Some(TokenError::Malformed));
+/// ```
 #[derive(Debug)]
 pub struct Verifier {
     issuer: String,
@@ -57,26 +81,28 @@ impl Verifier {
         }
     }
 
-    /// Also accepts the access tokens of another issuer.
+    /// Also accepts the access tokens of another issuer. The sources are asked before the token is verified with the keys, in the
+    /// order in which they were added.
     #[must_use]
     pub fn with_source(mut self, source: impl TokenSource + 'static) -> Self {
         self.sources.push(Box::new(source));
         self
     }
 
-    /// Sets how old the list of revocations may be for methods with `revocation: STRICT`: 15 seconds by default.
+    /// Sets how old the list of revocations may be: 15 seconds by default. Methods with `revocation: STRICT` fail with
+    /// UNAVAILABLE while it is older.
     #[must_use]
     pub fn with_staleness_bound(mut self, bound: std::time::Duration) -> Self {
         self.revocations.set_staleness_bound(bound);
         self
     }
 
-    /// Returns the keys.
+    /// Returns the keys that the verifier holds now.
     pub fn keys(&self) -> &KeyStore {
         &self.keys
     }
 
-    /// Returns the revocations.
+    /// Returns the list of the revocations that the verifier knows.
     pub fn revocations(&self) -> &RevocationList {
         &self.revocations
     }
@@ -106,7 +132,8 @@ impl Verifier {
     ///
     /// # Errors
     ///
-    /// Returns the reason for the log.
+    /// Returns the first reason that applies, as [`verify`](Self::verify) does. It is for the log: a client receives the same
+    /// [`Error::access_token_invalid`](crate::Error::access_token_invalid) for each.
     pub async fn authenticate(&self, token: &str) -> Result<Arc<VerifiedToken>, TokenError> {
         let mut outcome = self.find_or_verify(token);
         if matches!(outcome, Err(TokenError::UnknownKey)) && self.keys.refresh_for_unknown_key(self.clock.now()).await {
@@ -116,11 +143,12 @@ impl Verifier {
         outcome.map(|(_, verified)| verified)
     }
 
-    /// Verifies a token with the keys at hand.
+    /// Verifies a token with the keys at hand. It neither waits nor requests new keys.
     ///
     /// # Errors
     ///
-    /// Returns the first reason that applies, in the order of [`TokenError`].
+    /// Returns the first reason that applies, in the order of [`TokenError`]. Only the types of the other claims are checked
+    /// after [`Identity`](TokenError::Identity).
     pub fn verify(&self, token: &str) -> Result<Arc<VerifiedToken>, TokenError> {
         self.find_or_verify(token).map(|(_, verified)| verified)
     }
