@@ -14,7 +14,8 @@ use crate::{
     tls::TlsArgs,
 };
 
-/// The largest difference between two clocks that is no problem. A verifier accepts a token that was issued this much in the future.
+/// The largest difference between two clocks that is no problem. A verifier accepts a token that was issued at most 30 seconds in
+/// the future.
 const CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(5);
 /// How long before the end of a certificate a warning begins.
 const EXPIRY_WARNING: TimeDelta = TimeDelta::days(14);
@@ -49,7 +50,7 @@ struct Row {
     detail: String,
 }
 
-/// At least one check has failed.
+/// The error of a report in which at least one check has failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} of the checks failed")]
 pub struct ChecksFailed(usize);
@@ -76,7 +77,8 @@ impl CheckReport {
     ///
     /// # Errors
     ///
-    /// Returns an error if a check failed. A warning is none.
+    /// The inner result is an error if a check failed; a warning is not a failure. The outer one is an error if `output` cannot
+    /// be written.
     pub fn finish(self, output: &mut impl Write, json: bool) -> Result<Result<(), ChecksFailed>, std::io::Error> {
         if json {
             serde_json::to_writer_pretty(&mut *output, &self.0)?;

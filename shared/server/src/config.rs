@@ -2,6 +2,25 @@
 //!
 //! The clap structs are the settings. The help, the environment names, the configuration file and `docs/reference/` follow from
 //! them. The file is TOML, and its keys are the names of the flags: `listen = "0.0.0.0:50051"`.
+//!
+//! ```no_run
+//! use clap::Parser;
+//! use server::{
+//!     ServerSettings,
+//!     config::{self, LogArgs},
+//! };
+//!
+//! #[derive(Parser)]
+//! struct Settings {
+//!     #[command(flatten)]
+//!     server: ServerSettings,
+//!     #[command(flatten)]
+//!     log: LogArgs,
+//! }
+//!
+//! // Ends the process with a message if a setting is wrong.
+//! let settings: Settings = config::parse();
+//! ```
 
 mod file;
 mod generated;

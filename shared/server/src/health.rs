@@ -40,7 +40,8 @@ pub struct HealthTls {
     pub name: String,
 }
 
-/// Checks the health of the service that listens at `address` (`grpc.health.v1`).
+/// Checks the health of the service that listens at `address` (`grpc.health.v1`). It waits at most 3 seconds for the connection,
+/// and 3 seconds for the response.
 ///
 /// # Errors
 ///

@@ -1,5 +1,8 @@
 //! Starts the server of a service: one port for gRPC, gRPC-Web and HTTP, with health, reflection, logs, configuration and shutdown.
 //!
+//! Use it for a service whose handlers have the guards that `access-build` generates. A service that only needs gRPC can serve
+//! [`access::Routes`] with tonic's own server instead.
+//!
 //! ```no_run
 //! use std::sync::Arc;
 //!
@@ -9,9 +12,11 @@
 //! # async fn run(descriptors: &'static [u8]) -> Result<(), Box<dyn std::error::Error>> {
 //! let verifier = Arc::new(Verifier::new("https://auth.example.com", "orders", Clock::system()));
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:50054").await?;
-//! // Server::add(order_service::guarded(Orders)) adds a service.
+//! // `descriptors` is the file `descriptors.bin` that `access-build` writes.
 //! let server = Server::new(Arc::clone(&verifier), descriptors)?;
-//! server.serve(listener, || async { Health::new().require(verifier.has_keys(), "there are no keys") }, server::stop_signal()).await?;
+//! // server.add(order_service::guarded(Orders)) adds a service.
+//! let check_health = || async { Health::new().require(verifier.has_keys(), "there are no keys") };
+//! server.serve(listener, check_health, server::stop_signal()).await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -25,7 +30,7 @@
 //! * **Settings** ([`ServerSettings`], [`config`]): each is a flag, an environment variable and a key of a TOML file.
 //! * **Commands** ([`command`], [`check`]): tables, JSON, confirmation and checks for the command line of a service.
 //!
-//! On a stop signal the server becomes not ready, completes the calls in progress for at most 20 seconds, and returns.
+//! On a stop signal the server becomes not ready, waits at most 20 seconds for the calls in progress, and returns.
 
 mod accept;
 mod access_log;

@@ -44,6 +44,12 @@ const METRICS_TIMEOUT: Duration = Duration::from_secs(10);
 const SHORT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A server of guarded services. It also serves health (`grpc.health.v1`) and reflection (v1 and v1alpha).
+///
+/// Over HTTP it serves `/livez`, which always answers 200, `/readyz`, which answers 503 while the service is not ready, and
+/// `/metrics` for Prometheus where [`metrics_listen`](ServerSettings::metrics_listen) allows it.
+///
+/// One connection has at most 100 calls at the same time. A connection whose client does not answer a keepalive ping within 10
+/// seconds is closed. The other limits are [`ServerLimits`](crate::ServerLimits).
 pub struct Server {
     routes: Routes,
     bindings: Vec<Binding>,
@@ -130,7 +136,7 @@ impl Server {
         self
     }
 
-    /// Applies these settings.
+    /// Replaces the settings. Without a call, the server has the defaults of [`ServerSettings`].
     #[must_use]
     pub fn configure(mut self, settings: &ServerSettings) -> Self {
         self.settings.clone_from(settings);
@@ -146,6 +152,10 @@ impl Server {
 
     /// Adds HTTP routes for paths that match no route of the protos. Their handlers run without authentication. They call the services
     /// through [`InProcess`](gateway::InProcess), which they take as an argument.
+    ///
+    /// # Panics
+    ///
+    /// Panics if two routes have the same path and method, as [`Router::merge`] does.
     #[must_use]
     pub fn merge_http(mut self, routes: Router) -> Self {
         self.mounted = self.mounted.merge(routes);
@@ -187,15 +197,16 @@ impl Server {
         self
     }
 
-    /// Serves on `listener` until `shutdown` completes, with TLS if it is configured. Then the server accepts no more calls, and those in flight have 20 seconds to
-    /// complete.
+    /// Serves on `listener` until `shutdown` completes, with TLS if it is configured. Then the server accepts no more calls, and
+    /// those in flight have 20 seconds to complete. [`stop_signal`](crate::stop_signal()) is the usual `shutdown`.
     ///
     /// The server calls `check_health` every second, and every 100 milliseconds while the service is not ready. `grpc.health.v1` and
     /// `/readyz` report the last result.
     ///
     /// # Errors
     ///
-    /// Returns an error if a file of TLS cannot be used, and if nothing encrypts connections from other machines.
+    /// Returns an error if a file of TLS cannot be used, if nothing encrypts connections from other machines, or if the address
+    /// of the metrics is in use.
     pub async fn serve<R: Future<Output = Health>>(
         self,
         listener: TcpListener,
