@@ -1,4 +1,7 @@
 //! Reads rows by a batch of ids, with one query text for every size of the batch.
+//!
+//! The text contains [`parameters`] in `id IN (…)`. A caller with more ids runs it once for each [`SIZE`] of them:
+//! `ids.chunks(batch::SIZE)`.
 
 use std::{collections::HashMap, hash::Hash};
 
@@ -13,7 +16,8 @@ pub fn parameters(first: usize) -> String {
     (first..first + SIZE).map(|number| format!("${number}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Binds the ids. The last id fills the parameters that are left over.
+/// Binds 1 to [`SIZE`] ids to the next [`SIZE`] parameters. The last id fills the parameters that are left over. Further ids are
+/// ignored, and a query without ids fails, because its parameters have no values.
 pub fn bind<'c, T: 'static>(query: Query<'c>, ids: &[Id<T>]) -> Query<'c> {
     let padding = ids.last().into_iter().cycle();
     ids.iter().chain(padding).take(SIZE).fold(query, |query, id| query.bind(*id))

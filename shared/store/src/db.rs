@@ -42,6 +42,18 @@ const SCRIPT: &str = "SCRIPT";
 const STATEMENT_MARGIN: Duration = Duration::from_secs(1);
 
 /// A database. Clones share their connections.
+///
+/// A query on it reads. [`Db::begin`] begins a [`Tx`], which also writes.
+///
+/// ```
+/// use store::{Db, UrlError};
+///
+/// // The first query opens a connection.
+/// let db = Db::new("sqlite:orders.db", None, 16)?;
+/// assert!(db.is_sqlite());
+/// assert!(matches!(Db::new("mysql://localhost/orders", None, 16), Err(UrlError::Scheme)));
+/// # Ok::<(), UrlError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Db(Pools);
 
@@ -83,7 +95,7 @@ impl Default for Timeouts {
 /// The properties of the connections to a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DbOptions {
-    /// The largest number of open connections.
+    /// The largest number of open connections. On SQLite, these read, and one more connection writes.
     pub connections: u32,
     /// The time limits on PostgreSQL.
     pub timeouts: Timeouts,
@@ -144,11 +156,11 @@ impl Db {
         Self::with_options(url, password, DbOptions { connections, ..DbOptions::default() })
     }
 
-    /// As [`Db::new`], with other options.
+    /// Prepares the connections to `url` as [`Db::new`] does, with these options.
     ///
     /// # Errors
     ///
-    /// As [`Db::new`].
+    /// Returns an error if the URL cannot be used.
     pub fn with_options(url: &str, password: Option<&str>, options: DbOptions) -> Result<Self, UrlError> {
         match url.split_once(':') {
             Some(("postgres" | "postgresql", _)) => {
@@ -251,6 +263,11 @@ impl Db {
     }
 
     /// Begins a transaction that writes. It is rolled back if it is dropped without a commit.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Error::Unavailable`](crate::Error::Unavailable) if the database cannot be reached, or if no connection becomes
+    /// free within 3 seconds.
     pub async fn begin(&self) -> Result<Tx> {
         Ok(Tx(match &self.0 {
             Pools::Postgres { pool, writers, .. } => {
@@ -405,6 +422,12 @@ impl Tx {
     }
 
     /// Commits. The changes then survive a crash and a power cut.
+    ///
+    /// # Errors
+    ///
+    /// After [`Error::Unavailable`](crate::Error::Unavailable) it is not known whether the changes were made. On PostgreSQL, the
+    /// commit of a transaction in which a statement has failed returns [`Error::Failed`](crate::Error::Failed), and no change was
+    /// made.
     pub async fn commit(self) -> Result<()> {
         Ok(match self.0 {
             Transaction::Postgres(lease, _permit) => lease.commit().await,

@@ -32,11 +32,12 @@ pub struct Page<K> {
 }
 
 impl<K: Serialize + DeserializeOwned> Page<K> {
-    /// Parses `page_size` and `page_token`. `list` identifies the list, its filter and its order; a token of another list is rejected.
+    /// Parses `page_size` and `page_token`. A size of 0 means 50 rows, and any other is clamped to 1 to 1000. `list` identifies
+    /// the list, its filter and its order; a token of another list is rejected.
     ///
     /// # Errors
     ///
-    /// Returns INVALID_ARGUMENT that names `page_token`.
+    /// Returns INVALID_ARGUMENT that names `page_token` if it is not a token of this list.
     pub fn new(page_size: i32, page_token: &str, list: impl Serialize) -> Result<Self> {
         let size = if page_size == 0 { DEFAULT_SIZE } else { i64::from(page_size).clamp(1, LARGEST_SIZE) };
         let list = fingerprint(&list)?;
@@ -118,11 +119,7 @@ impl<K: Serialize + DeserializeOwned> Page<K> {
 /// The position of a row in a list that is ordered by time: its creation time in microseconds since 1970, and its id.
 pub type TimeCursor<T> = (i64, Id<T>);
 
-/// Returns the time and the id before which a page of a newest-first list begins.
-///
-/// # Panics
-///
-/// Never, see [`time_bound`].
+/// Returns the time and the id before which a page of a newest-first list begins, as [`time_bound`] does.
 pub fn before<T>(after: Option<TimeCursor<T>>) -> (DateTime<Utc>, Id<T>) {
     time_bound(after, true)
 }
@@ -144,7 +141,7 @@ pub fn time_bound<T>(after: Option<TimeCursor<T>>, is_descending: bool) -> (Date
     (time.expect("the time was clamped to the years 1 to 9999"), id)
 }
 
-/// Returns the value of `total_size` for a number of rows.
+/// Returns the value of `total_size` (AIP-158) for a number of rows: at most the largest `i32`.
 pub fn total_size(count: i64) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
 }

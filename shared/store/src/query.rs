@@ -93,7 +93,8 @@ impl<'c> Query<'c> {
         Self { sql, is_for_update: false, is_timed: false, target, arguments: Ok(Arguments::Sqlite(SqliteArguments::default())) }
     }
 
-    /// Locks the rows that the query finds until the transaction ends. On SQLite the transaction itself is the lock.
+    /// Locks the rows that the query finds until the transaction ends. On SQLite the transaction itself is the lock. It has no
+    /// effect on a query of a [`Db`](crate::Db), which is in no transaction.
     pub fn for_update(mut self) -> Self {
         self.is_for_update = matches!(self.target, Target::Postgres(_));
         self
@@ -110,7 +111,7 @@ impl<'c> Query<'c> {
         self.sql.into_sql_str()
     }
 
-    /// Binds the value of the next parameter.
+    /// Binds the value of the next parameter. A value that cannot be encoded makes the query fail when it runs.
     pub fn bind<'q, T: Parameter<'q>>(mut self, value: T) -> Self {
         if let Ok(arguments) = &mut self.arguments {
             let added = match arguments {

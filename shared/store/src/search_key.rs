@@ -2,6 +2,12 @@
 //!
 //! A key is computed here and stored as UTF-8 bytes, because the engines fold case differently, and PostgreSQL's order of texts depends
 //! on the collation of the database.
+//!
+//! ```
+//! use store::search_key::search_key;
+//!
+//! assert_eq!(search_key("Zürich"), search_key("ZÜRICH"));
+//! ```
 
 use std::{convert::Infallible, time::Duration};
 
@@ -37,7 +43,8 @@ pub fn prefix_range(prefix: &str) -> (Vec<u8>, Vec<u8>) {
     (prefix.into(), [prefix.as_bytes(), &[0xFF]].concat())
 }
 
-/// Computes missing keys until there are none, and never returns. `step` computes some keys and returns their number.
+/// Computes missing keys until there are none, and never returns. `step` computes some keys and returns their number. `keys`
+/// names them in the log. A step that fails is repeated after 5 seconds.
 pub async fn fill<F>(keys: &str, step: impl Fn() -> F + Send) -> Infallible
 where
     F: Future<Output = Result<usize>> + Send,

@@ -47,7 +47,7 @@ impl UpdateMask {
         Ok(Self::Fields(fields))
     }
 
-    /// Returns true if the update writes the field `name`.
+    /// Returns true if the update writes the field `name`. `is_set` says whether the request sets the field.
     pub fn writes(&self, name: &str, is_set: bool) -> bool {
         match self {
             Self::SetFields => is_set,
@@ -57,7 +57,7 @@ impl UpdateMask {
     }
 }
 
-/// Returns the etag of a resource whose row has this version.
+/// Returns the etag (AIP-154) of a resource whose row has this version.
 pub fn etag(version: i64) -> String {
     format!("\"{version}\"")
 }
