@@ -13,6 +13,25 @@
 //! * `Handlers`, the trait to implement: one function per method, which receives the caller and a valid request;
 //! * `guarded(handlers)`, the only way to add the handlers to `access::Routes` or `server::Server`.
 //!
+//! ```text
+//! // lib.rs
+//! mod proto {
+//!     tonic::include_proto!("hello.v1");
+//! }
+//!
+//! struct Hello;
+//!
+//! impl proto::hello_service::Handlers for Hello {
+//!     async fn say_hello(&self, caller: Caller, request: SayHelloRequest) -> access::Result<SayHelloResponse> {
+//!         …
+//!     }
+//! }
+//!
+//! let routes = access::Routes::new(verifier).add(proto::hello_service::guarded(Hello));
+//! ```
+//!
+//! A handler of a method that anyone may call receives an `access::ClientInfo` instead of an `access::Caller`.
+//!
 //! An enum `Reason` of the package holds the reasons that the service publishes. It becomes an `access::error::ErrorReason` whose
 //! domain is the name of the service, and the access rule of a method declares which of them the method can return.
 //!
@@ -32,10 +51,24 @@
 //! }
 //! ```
 //!
+//! # Validation rules
+//!
+//! The rules of `buf.validate` have the meaning that <https://protovalidate.com> gives them. These are supported:
+//!
+//! * a field that is no list and in no oneof: `required`, and `ignore: IGNORE_IF_ZERO_VALUE` if it cannot be absent
+//! * `string`: `min_len`, `max_len`, `max_bytes`, `uuid`, `email`; a NUL character is never valid
+//! * `bytes`: `min_len`, `max_len`
+//! * `int32`, `int64`, `uint32`, `uint64`: `gt`, `gte`, `lt`, `lte`
+//! * `enum`: `defined_only`
+//! * `repeated`: `min_items`, `max_items`, and `items` with the rules above
+//! * a oneof: `required`
+//!
+//! # Dependencies
+//!
 //! The crate that has this build script depends on `access`, `prost`, `tonic` and `tonic-prost`.
 //!
 //! Protos may import `access/v1/access.proto`, `buf/validate/validate.proto`, `google/api/annotations.proto`,
-//! `google/api/field_behavior.proto` and `google/type/date.proto`. This crate contains these files.
+//! `google/api/field_behavior.proto` and `google/type/date.proto`. The files come with this crate, by its dependency `protos`.
 //!
 //! [`tonic::include_proto!`]: https://docs.rs/tonic/latest/tonic/macro.include_proto.html
 
@@ -113,11 +146,13 @@ impl Protos {
         Self { servers: false, ..self }
     }
 
-    /// Generates the code of `files`, and writes the descriptors of these files and of their imports to `descriptors.bin`.
+    /// Generates the code of `files`, paths below the included folder, in `OUT_DIR`. It also writes the descriptors of these
+    /// files and of their imports to `descriptors.bin` there, which `server::Server::new` takes.
     ///
     /// # Errors
     ///
-    /// Returns an error if a proto does not compile, a method has no access rule, or a validation rule is not supported.
+    /// Returns an error if a proto does not compile, if a method has no access rule or one that contradicts itself, if a
+    /// validation rule is not supported, or if the process is not a build script.
     pub fn compile(&self, files: &[&str]) -> Result<(), Error> {
         #[expect(clippy::disallowed_methods, reason = "how cargo speaks to a build script")]
         let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set: call this from a build script")?);
