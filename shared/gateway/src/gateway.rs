@@ -46,7 +46,8 @@ impl Gateway {
         Self { routes: Routes::new(bindings.into_iter()), mounted, cache_policy }
     }
 
-    /// Answers a request with a call to the services behind `grpc`. The caller removes the body of a response to HEAD.
+    /// Answers a request with a call to the services behind `grpc`. Every error is a response, in JSON or XML as `Accept` asks.
+    /// The caller removes the body of a response to HEAD.
     pub async fn answer(&self, request: Request<Body>, grpc: InProcess) -> Response<Body> {
         let format = Format::negotiate(request.headers());
         let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };

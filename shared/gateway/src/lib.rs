@@ -11,8 +11,9 @@
 //! ([`InProcess`]), so that authentication, the guard and the handler are those of gRPC. The response becomes JSON, XML, lines or
 //! server-sent events. An [`HttpError`] is an error of HTTP itself, with a `google.rpc.Status` as its body.
 //!
-//! [`openapi`] derives the `OpenAPI` 3.1 document from the same descriptors, and [`ApiDocs`] serves a page that shows it. Services do not
-//! use this crate directly: `server` contains it.
+//! [`openapi`] derives the `OpenAPI` 3.1 document from the same descriptors, and [`ApiDocs`] serves a page that shows it.
+//! Services do not call a [`Gateway`] directly: `server` contains one. They use [`InProcess`] in the HTTP routes that they add,
+//! [`ApiDocs`] for the settings of the page, and [`MessageJson`] to print messages.
 
 mod api_docs;
 mod body;

@@ -24,7 +24,7 @@ impl MessageJson {
     ///
     /// # Panics
     ///
-    /// Panics if the message is not of this type.
+    /// Panics if the descriptors have no message of this name, or if the message is not of this type.
     pub fn value(&self, name: &str, message: &impl Message) -> Value {
         let descriptor = self.0.get_message_by_name(name).expect("the caller names a type of its own protos");
         let message = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice());

@@ -8,7 +8,7 @@ use prost_reflect::{DescriptorPool, FieldDescriptor, MessageDescriptor, MethodDe
 
 use crate::update_mask;
 
-/// One way to call a method over HTTP.
+/// One way to call a method over HTTP: its main route, or one of its `additional_bindings`. [`read`] creates it.
 #[derive(Debug)]
 pub struct Binding {
     /// The path of the gRPC method: `/package.Service/Method`.
