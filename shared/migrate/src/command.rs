@@ -79,21 +79,27 @@ pub struct Sqlmigrate {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum CommandError {
+    /// The flags do not lead to a database.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The schema cannot be used or migrated.
     #[error(transparent)]
     Schema(#[from] SchemaError),
+    /// `makemigrations` failed.
     #[cfg(feature = "autogenerate")]
     #[error(transparent)]
     Make(#[from] MakeError),
+    /// `migrate --check` has found this many planned operations.
     #[error("{0} planned operation(s): run `migrate`")]
     Unapplied(usize),
+    /// Standard output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
 }
 
 impl MigrationCommand {
-    /// Runs the command with the migrations of the service with this name. An error names the one of `others` to which the database belongs. Progress is written to standard error, results to standard output.
+    /// Runs the command with the migrations of the service with this name. An error names the one of `others` to which the
+    /// database belongs. Progress is written to standard error, results to standard output.
     pub async fn run(self, service: &str, migrations: &Migrator, others: &[OtherService]) -> Result<(), CommandError> {
         match self {
             Self::Migrate(arguments) => migrate(arguments, service, migrations, others).await,

@@ -3,19 +3,25 @@
 //!
 //! A migration is a pair of files, `0002_name.up.sql` and `0002_name.down.sql`, that run on both engines. Statements for one engine
 //! follow a line `-- on sqlite:` or `-- on postgres:`. A migration that cannot be undone has a down file that begins with
-//! `-- irreversible: ` and the reason. The table
-//! `_sqlx_migrations` records the applied ones, as sqlx's own migrator does.
+//! `-- irreversible: ` and the reason. The table `_sqlx_migrations` records the applied ones, as sqlx's own migrator does.
+//!
+//! A service embeds its migrations with `static MIGRATIONS: Migrator = sqlx::migrate!("./migrations")`, and has the commands in
+//! its command line:
 //!
 //! ```
 //! use clap::Parser;
-//! use migrate::MigrationCommand;
+//! use migrate::{CommandError, MigrationCommand, Migrator};
 //!
 //! #[derive(Parser)]
 //! struct Cli {
 //!     #[command(subcommand)]
 //!     command: MigrationCommand,
 //! }
-//! // Cli::parse().command.run("orders", &MIGRATIONS, &[]).await
+//!
+//! async fn run(cli: Cli, migrations: &Migrator) -> Result<(), CommandError> {
+//!     cli.command.run("orders", migrations, &[]).await
+//! }
+//! # drop(run);
 //! # assert!(Cli::try_parse_from(["orders", "showmigrations", "--database-url", "sqlite:orders.db"]).is_ok());
 //! ```
 //!
