@@ -26,23 +26,23 @@ pub struct ErrorLines {
 }
 
 impl ErrorLines {
-    /// Collects them from now on.
+    /// Begins to collect the lines of the current thread, until the value is dropped.
     pub fn watch() -> Self {
         let lines = Arc::default();
         let subscriber = tracing_subscriber::registry().with(Collect(Arc::clone(&lines)));
         Self { lines, _subscriber: subscriber.set_default() }
     }
 
-    /// The lines so far, taken away.
+    /// Returns the lines since the last call, and removes them.
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.lines.lock())
     }
 
-    /// Fails the test where there is a line.
+    /// Asserts that there is no line.
     ///
     /// # Panics
     ///
-    /// Then.
+    /// Panics if there is one, with its text.
     pub fn assert_none(&self) {
         let lines = self.take();
         assert!(lines.is_empty(), "the test leaves ERROR lines in the log: {lines:#?}");

@@ -1,4 +1,4 @@
-//! A client of HTTP/1.1 that sends what it is told to, also what is wrong.
+//! A client of HTTP/1.1 (RFC 9112) that also sends invalid requests, which other clients refuse to send.
 
 use std::{fmt::Write, net::SocketAddr};
 
@@ -8,47 +8,47 @@ use tokio::{
     net::TcpStream,
 };
 
-/// An answer, all of it.
+/// A complete response.
 #[derive(Debug)]
 pub struct Answer {
-    /// As in `HTTP/1.1 200 OK`.
+    /// The status code, such as 200.
     pub status: u16,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body, put together where it came in chunks.
+    /// The body, without the framing of chunks.
     pub body: Vec<u8>,
 }
 
 impl Answer {
-    /// A header, or nothing.
+    /// Returns the value of a header, or an empty text if it is absent or not ASCII.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The body as text.
+    /// Returns the body as text.
     ///
     /// # Panics
     ///
-    /// Where it is none.
+    /// Panics if the body is not UTF-8.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("a text")
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     ///
     /// # Panics
     ///
-    /// Where it is none.
+    /// Panics if the body is not JSON.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&self.body)))
     }
 }
 
-/// Sends one request on a connection of its own, such as `GET /v1/me`.
+/// Sends one request on a connection of its own. `request_line` has the method and the path, such as `GET /v1/me`.
 ///
 /// # Panics
 ///
-/// Where there is no answer, or one that is not HTTP/1.1.
+/// Panics if there is no response, or if it is not one of HTTP/1.1.
 pub async fn send(address: SocketAddr, request_line: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
     send_on(TcpStream::connect(address).await.expect("a connection"), request_line, headers, body).await
 }
@@ -57,7 +57,7 @@ pub async fn send(address: SocketAddr, request_line: &str, headers: &[(&str, &st
 ///
 /// # Panics
 ///
-/// Where there is no answer, or one that is not HTTP/1.1.
+/// Panics if there is no response, or if it is not one of HTTP/1.1.
 pub async fn send_on(mut stream: TcpStream, request_line: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
     let host = stream.peer_addr().expect("an open connection");
     let mut head = format!("{request_line} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");

@@ -1,4 +1,4 @@
-//! Issues access tokens in a test: good ones, and any other.
+//! Issues access tokens in a test, valid and invalid ones.
 
 use std::sync::LazyLock;
 
@@ -17,7 +17,7 @@ use access::{Actor, UserId, proto::auth::v1::Jwk, token::Claims};
 /// One key for every test of a process, since making one takes a while.
 static KEY: LazyLock<KeyPair> = LazyLock::new(|| KeyPair::generate(KeySize::Rsa2048).expect("an RSA key"));
 
-/// Stands for the auth service, with a key of its own.
+/// Issues access tokens in place of the auth service, with a key of its own.
 #[derive(Debug, Clone)]
 pub struct Issuer {
     /// The `iss` of its tokens.
@@ -29,15 +29,15 @@ pub struct Issuer {
 }
 
 impl Issuer {
-    /// The id of its key.
+    /// The id of the key.
     pub const KID: &str = "the-key-of-the-tests";
 
-    /// An issuer of tokens for one service.
+    /// Creates an issuer of tokens for one service.
     pub fn new(name: &str, audience: &str, clock: impl Into<TestClock>) -> Self {
         Self { name: name.to_owned(), audience: vec![audience.to_owned()], clock: clock.into() }
     }
 
-    /// Its public key.
+    /// Returns the public key as a JWK Set (RFC 7517) with one key.
     pub fn jwks(&self) -> Vec<Jwk> {
         let key = KEY.public_key();
         let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
@@ -51,7 +51,7 @@ impl Issuer {
         }]
     }
 
-    /// The claims of a user's token that is good for ten minutes and holds no permission.
+    /// Returns the claims of a token of a user. It expires after 10 minutes, and holds no permission.
     pub fn claims(&self, user_id: UserId, username: &str) -> Claims {
         let now = self.clock.now().timestamp();
         Claims {
@@ -71,7 +71,7 @@ impl Issuer {
         }
     }
 
-    /// A token with these claims.
+    /// Returns a signed token with these claims.
     ///
     /// # Panics
     ///
@@ -81,11 +81,11 @@ impl Issuer {
         self.sign(header.to_string().as_bytes(), &serde_json::to_vec(claims).expect("claims are JSON"))
     }
 
-    /// A correctly signed token with any header and any payload.
+    /// Returns a token with this header and this payload, and with a valid signature.
     ///
     /// # Panics
     ///
-    /// Where the machine has no randomness.
+    /// Panics if the system provides no random numbers.
     pub fn sign(&self, header: &[u8], payload: &[u8]) -> String {
         let message = format!("{}.{}", BASE64_URL_SAFE_NO_PAD.encode(header), BASE64_URL_SAFE_NO_PAD.encode(payload));
         let mut signature = vec![0; KEY.public_modulus_len()];

@@ -65,18 +65,18 @@ pub use self::{
     running::{Running, Shutdown},
 };
 
-/// How often a long test goes round: as often as keeps the suite short, or `TEST_ROUNDS`.
+/// Returns the number of rounds of a long test: the environment variable `TEST_ROUNDS`, or `short` without it.
 ///
 /// # Panics
 ///
-/// Where that is no number.
+/// Panics if `TEST_ROUNDS` is not a number.
 #[expect(clippy::disallowed_methods, reason = "a test has no configuration")]
 pub fn rounds(short: usize) -> usize {
     std::env::var("TEST_ROUNDS").map_or(short, |rounds| rounds.parse().expect("TEST_ROUNDS is a number"))
 }
 
-/// Runs each test on both engines. `App::start(engine)` has to answer what the test takes; an ERROR line that the test leaves
-/// in the log fails it.
+/// Declares each test twice: for SQLite and for PostgreSQL. The asynchronous function `App::start(engine)` returns the argument
+/// of the test. A test also fails if it writes an ERROR line to the log, unless it takes the line from [`ErrorLines`].
 #[macro_export]
 macro_rules! on_both_engines {
     ($($(#[$meta:meta])* async fn $name:ident($app:ident: $App:ty) $body:block)+) => {$(

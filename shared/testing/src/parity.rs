@@ -1,4 +1,5 @@
-//! The same requests to two services that began alike: to one by gRPC, to the other over HTTP. They have to answer the same.
+//! Sends the same requests to two services that begin with the same data: to one by gRPC, to the other over HTTP, and compares
+//! the answers.
 
 use std::{collections::HashMap, fmt::Write, net::SocketAddr};
 
@@ -14,7 +15,7 @@ use crate::{
     raw_codec::Raw,
 };
 
-/// Two services, and what their answers were called.
+/// Two services with the same data, and the names of values in their answers.
 pub struct Parity {
     pool: DescriptorPool,
     statuses: MessageDescriptor,
@@ -34,11 +35,11 @@ impl std::fmt::Debug for Parity {
 }
 
 impl Parity {
-    /// A service that is called by gRPC, and one that is called over HTTP.
+    /// Creates the comparison of the service behind `grpc` with the one at `http`.
     ///
     /// # Panics
     ///
-    /// Where the descriptors are none.
+    /// Panics if `descriptors` is not a valid `FileDescriptorSet`.
     pub fn new(descriptors: &[u8], grpc: Channel, http: SocketAddr) -> Self {
         let details = DescriptorPool::decode(tonic_types::pb::FILE_DESCRIPTOR_SET).expect("descriptors");
         Self {
@@ -52,24 +53,24 @@ impl Parity {
         }
     }
 
-    /// Gives both the same value for `$name`.
+    /// Sets the value of `$name` in later requests to both services.
     pub fn name(&mut self, name: &str, value: &str) {
         for names in &mut self.names {
             names.insert(name.to_owned(), value.to_owned());
         }
     }
 
-    /// How many requests were sent to each.
+    /// Returns the number of requests that were sent to each service.
     pub fn calls(&self) -> usize {
         self.calls
     }
 
-    /// Calls a method of both, such as `auth.v1.UserService/GetUser`, with the token that `$token` stands for. What the
-    /// strings of the answer are, `$name.field` stands for from now on.
+    /// Calls a method of both services, such as `auth.v1.UserService/GetUser`, with the access token that has the name `token`,
+    /// or without one if the name is empty. Later requests can refer to a string of the answer as `$name.field`.
     ///
     /// # Panics
     ///
-    /// Where the answers differ, or where the code is another than `expected`.
+    /// Panics if the answers differ, or if the code is not `expected`.
     pub async fn call(&mut self, name: &str, token: &str, method: &str, request: Value, expected: Code) {
         self.calls += 1;
         let (service, called) = method.split_once('/').expect("a service and a method");

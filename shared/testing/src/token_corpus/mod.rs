@@ -12,14 +12,14 @@ use access::{proto::auth::v1::Jwk, token::TokenError};
 
 pub use forge::{Forge, Key, SECOND_KEY, base64, bytes, parts};
 
-/// A token that nobody may get in with.
+/// A token that a verifier must reject.
 #[derive(Debug)]
 pub struct Hostile {
     /// The defect of the token.
     pub name: String,
     /// The token.
     pub token: String,
-    /// Why a verifier with the corpus's keys refuses it.
+    /// The reason with which a verifier that holds [`jwks`] rejects it.
     pub error: TokenError,
 }
 
@@ -28,13 +28,13 @@ impl Hostile {
         Self { name: name.into(), token: token.into(), error }
     }
 
-    /// True where it reaches the verifier unchanged in an `authorization` header, within a header list of 8 KiB.
+    /// Returns true if the token reaches a verifier unchanged in an `authorization` header, within a header list of 8 KiB.
     pub fn travels(&self) -> bool {
         self.token.len() < 7 << 10 && !self.token.starts_with(' ') && self.token.bytes().all(|b| (0x20..0x7f).contains(&b))
     }
 }
 
-/// A token that must get in, however odd it looks.
+/// An unusual token that a verifier must accept.
 #[derive(Debug)]
 pub struct Good {
     /// The unusual property of the token.
@@ -43,20 +43,21 @@ pub struct Good {
     pub token: String,
 }
 
-/// The keys of a verifier that the corpus is for: the issuer's own, and a second one that signs what the issuer can't.
+/// Returns the keys of the verifier that the corpus is for: the one of the issuer, and a second one with which the corpus signs
+/// tokens.
 pub fn jwks(issuer: &Issuer) -> Vec<Jwk> {
     let mut jwks = issuer.jwks();
     jwks.push(SECOND_KEY.jwk());
     jwks
 }
 
-/// Every hostile token. The issuer's clock has to stand still until the last of them is verified.
+/// Returns every hostile token. The issuer's clock has to stand still until the last of them is verified.
 pub fn hostile(issuer: &Issuer) -> Vec<Hostile> {
     let forge = Forge::new(issuer);
     [segments::hostile, header::hostile, signature::hostile, claims::hostile].iter().flat_map(|subject| subject(&forge)).collect()
 }
 
-/// Every good token. The issuer's clock has to stand still until the last of them is verified.
+/// Returns every good token. The issuer's clock has to stand still until the last of them is verified.
 pub fn good(issuer: &Issuer) -> Vec<Good> {
     good::good(&Forge::new(issuer))
 }
