@@ -1,6 +1,8 @@
 //! The auth service: users, permissions, sessions, service accounts, RS256 tokens and the keys that sign them.
 //!
-//! A call goes through `api/<noun>.rs`, which begins and commits, to `<noun>.rs`, which holds the row, its rules and its SQL.
+//! [`serve`] runs the service, and [`cli`] is its command line. A call passes the layers of `server` and a generated guard, and
+//! reaches a handler in `api/<noun>.rs`, which begins and commits the transaction. `<noun>.rs` contains the row, its rules and
+//! its SQL.
 
 pub mod access_explanation;
 mod api;
@@ -69,7 +71,7 @@ pub mod proto {
     tonic::include_proto!("auth.v1");
 }
 
-/// The schema.
+/// The migrations of the schema.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// The services whose databases can be mistaken for that of this service.
@@ -100,13 +102,13 @@ const RESERVED: [&str; 6] = [
 /// How often the keys are looked up in the database, where another replica may have changed them.
 const KEY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often what counts no more is deleted.
+/// The interval at which expired rows are deleted.
 const PURGE_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How long after the deletion of a user their personal data is looked for in the audit log.
 const ERASURE_TIME: TimeDelta = TimeDelta::hours(1);
 
-/// Why the service does not serve.
+/// The reason why the service does not start, or stops by itself.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum ServeError {
@@ -149,7 +151,7 @@ pub fn access_rules() -> AccessRulesFile {
     )
 }
 
-/// Serves on `listener` until `shutdown`. Calls in flight are completed.
+/// Serves on `listener` until `shutdown` completes. Calls in flight then have 20 seconds to complete, and the database is closed.
 ///
 /// # Errors
 ///
@@ -352,7 +354,8 @@ async fn purge_expired_rows(db: &Db, clock: &Clock, event_log: &EventLog, retent
     event_log.purge_expired(retention).await
 }
 
-/// Creates a client with these permissions and this secret. An existing client with another secret gets this one.
+/// Creates a client with these permissions and this secret. An existing client with another secret gets this one, and keeps its
+/// permissions.
 pub async fn ensure_client(db: &Db, clock: &Clock, client_id: &str, permissions: &[&str], secret: String) -> Result<(), Error> {
     let secret = clients::Secret::new(secret);
     let permissions = permissions.iter().map(ToString::to_string).collect();
@@ -368,11 +371,12 @@ pub async fn ensure_client(db: &Db, clock: &Clock, client_id: &str, permissions:
     change.commit().await
 }
 
-/// Makes a superuser, who may do everything.
+/// Creates a superuser, who holds every permission.
 ///
 /// # Errors
 ///
-/// INVALID_ARGUMENT for a name or a password that no user could have, ALREADY_EXISTS where the name is taken.
+/// Returns INVALID_ARGUMENT if the name, the e-mail address or the password is not accepted, and ALREADY_EXISTS if a user has the
+/// name or the address.
 pub async fn create_superuser(
     db: &Db,
     clock: &Clock,
@@ -395,7 +399,7 @@ pub async fn create_superuser(
 ///
 /// # Errors
 ///
-/// NOT_FOUND if there is no such user, INVALID_ARGUMENT for a password that is not accepted.
+/// Returns NOT_FOUND if there is no such user, and INVALID_ARGUMENT if the password is not accepted.
 pub async fn set_password(
     db: &Db,
     clock: &Clock,

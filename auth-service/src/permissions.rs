@@ -1,4 +1,4 @@
-//! Permissions: what there is to be allowed, and what a user is.
+//! Permissions: the ones that exist, and the ones that a user holds.
 //!
 //! A permission is the text `app.codename`, as in Django. Users hold their own and those of their groups.
 
@@ -49,7 +49,7 @@ impl Catalogue {
         Ok(Self(all.into()))
     }
 
-    /// The permissions, sorted.
+    /// Returns the permissions, sorted.
     pub fn all(&self) -> &[String] {
         &self.0
     }
@@ -58,7 +58,7 @@ impl Catalogue {
     ///
     /// # Errors
     ///
-    /// INVALID_ARGUMENT that names the field where there is no such permission, or where only superusers can have it.
+    /// Returns INVALID_ARGUMENT that names the field if there is no such permission, or if only superusers can have it.
     pub fn check(&self, field: impl Into<access::FieldPath>, permission: &str) -> Result<()> {
         if permission == SUPERUSER_PERMISSION {
             let description =
@@ -81,7 +81,7 @@ impl Catalogue {
         permission != SUPERUSER_PERMISSION && self.contains(permission)
     }
 
-    /// True where there is such a permission.
+    /// Returns true if the permission exists.
     pub fn contains(&self, permission: &str) -> bool {
         self.0.binary_search_by(|known| known.as_str().cmp(permission)).is_ok()
     }

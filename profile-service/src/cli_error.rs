@@ -7,7 +7,7 @@ use migrate::{CommandError, SchemaError};
 use server::{health::HealthError, telemetry::FilterError, traces::TraceError};
 use std::{error::Error as StdError, io, net::SocketAddr, path::PathBuf};
 
-/// Why a command failed, as a sentence.
+/// The error of a command. Its message is a sentence for the operator.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum CliError {

@@ -55,7 +55,7 @@ pub mod proto {
     tonic::include_proto!("profiles.v1");
 }
 
-/// The schema of the service.
+/// The migrations of the schema.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// The services whose databases can be mistaken for that of this service.
