@@ -4,7 +4,8 @@ use std::{borrow::Cow, collections::HashMap};
 
 use contract::{AccessPolicy, AccessRule, MethodRule, RevocationMode};
 
-/// The access rules of a server's methods, by the path of the method.
+/// The access rules of a server's methods, by the path of the method: `/package.Service/Method`. The methods of health and
+/// reflection (`grpc.health.v1`, `grpc.reflection.v1` and `v1alpha`) are always there, and public.
 #[derive(Debug, Clone)]
 pub struct AccessRules(HashMap<Cow<'static, str>, AccessRule>);
 
@@ -35,7 +36,7 @@ impl AccessRules {
         self.0.keys().map(AsRef::as_ref)
     }
 
-    /// Adds the methods of one service.
+    /// Adds the methods of one service. A rule replaces an earlier one of the same method.
     pub fn extend(&mut self, methods: &[MethodRule]) {
         self.0.extend(methods.iter().map(|method| (method.path.clone(), method.rule.clone())));
     }
@@ -63,7 +64,8 @@ impl AccessRules {
     ///
     /// # Errors
     ///
-    /// Returns an error that names the method if one has no rule, a rule that contradicts itself, or a rule with an owner.
+    /// Returns an error if `descriptors` is not a valid `FileDescriptorSet`, and one that names the method if it has no rule, a
+    /// rule that contradicts itself, or a rule with an owner.
     pub fn from_descriptors(descriptors: &[u8]) -> Result<Self, AccessRulesError> {
         let pool = prost_reflect::DescriptorPool::decode(descriptors)?;
         let mut rules = Self::default();

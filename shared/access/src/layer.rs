@@ -6,8 +6,22 @@ use tower::Layer;
 
 use crate::{AccessRules, Authentication, AuthenticationLayer, access_rules::AccessRulesError, token::Verifier};
 
-/// Authenticates every call and enforces the access rule of its method, for services that anybody has generated:
-/// `Server::builder().layer(AccessLayer::new(descriptors, verifier)?).add_service(…)`.
+/// Authenticates every call and enforces the access rule of its method, for services of any code generator.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use access::{AccessLayer, AccessRulesError, Clock, token::Verifier};
+///
+/// fn layer(descriptors: &[u8]) -> Result<AccessLayer, AccessRulesError> {
+///     let verifier = Arc::new(Verifier::new("https://auth.example.com", "orders", Clock::system()));
+///     AccessLayer::new(descriptors, verifier)
+/// }
+/// // tonic::transport::Server::builder().layer(layer(DESCRIPTORS)?).add_service(…)
+/// # drop(layer);
+/// ```
+///
+/// A call without a valid access token fails with UNAUTHENTICATED, and one that its rule does not allow with PERMISSION_DENIED.
 ///
 /// It uses the guard's evaluator. Handlers find the [`Caller`] in the request's extensions. It does not validate requests, and a rule
 /// that names an owner needs the generated guard.
@@ -20,7 +34,8 @@ impl AccessLayer {
     ///
     /// # Errors
     ///
-    /// Returns an error that names the method if one has no access rule, a rule that contradicts itself, or a rule with an owner.
+    /// Returns an error if `descriptors` is not a valid `FileDescriptorSet`, and one that names the method if it has no access
+    /// rule, a rule that contradicts itself, or a rule with an owner.
     pub fn new(descriptors: &[u8], verifier: Arc<Verifier>) -> Result<Self, AccessRulesError> {
         let rules = Arc::new(AccessRules::from_descriptors(descriptors)?);
         Ok(Self(AuthenticationLayer::new(rules, verifier).enforcing_rules()))

@@ -43,11 +43,20 @@ impl fmt::Debug for Guarded {
     }
 }
 
-/// Collects guarded services and puts authentication before them:
+/// Collects guarded services and puts authentication before them.
 ///
-/// ```text
-/// let routes = Routes::new(verifier).add(greeter_service::guarded(Greeter));
-/// tonic::transport::Server::builder().serve(address, routes.into_service()).await?;
+/// ```no_run
+/// use std::{net::SocketAddr, sync::Arc};
+///
+/// use access::{Guarded, Routes, token::Verifier};
+/// use tonic::transport::{Error, Server};
+///
+/// // `greeter` is `greeter_service::guarded(Greeter)`, which `access-build` generates.
+/// async fn serve(address: SocketAddr, verifier: Arc<Verifier>, greeter: Guarded) -> Result<(), Error> {
+///     let routes = Routes::new(verifier).add(greeter);
+///     Server::builder().serve(address, routes.into_service()).await
+/// }
+/// # drop(serve);
 /// ```
 pub struct Routes {
     rules: AccessRules,

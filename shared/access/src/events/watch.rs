@@ -132,7 +132,7 @@ pub trait EventConsumer: Send {
 }
 
 /// Delivers events to a consumer, each at least once and in the order of their positions. It opens the stream again after every
-/// failure, and never returns.
+/// failure, with a delay that grows up to 5 seconds, and when the auth service has sent nothing for 5 seconds. It never returns.
 pub async fn watch<C: EventConsumer>(source: EventSource, consumer: C, progress: WatchProgress) -> Infallible {
     let mut watch = Watch { source, consumer, progress, backoff: backoff() };
     loop {

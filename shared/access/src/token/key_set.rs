@@ -14,16 +14,22 @@ pub struct KeySet(HashMap<String, PublicKey>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum JwkError {
+    /// The `kty` is not `RSA`.
     #[error("the key type is not RSA")]
     Type,
+    /// The `alg` is present, and is not `RS256`.
     #[error("the algorithm is not RS256")]
     Algorithm,
+    /// The `use` is present, and is not `sig`.
     #[error("the use is not signing")]
     Use,
+    /// The `kid` is empty, or is that of another key in the set.
     #[error("there is no key id, or another key has the same")]
     Id,
+    /// The `n` is not a modulus of 2048 to 4096 bits in base64url (RFC 7518 section 6.3.1.1).
     #[error("the modulus is not one of 2048 to 4096 bits in canonical base64url")]
     Modulus,
+    /// The `e` is not `AQAB`, which is 65537 (RFC 7518 section 6.3.1.2).
     #[error("the exponent is not 65537")]
     Exponent,
 }
