@@ -1,6 +1,17 @@
 //! Verifies the tokens that a Django project has issued with djangorestframework-simplejwt, until the last of them has expired.
 //!
 //! A legacy key verifies only tokens without a `kid`. The tokens of the auth service always have a `kid`.
+//!
+//! ```
+//! use access::{Clock, token::Verifier};
+//! use django::tokens::TokenArgs;
+//!
+//! // The flags of the service: `--legacy-key shop=shop.pem`.
+//! let args = TokenArgs::default();
+//! let verifier = Verifier::new("https://auth.example.com", "orders", Clock::system()).with_source(args.read()?);
+//! # drop(verifier);
+//! # Ok::<(), django::tokens::TokenKeyError>(())
+//! ```
 
 use std::{path::Path, str::FromStr};
 
@@ -129,7 +140,12 @@ pub enum TokenKind {
 }
 
 impl TokenArgs {
-    /// Reads the keys.
+    /// Reads the files of the keys.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the project if its key is missing, not an RSA public key, of another size, or given twice, and
+    /// an error if there are more than 4 keys.
     pub fn read(&self) -> Result<TokenKeys, TokenKeyError> {
         let mut keys = TokenKeys::default();
         for Named { name, value } in &self.legacy_key {
