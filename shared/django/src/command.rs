@@ -51,24 +51,34 @@ pub struct ImportArgs {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum ImportError {
+    /// The file of the password cannot be read.
     #[error(transparent)]
     Config(#[from] SecretFileError),
+    /// The rows of Django cannot be read.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// A file that a flag names cannot be read or written.
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+    /// The file of the mapping is not valid.
     #[error("cannot read the mapping: {0}")]
     Mapping(#[from] toml::de::Error),
+    /// An entry of `--map` is not of the form TABLE.ENTRY=NAME.
     #[error("invalid mapping entry `{0}`: expected TABLE.ENTRY=NAME, for example users.table=accounts_user")]
     Entry(String),
+    /// A column has a value of the wrong type.
     #[error("{0}")]
     Key(#[from] RowError),
+    /// The service does not accept a row.
     #[error("{}", access::error::error_chain(.0))]
     Refused(#[from] Error),
+    /// The database of the service failed.
     #[error("the database failed: {0}")]
     Database(#[from] store::Error),
+    /// The source has no table of this name.
     #[error("table `{table}` does not exist: pass `--map {section}.table={}`", if similar.is_empty() { "NAME".to_owned() } else { similar.join("` or `") })]
     NoTable { section: &'static str, table: String, similar: Vec<String> },
+    /// The data of this many rows and parts of rows is lost, and `--allow-skips` is not set.
     #[error("skipped {0} row(s) or parts of rows, which are lost: see the report above, and pass --allow-skips to accept it")]
     Skipped(u64),
 }

@@ -45,22 +45,30 @@ pub enum Source {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum SourceError {
+    /// The file of the dump, or of the SQLite database, cannot be read.
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: std::io::Error },
+    /// The file is not a dump that `dumpdata` wrote.
     #[error("{}: {reason}", path.display())]
     Dump { path: PathBuf, reason: String },
+    /// The database of Django cannot be opened or read.
     #[error("cannot read Django's database: {0}")]
     Database(#[from] sqlx::Error),
+    /// The database has returned a row that is not valid JSON.
     #[error("cannot read Django's database: {0}")]
     Json(#[from] serde_json::Error),
+    /// The source has no table of this name.
     #[error("table `{0}` does not exist: name it with --map or --mapping")]
     NoTable(String),
+    /// The table has no column of this name.
     #[error("table `{0}` has no column `{1}`: name it with --map or --mapping, or give it an empty name to leave it out")]
     NoColumn(String, String),
+    /// The URL names a database that is neither PostgreSQL nor SQLite.
     #[error(
         "cannot read a database of the kind `{0}`: write its rows to a file with `manage.py dumpdata --output dump.json`, and pass the file to --from"
     )]
     Scheme(String),
+    /// The dump has natural keys, from which no ids can be computed.
     #[error("table `{0}` of the dump has natural keys: run dumpdata again without --natural-foreign and --natural-primary")]
     NaturalKeys(String),
 }

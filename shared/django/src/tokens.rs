@@ -68,22 +68,29 @@ pub struct TokenArgs {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum TokenKeyError {
+    /// The file of the key cannot be read.
     #[error(transparent)]
     Config(#[from] SecretFileError),
+    /// The file does not hold an RSA public key in PEM.
     #[error(
         "legacy key `{0}` is not an RSA public key in PEM. An HS256 secret is not accepted, because it can also sign tokens: set \
          simplejwt's `ALGORITHM` to RS256, with a `SIGNING_KEY` and a `VERIFYING_KEY`, and pass the `VERIFYING_KEY`. Users with \
          HS256 tokens have to log in again"
     )]
     NotPublic(String),
+    /// The file holds a private key, which a verifier must not have.
     #[error("legacy key `{0}` is a private key: pass the public key, simplejwt's `VERIFYING_KEY`")]
     Private(String),
+    /// The key has not 2048 to 4096 bits, or not the exponent 65537.
     #[error("legacy key `{0}` must have 2048 to 4096 bits and the exponent 65537")]
     Size(String),
+    /// A project has two keys, or two projects have the same key.
     #[error("duplicate legacy key `{0}`: each Django project has one key, and each key one project")]
     Twice(String),
+    /// An issuer or an audience is set for a project without a key.
     #[error("no --legacy-key for `{0}`, which --legacy-issuer or --legacy-audience names")]
     NoKey(String),
+    /// There are more than 4 keys.
     #[error("too many legacy keys: at most {MAX_KEYS} are accepted")]
     TooMany,
 }
