@@ -37,7 +37,7 @@ impl HttpRoute {
     ///
     /// # Errors
     ///
-    /// See [`HttpRoute::read_all`].
+    /// Returns an error that names the method if a path template is malformed.
     pub fn is_safe(method: &MethodDescriptor) -> Result<bool, ContractError> {
         Ok(Self::read_all(method)?.first().is_some_and(|route| route.verb == "GET"))
     }

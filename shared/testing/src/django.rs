@@ -70,7 +70,7 @@ impl DjangoProject {
     ///
     /// # Panics
     ///
-    /// As [`DjangoProject::new`].
+    /// Panics if Python or the packages are missing, with the command that installs them.
     pub async fn odd(engine: Engine) -> Self {
         Self::with_script(engine, "odd.py").await
     }

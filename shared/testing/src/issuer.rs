@@ -75,7 +75,7 @@ impl Issuer {
     ///
     /// # Panics
     ///
-    /// Never: claims are JSON.
+    /// Panics if the system provides no random numbers.
     pub fn token(&self, claims: &Claims) -> String {
         let header = json!({ "alg": "RS256", "typ": "at+jwt", "kid": Self::KID });
         self.sign(header.to_string().as_bytes(), &serde_json::to_vec(claims).expect("claims are JSON"))

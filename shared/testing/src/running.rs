@@ -37,7 +37,7 @@ impl Running {
     ///
     /// # Panics
     ///
-    /// Never, because the URL of a socket address is always valid.
+    /// Panics if it is called outside a tokio runtime.
     pub fn channel(&self) -> Channel {
         Endpoint::from_shared(format!("http://{}", self.address)).expect("an address is a URL").connect_lazy()
     }

@@ -81,7 +81,7 @@ impl Verifier {
         }
     }
 
-    /// Also accepts the access tokens of another issuer. The sources are asked before the token is verified with the keys, in the
+    /// Accepts the access tokens of another issuer too. The sources are asked before the token is verified with the keys, in the
     /// order in which they were added.
     #[must_use]
     pub fn with_source(mut self, source: impl TokenSource + 'static) -> Self {
