@@ -210,7 +210,7 @@ pub enum Holder {
     Group(GroupId),
 }
 
-/// The permissions that somebody was given, sorted: whether or not the catalogue has them.
+/// Returns the permissions that were granted, sorted. It includes those that are not in the catalogue.
 pub async fn given(on: impl Executor<'_>, holder: Holder) -> Result<Vec<String>> {
     let query = match holder {
         Holder::User(user_id) => on.query("SELECT permission FROM user_permissions WHERE user_id = $1").bind(user_id),
@@ -222,7 +222,7 @@ pub async fn given(on: impl Executor<'_>, holder: Holder) -> Result<Vec<String>>
     Ok(permissions)
 }
 
-/// Gives a permission. False where it was given already.
+/// Grants a permission. Returns false if it was granted before.
 pub async fn give(tx: &mut Tx, holder: Holder, permission: &str) -> Result<bool> {
     let query = match holder {
         Holder::User(user_id) => {
@@ -235,7 +235,7 @@ pub async fn give(tx: &mut Tx, holder: Holder, permission: &str) -> Result<bool>
     Ok(query.bind(permission).execute().await? > 0)
 }
 
-/// Takes a permission. False where it was not given.
+/// Revokes a permission. Returns false if it was not granted.
 async fn take(tx: &mut Tx, holder: Holder, permission: &str) -> Result<bool> {
     let query = match holder {
         Holder::User(user_id) => tx.query("DELETE FROM user_permissions WHERE user_id = $1 AND permission = $2").bind(user_id),
@@ -246,8 +246,8 @@ async fn take(tx: &mut Tx, holder: Holder, permission: &str) -> Result<bool> {
     Ok(query.bind(permission).execute().await? > 0)
 }
 
-/// Gives a permission to a locked holder, or takes it, and records the events that revoke the access tokens of the users who gain or lose
-/// it. Returns whether anything changes.
+/// Grants a permission to a locked holder, or revokes it, and records the events that revoke the access tokens of the users who
+/// gain or lose it. Returns whether anything changes.
 pub async fn set(
     change: &mut OutboxTransaction,
     clock: &Clock,
