@@ -111,7 +111,7 @@ endpoints:
     npm run build --prefix examples/typescript
     python3 .ci/endpoints.py
 
-# Checks deploy/monitoring with a Prometheus that scrapes both services and fires alerts.
+# Checks deploy/monitoring with a Prometheus that scrapes both services, and makes every alert fire.
 monitoring:
     {{ build }}
     python3 .ci/monitoring.py
