@@ -139,7 +139,6 @@ impl AuthenticationLayer {
         };
         let token = token.map_err(|()| Error::access_token_invalid())?;
         let mut caller = Caller::new(token, self.verifier.revocations().are_fresh(), client_info);
-        tracing::Span::current().record("caller", caller.subject());
         CurrentCall::record_caller(caller.subject(), caller.actor());
         if let Some(limit) = &self.call_limit {
             let permit = limit.acquire(caller.subject())?;

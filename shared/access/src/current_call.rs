@@ -7,8 +7,8 @@ use std::{
 };
 
 use contract::Actor;
+use http::{HeaderValue, Uri};
 use tokio::task::JoinHandle;
-use tracing::Instrument;
 
 use crate::trace::{Span, SpanKind, TraceContext, TraceId, Tracer};
 
@@ -22,7 +22,8 @@ pub struct CurrentCall(Arc<Call>);
 
 #[derive(Debug, Default)]
 struct Call {
-    request_id: String,
+    uri: Uri,
+    request_id: Option<HeaderValue>,
     trace: Option<TraceContext>,
     /// Creates the spans of the trace, if this process records traces.
     tracer: Option<Arc<dyn Tracer>>,
@@ -32,8 +33,8 @@ struct Call {
 
 impl CurrentCall {
     /// Creates a call. `trace` is the parent of the spans that `tracer` creates for it.
-    pub fn new(request_id: &str, trace: Option<TraceContext>, tracer: Option<Arc<dyn Tracer>>) -> Self {
-        Self(Arc::new(Call { request_id: request_id.to_owned(), trace, tracer, caller: OnceLock::new() }))
+    pub fn new(uri: Uri, request_id: Option<HeaderValue>, trace: Option<TraceContext>, tracer: Option<Arc<dyn Tracer>>) -> Self {
+        Self(Arc::new(Call { uri, request_id, trace, tracer, caller: OnceLock::new() }))
     }
 
     /// Returns the call that the current task handles. It is `None` in a task that handles no call.
@@ -55,7 +56,6 @@ impl CurrentCall {
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
-        let work = work.in_current_span();
         match Self::get() {
             Some(call) => tokio::spawn(call.scope(work)),
             None => tokio::spawn(work),
@@ -88,7 +88,12 @@ impl CurrentCall {
 
     /// Returns the id of the request. It is empty outside of a server that assigns ids.
     pub fn request_id(&self) -> &str {
-        &self.0.request_id
+        self.0.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default()
+    }
+
+    /// Returns the path of the request: the gRPC method, such as `/auth.v1.TokenService/Login`, or the path of an HTTP request.
+    pub fn path(&self) -> &str {
+        self.0.uri.path()
     }
 
     /// Returns the parent of the spans that are created for the call.
@@ -114,7 +119,7 @@ mod tests {
     #[tokio::test]
     async fn a_spawned_task_belongs_to_the_call() {
         let trace = TraceContext { trace_id: TraceId([1; 16]), span_id: [2; 8], is_sampled: true };
-        let call = CurrentCall::new("", Some(trace), None);
+        let call = CurrentCall::new(Uri::default(), None, Some(trace), None);
         let trace_id = || async { CurrentCall::get().and_then(|call| call.trace_id()) };
         let spawned = call.scope(async move { CurrentCall::spawn(trace_id()).await });
         assert_eq!(spawned.await.expect("an end"), Some(trace.trace_id));

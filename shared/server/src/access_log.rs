@@ -9,15 +9,12 @@ use std::{
 };
 
 use access::{ClientInfo, CurrentCall, error::CODE_NAMES, trace::Tracer};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::{Method, Request, Response, StatusCode};
 use tonic::{Code, body::Body};
 use tower::{Layer, Service};
-use tracing::{
-    Instrument,
-    field::{Empty, display},
-};
+use tracing::field::display;
 
-use crate::{call_span::CallSpan, call_status, protocol::Protocol, stack::REQUEST_ID};
+use crate::{call_span::CallSpan, call_status, protocol::Protocol};
 
 /// The target of the lines. The log filter can name it, for example `info,access_log=off`.
 const TARGET: &str = "access_log";
@@ -65,19 +62,12 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let line = Line::of(&request);
-        let (call_span, current) = CallSpan::start(self.tracer.as_ref(), &request, line.request_id());
-        let trace_id = current.trace_id().map(display);
-        // The span has the highest level, so that log lines of every level carry the request id.
-        let span =
-            tracing::error_span!("call", method = line.uri.path(), request_id = line.request_id(), caller = Empty, trace_id);
-        let answer = {
-            let _inside = span.enter();
-            self.inner.call(request)
-        };
+        let (call_span, current) = CallSpan::start(self.tracer.as_ref(), &request);
+        let answer = self.inner.call(request);
         Box::pin(async move {
-            let answer = current.scope(answer).instrument(span).await;
+            let answer = current.scope(answer).await;
             if let Ok(response) = &answer {
-                // The line is written outside of the span, whose fields it would repeat.
+                // The line is written outside of the call, whose fields it would repeat.
                 line.finish(response, call_span, current);
             }
             answer
@@ -97,8 +87,6 @@ struct Line {
     began: Instant,
     protocol: Protocol,
     verb: Method,
-    uri: Uri,
-    request_id: Option<HeaderValue>,
     client: ClientInfo,
 }
 
@@ -109,14 +97,8 @@ impl Line {
             began: Instant::now(),
             protocol: Protocol::from_headers(request.headers()),
             verb: request.method().clone(),
-            uri: request.uri().clone(),
-            request_id: request.headers().get(REQUEST_ID).cloned(),
             client: request.extensions().get::<ClientInfo>().cloned().unwrap_or_default(),
         }
-    }
-
-    fn request_id(&self) -> &str {
-        self.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default()
     }
 
     /// Writes the line and ends the span. For a stream this is when the stream ends, because its code is not known before.
@@ -142,17 +124,17 @@ impl Line {
         let user_agent = user_agent.as_deref();
         let names = self.client.certificate_names().join(",");
         let certificate = Some(names.as_str()).filter(|names| !names.is_empty());
-        let (caller, request_id, trace_id) = (call.subject(), self.request_id(), call.trace_id().map(display));
+        let (caller, request_id, trace_id) = (call.subject(), call.request_id(), call.trace_id().map(display));
         match code {
             ResponseCode::Http(status) => {
-                let method = format_args!("{} {}", self.verb, self.uri.path());
+                let method = format_args!("{} {}", self.verb, call.path());
                 let code = status.as_u16();
                 tracing::info!(
                     target: TARGET, protocol, %method, code, ms, client, user_agent, caller, certificate, request_id, trace_id, "answered"
                 );
             }
             ResponseCode::Grpc(code) => {
-                let (method, code) = (self.uri.path(), CODE_NAMES[code as usize]);
+                let (method, code) = (call.path(), CODE_NAMES[code as usize]);
                 tracing::info!(
                     target: TARGET, protocol, method, code, ms, client, user_agent, caller, certificate, request_id, trace_id, "answered"
                 );
@@ -166,6 +148,7 @@ mod tests {
     use std::convert::Infallible;
 
     use bytes::Bytes;
+    use http::HeaderValue;
     use http_body::Frame;
     use http_body_util::{BodyExt, StreamBody};
     use serde_json::Value;
@@ -173,7 +156,10 @@ mod tests {
     use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
 
     use super::*;
-    use crate::telemetry::tests::{Lines, json};
+    use crate::{
+        stack::REQUEST_ID,
+        telemetry::tests::{Lines, json},
+    };
 
     async fn lines_of(request: Request<Body>, filter: &str, response: Response<()>) -> Vec<Value> {
         let lines = Lines::default();
@@ -218,10 +204,10 @@ mod tests {
         }
         let ms = answered["ms"].as_f64().expect("a number");
         assert_eq!((answered["code"].as_u64(), (ms * 1e3).round()), (Some(404), ms * 1e3));
-        assert!(answered.get("span").is_none() && answered.get("spans").is_none(), "{answered}");
+        assert!(answered.get("call").is_none(), "{answered}");
         let failed = lines.pop().expect("a line");
         assert_eq!(
-            (&failed["message"], &failed["span"]["request_id"]),
+            (&failed["message"], &failed["call"]["request_id"]),
             (&"something failed".into(), &"order-17".into()),
             "{failed}"
         );

@@ -11,7 +11,7 @@ use gateway::MatchedRoute;
 use http::{Request, Response};
 use tonic::{Code, body::Body};
 
-use crate::{metrics::method_label, protocol::Protocol};
+use crate::{metrics::method_label, protocol::Protocol, stack::REQUEST_ID};
 
 /// The name of a method that the server does not have. A caller can send any.
 const OTHER: &str = "_OTHER";
@@ -30,10 +30,12 @@ enum Method {
 
 impl CallSpan {
     /// Starts the span of a request, and returns the call that it is a part of.
-    pub(crate) fn start(tracer: Option<&Arc<dyn Tracer>>, request: &Request<Body>, request_id: &str) -> (Self, CurrentCall) {
+    pub(crate) fn start(tracer: Option<&Arc<dyn Tracer>>, request: &Request<Body>) -> (Self, CurrentCall) {
         let parent = TraceContext::from_headers(request.headers());
         let span = tracer.and_then(|tracer| tracer.start(parent, SpanKind::Server, OTHER.into()));
-        let call = CurrentCall::new(request_id, span.as_ref().map(Span::context).or(parent), tracer.cloned());
+        let request_id = request.headers().get(REQUEST_ID).cloned();
+        let trace = span.as_ref().map(Span::context).or(parent);
+        let call = CurrentCall::new(request.uri().clone(), request_id, trace, tracer.cloned());
         let Some(mut span) = span.filter(Span::is_recorded) else { return (Self(None), call) };
         let method = if Protocol::from_headers(request.headers()) == Protocol::Http {
             let verb = method_label(request.method());

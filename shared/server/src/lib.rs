@@ -50,6 +50,7 @@ mod error_format;
 pub mod health;
 mod health_service;
 mod limits;
+mod log_format;
 mod log_writer;
 pub mod metrics;
 mod multiplexer;

@@ -16,7 +16,10 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use crate::log_writer::standard_error;
+use crate::{
+    log_format::{JsonLine, TextLine},
+    log_writer::standard_error,
+};
 
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -63,7 +66,7 @@ pub fn log(format: LogFormat, filter: &str) -> Result<LogGuard, FilterError> {
     let (filter, handle) = reload::Layer::new(parse(filter)?);
     let is_first = match format {
         LogFormat::Text => {
-            tracing_subscriber::registry().with(filter).with(text(standard_error(), has_colors())).try_init().is_ok()
+            tracing_subscriber::registry().with(filter).with(text_layer(standard_error(), has_colors())).try_init().is_ok()
         }
         LogFormat::Json => tracing_subscriber::registry().with(filter).with(json_layer(standard_error())).try_init().is_ok(),
     };
@@ -106,21 +109,20 @@ fn parse(filter: &str) -> Result<EnvFilter, FilterError> {
     EnvFilter::builder().parse(filter).map_err(|source| FilterError { filter: filter.to_owned(), source })
 }
 
-fn text<S, W>(writer: W, has_colors: bool) -> impl Layer<S>
+fn text_layer<S, W>(writer: W, has_colors: bool) -> impl Layer<S>
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + 'static,
 {
-    tracing_subscriber::fmt::layer().with_target(false).with_ansi(has_colors).with_writer(writer)
+    tracing_subscriber::fmt::layer().event_format(TextLine).with_ansi(has_colors).with_writer(writer)
 }
 
-/// Each line has the fields of its span once.
 fn json_layer<S, W>(writer: W) -> impl Layer<S>
 where
     S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + 'static,
 {
-    tracing_subscriber::fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(writer)
+    tracing_subscriber::fmt::layer().event_format(JsonLine).with_writer(writer)
 }
 
 /// Returns true if standard error is a terminal, and the environment does not disable colors (no-color.org).
@@ -155,6 +157,11 @@ pub(crate) mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    /// Returns a subscriber that writes text.
+    pub(crate) fn text(lines: Lines, filter: EnvFilter, has_colors: bool) -> impl tracing::Subscriber + Send + Sync {
+        tracing_subscriber::registry().with(filter).with(text_layer(move || lines.clone(), has_colors))
     }
 
     /// Returns a subscriber that writes JSON.

@@ -1,0 +1,176 @@
+//! The formats of log lines: text and JSON. A line names the call that the current task handles.
+//!
+//! The call is read when a line is written. A span of `tracing` for each call would be formatted for every call, although few write a line
+//! besides the one of the access log.
+
+use std::fmt::{self, Write as _};
+
+use access::CurrentCall;
+use serde::{
+    Serialize, Serializer as _,
+    ser::{Error as _, SerializeMap},
+};
+use tracing::{Event, Level, Subscriber};
+use tracing_serde::SerdeMapVisitor;
+use tracing_subscriber::{
+    fmt::{
+        FmtContext, FormatEvent, FormatFields,
+        format::{DefaultFields, Writer},
+        time::{FormatTime, SystemTime},
+    },
+    registry::LookupSpan,
+};
+
+/// The usual length of a line, in bytes.
+const USUAL_LENGTH: usize = 512;
+const DIM: &str = "\x1b[2m";
+const RESET: &str = "\x1b[0m";
+
+/// Writes a line for people, such as
+/// `2026-11-27T09:30:00.000000Z  WARN call{method="/auth.v1.TokenService/Login" request_id="42"}: a message field="a value"`.
+#[derive(Debug)]
+pub(crate) struct TextLine;
+
+impl<S> FormatEvent<S, DefaultFields> for TextLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, DefaultFields>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let level = event.metadata().level();
+        if line.has_ansi_escapes() {
+            line.write_str(DIM)?;
+            SystemTime.format_time(&mut line)?;
+            write!(line, "{RESET} {}{level:>5}{RESET} ", color(*level))?;
+        } else {
+            SystemTime.format_time(&mut line)?;
+            write!(line, " {level:>5} ")?;
+        }
+        if let Some(call) = CurrentCall::get() {
+            write!(line, "call{{method={:?} request_id={:?}", call.path(), call.request_id())?;
+            if let Some(caller) = call.subject() {
+                write!(line, " caller={caller:?}")?;
+            }
+            if let Some(trace_id) = call.trace_id() {
+                write!(line, " trace_id={trace_id}")?;
+            }
+            line.write_str("}: ")?;
+        }
+        context.format_fields(line.by_ref(), event)?;
+        line.write_char('\n')
+    }
+}
+
+/// Returns the escape sequence of the color of a level.
+fn color(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "\x1b[31m",
+        Level::WARN => "\x1b[33m",
+        Level::INFO => "\x1b[32m",
+        Level::DEBUG => "\x1b[34m",
+        Level::TRACE => "\x1b[35m",
+    }
+}
+
+/// Writes a line as a JSON object. The fields of the event stand beside the time and the level, and the call is the object `call`.
+#[derive(Debug)]
+pub(crate) struct JsonLine;
+
+impl<S, F> FormatEvent<S, F> for JsonLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    F: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, F>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let json = to_json(event).map_err(|_| fmt::Error)?;
+        line.write_str(str::from_utf8(&json).map_err(|_| fmt::Error)?)?;
+        line.write_char('\n')
+    }
+}
+
+fn to_json(event: &Event<'_>) -> serde_json::Result<Vec<u8>> {
+    let mut time = String::new();
+    SystemTime.format_time(&mut Writer::new(&mut time)).map_err(serde_json::Error::custom)?;
+    let mut json = Vec::with_capacity(USUAL_LENGTH);
+    let mut serializer = serde_json::Serializer::new(&mut json);
+    let mut map = serializer.serialize_map(None)?;
+    map.serialize_entry("timestamp", &time)?;
+    map.serialize_entry("level", event.metadata().level().as_str())?;
+    let mut fields = SerdeMapVisitor::new(map);
+    event.record(&mut fields);
+    let mut map = fields.take_serializer()?;
+    map.serialize_entry("target", event.metadata().target())?;
+    if let Some(call) = CurrentCall::get() {
+        let trace_id = call.trace_id().map(|id| id.to_string());
+        let call = CallFields { method: call.path(), request_id: call.request_id(), caller: call.subject(), trace_id };
+        map.serialize_entry("call", &call)?;
+    }
+    map.end()?;
+    Ok(json)
+}
+
+/// The call in a JSON line.
+#[derive(Serialize)]
+struct CallFields<'a> {
+    method: &'a str,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caller: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use access::Actor;
+    use http::{HeaderValue, Uri};
+    use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
+
+    use super::*;
+    use crate::telemetry::tests::{Lines, json, text};
+
+    /// Writes a line outside of a call, and one inside.
+    async fn write() {
+        tracing::warn!(count = 2, "outside");
+        let call = CurrentCall::new(Uri::from_static("/a.B/C?secret"), Some(HeaderValue::from_static("42")), None, None);
+        let work = async {
+            CurrentCall::record_caller("alice", Actor::User);
+            tracing::info!(target: "a_target", text = "a \"text\"", error = %"an error", "inside");
+        };
+        call.scope(work).await;
+    }
+
+    #[tokio::test]
+    async fn a_text_line_names_its_call() {
+        for (has_colors, expected) in [
+            (false, [" WARN outside count=2", " INFO call{method=\"/a.B/C\" request_id=\"42\" caller=\"alice\"}: inside"]),
+            (true, ["\x1b[33m WARN\x1b[0m outside", "\x1b[32m INFO\x1b[0m call{method=\"/a.B/C\""]),
+        ] {
+            let lines = Lines::default();
+            let _guard = text(lines.clone(), EnvFilter::new("info"), has_colors).set_default();
+            write().await;
+            let written = lines.text();
+            assert_eq!(written.contains('\x1b'), has_colors, "{written}");
+            for (line, expected) in written.lines().zip(expected) {
+                assert!(line.contains(expected), "{line}");
+            }
+            assert_eq!(written.lines().count(), 2, "{written}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_json_line_names_its_call() {
+        let lines = Lines::default();
+        let _guard = json(lines.clone(), EnvFilter::new("info")).set_default();
+        write().await;
+        let written: Vec<serde_json::Value> =
+            lines.text().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let [outside, inside] = &written[..] else { panic!("two lines: {written:?}") };
+        assert_eq!((&outside["message"], &outside["count"]), (&"outside".into(), &2.into()));
+        assert!(outside.get("call").is_none(), "{outside}");
+        assert_eq!((&inside["level"], &inside["target"]), (&"INFO".into(), &"a_target".into()));
+        assert_eq!((&inside["text"], &inside["error"]), (&"a \"text\"".into(), &"an error".into()));
+        let expected = serde_json::json!({"method": "/a.B/C", "request_id": "42", "caller": "alice"});
+        assert_eq!(inside["call"], expected);
+        assert!(inside["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{inside}");
+    }
+}
