@@ -166,7 +166,7 @@ async fn calls_at_five_times_the_capacity(engine: Engine) {
     for work in [Work::Read, Work::Write] {
         let mut usual = call(work, &usual_users, load_time(), Duration::ZERO).await;
         let peak = usual.goodput(load_time());
-        // The callers that are refused make four times as many calls as the service can handle.
+        // A caller whose call was refused makes the next one after the time that a call takes.
         let pause = Duration::from_secs_f64(f64::from(u32::try_from(CALLERS).unwrap()) / peak.max(1.0));
         let mut overload = call(work, &all_users, load_time(), pause).await;
         let goodput = overload.goodput(load_time());
@@ -179,8 +179,7 @@ async fn calls_at_five_times_the_capacity(engine: Engine) {
             overload.refused,
             overload.failed
         );
-        let is_shed = overload.refused > 0 && goodput >= peak * 0.05;
-        assert!(is_shed, "{goodput:.0} a second of {peak:.0}, {} refused", overload.refused);
+        assert!(goodput >= peak * 0.3, "{goodput:.0} a second of {peak:.0}, {} refused", overload.refused);
         let after = call(work, &usual_users, Duration::from_millis(500), Duration::ZERO).await;
         assert!(!after.successes.is_empty() && after.failed == 0, "the overload is over");
     }

@@ -85,9 +85,20 @@ on_both_engines! {
         for _ in 0..3 {
             assert_eq!(send(address, "GET /v1/users/me", &[], &[]).await.status, 429);
         }
-        assert_eq!(another.finish(b"{}").await.0, 400);
+        // Probes and metrics are answered meanwhile.
+        assert_eq!(send(address, "GET /livez", &[], &[]).await.status, 200);
         let metrics = Metrics::read(address).await;
         metrics.assert(&[("server_calls_refused_total{limit=\"concurrent\"}", 3.0), ("server_calls_refused_total{limit=\"caller\"}", 0.0)]);
+        // A call whose turn comes within a second is answered.
+        let waiting = loop {
+            let call = tokio::spawn(async move { send(address, "GET /v1/users/me", &[], &[]).await });
+            while !call.is_finished() && Metrics::read(address).await.value("server_calls_waiting") != Some(1.0) {}
+            if !call.is_finished() {
+                break call;
+            }
+        };
+        assert_eq!(another.finish(b"{}").await.0, 400);
+        assert_eq!(waiting.await.expect("an answer").status, 401);
         assert_eq!(held.finish(b"{}").await.0, 400);
     }
 

@@ -1,6 +1,7 @@
-//! Refuses calls beyond the limits before they cost anything, and counts the bytes of their responses until they are read.
+//! Lets calls beyond the limits wait or refuses them, before they cost anything, and counts the bytes of their responses until they are read.
 
 use std::{
+    fmt,
     future::Future,
     pin::Pin,
     sync::{
@@ -17,7 +18,7 @@ use tower::{Layer, Service};
 
 use crate::{
     accept::ConnectInfo,
-    concurrency::ConcurrencyLimit,
+    concurrency::{CallPermit, ConcurrencyLimit, Reached, Turn, WaitingCall},
     connections::{CallInFlight, Connections},
     error_format::ErrorFormat,
     unread,
@@ -41,13 +42,28 @@ pub(crate) struct AdmissionLayer {
 pub(crate) struct RefusalCounts {
     headers: AtomicU64,
     concurrent: AtomicU64,
+    caller: AtomicU64,
     unread: AtomicU64,
 }
 
 impl RefusalCounts {
-    pub(crate) fn by_limit(&self) -> [(&'static str, u64); 3] {
-        [("headers", &self.headers), ("concurrent", &self.concurrent), ("unread", &self.unread)]
+    pub(crate) fn by_limit(&self) -> [(&'static str, u64); 4] {
+        [("headers", &self.headers), ("concurrent", &self.concurrent), ("caller", &self.caller), ("unread", &self.unread)]
             .map(|(limit, count)| (limit, count.load(Relaxed)))
+    }
+
+    /// Counts a refusal, and returns its status.
+    fn refuse(&self, reached: Reached) -> Status {
+        match reached {
+            Reached::Process => {
+                self.concurrent.fetch_add(1, Relaxed);
+                refusal("too many calls are in flight")
+            }
+            Reached::Token(limit) => {
+                self.caller.fetch_add(1, Relaxed);
+                refusal(format_args!("{limit} calls of this caller are in flight"))
+            }
+        }
     }
 }
 
@@ -86,7 +102,7 @@ pub(crate) struct Admission<S> {
 
 impl<S> Service<Request<Body>> for Admission<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>>,
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
 {
@@ -111,21 +127,56 @@ where
             refusals.unread.fetch_add(1, Relaxed);
             return ready(format.response(refusal(UNREAD)));
         }
-        let Some(permit) = self.layer.concurrency.acquire(request.uri().path()) else {
-            refusals.concurrent.fetch_add(1, Relaxed);
-            return ready(format.response(refusal("too many calls are in flight")));
+        let turn = match self.layer.concurrency.admit(request.uri().path(), request.headers()) {
+            Ok(turn) => turn,
+            Err(reached) => return ready(format.response(refusals.refuse(reached))),
         };
         let call = CallInFlight::new(connection);
-        let response = self.inner.call(request);
-        Box::pin(async move {
-            let (head, body) = response.await?.into_parts();
-            drop(permit);
-            if let Some(body) = unread::count(body, call) {
-                return Ok(Response::from_parts(head, body));
+        let admitted = Admitted { call, format, refusals };
+        match turn {
+            Turn::Now(permit) => Box::pin(admitted.finish(permit, self.inner.call(request))),
+            Turn::Later(waiting) => {
+                // The service that was polled ready has to be the one that is called.
+                let clone = self.inner.clone();
+                let inner = std::mem::replace(&mut self.inner, clone);
+                Box::pin(admitted.wait(waiting, inner, request))
             }
-            refusals.unread.fetch_add(1, Relaxed);
-            Ok(format.response(refusal(UNREAD)))
-        })
+        }
+    }
+}
+
+/// A call that is handled, now or later.
+struct Admitted {
+    call: CallInFlight,
+    format: ErrorFormat,
+    refusals: Arc<RefusalCounts>,
+}
+
+impl Admitted {
+    /// Waits for the turn of the call, and makes it.
+    async fn wait<S>(self, waiting: WaitingCall, mut inner: S, request: Request<Body>) -> Result<Response<Body>, S::Error>
+    where
+        S: Service<Request<Body>, Response = Response<Body>>,
+    {
+        match waiting.wait().await {
+            Ok(permit) => self.finish(permit, inner.call(request)).await,
+            Err(reached) => Ok(self.format.response(self.refusals.refuse(reached))),
+        }
+    }
+
+    /// Counts the response until the client has read it.
+    async fn finish<E>(
+        self,
+        permit: CallPermit,
+        response: impl Future<Output = Result<Response<Body>, E>>,
+    ) -> Result<Response<Body>, E> {
+        let (head, body) = response.await?.into_parts();
+        drop(permit);
+        if let Some(body) = unread::count(body, self.call) {
+            return Ok(Response::from_parts(head, body));
+        }
+        self.refusals.unread.fetch_add(1, Relaxed);
+        Ok(self.format.response(refusal(UNREAD)))
     }
 }
 
@@ -134,6 +185,6 @@ fn ready<E: Send + 'static>(response: Response<Body>) -> Pin<Box<dyn Future<Outp
 }
 
 /// Returns the status of a call that is refused.
-fn refusal(limit: &'static str) -> Status {
+fn refusal(limit: impl fmt::Display) -> Status {
     Error::limit_reached(limit).into()
 }

@@ -61,6 +61,7 @@ mod stack;
 mod stop_signal;
 pub mod telemetry;
 pub mod tls;
+mod token_calls;
 pub mod traces;
 mod unread;
 

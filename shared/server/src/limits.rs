@@ -24,11 +24,12 @@ pub struct ServerLimits {
     /// The largest header list of a request, in bytes, as RFC 9113 counts it: 32 bytes for each header in addition to its text.
     #[arg(long, env = "MAX_HEADER_BYTES", value_name = "BYTES", default_value = "16384", value_parser = clap::value_parser!(u32).range(8192..=1 << 18))]
     pub max_header_bytes: u32,
-    /// The largest number of calls that are handled at the same time. More calls get RESOURCE_EXHAUSTED. Health checks, signing keys and
-    /// the event feed are not counted here; each of them has a limit of 128 of its own.
+    /// The largest number of calls that are handled at the same time. Four times as many wait for at most one second. More calls get
+    /// RESOURCE_EXHAUSTED. Health checks, metrics, signing keys and the event feed are not counted here; together, they have a limit of 128.
     #[arg(long, env = "MAX_CONCURRENT_CALLS", value_name = "COUNT", default_value = "512", value_parser = config::count(1..=1 << 20))]
     pub max_concurrent_calls: usize,
-    /// The largest number of calls of one user or client that are handled at the same time. More calls get RESOURCE_EXHAUSTED.
+    /// The largest number of calls of one user or client that are handled at the same time. Four times as many with the same access token
+    /// wait for at most one second. More calls get RESOURCE_EXHAUSTED.
     #[arg(long, env = "MAX_CALLS_PER_CALLER", value_name = "COUNT", default_value = "64", value_parser = config::count(1..=1 << 20))]
     pub max_calls_per_caller: usize,
     /// The memory for responses that their clients have not read yet, in bytes. Above it, calls on connections with unread responses

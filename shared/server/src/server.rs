@@ -226,7 +226,7 @@ impl Server {
             self.bindings.into_iter().filter(|binding| routes.rules().get(binding.grpc_path()).is_some()).collect();
         let trusted_proxies: Arc<[_]> = trusted_proxies.into();
         let connections = Connections::new(limits, limits::raise_file_limit(), Arc::clone(&trusted_proxies));
-        let concurrency = ConcurrencyLimit::new(limits.max_concurrent_calls, self.reserved_paths);
+        let concurrency = ConcurrencyLimit::new(limits.max_concurrent_calls, limits.max_calls_per_caller, self.reserved_paths);
         let admission = AdmissionLayer::new(Arc::clone(&connections), concurrency.clone(), limits.max_header_bytes);
         let mut registry = self.metrics;
         let call_metrics = counts_calls.then(|| CallMetrics::register(&mut registry, routes.rules().paths()));

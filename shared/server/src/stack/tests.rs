@@ -27,7 +27,7 @@ async fn send(request: http::request::Builder, body: impl Into<Bytes>) -> (Statu
     let limits = ServerLimits::default();
     let admission = AdmissionLayer::new(
         Connections::new(limits, 1024, Arc::default()),
-        ConcurrencyLimit::new(limits.max_concurrent_calls, HashSet::new()),
+        ConcurrencyLimit::new(limits.max_concurrent_calls, limits.max_calls_per_caller, HashSet::new()),
         limits.max_header_bytes,
     );
     let call_metrics = CallMetricsLayer(Some(CallMetrics::register(&mut Registry::default(), std::iter::empty())));
