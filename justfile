@@ -168,7 +168,7 @@ bench *flags: bench-django
     cargo build --locked --release --package auth-service --package profile-service --package quickstart --package bench
     target/release/bench run --django target/bench-venv --output docs/reference {{ flags }}
 
-# Runs a mixed load on both engines for 20 minutes each, and writes its section of docs/reference/benchmarks.md.
+# Runs a mixed load on both engines at the same time for 20 minutes, and writes its section of docs/reference/benchmarks.md.
 soak *flags:
     cargo build --locked --release --package auth-service --package profile-service --package bench
     target/release/bench soak --output docs/reference {{ flags }}

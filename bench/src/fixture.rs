@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::{
     connection::{Connection, Failure, Kind, Target},
     process::{Process, Programs, run},
+    profile_calls::GET_PROFILE,
     proto::{
         auth::{
             LoginRequest, LoginResponse, RegisterRequest, token_service_client::TokenServiceClient,
@@ -32,7 +33,7 @@ pub(crate) const NOTES: usize = 40;
 pub(crate) struct Fixture {
     pub(crate) auth: Process,
     pub(crate) profile: Process,
-    /// The secret of the client `bench`, which may introspect tokens.
+    /// The secret of the client `bench`, which may introspect tokens and add notes.
     pub(crate) client_secret: String,
     /// The user whose data is read.
     pub(crate) user: User,
@@ -60,12 +61,13 @@ impl Fixture {
         for (name, database) in ["auth-service", "profile-service"].into_iter().zip(databases) {
             run(programs.command(name).args(["migrate", "--database-url", database]))?;
         }
-        let create = |client: &str, permission: &str| {
-            let arguments = ["clients", "create", client, "--permission", permission, "--database-url", databases[0]];
-            run(programs.command("auth-service").args(arguments))
+        let create = |client: &str, permissions: &[&str]| {
+            let mut command = programs.command("auth-service");
+            command.args(["clients", "create", client, "--database-url", databases[0]]);
+            run(command.args(permissions.iter().flat_map(|permission| ["--permission", permission])))
         };
-        fs::write(&secret_file, create("profile-service", "auth.watch_event")?)?;
-        let client_secret = create("bench", "auth.introspect_token")?.trim().to_owned();
+        fs::write(&secret_file, create("profile-service", &["auth.watch_event"])?)?;
+        let client_secret = create("bench", &["auth.introspect_token", "profile.add_note"])?.trim().to_owned();
         let auth = start_auth(programs, databases[0], folder.path())?;
         let mut command = programs.command("profile-service");
         command.args(["serve", "--listen", "127.0.0.1:0", "--database-url", databases[1]]);
@@ -74,7 +76,7 @@ impl Fixture {
         let profile = Process::start(&mut command, &folder.path().join("profile.log"), "address=")?;
         let user = register(&auth, "alice").await?;
         let fixture = Self { auth, profile, client_secret, user, folder, engine, auth_database, profile_database };
-        fixture.wait_for_profile().await?;
+        fixture.wait_for(&fixture.user).await?;
         fixture.add_notes(NOTES).await?;
         Ok(fixture)
     }
@@ -82,6 +84,11 @@ impl Fixture {
     /// Returns a target of gRPC calls to the profile service, as the user.
     pub(crate) fn profile_grpc(&self, path: &'static str) -> Target {
         self.target(&self.profile, Kind::Grpc(path))
+    }
+
+    /// Returns a target of gRPC calls to the profile service, as another user.
+    pub(crate) fn profile_grpc_of(&self, path: &'static str, user: &User) -> Target {
+        Target { token: Some(user.access_token.clone()), ..self.profile_grpc(path) }
     }
 
     /// Returns a target of HTTP calls to the profile service, as the user.
@@ -154,9 +161,10 @@ impl Fixture {
         self.profile_database.open().for_migrations().expect("the file of the database exists")
     }
 
-    async fn wait_for_profile(&self) -> Result<(), Failure> {
+    /// Waits until the profile service knows a user.
+    pub(crate) async fn wait_for(&self, user: &User) -> Result<(), Failure> {
         let body = Bytes::from(GetProfileRequest { user_id: "me".to_owned() }.encode_to_vec());
-        let target = self.profile_grpc("/profiles.v1.ProfileService/GetProfile");
+        let target = self.profile_grpc_of(GET_PROFILE, user);
         let mut failure = None;
         for _ in 0..600 {
             let mut connection = Connection::open(&target).await?;

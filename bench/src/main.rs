@@ -9,6 +9,7 @@ mod django;
 mod fixture;
 mod footprint;
 mod load;
+mod overload;
 mod plot;
 mod process;
 mod profile_calls;
@@ -147,6 +148,12 @@ async fn run(settings: &Settings) -> Result<(), Failure> {
     }
     if wants("notes") {
         add(profile_calls::measure_notes(settings).await?);
+    }
+    if wants("audit") {
+        add(profile_calls::measure_audit_log(settings).await?);
+    }
+    if wants("overload") {
+        add(overload::measure(settings).await?);
     }
     if wants("django") && settings.django.is_some() {
         add(profile_calls::compare_with_django(settings).await?);

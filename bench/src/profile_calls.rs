@@ -9,7 +9,7 @@ use testing::Engine;
 
 use crate::{
     Settings,
-    auth_calls::describe,
+    auth_calls::{describe, issue_service_token},
     connection::Failure,
     django::DjangoPeer,
     fixture::{Fixture, new_note},
@@ -20,9 +20,9 @@ use crate::{
     report::{Row, Section, median},
 };
 
-const GET_PROFILE: &str = "/profiles.v1.ProfileService/GetProfile";
+pub(crate) const GET_PROFILE: &str = "/profiles.v1.ProfileService/GetProfile";
 const LIST_NOTES: &str = "/profiles.v1.NoteService/ListNotes";
-const CREATE_NOTE: &str = "/profiles.v1.NoteService/CreateNote";
+pub(crate) const CREATE_NOTE: &str = "/profiles.v1.NoteService/CreateNote";
 
 /// The calls at the same time.
 const WORKERS: usize = 32;
@@ -90,6 +90,30 @@ pub(crate) async fn measure_notes(settings: &Settings) -> Result<Section, Failur
     }
     let text = "An owner lists their own notes.";
     Ok(Section { title: "ListNotes", text: text.to_owned(), rows, plots: Vec::new() })
+}
+
+/// Measures what an entry of the audit log costs: a user's own note has none, a note that a service account creates for them has one.
+pub(crate) async fn measure_audit_log(settings: &Settings) -> Result<Section, Failure> {
+    let mut rows = Vec::new();
+    for (engine, name) in [(Engine::Postgres, "PostgreSQL"), (Engine::Sqlite, "SQLite")] {
+        let fixture = Fixture::start(engine, &settings.programs()?).await?;
+        let user_id = fixture.user.user_id.to_string();
+        let create = CreateNoteRequest { user_id, note: Some(new_note()), ..CreateNoteRequest::default() };
+        let own = Load::fixed(fixture.profile_grpc(CREATE_NOTE), create.encode_to_vec(), WORKERS);
+        let mut audited = own.clone();
+        audited.target.token = Some(issue_service_token(&fixture).await?);
+        let (mut own_runs, mut audited_runs) = (Vec::new(), Vec::new());
+        for _ in 0..settings.runs {
+            own_runs.push(own.saturate(&fixture.profile, settings.duration()).await?);
+            audited_runs.push(audited.saturate(&fixture.profile, settings.duration()).await?);
+        }
+        rows.push(Row::new(format!("CreateNote by its owner, {name}"), describe(&own_runs), ""));
+        rows.push(Row::new(format!("CreateNote with an entry, {name}"), describe(&audited_runs), ""));
+        let measure = format!("CPU a call, with an entry ÷ without, {name}");
+        rows.push(Row::new(measure, ratio(&audited_runs, &own_runs, |run| run.cpu), "at most 1.10"));
+    }
+    let text = "The sealing of the entries is a part of the cost.";
+    Ok(Section { title: "Audit log", text: text.to_owned(), rows, plots: Vec::new() })
 }
 
 /// Compares the HTTP API with a project in Django on the same server.

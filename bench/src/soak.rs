@@ -40,11 +40,11 @@ struct Sample {
     p99: f64,
 }
 
-/// Runs the soak on both engines, one after the other, and writes its section.
+/// Runs the soak on both engines at the same time, and writes its section.
 pub(crate) async fn run(settings: &SoakSettings) -> Result<(), Failure> {
     let (mut memory, mut files, mut latency, mut rows) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (engine, name) in [(Engine::Postgres, "PostgreSQL"), (Engine::Sqlite, "SQLite")] {
-        let samples = soak(engine, settings).await?;
+    let (postgres, sqlite) = tokio::try_join!(soak(Engine::Postgres, settings), soak(Engine::Sqlite, settings))?;
+    for (samples, name) in [(postgres, "PostgreSQL"), (sqlite, "SQLite")] {
         let line = |label: &str, value: fn(&Sample) -> f64| -> Line {
             (label.to_owned(), samples.iter().map(|sample| (sample.time, value(sample))).collect())
         };
@@ -70,7 +70,7 @@ pub(crate) async fn run(settings: &SoakSettings) -> Result<(), Failure> {
     let Some(folder) = &settings.output else { return Ok(()) };
     let text = format!(
         "`SOAK_SECONDS={} just soak` calls GetProfile, ListNotes, CreateNote, WhoAmI, Introspect, Refresh and Login at constant rates on\n\
-         both engines, one after the other. The table compares the medians of the second and of the last quarter of the time.",
+         both engines at the same time. The table compares the medians of the second and of the last quarter of the time.",
         settings.seconds
     );
     let plots = vec![
