@@ -33,11 +33,11 @@ pub type StatusStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>
 const ME: &str = "me";
 /// How often a handler is run again when the database aborts its transaction.
 const RETRIES: usize = 5;
-/// The size of the smallest response that is compressed, in bytes. A smaller one fits into one packet anyway.
-const COMPRESSION_MINIMUM: usize = 1024;
 /// The delay before the first of them. It doubles, and jitter adds up to as much again, so that two transactions that conflicted once
 /// do not conflict again.
 const RETRY_DELAY: Duration = Duration::from_millis(5);
+/// The size of the smallest response that is compressed, in bytes. A smaller one fits into one packet anyway.
+const COMPRESSION_MINIMUM: usize = 1024;
 
 /// Authorizes and validates a request to a handler that needs a caller, and replaces `me` in its owner field by the caller's id.
 /// `check` adds the violations that no rule of the proto expresses.
