@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use access::{AuditRecorder, Caller, ClientInfo, Clock, Result};
+use access::{AuditRecorder, Caller, ClientInfo, Clock, Result, error::error_chain};
 use chrono::TimeDelta;
 use store::{Db, page::Page};
 
@@ -79,7 +79,8 @@ impl KeyApi {
     /// Reloads the keys of this replica at once, without waiting for the periodic reload, and returns the message.
     async fn reload_and_reply(&self, key: Key) -> Result<proto::Key> {
         if let Err(error) = self.keys.reload().await {
-            tracing::warn!(%error, "failed to reload the signing keys after a change; the periodic reload will retry");
+            let error = error_chain(&error);
+            tracing::warn!(error, "failed to reload the signing keys after a change; the periodic reload will retry");
         }
         Ok(key_message(key, Some(self.max_age)))
     }

@@ -1,12 +1,13 @@
 //! Fetches a verifier's keys in the background.
 
-use std::{convert::Infallible, future::Future, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, future::Future, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use tonic::transport::Channel;
 
 use super::{KeySet, Verifier};
 use crate::{
+    error::error_chain,
     proto::auth::v1::{GetJwksRequest, Jwk, key_service_client::KeyServiceClient},
     trace::TracedChannel,
 };
@@ -20,7 +21,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(200);
 /// refresh. While the fetch fails, the current keys stay in use. The function never returns.
 pub async fn follow<E, F>(verifier: Arc<Verifier>, interval: Duration, fetch: impl Fn() -> F) -> Infallible
 where
-    E: std::fmt::Display,
+    E: Into<Box<dyn Error + Send + Sync>>,
     F: Future<Output = Result<Vec<Jwk>, E>>,
 {
     let mut requests = verifier.keys().refresh_requests();
@@ -33,7 +34,7 @@ where
         let request = *requests.borrow_and_update();
         let fetched = match tokio::time::timeout(FETCH_TIMEOUT, fetch()).await {
             Ok(Ok(jwks)) => usable_keys(&jwks),
-            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Err(error)) => Err(error_chain(error.into().as_ref())),
             Err(_) => Err("no answer in time".to_owned()),
         };
         let wait = match fetched {
@@ -43,10 +44,7 @@ where
                 interval
             }
             Err(error) => {
-                tracing::warn!(
-                    error,
-                    "cannot fetch the signing keys from auth-service; retrying, and using the keys that are loaded"
-                );
+                tracing::warn!(error, "cannot fetch the signing keys; retrying, and using the keys that are loaded");
                 delays.next().unwrap_or(interval)
             }
         };
