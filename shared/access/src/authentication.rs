@@ -70,14 +70,15 @@ impl<S> Layer<S> for AuthenticationLayer {
     type Service = Authentication<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Authentication { layer: self.clone(), inner }
+        Authentication { layer: Arc::new(self.clone()), inner }
     }
 }
 
 /// The service of [`AuthenticationLayer`].
 #[derive(Debug, Clone)]
 pub struct Authentication<S> {
-    layer: AuthenticationLayer,
+    // One allocation, because the service is cloned for each call.
+    layer: Arc<AuthenticationLayer>,
     inner: S,
 }
 
@@ -98,7 +99,7 @@ where
         // The service that was polled ready has to be the one that is called.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let layer = self.layer.clone();
+        let layer = Arc::clone(&self.layer);
         Box::pin(async move {
             match layer.authenticate(&mut request).await {
                 Ok(()) => inner.call(request).await,
