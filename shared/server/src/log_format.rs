@@ -10,12 +10,15 @@ use serde::{
     Serialize, Serializer as _,
     ser::{Error as _, SerializeMap},
 };
-use tracing::{Event, Level, Subscriber};
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
 use tracing_serde::SerdeMapVisitor;
 use tracing_subscriber::{
     fmt::{
         FmtContext, FormatEvent, FormatFields,
-        format::{DefaultFields, Writer},
+        format::Writer,
         time::{FormatTime, SystemTime},
     },
     registry::LookupSpan,
@@ -31,11 +34,12 @@ const RESET: &str = "\x1b[0m";
 #[derive(Debug)]
 pub(crate) struct TextLine;
 
-impl<S> FormatEvent<S, DefaultFields> for TextLine
+impl<S, F> FormatEvent<S, F> for TextLine
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
+    F: for<'a> FormatFields<'a> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, DefaultFields>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+    fn format_event(&self, _: &FmtContext<'_, S, F>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let level = event.metadata().level();
         if line.has_ansi_escapes() {
             line.write_str(DIM)?;
@@ -55,8 +59,56 @@ where
             }
             line.write_str("}: ")?;
         }
-        context.format_fields(line.by_ref(), event)?;
-        line.write_char('\n')
+        let mut fields = Fields { line: OneLine(line), is_first: true, result: Ok(()) };
+        event.record(&mut fields);
+        fields.result?;
+        fields.line.0.write_char('\n')
+    }
+}
+
+/// Writes the message and the fields of an event: text in quotes, other values as they are displayed.
+struct Fields<'a> {
+    line: OneLine<'a>,
+    is_first: bool,
+    result: fmt::Result,
+}
+
+impl Fields<'_> {
+    fn write(&mut self, field: &Field, value: fmt::Arguments<'_>) -> fmt::Result {
+        if !std::mem::take(&mut self.is_first) {
+            self.line.0.write_char(' ')?;
+        }
+        if field.name() != "message" {
+            write!(self.line.0, "{}=", field.name())?;
+        }
+        self.line.write_fmt(value)
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if self.result.is_ok() {
+            self.result = self.write(field, format_args!("{value:?}"));
+        }
+    }
+}
+
+/// Escapes control characters, so that no value can begin a new line or change a terminal.
+struct OneLine<'a>(Writer<'a>);
+
+impl fmt::Write for OneLine<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return self.0.write_str(text);
+        }
+        for character in text.chars() {
+            if character.is_control() {
+                write!(self.0, "{}", character.escape_default())?
+            } else {
+                self.0.write_char(character)?
+            }
+        }
+        Ok(())
     }
 }
 
@@ -131,6 +183,7 @@ mod tests {
     /// Writes a line outside of a call, and one inside.
     async fn write() {
         tracing::warn!(count = 2, "outside");
+        tracing::warn!(cause = %"two\nlines \u{9b}1mé", "an \x1b[1m error");
         let call = CurrentCall::new(Uri::from_static("/a.B/C?secret"), Some(HeaderValue::from_static("42")), None, None);
         let work = async {
             CurrentCall::record_caller("alice", Actor::User);
@@ -142,8 +195,15 @@ mod tests {
     #[tokio::test]
     async fn a_text_line_names_its_call() {
         for (has_colors, expected) in [
-            (false, [" WARN outside count=2", " INFO call{method=\"/a.B/C\" request_id=\"42\" caller=\"alice\"}: inside"]),
-            (true, ["\x1b[33m WARN\x1b[0m outside", "\x1b[32m INFO\x1b[0m call{method=\"/a.B/C\""]),
+            (
+                false,
+                [
+                    " WARN outside count=2",
+                    r" WARN an \u{1b}[1m error cause=two\nlines \u{9b}1mé",
+                    r#" INFO call{method="/a.B/C" request_id="42" caller="alice"}: inside text="a \"text\"" error=an error"#,
+                ],
+            ),
+            (true, ["\x1b[33m WARN\x1b[0m outside", "\x1b[33m WARN\x1b[0m an", "\x1b[32m INFO\x1b[0m call{method=\"/a.B/C\""]),
         ] {
             let lines = Lines::default();
             let _guard = text(lines.clone(), EnvFilter::new("info"), has_colors).set_default();
@@ -153,7 +213,7 @@ mod tests {
             for (line, expected) in written.lines().zip(expected) {
                 assert!(line.contains(expected), "{line}");
             }
-            assert_eq!(written.lines().count(), 2, "{written}");
+            assert_eq!(written.lines().count(), 3, "{written}");
         }
     }
 
@@ -164,7 +224,7 @@ mod tests {
         write().await;
         let written: Vec<serde_json::Value> =
             lines.text().lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-        let [outside, inside] = &written[..] else { panic!("two lines: {written:?}") };
+        let [outside, _, inside] = &written[..] else { panic!("three lines: {written:?}") };
         assert_eq!((&outside["message"], &outside["count"]), (&"outside".into(), &2.into()));
         assert!(outside.get("call").is_none(), "{outside}");
         assert_eq!((&inside["level"], &inside["target"]), (&"INFO".into(), &"a_target".into()));
