@@ -182,6 +182,7 @@ impl Fixture {
 pub(crate) fn start_auth(programs: &Programs, database: &str, folder: &Path) -> Result<Process, Failure> {
     let mut command = programs.command("auth-service");
     command.args(["serve", "--listen", "127.0.0.1:0", "--audience", "profile-service", "--access-lifetime", "86400"]);
+    command.args(["--permission", "profile.add_note"]);
     // Every login comes from one address, and the sessions of a benchmark are many.
     command.args(["--sessions-per-user", "0", "--database-url", database]);
     Process::start(&mut command, &folder.join("auth.log"), "address=")
