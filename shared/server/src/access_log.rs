@@ -12,7 +12,6 @@ use access::{ClientInfo, CurrentCall, error::CODE_NAMES, trace::Tracer};
 use http::{Method, Request, Response, StatusCode};
 use tonic::{Code, body::Body};
 use tower::{Layer, Service};
-use tracing::field::display;
 
 use crate::{call_span::CallSpan, call_status, protocol::Protocol};
 
@@ -114,33 +113,43 @@ impl Line {
         });
     }
 
+    /// Writes the line. Its fields are determined only if it is logged.
     fn write(&self, code: ResponseCode, ms: f64, call: &CurrentCall) {
-        if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
-            return;
-        }
-        let protocol = self.protocol.name();
-        let client = self.client.address().map(display);
-        let user_agent = Some(self.client.user_agent()).filter(|text| !text.is_empty());
-        let user_agent = user_agent.as_deref();
-        let names = self.client.certificate_names().join(",");
-        let certificate = Some(names.as_str()).filter(|names| !names.is_empty());
-        let (caller, request_id, trace_id) = (call.subject(), call.request_id(), call.trace_id().map(display));
         match code {
-            ResponseCode::Http(status) => {
-                let method = format_args!("{} {}", self.verb, call.path());
-                let code = status.as_u16();
-                tracing::info!(
-                    target: TARGET, protocol, %method, code, ms, client, user_agent, caller, certificate, request_id, trace_id, "answered"
-                );
-            }
-            ResponseCode::Grpc(code) => {
-                let (method, code) = (call.path(), CODE_NAMES[code as usize]);
-                tracing::info!(
-                    target: TARGET, protocol, method, code, ms, client, user_agent, caller, certificate, request_id, trace_id, "answered"
-                );
-            }
+            ResponseCode::Http(status) => tracing::info!(
+                target: TARGET,
+                protocol = self.protocol.name(),
+                method = %format_args!("{} {}", self.verb, call.path()),
+                code = status.as_u16(),
+                ms,
+                client = self.client.address().map(display),
+                user_agent = not_empty(&self.client.user_agent()),
+                caller = call.subject(),
+                certificate = not_empty(&self.client.certificate_names().join(",")),
+                request_id = call.request_id(),
+                trace_id = call.trace_id().map(display),
+                "answered"
+            ),
+            ResponseCode::Grpc(code) => tracing::info!(
+                target: TARGET,
+                protocol = self.protocol.name(),
+                method = call.path(),
+                code = CODE_NAMES[code as usize],
+                ms,
+                client = self.client.address().map(display),
+                user_agent = not_empty(&self.client.user_agent()),
+                caller = call.subject(),
+                certificate = not_empty(&self.client.certificate_names().join(",")),
+                request_id = call.request_id(),
+                trace_id = call.trace_id().map(display),
+                "answered"
+            ),
         }
     }
+}
+
+fn not_empty(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]
