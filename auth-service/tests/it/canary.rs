@@ -1,9 +1,10 @@
-//! Secrets appear in no log line, metric, audit entry or error, plain or encoded, also when everything is logged.
+//! Secrets appear in no log line, metric, trace, audit entry or error, plain or encoded, also when everything is logged.
 
 use std::{
     fs,
     io::Read,
-    process::{Child, Stdio},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
 };
 
@@ -21,7 +22,7 @@ use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD},
 };
-use testing::{access_matrix, http::send, on_both_engines};
+use testing::{Collector, access_matrix, http::send, on_both_engines};
 use tokio::task::yield_now;
 use tonic::{
     Status,
@@ -38,16 +39,17 @@ const OTHER_PASSWORD: &str = "canary-Xk9 copper lantern 38";
 const WRONG_PASSWORD: &str = "canary-Zt4 velvet harbour 61";
 const NO_TOKEN: &str = "canary-token-Rw3-0123456789-abcdefghijklmnop";
 
-/// A service that logs everything.
+/// A service that logs everything, and records every call in a trace.
 struct Loud {
     process: Child,
     log: Arc<Mutex<Vec<u8>>>,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
 }
 
 impl Loud {
-    async fn start(app: &Fresh, master_key: &str) -> Self {
+    async fn start(app: &Fresh, master_key: &str, collector: SocketAddr) -> Self {
         let mut command = app.serve(master_key);
+        command.args(["--trace-sampler", "always_on", "--otlp-endpoint", &format!("http://{collector}")]);
         command.args(["--password-grant", "--log-format", "json"]).env("LOG_FILTER", "trace").stderr(Stdio::piped());
         let mut process = command.spawn().expect("a process");
         let mut stderr = process.stderr.take().expect("a pipe");
@@ -65,7 +67,7 @@ impl Loud {
             let serving = text.lines().find(|line| line.contains("\"serving\"") || line.contains("serving"));
             let address = serving.and_then(|line| {
                 let words = line.split(|c: char| !(c.is_ascii_digit() || c == '.' || c == ':'));
-                words.filter_map(|word| word.parse().ok()).find(|address: &std::net::SocketAddr| address.port() > 0)
+                words.filter_map(|word| word.parse().ok()).find(|address: &SocketAddr| address.port() > 0)
             });
             match address {
                 Some(address) => break address,
@@ -77,6 +79,13 @@ impl Loud {
 
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.log.lock().expect("a lock")).into_owned()
+    }
+
+    /// Ends the process with SIGTERM, so that it exports its last spans, and returns its log.
+    fn terminate(mut self) -> String {
+        let sent = Command::new("kill").arg(self.process.id().to_string()).status().expect("kill");
+        assert!(sent.success() && self.process.wait().expect("an end").success());
+        self.text()
     }
 
     fn channel(&self) -> Channel {
@@ -163,7 +172,9 @@ on_both_engines! {
         secrets.push(("the rotated client secret", secret.trim().to_owned()));
         let client_secret = secret.trim().to_owned();
 
-        let loud = Loud::start(&app, &master_key).await;
+        let collector = Collector::default();
+        let collecting = collector.serve().await;
+        let loud = Loud::start(&app, &master_key, collecting.address).await;
         let (channel, mut tokens) = (loud.channel(), TokenServiceClient::new(loud.channel()));
         let login = |username: &str, password: &str| LoginRequest { username: username.to_owned(), password: password.to_owned() };
         let root = tokens.login(login("root", PASSWORD)).await.expect("a login").into_inner();
@@ -252,10 +263,13 @@ on_both_engines! {
         let (verified, _) = command(&["audit", "verify", "--master-key-file", &new_key_file], &[]);
         assert!(verified);
         let (_, exported) = command(&["audit", "export"], &[]);
-        let log = loud.text();
-        drop(loud);
+        let log = tokio::task::spawn_blocking(move || loud.terminate()).await.expect("an end");
+        let spans = collector.spans();
 
         assert!(exported.lines().count() > 20 && log.contains("\"level\":\"TRACE\"") && errors.contains("CREDENTIALS_INVALID"), "{exported}");
+        let login = spans.iter().find(|span| span.name == "auth.v1.TokenService/Login").expect("the span of a call");
+        assert!(spans.iter().any(|span| span.parent_id == login.span_id), "{spans:?}");
+        assert_absent(&secrets, "the traces", &format!("{spans:?}"));
         assert_absent(&secrets, "the audit log", &exported);
         assert_absent(&secrets, "an error", &errors);
         assert_absent(&secrets, "the metrics", &String::from_utf8_lossy(&metrics.body));
