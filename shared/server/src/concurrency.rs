@@ -63,7 +63,7 @@ pub(crate) struct CallPermit {
     _room: Option<OwnedSemaphorePermit>,
 }
 
-/// What becomes of a call.
+/// The turn of a call.
 pub(crate) enum Turn {
     /// The call is handled now.
     Now(CallPermit),
