@@ -128,9 +128,9 @@ impl fmt::Write for OneLine<'_> {
         }
         for character in text.chars() {
             if character.is_control() {
-                write!(self.0, "{}", character.escape_default())?
+                write!(self.0, "{}", character.escape_default())?;
             } else {
-                self.0.write_char(character)?
+                self.0.write_char(character)?;
             }
         }
         Ok(())
