@@ -78,8 +78,7 @@ impl Passwords {
     ///
     /// Panics if the system has no randomness, or if the policy is below the minimum of Argon2: 8 KiB of memory and one pass.
     pub fn new(policy: Policy) -> Self {
-        let dummy_hash = policy.hash("nobody has this password", &mut Vec::new());
-        let dummy_hash = dummy_hash.expect("the system provides randomness and the policy is valid").into();
+        let dummy_hash = policy.dummy_hash().expect("the system provides randomness and the policy is valid").into();
         Self { policy, pool: Arc::new(Pool::start()), dummy_hash }
     }
 
@@ -215,18 +214,29 @@ impl HashPermit {
 impl Policy {
     /// Hashes with Argon2id and a random salt, and returns a PHC string.
     fn hash(self, password: &str, memory: &mut Vec<Block>) -> Result<String> {
-        let mut salt = [0; 16];
-        rand::fill(&mut salt).map_err(|_| Error::internal("the system random number generator failed"))?;
-        let params = Params::new(self.memory, self.passes, 1, None).map_err(invalid)?;
+        let salt = random::<16>()?;
         let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
-        let fields = ParamsString::try_from(&params).map_err(invalid)?;
-        fill(Algorithm::Argon2id, params, password, &salt, &mut output, memory)?;
+        fill(Algorithm::Argon2id, self.params()?, password, &salt, &mut output, memory)?;
+        self.phc_string(&salt, &output)
+    }
+
+    /// Returns a PHC string that no password matches: its hash is random. Nothing is hashed for it, because that would delay each start,
+    /// and keep the memory of a hash.
+    fn dummy_hash(self) -> Result<String> {
+        self.phc_string(&random::<16>()?, &random::<{ Params::DEFAULT_OUTPUT_LEN }>()?)
+    }
+
+    fn params(self) -> Result<Params> {
+        Params::new(self.memory, self.passes, 1, None).map_err(invalid)
+    }
+
+    fn phc_string(self, salt: &[u8], output: &[u8]) -> Result<String> {
         let hash = PasswordHash {
             algorithm: Algorithm::Argon2id.ident(),
             version: Some(Version::V0x13.into()),
-            params: fields,
-            salt: Some(Salt::new(&salt).map_err(invalid)?),
-            hash: Some(Output::new(&output).map_err(invalid)?),
+            params: ParamsString::try_from(&self.params()?).map_err(invalid)?,
+            salt: Some(Salt::new(salt).map_err(invalid)?),
+            hash: Some(Output::new(output).map_err(invalid)?),
         };
         Ok(hash.to_string())
     }
@@ -269,6 +279,12 @@ impl Stored {
     fn is_cheaper_than(&self, policy: Policy) -> bool {
         self.algorithm != Algorithm::Argon2id || self.params.m_cost() < policy.memory || self.params.t_cost() < policy.passes
     }
+}
+
+fn random<const LENGTH: usize>() -> Result<[u8; LENGTH]> {
+    let mut bytes = [0; LENGTH];
+    rand::fill(&mut bytes).map_err(|_| Error::internal("the system random number generator failed"))?;
+    Ok(bytes)
 }
 
 /// Hashes into memory that is reused. Allocating it for each hash would take a twelfth of the total time.
