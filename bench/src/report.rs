@@ -63,7 +63,7 @@ pub(crate) fn write(folder: &Path, command: &str, sections: &[Section]) -> Resul
          generator begins a call at its planned time whether or not earlier calls were answered, and measures the latency from that\n\
          time, so that a slow answer also shows in the calls that it delays.\n",
         processor(),
-        output("uname", &["-srm"]),
+        system(),
         output("rustc", &["--version"]),
         output_of_postgres(),
     );
@@ -102,6 +102,13 @@ fn processor() -> String {
 fn output_of_postgres() -> String {
     let newest = "ls -d /usr/lib/postgresql/*/bin/postgres $(command -v postgres) 2>/dev/null | tail -1";
     output("sh", &["-c", &format!("$({newest}) --version")])
+}
+
+/// Returns the operating system, without the suffix that a distributor or a host adds to the version.
+fn system() -> String {
+    let release = output("uname", &["-r"]);
+    let version = release.split('-').next().unwrap_or_default();
+    format!("{} {version} {}", output("uname", &["-s"]), output("uname", &["-m"]))
 }
 
 fn output(program: &str, arguments: &[&str]) -> String {
