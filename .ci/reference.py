@@ -91,8 +91,8 @@ The limits on requests, callers and data. Values in code font after a flag are i
 
 | limit | value | beyond it |
 |---|---|---|
-| concurrent calls | `--max-concurrent-calls` {--max-concurrent-calls}; health checks, keys and the event feed have 128 each of their own | RESOURCE_EXHAUSTED `OVERLOADED` |
-| concurrent calls of one user or client | `--max-calls-per-caller` {--max-calls-per-caller} | RESOURCE_EXHAUSTED `OVERLOADED` |
+| concurrent calls | `--max-concurrent-calls` {--max-concurrent-calls}; four times as many wait for at most one second. Health checks, metrics, keys and the event feed have 128 of their own | RESOURCE_EXHAUSTED `OVERLOADED` |
+| concurrent calls of one user or client | `--max-calls-per-caller` {--max-calls-per-caller}; four times as many with the same access token wait for at most one second | RESOURCE_EXHAUSTED `OVERLOADED` |
 | concurrent calls on one HTTP/2 connection | 100 | the client waits |
 | connections of one client address | `--max-connections-per-address` {--max-connections-per-address} | the connection is closed |
 | connections | `--max-connections` {--max-connections} (0: the limit of open files, less 128) | the connection that is idle for the longest time is closed |
