@@ -38,7 +38,7 @@ impl Collector for ConnectionMetrics {
         let help = "The largest number of unread bytes of responses.";
         gauge(encoder, "server_unread_response_limit_bytes", help, counts.unread_limit as f64)?;
         let shares = self.concurrency.shares();
-        let help = "The calls whose response has not begun. Calls that other services depend on have the share `reserved`.";
+        let help = "The calls whose response has not begun. The share `reserved` is for probes, metrics and other services.";
         gauges(encoder, "server_calls_in_flight", help, "share", shares.map(|share| (share.name, share.in_use as f64)))?;
         let help = "The largest number of calls in flight.";
         gauges(encoder, "server_calls_in_flight_limit", help, "share", shares.map(|share| (share.name, share.limit as f64)))?;
