@@ -23,8 +23,8 @@ use crate::{AccessRules, Authentication, AuthenticationLayer, access_rules::Acce
 ///
 /// A call without a valid access token fails with UNAUTHENTICATED, and one that its rule does not allow with PERMISSION_DENIED.
 ///
-/// It uses the guard's evaluator. Handlers find the [`Caller`] in the request's extensions. It does not validate requests, and a rule
-/// that names an owner needs the generated guard.
+/// It uses the guard's evaluator. Handlers find the [`Caller`](crate::Caller) in the request's extensions. It does not validate requests,
+/// and a rule that names an owner needs the generated guard.
 #[derive(Debug, Clone)]
 pub struct AccessLayer(AuthenticationLayer);
 
