@@ -219,6 +219,15 @@ mod tests {
         now(limit.admit("/a", &alice));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_waits_for_the_process_needs_its_token_once() {
+        let limit = ConcurrencyLimit::new(1, 1, HashSet::new());
+        let held = now(limit.admit("/a", &HeaderMap::new()));
+        let waiting = later(limit.admit("/a", &with_token("Bearer a")));
+        drop(held);
+        waiting.wait().await.expect("a turn");
+    }
+
     #[test]
     fn reserved_calls_are_not_refused_when_others_are() {
         let limit = ConcurrencyLimit::new(2, 8, HashSet::from(["/keys"]));

@@ -68,9 +68,11 @@ impl TokenCall {
         self.permit.is_some()
     }
 
-    /// Waits until the call can be handled.
+    /// Waits until the call can be handled, unless it has started already.
     pub(crate) async fn start(&mut self) {
-        self.permit = Arc::clone(&self.semaphore).acquire_owned().await.ok();
+        if self.permit.is_none() {
+            self.permit = Arc::clone(&self.semaphore).acquire_owned().await.ok();
+        }
     }
 }
 
