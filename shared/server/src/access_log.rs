@@ -9,9 +9,10 @@ use std::{
 };
 
 use access::{ClientInfo, CurrentCall, error::CODE_NAMES, trace::Tracer};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
 use tonic::{Code, body::Body};
 use tower::{Layer, Service};
+use tracing::{Value, field::display};
 
 use crate::{call_span::CallSpan, call_status, protocol::Protocol};
 
@@ -77,7 +78,7 @@ where
 /// The code of a response in its protocol.
 #[derive(Debug, Clone, Copy)]
 enum ResponseCode {
-    Http(StatusCode),
+    Http(u16),
     Grpc(Code),
 }
 
@@ -104,7 +105,7 @@ impl Line {
     fn finish(self, response: &Response<Body>, span: CallSpan, call: CurrentCall) {
         let ms = (self.began.elapsed().as_secs_f64() * 1e6).round() / 1e3;
         if self.protocol == Protocol::Http {
-            self.write(ResponseCode::Http(response.status()), ms, &call);
+            self.write(ResponseCode::Http(response.status().as_u16()), ms, &call);
             return span.end_http(response, &call);
         }
         call_status::when_known(response, move |code, _| {
@@ -115,36 +116,26 @@ impl Line {
 
     /// Writes the line. Its fields are determined only if it is logged.
     fn write(&self, code: ResponseCode, ms: f64, call: &CurrentCall) {
-        match code {
-            ResponseCode::Http(status) => tracing::info!(
-                target: TARGET,
-                protocol = self.protocol.name(),
-                method = %format_args!("{} {}", self.verb, call.path()),
-                code = status.as_u16(),
-                ms,
-                client = self.client.address().map(display),
-                user_agent = not_empty(&self.client.user_agent()),
-                caller = call.subject(),
-                certificate = not_empty(&self.client.certificate_names().join(",")),
-                request_id = call.request_id(),
-                trace_id = call.trace_id().map(display),
-                "answered"
-            ),
-            ResponseCode::Grpc(code) => tracing::info!(
-                target: TARGET,
-                protocol = self.protocol.name(),
-                method = call.path(),
-                code = CODE_NAMES[code as usize],
-                ms,
-                client = self.client.address().map(display),
-                user_agent = not_empty(&self.client.user_agent()),
-                caller = call.subject(),
-                certificate = not_empty(&self.client.certificate_names().join(",")),
-                request_id = call.request_id(),
-                trace_id = call.trace_id().map(display),
-                "answered"
-            ),
-        }
+        let verb_and_path = format_args!("{} {}", self.verb, call.path());
+        let (verb_and_path, path) = (display(verb_and_path), call.path());
+        let (method, code): (&dyn Value, &dyn Value) = match &code {
+            ResponseCode::Http(status) => (&verb_and_path, status),
+            ResponseCode::Grpc(code) => (&path, &CODE_NAMES[*code as usize]),
+        };
+        tracing::info!(
+            target: TARGET,
+            protocol = self.protocol.name(),
+            method,
+            code,
+            ms,
+            client = self.client.address().map(display),
+            user_agent = not_empty(&self.client.user_agent()),
+            caller = call.subject(),
+            certificate = not_empty(&self.client.certificate_names().join(",")),
+            request_id = call.request_id(),
+            trace_id = call.trace_id().map(display),
+            "answered"
+        );
     }
 }
 
@@ -157,7 +148,7 @@ mod tests {
     use std::convert::Infallible;
 
     use bytes::Bytes;
-    use http::HeaderValue;
+    use http::{HeaderValue, StatusCode};
     use http_body::Frame;
     use http_body_util::{BodyExt, StreamBody};
     use serde_json::Value;

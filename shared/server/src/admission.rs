@@ -47,9 +47,14 @@ pub(crate) struct RefusalCounts {
 }
 
 impl RefusalCounts {
-    pub(crate) fn by_limit(&self) -> [(&'static str, u64); 4] {
-        [("headers", &self.headers), ("concurrent", &self.concurrent), ("caller", &self.caller), ("unread", &self.unread)]
-            .map(|(limit, count)| (limit, count.load(Relaxed)))
+    /// Returns the counts. `after_authentication` is the number of calls of callers with several access tokens that were refused later.
+    pub(crate) fn by_limit(&self, after_authentication: u64) -> [(&'static str, u64); 4] {
+        [
+            ("headers", self.headers.load(Relaxed)),
+            ("concurrent", self.concurrent.load(Relaxed)),
+            ("caller", self.caller.load(Relaxed) + after_authentication),
+            ("unread", self.unread.load(Relaxed)),
+        ]
     }
 
     /// Counts a refusal, and returns its status.

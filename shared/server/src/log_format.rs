@@ -40,14 +40,12 @@ where
     F: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, F>, mut line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let level = event.metadata().level();
-        if line.has_ansi_escapes() {
-            line.write_str(DIM)?;
-            SystemTime.format_time(&mut line)?;
-            write!(line, "{RESET} {}{level:>5}{RESET} ", color(*level))?;
-        } else {
-            SystemTime.format_time(&mut line)?;
-            line.write_str(padded(*level))?;
+        let (level, color) = name_and_color(*event.metadata().level());
+        let (dim, color, reset) = if line.has_ansi_escapes() { (DIM, color, RESET) } else { Default::default() };
+        line.write_str(dim)?;
+        SystemTime.format_time(&mut line)?;
+        for part in [reset, " ", color, level, reset, " "] {
+            line.write_str(part)?;
         }
         if let Some(call) = CurrentCall::get() {
             write!(line, "call{{method={:?} request_id={:?}", call.path(), call.request_id())?;
@@ -137,25 +135,14 @@ impl fmt::Write for OneLine<'_> {
     }
 }
 
-/// Returns the name of a level between spaces. All of them have the same width.
-fn padded(level: Level) -> &'static str {
+/// Returns the name of a level, all of which have the same width, and the escape sequence of its color.
+fn name_and_color(level: Level) -> (&'static str, &'static str) {
     match level {
-        Level::ERROR => " ERROR ",
-        Level::WARN => "  WARN ",
-        Level::INFO => "  INFO ",
-        Level::DEBUG => " DEBUG ",
-        Level::TRACE => " TRACE ",
-    }
-}
-
-/// Returns the escape sequence of the color of a level.
-fn color(level: Level) -> &'static str {
-    match level {
-        Level::ERROR => "\x1b[31m",
-        Level::WARN => "\x1b[33m",
-        Level::INFO => "\x1b[32m",
-        Level::DEBUG => "\x1b[34m",
-        Level::TRACE => "\x1b[35m",
+        Level::ERROR => ("ERROR", "\x1b[31m"),
+        Level::WARN => (" WARN", "\x1b[33m"),
+        Level::INFO => (" INFO", "\x1b[32m"),
+        Level::DEBUG => ("DEBUG", "\x1b[34m"),
+        Level::TRACE => ("TRACE", "\x1b[35m"),
     }
 }
 

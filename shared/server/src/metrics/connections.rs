@@ -43,11 +43,7 @@ impl Collector for ConnectionMetrics {
         let help = "The largest number of calls in flight.";
         gauges(encoder, "server_calls_in_flight_limit", help, "share", shares.map(|share| (share.name, share.limit as f64)))?;
         gauge(encoder, "server_calls_waiting", "The calls that wait until others end.", self.concurrency.waiting() as f64)?;
-        let mut refused = self.refusals.by_limit();
-        for (limit, count) in &mut refused {
-            // A caller with several access tokens is refused after authentication.
-            *count += if *limit == "caller" { self.call_limit.refused() } else { 0 };
-        }
+        let refused = self.refusals.by_limit(self.call_limit.refused());
         counters(
             encoder,
             "server_calls_refused",
