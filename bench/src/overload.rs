@@ -32,7 +32,7 @@ const CALLS_ON_CONNECTION: usize = 64;
 /// How many times the usual calls the overload has.
 const TIMES: usize = 5;
 
-/// A load, and what became of it.
+/// The outcome of a load.
 #[derive(Debug, Default)]
 struct Outcome {
     successes_per_second: f64,
@@ -58,12 +58,12 @@ pub(crate) async fn measure(settings: &Settings) -> Result<Section, Failure> {
                 let targets = users.iter().map(|user| fixture.profile_grpc_of(path, user)).collect();
                 call(targets, connections, body.clone().into(), settings.duration())
             };
-            let loads = [("many callers", &users[..CALLERS], &users[..]), ("one caller", &users[..1], &users[..1])];
-            for (callers, usual, all) in loads {
+            let loads = [("many callers", &users[..CALLERS], &users[..], 1), ("one caller", &users[..1], &users[..1], TIMES)];
+            for (callers, usual, all, connections) in loads {
                 let (mut shares, mut overloads) = (Vec::new(), Vec::new());
                 for _ in 0..settings.runs {
                     let peak = load(usual, 1).await?;
-                    let overload = load(all, if usual.len() == all.len() { TIMES } else { 1 }).await?;
+                    let overload = load(all, connections).await?;
                     shares.push(overload.successes_per_second / peak.successes_per_second);
                     overloads.push(overload);
                 }

@@ -60,8 +60,8 @@ pub(crate) async fn compare_with_bare_tonic(settings: &Settings) -> Result<Secti
     let rows = rows.into_iter().chain(latency).collect();
     let columns = [("GetProfile", &our_runs), ("bare tonic", &their_runs)]
         .map(|(name, runs)| (name.to_owned(), median(runs.iter().map(|run| run.cpu))));
-    let text = "The bare service consists of tonic, sqlx and the query of GetProfile, and gets the same requests. It has no authentication, no guard, no log, no metrics, no\n\
-                limits and no other protocol. The profile service runs with its default settings: access log and metrics are on.";
+    let text = "The bare service consists of tonic, sqlx and the query of GetProfile, and gets the same requests. It has no\n\
+                authentication, no guard, no log, no metrics, no limits and no other protocol. The profile service runs with its default settings: access log and metrics are on.";
     let plot = plot::bars("CPU a call of GetProfile", "µs", &columns);
     Ok(Section { title: "GetProfile and bare tonic", text: text.to_owned(), rows, plots: vec![("get-profile-cpu", plot)] })
 }
