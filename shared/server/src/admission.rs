@@ -94,14 +94,15 @@ impl<S> Layer<S> for AdmissionLayer {
     type Service = Admission<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Admission { layer: self.clone(), inner }
+        Admission { layer: Arc::new(self.clone()), inner }
     }
 }
 
 /// Admits calls to a service while there is room for them.
 #[derive(Debug, Clone)]
 pub(crate) struct Admission<S> {
-    layer: AdmissionLayer,
+    // One allocation, because the service is cloned for each call.
+    layer: Arc<AdmissionLayer>,
     inner: S,
 }
 

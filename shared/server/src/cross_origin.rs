@@ -4,14 +4,15 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use http::{HeaderName, HeaderValue, Method, Request, Response, header};
 use tonic::body::Body;
-use tower::{Layer, Service};
-use tower_http::cors::{AllowHeaders, AllowOrigin, Any as AnyOrigin, Cors, CorsLayer};
+use tower::{Layer, Service, ServiceExt};
+use tower_http::cors::{AllowHeaders, AllowOrigin, Any as AnyOrigin, CorsLayer};
 
 use crate::{cors_origin::CorsOrigin, protocol::Protocol, stack::REQUEST_ID};
 
@@ -34,7 +35,7 @@ const EXPOSED: [HeaderName; 8] = [
 /// The layer of [`CrossOrigin`].
 #[derive(Debug, Clone)]
 pub(crate) struct CrossOriginLayer {
-    cors: CorsLayer,
+    cors: Arc<CorsLayer>,
     /// Whether responses depend on the `Origin` header.
     varies: bool,
 }
@@ -54,29 +55,28 @@ impl CrossOriginLayer {
         } else {
             cors.allow_origin(AllowOrigin::list(origins.iter().map(|CorsOrigin(origin)| origin.clone())))
         };
-        Self { cors, varies: !origins.is_empty() }
+        Self { cors: Arc::new(cors), varies: !origins.is_empty() }
     }
 }
 
-impl<S: Clone> Layer<S> for CrossOriginLayer {
+impl<S> Layer<S> for CrossOriginLayer {
     type Service = CrossOrigin<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        CrossOrigin { for_web_pages: self.cors.layer(inner.clone()), inner, varies: self.varies }
+        CrossOrigin { layer: self.clone(), inner }
     }
 }
 
 /// Adds the headers of cross-origin resource sharing to the responses for web pages.
 #[derive(Debug, Clone)]
 pub(crate) struct CrossOrigin<S> {
+    layer: CrossOriginLayer,
     inner: S,
-    for_web_pages: Cors<S>,
-    varies: bool,
 }
 
 impl<S> Service<Request<Body>> for CrossOrigin<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Future: Send + 'static>,
+    S: Service<Request<Body>, Response = Response<Body>, Future: Send + 'static> + Clone + Send + 'static,
     S::Error: Send + 'static,
 {
     type Response = Response<Body>;
@@ -84,7 +84,6 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        std::task::ready!(self.for_web_pages.poll_ready(context))?;
         self.inner.poll_ready(context)
     }
 
@@ -92,7 +91,7 @@ where
         if Protocol::from_headers(request.headers()) == Protocol::Grpc {
             return Box::pin(self.inner.call(request));
         }
-        let varies = self.varies;
+        let varies = self.layer.varies;
         let add_vary = move |mut response: Response<Body>| {
             if varies {
                 // A cache must not give the response for one origin, or for none, to the page of another.
@@ -101,7 +100,7 @@ where
             response
         };
         if is_cross_origin(&request) {
-            let response = self.for_web_pages.call(request);
+            let response = self.layer.cors.layer(self.inner.clone()).oneshot(request);
             Box::pin(async move { response.await.map(add_vary) })
         } else {
             let response = self.inner.call(request);

@@ -4,13 +4,14 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use access::error::{Reason, status};
 use http::{Request, Response};
 use tonic::{Code, body::Body};
-use tower::Service;
+use tower::{Service, ServiceExt};
 
 use crate::{
     error_format::ErrorFormat,
@@ -19,16 +20,23 @@ use crate::{
 };
 
 /// The service that sends each request to the service of its protocol.
+///
+/// It is cloned for each call, so its clones share the services of the other protocols: a clone of those is many allocations.
 #[derive(Debug, Clone)]
 pub(crate) struct ProtocolMultiplexer<G> {
     grpc: G,
+    others: Arc<Others>,
+}
+
+#[derive(Debug)]
+struct Others {
     grpc_web: HttpService,
     http: HttpService,
 }
 
 impl<G> ProtocolMultiplexer<G> {
     pub(crate) fn new(grpc: G, grpc_web: HttpService, http: HttpService) -> Self {
-        Self { grpc, grpc_web, http }
+        Self { grpc, others: Arc::new(Others { grpc_web, http }) }
     }
 }
 
@@ -43,7 +51,7 @@ where
     type Future = Answer;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        // The other services are always ready, because those of tonic have no concurrency limit.
+        // The other services are asked when they are called.
         self.grpc.poll_ready(context)
     }
 
@@ -52,7 +60,7 @@ where
             Protocol::Grpc => Box::pin(self.grpc.call(request)),
             Protocol::GrpcWeb => {
                 protocol::normalize_grpc_web(request.headers_mut());
-                self.grpc_web.call(request)
+                Box::pin(self.others.grpc_web.clone().oneshot(request))
             }
             Protocol::UnknownGrpc => {
                 let message = "messages must be encoded as Protobuf: application/grpc, application/grpc+proto or gRPC-Web";
@@ -60,7 +68,7 @@ where
                 let response = ErrorFormat::negotiate(request.headers()).response(unknown);
                 Box::pin(async { Ok(response) })
             }
-            Protocol::Http => self.http.call(request),
+            Protocol::Http => Box::pin(self.others.http.clone().oneshot(request)),
         }
     }
 }
