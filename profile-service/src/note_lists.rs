@@ -194,19 +194,25 @@ pub(crate) async fn list(
     after: Option<&NoteCursor>,
     limit: i64,
 ) -> store::Result<Vec<ListedNote>> {
-    let (mut notes, mut bytes, mut after, mut wanted) = (Vec::<ListedNote>::new(), 0, after.cloned(), limit);
+    let (mut notes, mut counted, mut bytes) = (Vec::<ListedNote>::new(), 0, 0);
+    let (mut after, mut wanted) = (after.cloned(), limit);
     loop {
         let size = wanted.min(CHUNK);
         let query = db.query(page_query(order, filter.conditions()));
         let chunk: Vec<ListedNote> = bind_page(query, filter, order, after.as_ref(), size).all().await?;
         wanted -= size;
-        bytes += chunk.iter().map(|listed| listed.note.text_size()).sum::<usize>();
         let is_last = chunk.len() < usize::try_from(size).unwrap_or_default();
-        after = chunk.last().map(|note| note.cursor(order.field)).or(after);
         notes.extend(chunk);
-        if is_last || wanted == 0 || bytes > PAGE_BYTES {
+        if is_last || wanted == 0 {
             return Ok(notes);
         }
+        let chunk = &notes[counted..];
+        bytes += chunk.iter().map(|listed| listed.note.text_size()).sum::<usize>();
+        if bytes > PAGE_BYTES {
+            return Ok(notes);
+        }
+        after = chunk.last().map(|note| note.cursor(order.field)).or(after);
+        counted = notes.len();
     }
 }
 

@@ -92,7 +92,7 @@ impl<K: Serialize + DeserializeOwned> Page<K> {
         mut message: impl FnMut(R) -> M,
     ) -> Result<(Vec<M>, String)> {
         let keep = usize::try_from(self.size).unwrap_or(usize::MAX);
-        let (mut messages, mut bytes, mut last) = (Vec::new(), 0, None);
+        let (mut messages, mut bytes, mut last) = (Vec::with_capacity(rows.len()), 0, None);
         for row in rows {
             let row_key = key(&row);
             let message = message(row);
