@@ -222,9 +222,7 @@ impl TokenApi {
         let account = found.filter(|account| is_right && account.is_active).ok_or_else(rejected)?;
 
         let permissions = self.granted_permissions(&account, &request.scope)?;
-        let mut change = self.event_log.begin().await?;
-        change.set_actor(AuditActor::Service(account.client_id.clone()));
-        change.commit().await?;
+        self.event_log.record_call(AuditActor::Service(account.client_id.clone())).await?;
         let issued = self.tokens.issue_service_token(&account, &permissions, now).await?;
         Ok(IssueServiceTokenResponse {
             access_token: issued.access_token,

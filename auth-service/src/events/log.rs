@@ -3,12 +3,12 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use access::{
-    AuditRecorder, Clock, Error, Result,
+    AuditRecorder, AuditedCall, Clock, Error, Result,
     error::{self, Violation},
     events::VerifierEffect,
     token::{Claims, Verifier},
 };
-use audit::AuditLog;
+use audit::{Actor, AuditLog, Entry};
 use chrono::{DateTime, TimeDelta, Utc};
 use store::{Db, Executor, Tx};
 use tokio::sync::watch;
@@ -107,6 +107,14 @@ impl EventLog {
     /// Begins a transaction that records events about its changes.
     pub async fn begin(&self) -> Result<OutboxTransaction> {
         Ok(OutboxTransaction::new(self.db.begin().await?, self.clone()))
+    }
+
+    /// Writes the entry in the audit log of the current call, which changes nothing else. `actor` is the one who acts.
+    pub async fn record_call(&self, actor: Actor) -> Result<()> {
+        let Some(call) = AuditedCall::get() else { return Ok(()) };
+        self.audit_log.record_alone(&Entry { actor, ..Entry::of_call(&call) }).await?;
+        call.mark_recorded();
+        Ok(())
     }
 
     /// Returns a reader of the events after a position. Without a position it starts with the events that revoke tokens which may still

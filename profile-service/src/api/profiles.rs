@@ -155,7 +155,7 @@ impl profile_service::Handlers for ProfileApi {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         // The export contains the profile as its owner sees it, even if the caller is another user.
         let profile = profiles::find(&self.db, Some(user_id), user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
-        record_read(&self.db, &self.audit_log, EXPORT_PROFILE, &caller, user_id).await?;
+        record_read(&self.audit_log, EXPORT_PROFILE, &caller, user_id).await?;
         Ok(export::stream(self.db.clone(), profile))
     }
 }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, net::IpAddr};
 
 use access::{AuditedCall, Caller, ClientInfo, Clock, CurrentCall, Error, Result, error::CODE_NAMES};
 use aws_lc_rs::rand;
-use store::{Executor, Tx};
+use store::Query;
 
 use crate::event::{EventId, columns, personal_digest};
 
@@ -121,13 +121,15 @@ impl Entry {
     }
 }
 
-/// Inserts an entry.
-pub(crate) async fn insert(tx: &mut Tx, event_id: EventId, clock: &Clock, entry: &Entry) -> Result<()> {
-    const INSERT: &str = concat!(
-        "INSERT INTO audit_event (",
-        columns!(),
-        ") VALUES ($1, NULL, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"
-    );
+/// The statement of [`insert`].
+pub(crate) const INSERT: &str = concat!(
+    "INSERT INTO audit_event (",
+    columns!(),
+    ") VALUES ($1, NULL, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"
+);
+
+/// Inserts an entry with the query [`INSERT`].
+pub(crate) async fn insert(query: Query<'_>, event_id: EventId, clock: &Clock, entry: &Entry) -> Result<()> {
     let (actor_type, actor_id, actor_name) = entry.actor.columns();
     let (target_type, target_id, target_name) = match &entry.target {
         Some(Target { kind, id, name }) => (kind.as_ref(), id.as_str(), name.as_deref()),
@@ -140,8 +142,7 @@ pub(crate) async fn insert(tx: &mut Tx, event_id: EventId, clock: &Clock, entry:
     let keep = |value: Option<String>| value.filter(|_| !entry.is_actor_erased);
     // The name of the target is that of the actor.
     let is_target_erased = entry.is_actor_erased && actor_id == target_id;
-    let query = tx
-        .query(INSERT)
+    let query = query
         .bind(event_id)
         // The time of this process, because the time of the database would take another statement.
         .bind(clock.now())

@@ -14,10 +14,16 @@ use std::{
 
 use access::{AuditRecorder, AuditedCall, Clock, Error, IdSequence, Result, error, error::CODE_NAMES};
 use chrono::TimeDelta;
-use store::{Db, Executor, Tx};
+use store::{Db, Executor, Query, Tx};
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{AuditKey, Entry, PublishedSeal, entry::insert, floods::Floods, newest_seal, prune, seal, seal::BATCH_SIZE};
+use crate::{
+    AuditKey, Entry, PublishedSeal,
+    entry::{INSERT, insert},
+    floods::Floods,
+    newest_seal, prune, seal,
+    seal::BATCH_SIZE,
+};
 
 /// The longest time until an entry is sealed.
 const SEAL_INTERVAL: Duration = Duration::from_secs(2);
@@ -64,7 +70,20 @@ impl AuditLog {
     ///
     /// Returns the error of the database. The transaction must then be rolled back.
     pub async fn record(&self, tx: &mut Tx, entry: &Entry) -> Result<()> {
-        insert(tx, self.0.ids.next(&self.0.clock), &self.0.clock, entry).await?;
+        self.insert(tx.query(INSERT), entry).await
+    }
+
+    /// Writes an entry in a transaction of its own. It is for a call that changes nothing else.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the database. The call must then fail.
+    pub async fn record_alone(&self, entry: &Entry) -> Result<()> {
+        self.insert(self.0.db.write(INSERT), entry).await
+    }
+
+    async fn insert(&self, query: Query<'_>, entry: &Entry) -> Result<()> {
+        insert(query, self.0.ids.next(&self.0.clock), &self.0.clock, entry).await?;
         if self.0.unsealed.fetch_add(1, Ordering::Relaxed) + 1 >= BATCH_SIZE {
             self.0.is_full.notify_one();
         }
@@ -77,7 +96,7 @@ impl AuditLog {
         if !is_admitted {
             return Ok(());
         }
-        self.write(std::slice::from_ref(entry)).await
+        self.record_alone(entry).await
     }
 
     /// Writes the counting entries of floods that have not been written yet. The service calls it when it stops.
