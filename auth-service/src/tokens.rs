@@ -12,7 +12,14 @@ use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{clients::Client, keys::KeyRing, permissions::Rights, proto::Reason, sessions::Session, users::User};
+use crate::{
+    clients::Client,
+    keys::{KeyRing, SigningPool},
+    permissions::Rights,
+    proto::Reason,
+    sessions::Session,
+    users::User,
+};
 
 const REFRESH_TOKEN_TYPE: &str = "rt+jwt";
 
@@ -41,6 +48,7 @@ pub struct Tokens {
     has_django_claims: bool,
     clock: Clock,
     verified: Arc<Cache<Box<str>, VerifiedClaims>>,
+    signing_pool: Arc<SigningPool>,
 }
 
 /// The claims of a token, and the two that simplejwt adds if the setting is on.
@@ -129,6 +137,7 @@ impl Tokens {
             has_django_claims: false,
             clock,
             verified: Arc::new(Cache::new(VERIFIED)),
+            signing_pool: Arc::new(SigningPool::start()),
         }
     }
 
@@ -162,8 +171,10 @@ impl Tokens {
         let scope = access.scope.clone();
         let access = self.signed_claims(access, user.user_id, "access");
         let refresh = self.signed_claims(refresh, user.user_id, "refresh");
-        let (access_token, refresh_token) =
-            sign(move || Ok((active.sign(ACCESS_TOKEN_TYPE, &access)?, named.sign(REFRESH_TOKEN_TYPE, &refresh)?))).await?;
+        let (access_token, refresh_token) = self
+            .signing_pool
+            .run(move || Ok((active.sign(ACCESS_TOKEN_TYPE, &access)?, named.sign(REFRESH_TOKEN_TYPE, &refresh)?)))
+            .await?;
         let refresh_expires_in = session.idle_expires_at - now;
         Ok(IssuedTokens { access_token, expires_in: self.access_lifetime, refresh_token, refresh_expires_in, scope })
     }
@@ -199,7 +210,7 @@ impl Tokens {
             ver: client.version,
             ..self.claims(now)
         };
-        let access_token = sign(move || active.sign(ACCESS_TOKEN_TYPE, &claims)).await?;
+        let access_token = self.signing_pool.run(move || active.sign(ACCESS_TOKEN_TYPE, &claims)).await?;
         Ok(ServiceToken { access_token, scope })
     }
 
@@ -300,9 +311,4 @@ fn groups_within_limit(groups: &[String]) -> Vec<String> {
         length <= GROUPS_LIMIT
     };
     groups.iter().take_while(fits).cloned().collect()
-}
-
-/// Runs `work` on a thread for blocking work, because a signature takes about a millisecond of processor time.
-async fn sign<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
 }

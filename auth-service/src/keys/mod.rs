@@ -4,6 +4,7 @@ mod audit_keys;
 mod lifecycle;
 mod master;
 mod signing;
+mod signing_pool;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -17,6 +18,7 @@ pub use audit_keys::audit_keys;
 pub use lifecycle::{Key, State, activate, check_encryption, create, list, retire, rewrap};
 pub use master::MasterKey;
 pub use signing::{GeneratedKey, KeyBits, SigningKey};
+pub(crate) use signing_pool::SigningPool;
 
 use crate::{events::EventLog, proto::Jwk};
 
