@@ -15,11 +15,12 @@ use access::Clock;
 use clap::{Args, Parser, Subcommand};
 use migrate::MigrationCommand;
 use server::{
+    command::operating_system_user,
     config::{self, LogArgs},
     health::{self, HealthTls},
     traces::TraceArgs,
 };
-use store::{DatabaseArgs, TimeoutArgs};
+use store::{DatabaseArgs, Db, TimeoutArgs};
 use tokio::net::TcpListener;
 
 pub use crate::cli_error::CliError;
@@ -97,7 +98,10 @@ async fn run_command(command: Command) -> Result<(), CliError> {
     match command {
         Command::Serve(arguments) => Box::pin(serve(*arguments)).await,
         Command::Check(arguments) => Box::pin(check::run(*arguments)).await,
-        Command::Migration(command) => Ok(command.run(NAME, &MIGRATIONS, &OTHER_SERVICES).await?),
+        Command::Migration(command) => {
+            let record = async |db: &Db, operations| ::audit::record_migrations(db, operating_system_user(), operations).await;
+            Ok(command.run(NAME, &MIGRATIONS, &OTHER_SERVICES, record).await?)
+        }
         Command::AccessRules => Ok(print_access_rules()?),
         Command::Health(arguments) => Ok(health::check(arguments.address, &arguments.tls).await?),
         Command::Profiles(command) => Box::pin(profiles::run(command)).await,

@@ -84,6 +84,8 @@ on_both_engines! {
             (&["sessions", "revoke", "bob", "--all"], "", "sessions revoke user bob sessions"),
             (&["clients", "create", "billing"], "", "clients create client billing"),
             (&["clients", "rotate-secret", "billing"], "", "clients rotate-secret client billing secret"),
+            (&["migrate", "--fake", "0011"], "", "migrate recorded_as_unapplied.0012_audit_log"),
+            (&["migrate", "--fake"], "", "migrate recorded_as_applied.0012_audit_log"),
             (&["keys", "create"], "", "keys create key"),
             (&["keys", "rotate", "--force"], "", "keys activate key state"),
             (&["users", "delete", "bob", "--yes"], "", "users delete user"),

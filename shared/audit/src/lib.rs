@@ -15,7 +15,7 @@
 //!    [`AuditedCall::mark_recorded`] after the commit. The guard reports an audited call that succeeds without an entry as a fault, and
 //!    panics in a debug build. It is best to do this in the one function with which every handler commits.
 //! 4. Run each command of the command line in [`AuditedCall::scope`] of [`AuditedCall::command`]: the same function then writes its entry,
-//!    with the operating-system user as the actor.
+//!    with the operating-system user as the actor. Pass [`record_migrations`] to the migration commands.
 //! 5. Call [`erase`] where a user is deleted, and again a few minutes later, because a call of the user may have been in flight.
 //! 6. Serve [`list`] as an RPC, and [`list`], [`Event::to_json`] and [`verify`] as the commands `audit list`, `audit export` and
 //!    `audit verify`, with [`command`].
@@ -36,6 +36,7 @@ mod floods;
 mod key;
 mod list;
 mod log;
+mod migrations;
 mod publication;
 mod retention;
 mod seal;
@@ -48,6 +49,7 @@ pub use self::{
     key::{AuditKey, AuditKeys},
     list::{Filter, Order, list, list_in_order},
     log::AuditLog,
+    migrations::record_migrations,
     publication::{PublishedSeal, PublishedSealError, newest_in_log},
     retention::prune,
     seal::{BATCH_SIZE, Seal, newest_seal, seal},

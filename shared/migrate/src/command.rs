@@ -5,7 +5,7 @@ use std::{fmt::Write, io};
 use clap::{Args, Subcommand};
 use sqlx::migrate::Migrator;
 
-use store::{DatabaseArgs, OpenError};
+use store::{DatabaseArgs, Db, OpenError};
 
 #[cfg(feature = "autogenerate")]
 use crate::autogenerate::{self, MakeError, Makemigrations, Report};
@@ -95,14 +95,26 @@ pub enum CommandError {
     /// Standard output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(#[from] io::Error),
+    /// The migrations cannot be recorded.
+    #[error("the database is migrated, but this is not in its audit log: {0}")]
+    Record(#[source] access::Error),
 }
 
 impl MigrationCommand {
     /// Runs the command with the migrations of the service with this name. An error names the one of `others` to which the
     /// database belongs. Progress is written to standard error, results to standard output.
-    pub async fn run(self, service: &str, migrations: &Migrator, others: &[OtherService]) -> Result<(), CommandError> {
+    ///
+    /// If `migrate` has changed the database, it calls `record` with the operations, for example `applied.0001_initial`, also when a later
+    /// operation has failed.
+    pub async fn run(
+        self,
+        service: &str,
+        migrations: &Migrator,
+        others: &[OtherService],
+        record: impl AsyncFnOnce(&Db, Vec<String>) -> access::Result<()>,
+    ) -> Result<(), CommandError> {
         match self {
-            Self::Migrate(arguments) => migrate(arguments, service, migrations, others).await,
+            Self::Migrate(arguments) => migrate(arguments, service, migrations, others, record).await,
             Self::Showmigrations(Showmigrations { database, plan }) => show(&database, plan, migrations).await,
             Self::Sqlmigrate(Sqlmigrate { name, backwards }) => write(history::sql(migrations, &name, backwards)?.trim_end()),
             #[cfg(feature = "autogenerate")]
@@ -119,7 +131,13 @@ impl MigrationCommand {
     }
 }
 
-async fn migrate(arguments: Migrate, service: &str, migrations: &Migrator, others: &[OtherService]) -> Result<(), CommandError> {
+async fn migrate(
+    arguments: Migrate,
+    service: &str,
+    migrations: &Migrator,
+    others: &[OtherService],
+    record: impl AsyncFnOnce(&Db, Vec<String>) -> access::Result<()>,
+) -> Result<(), CommandError> {
     let db = arguments.database.open()?;
     let target = arguments.target.unwrap_or(Target::Latest);
     let mode = match (arguments.fake, arguments.fake_initial) {
@@ -148,13 +166,16 @@ async fn migrate(arguments: Migrate, service: &str, migrations: &Migrator, other
         Target::Named(name) => eprintln!("  Target specific migration: {name}, from {service}"),
     }
     eprintln!("Running migrations:");
-    let mut is_running = false;
+    let (mut is_running, mut operations) = (false, Vec::new());
     let outcome = migrate_to(&db, migrations, &target, mode, |progress| {
         is_running = matches!(progress, MigrationEvent::Started(_));
         match progress {
             MigrationEvent::Started(Change::Apply(name)) => eprint!("  Applying {service}.{name}..."),
             MigrationEvent::Started(Change::Unapply(name)) => eprint!("  Unapplying {service}.{name}..."),
-            MigrationEvent::Finished { is_fake } => eprintln!("{}", if is_fake { " FAKED" } else { " OK" }),
+            MigrationEvent::Finished { change, is_fake } => {
+                eprintln!("{}", if is_fake { " FAKED" } else { " OK" });
+                operations.push(operation(change, is_fake));
+            }
         }
     });
     let outcome = outcome.await;
@@ -162,15 +183,26 @@ async fn migrate(arguments: Migrate, service: &str, migrations: &Migrator, other
         // The error starts on a new line.
         eprintln!();
     }
-    let done = match outcome {
-        Ok(done) => done,
-        Err(error) => return Err(name_service(&db, others, error).await.into()),
-    };
-    if done == 0 {
+    if outcome.is_ok() && operations.is_empty() {
         eprintln!("  No migrations to apply.");
     }
+    let recorded = if operations.is_empty() { Ok(()) } else { record(&db, operations).await };
+    if let Err(error) = outcome {
+        return Err(name_service(&db, others, error).await.into());
+    }
     db.close().await;
-    Ok(())
+    recorded.map_err(CommandError::Record)
+}
+
+/// Returns the text for an operation.
+fn operation(change: &Change, is_fake: bool) -> String {
+    let verb = match (change, is_fake) {
+        (Change::Apply(_), false) => "applied",
+        (Change::Unapply(_), false) => "unapplied",
+        (Change::Apply(_), true) => "recorded_as_applied",
+        (Change::Unapply(_), true) => "recorded_as_unapplied",
+    };
+    format!("{verb}.{}", change.name())
 }
 
 async fn show(database: &DatabaseArgs, without_times: bool, migrations: &Migrator) -> Result<(), CommandError> {

@@ -19,7 +19,7 @@
 //! }
 //!
 //! async fn run(cli: Cli, migrations: &Migrator) -> Result<(), CommandError> {
-//!     cli.command.run("orders", migrations, &[]).await
+//!     cli.command.run("orders", migrations, &[], async |_, operations| Ok(println!("{operations:?}"))).await
 //! }
 //! # drop(run);
 //! # assert!(Cli::try_parse_from(["orders", "showmigrations", "--database-url", "sqlite:orders.db"]).is_ok());

@@ -46,6 +46,8 @@ pub enum MigrationEvent<'a> {
     Started(&'a Change),
     /// The migration has finished.
     Finished {
+        /// The operation.
+        change: &'a Change,
         /// True if the migration was only recorded.
         is_fake: bool,
     },
@@ -130,7 +132,7 @@ async fn migrate_one(
     };
     recorded.map_err(|error| failed(&change, error))?;
     tx.commit().await.map_err(|error| failed(&change, error))?;
-    report(MigrationEvent::Finished { is_fake });
+    report(MigrationEvent::Finished { change: &change, is_fake });
     Ok(true)
 }
 
@@ -151,8 +153,8 @@ async fn record_one(
         }
     }
     tx.commit().await?;
-    if first.is_some() {
-        report(MigrationEvent::Finished { is_fake: true });
+    if let Some((change, ..)) = &first {
+        report(MigrationEvent::Finished { change, is_fake: true });
     }
     Ok(first.is_some())
 }

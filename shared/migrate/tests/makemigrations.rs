@@ -111,7 +111,8 @@ impl Service {
             all.extend(["--database-url", "sqlite:nowhere"]);
         }
         all.extend(arguments);
-        let outcome = Box::pin(Cli::try_parse_from(all).expect("arguments").verb.run("things", &NOTHING, &[])).await;
+        let outcome =
+            Box::pin(Cli::try_parse_from(all).expect("arguments").verb.run("things", &NOTHING, &[], async |_, _| Ok(()))).await;
         if let Some(scratch) = &self.scratch {
             assert_eq!(scratch.schema().await, [""; 0], "nothing is left on the server");
         }

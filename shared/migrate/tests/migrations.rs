@@ -150,7 +150,7 @@ on_both_engines! {
         app.execute("CREATE TABLE a (id BIGINT PRIMARY KEY)").await.expect("a table");
         migrate(&app.db, &migrations).await.expect_err("the table exists");
         let mut report = |event: MigrationEvent<'_>| {
-            if let MigrationEvent::Finished { is_fake } = event {
+            if let MigrationEvent::Finished { is_fake, .. } = event {
                 fakes.push(is_fake);
             }
         };
