@@ -157,7 +157,10 @@ struct NewRequestId;
 impl MakeRequestId for NewRequestId {
     #[expect(clippy::disallowed_methods, reason = "a request id is only logged")]
     fn make_request_id<B>(&mut self, _: &Request<B>) -> Option<RequestId> {
-        HeaderValue::from_maybe_shared(Uuid::now_v7().to_string()).ok().map(RequestId::new)
+        let mut id = HeaderValue::from_maybe_shared(Uuid::now_v7().to_string()).ok()?;
+        // HPACK then leaves it out of its table, in which a value that no other response has only replaces others (RFC 7541 section 6.2.3).
+        id.set_sensitive(true);
+        Some(RequestId::new(id))
     }
 }
 

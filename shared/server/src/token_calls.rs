@@ -10,6 +10,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// The number of bytes at the end of a token that are hashed.
+const SIGNATURE: usize = 64;
+
 /// The calls of each token, those that wait included. A token without calls occupies no memory.
 #[derive(Debug)]
 pub(crate) struct TokenCalls {
@@ -49,7 +52,8 @@ impl TokenCalls {
 
     /// Adds a call, or returns `None` if too many wait.
     pub(crate) fn add(self: &Arc<Self>, token: &[u8]) -> Option<TokenCall> {
-        let token = self.hasher.hash_one(token);
+        // The end of an access token is its signature, which no other token has.
+        let token = self.hasher.hash_one(&token[token.len().saturating_sub(SIGNATURE)..]);
         let mut tokens = self.tokens.lock();
         let new = || Token { calls: 0, handled: Arc::new(Semaphore::new(self.limit.min(Semaphore::MAX_PERMITS))) };
         let entry = tokens.entry(token).or_insert_with(new);
