@@ -26,6 +26,8 @@ use crate::{
 
 /// The password of every user.
 pub(crate) const PASSWORD: &str = "seven blue cafes of tin";
+/// The key of the audit log, so that its entries are sealed. In a benchmark it protects nothing.
+const AUDIT_KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 /// The notes that a user has at first.
 pub(crate) const NOTES: usize = 40;
 
@@ -73,6 +75,9 @@ impl Fixture {
         command.args(["serve", "--listen", "127.0.0.1:0", "--database-url", databases[1]]);
         command.args(["--auth-url", &format!("http://{}", auth.address), "--client-id", "profile-service"]);
         command.arg("--client-secret-file").arg(&secret_file);
+        let audit_key_file = folder.path().join("audit-key");
+        fs::write(&audit_key_file, AUDIT_KEY)?;
+        command.arg("--audit-key-file").arg(&audit_key_file);
         let profile = Process::start(&mut command, &folder.path().join("profile.log"), "address=")?;
         let user = register(&auth, "alice").await?;
         let fixture = Self { auth, profile, client_secret, user, folder, engine, auth_database, profile_database };

@@ -60,8 +60,18 @@ impl Process {
 
     /// Returns the resident memory, in bytes.
     pub(crate) fn memory(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// Returns the part of the resident memory that the process has allocated, in bytes. The rest is the program and its libraries, which
+    /// the operating system loads from their files again when it needs the memory.
+    pub(crate) fn allocated_memory(&self) -> u64 {
+        self.status("RssAnon:")
+    }
+
+    fn status(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or_default() * 1024
     }
 
