@@ -137,7 +137,7 @@ outside:
 
 # Fails if a crate has a dependency that it does not use.
 unused:
-    command -v cargo-machete >/dev/null || cargo install --locked --quiet cargo-machete
+    command -v cargo-machete >/dev/null || cargo install --locked --quiet --debug cargo-machete
     cargo machete
 
 # Clones the repository into an empty folder, and follows README.md literally. `--quick` uses the program that was built.
