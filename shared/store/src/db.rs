@@ -61,7 +61,7 @@ pub struct Db(Pools);
 enum Pools {
     Postgres {
         pool: Pool<PgConnection>,
-        /// Transactions may use three quarters of the connections. The rest is for reads, which go on while writes wait for locks.
+        /// Writes may use three quarters of the connections. The rest is for reads, which go on while writes wait for locks.
         writers: Arc<Semaphore>,
         /// The options without the time limits, which migrations use.
         unlimited: Box<PgConnectOptions>,
@@ -271,8 +271,7 @@ impl Db {
     pub async fn begin(&self) -> Result<Tx> {
         Ok(Tx(match &self.0 {
             Pools::Postgres { pool, writers, .. } => {
-                let permit = tokio::time::timeout(ACQUIRE_TIMEOUT, Arc::clone(writers).acquire_owned()).await;
-                let permit = permit.ok().and_then(std::result::Result::ok).ok_or(sqlx::Error::PoolTimedOut)?;
+                let permit = writer_permit(writers).await?;
                 let mut lease = pool.acquire().await?;
                 lease.begin().await?;
                 Transaction::Postgres(lease, permit)
@@ -289,7 +288,7 @@ impl Db {
     /// three: when it has run, its changes survive a crash and a power cut.
     pub fn write(&self, sql: &'static str) -> Query<'_> {
         match &self.0 {
-            Pools::Postgres { pool, .. } => Query::postgres(sql, Target::PostgresPool(pool)),
+            Pools::Postgres { pool, writers, .. } => Query::postgres(sql, Target::PostgresPool(pool, Some(writers))),
             Pools::Sqlite { write, .. } => Query::sqlite(sql, Target::SqlitePool(write)),
         }
     }
@@ -445,6 +444,12 @@ impl Tx {
     }
 }
 
+/// Waits until a write may use a connection.
+pub(crate) async fn writer_permit(writers: &Arc<Semaphore>) -> sqlx::Result<OwnedSemaphorePermit> {
+    let permit = tokio::time::timeout(ACQUIRE_TIMEOUT, Arc::clone(writers).acquire_owned()).await;
+    permit.ok().and_then(std::result::Result::ok).ok_or(sqlx::Error::PoolTimedOut)
+}
+
 /// The target of a query: `&Db` to read, or `&mut Tx` to read and write.
 pub trait Executor<'c> {
     /// Creates a query with the parameters `$1`, `$2`, ….
@@ -454,7 +459,7 @@ pub trait Executor<'c> {
 impl<'c> Executor<'c> for &'c Db {
     fn query(self, sql: &'static str) -> Query<'c> {
         match &self.0 {
-            Pools::Postgres { pool, .. } => Query::postgres(sql, Target::PostgresPool(pool)),
+            Pools::Postgres { pool, .. } => Query::postgres(sql, Target::PostgresPool(pool, None)),
             Pools::Sqlite { read, .. } => Query::sqlite(sql, Target::SqlitePool(read)),
         }
     }

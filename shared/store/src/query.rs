@@ -1,5 +1,7 @@
 //! Queries: one SQL text, bound to the driver of the engine that it runs on.
 
+use std::sync::Arc;
+
 use access::Clock;
 use chrono::{DateTime, Utc};
 use sqlx::{
@@ -8,9 +10,11 @@ use sqlx::{
     postgres::{PgArguments, PgRow},
     sqlite::{SqliteArguments, SqliteRow},
 };
+use tokio::sync::Semaphore;
 
 use crate::{
     Result,
+    db::writer_permit,
     pool::{Lease, Pool},
 };
 
@@ -43,7 +47,8 @@ pub struct Query<'c> {
 }
 
 pub(crate) enum Target<'c> {
-    PostgresPool(&'c Pool<PgConnection>),
+    /// For a write, with the limit of concurrent writes.
+    PostgresPool(&'c Pool<PgConnection>, Option<&'c Arc<Semaphore>>),
     Postgres(&'c mut Lease<PgConnection>),
     SqlitePool(&'c Pool<SqliteConnection>),
     Sqlite(&'c mut Lease<SqliteConnection>),
@@ -62,7 +67,12 @@ macro_rules! run {
     ($query:expr, $make:ident, $fetch:ident, $map:expr) => {{
         let sql = $query.text();
         Ok(match ($query.arguments.map_err(sqlx::Error::Encode)?, $query.target) {
-            (Arguments::Postgres(arguments), Target::PostgresPool(pool)) => {
+            (Arguments::Postgres(arguments), Target::PostgresPool(pool, writers)) => {
+                // It is dropped after the connection was given back.
+                let _permit = match writers {
+                    Some(writers) => Some(writer_permit(writers).await?),
+                    None => None,
+                };
                 let mut lease = pool.acquire().await?;
                 lease.begin_single().await?;
                 let query = sqlx::$make(sql, arguments).persistent(!lease.is_transaction_pooled());

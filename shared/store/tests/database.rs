@@ -7,9 +7,9 @@ use std::{
     task::{Context, Waker},
 };
 
-use store::{Db, Executor, UrlError};
-use testing::on_both_engines;
-use testing::{Engine, TestDatabase};
+use store::{Db, DbOptions, Executor, Timeouts, UrlError};
+use testing::{Engine, TestDatabase, on_both_engines};
+use tokio::task::JoinSet;
 
 struct Database {
     place: TestDatabase,
@@ -88,7 +88,7 @@ on_both_engines! {
 
     async fn concurrent_transactions_that_read_and_write_all_succeed(database: Database) {
         database.insert("0").await;
-        let mut tasks = tokio::task::JoinSet::new();
+        let mut tasks = JoinSet::new();
         for _ in 0..50 {
             let db = database.db.clone();
             tasks.spawn(async move {
@@ -114,6 +114,30 @@ fn a_url_that_names_no_database_is_refused() {
     for url in ["sqlite::memory:", "sqlite:file:x?mode=memory"] {
         assert!(matches!(Db::new(url, None, 1), Err(UrlError::InMemory | UrlError::Malformed(_))), "{url}");
     }
+}
+
+#[tokio::test]
+async fn writes_of_one_statement_that_wait_leave_connections_to_reads() {
+    const CONNECTIONS: u32 = 4;
+    let Database { place, db } = Database::start(Engine::Postgres).await;
+    let options = DbOptions { connections: CONNECTIONS, timeouts: Timeouts::NONE, ..DbOptions::default() };
+    let small = Db::with_options(place.url(), None, options).expect("a URL");
+    let mut lock = db.begin().await.expect("a transaction");
+    lock.query("LOCK TABLE things IN SHARE MODE").execute().await.expect("a lock");
+    let mut writes = JoinSet::new();
+    for number in 0..2 * CONNECTIONS {
+        let small = small.clone();
+        writes.spawn(async move {
+            small.write("INSERT INTO things (name) VALUES ($1)").bind(number.to_string()).execute().await.expect("a write");
+        });
+    }
+    let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while db.query(waiting).one::<(i64,)>().await.expect("a count").0 < i64::from(CONNECTIONS) - 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(small.query("SELECT 1").one::<(i32,)>().await.expect("a read"), (1,));
+    lock.commit().await.expect("a commit");
+    writes.join_all().await;
 }
 
 /// `.cargo/config.toml` sets these options. Without them everything works, but reads on SQLite need more than twice the processor time.
