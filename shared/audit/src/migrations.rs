@@ -1,19 +1,14 @@
 //! Records in the audit log that the database was migrated.
 
 use access::{AuditedCall, Clock, Result};
-use store::{Db, Executor};
+use store::{Db, has_table};
 
 use crate::{AuditLog, Entry};
 
 /// Writes an entry about a run of `migrate`, whose actor is an operating-system user. The fields name its operations, such as
 /// `applied.0001_initial`. A database that has no audit log afterwards gets no entry.
 pub async fn record_migrations(db: &Db, operating_system_user: String, operations: Vec<String>) -> Result<()> {
-    let has_audit_log = if db.is_sqlite() {
-        db.query("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'audit_event')")
-    } else {
-        db.query("SELECT to_regclass('audit_event') IS NOT NULL")
-    };
-    if !has_audit_log.one::<(bool,)>().await?.0 {
+    if !has_table(db, "audit_event").await? {
         return Ok(());
     }
     let mut entry = Entry::of_call(&AuditedCall::command("migrate", operating_system_user));

@@ -1,14 +1,13 @@
 //! The checks before a service serves, and the migration that the quickstart runs by itself.
 
 use sqlx::migrate::Migrator;
-use store::Db;
+use store::{Db, has_table};
 
 use crate::{
     declared::declared_tables,
     error::SchemaError,
     history::Target,
-    records::has_table,
-    run::{Mode, engine, migrate_to, plan},
+    run::{Mode, migrate_to, plan},
 };
 
 /// Another service, whose database an operator can mistake for that of this service.
@@ -57,7 +56,7 @@ pub(crate) async fn name_service(db: &Db, others: &[OtherService], error: Schema
         return error;
     }
     for other in others {
-        if has_table(db, engine(db), other.table).await.unwrap_or(false) {
+        if has_table(db, other.table).await.unwrap_or(false) {
             return SchemaError::OtherService { database: db.name(), service: other.name };
         }
     }

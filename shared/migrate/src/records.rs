@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::migrate::Migration as MigrationFile;
-use store::{Executor, Result, Tx};
+use store::{Executor, Result, Tx, has_table};
 
 use crate::sql::Engine;
 
@@ -23,7 +23,7 @@ type Columns = (i64, String, DateTime<Utc>, bool, Vec<u8>);
 
 /// Creates the table if it does not exist.
 pub(super) async fn create_table(tx: &mut Tx, engine: Engine) -> Result<()> {
-    if has_table(&mut *tx, engine, "_sqlx_migrations").await? {
+    if has_table(&mut *tx, "_sqlx_migrations").await? {
         return Ok(());
     }
     let (time, bytes) = match engine {
@@ -35,16 +35,6 @@ pub(super) async fn create_table(tx: &mut Tx, engine: Engine) -> Result<()> {
          success BOOLEAN NOT NULL, checksum {bytes} NOT NULL, execution_time BIGINT NOT NULL)"
     );
     tx.execute_raw(table).await
-}
-
-/// Returns true if the database has a table with this name.
-pub(super) async fn has_table<'c>(executor: impl Executor<'c>, engine: Engine, name: &str) -> Result<bool> {
-    let query = match engine {
-        Engine::Sqlite => "SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = $1",
-        Engine::Postgres => "SELECT COUNT(*) FROM pg_class WHERE oid = to_regclass(quote_ident($1))",
-    };
-    let (count,): (i64,) = executor.query(query).bind(name.to_owned()).one().await?;
-    Ok(count > 0)
 }
 
 /// Returns the records in the order of their versions. The table must exist.

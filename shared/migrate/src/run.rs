@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use sqlx::migrate::{Migration as MigrationFile, Migrator};
-use store::{Db, Executor, Tx};
+use store::{Db, Executor, Tx, has_table};
 use tokio::time::Instant;
 
 use crate::{
@@ -101,7 +101,7 @@ async fn read<'a>(db: &Db, migrations: &'a Migrator) -> Result<History<'a>, Sche
     if let Some(path) = db.missing_file() {
         return Err(SchemaError::NoFile(path.to_owned()));
     }
-    let is_recorded = records::has_table(db, engine(db), "_sqlx_migrations").await?;
+    let is_recorded = has_table(db, "_sqlx_migrations").await?;
     Ok(History::new(migrations, if is_recorded { records::read(db).await? } else { Vec::new() })?.of(db))
 }
 
@@ -209,14 +209,14 @@ async fn is_initial_and_present(
     }
     let tables = declared_tables(&section(change, migration.up, engine)?);
     for table in &tables {
-        if !records::has_table(&mut *tx, engine, &table.name).await? {
+        if !has_table(&mut *tx, &table.name).await? {
             return Ok(false);
         }
     }
     Ok(!tables.is_empty())
 }
 
-pub(crate) fn engine(db: &Db) -> Engine {
+fn engine(db: &Db) -> Engine {
     if db.is_sqlite() { Engine::Sqlite } else { Engine::Postgres }
 }
 

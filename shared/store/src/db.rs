@@ -452,11 +452,18 @@ pub(crate) async fn writer_permit(writers: &Arc<Semaphore>) -> sqlx::Result<Owne
 
 /// The target of a query: `&Db` to read, or `&mut Tx` to read and write.
 pub trait Executor<'c> {
+    /// Returns true if the database is an SQLite file.
+    fn is_sqlite(&self) -> bool;
+
     /// Creates a query with the parameters `$1`, `$2`, ….
     fn query(self, sql: &'static str) -> Query<'c>;
 }
 
 impl<'c> Executor<'c> for &'c Db {
+    fn is_sqlite(&self) -> bool {
+        Db::is_sqlite(self)
+    }
+
     fn query(self, sql: &'static str) -> Query<'c> {
         match &self.0 {
             Pools::Postgres { pool, .. } => Query::postgres(sql, Target::PostgresPool(pool, None)),
@@ -466,6 +473,10 @@ impl<'c> Executor<'c> for &'c Db {
 }
 
 impl<'c> Executor<'c> for &'c mut Tx {
+    fn is_sqlite(&self) -> bool {
+        matches!(self.0, Transaction::Sqlite(_))
+    }
+
     fn query(self, sql: &'static str) -> Query<'c> {
         match &mut self.0 {
             Transaction::Postgres(lease, _) => Query::postgres(sql, Target::Postgres(lease)),

@@ -52,7 +52,9 @@ pub mod page;
 mod pool;
 mod query;
 pub mod search_key;
+
 mod statement_span;
+mod table;
 pub mod update;
 
 pub use self::{
@@ -61,4 +63,5 @@ pub use self::{
     error::{DriverError, Error, Result},
     order_by::OrderBy,
     query::{Parameter, Query, Row},
+    table::has_table,
 };
