@@ -1,15 +1,6 @@
 //! The connections to the database, and transactions.
 
-use std::{
-    fmt::Write,
-    fs,
-    io::ErrorKind,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
-    str::FromStr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt::Write, path::Path, str::FromStr, sync::Arc, time::Duration};
 
 use access::Clock;
 use chrono::{DateTime, Utc};
@@ -17,7 +8,7 @@ use prometheus_client::{metrics::histogram::Histogram, registry::Registry};
 use sqlx::{
     AssertSqlSafe, ConnectOptions, PgConnection, SqlSafeStr, SqlStr, SqliteConnection,
     postgres::PgConnectOptions,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -26,14 +17,11 @@ use crate::{
     metrics::PoolMetrics,
     pool::{Engine, Lease, Pool, PoolSettings, PoolUse},
     query::{Query, Target},
+    sqlite_file::{CreateFileError, create_file, has_space, sqlite_options},
 };
 
 /// How long a call waits for the database before it fails with UNAVAILABLE.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-/// The free space on a disk that was full, in bytes, with which it is not full any more.
-const FREE_SPACE: u64 = 1 << 20;
-/// How long a write on SQLite waits for another process that has locked the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a migration on SQLite waits for another process that migrates.
 const MIGRATION_BUSY_TIMEOUT: Duration = Duration::from_hours(1);
 /// The text of statements without parameters in traces. Their own text could contain values.
@@ -135,14 +123,6 @@ pub enum UrlError {
     /// The file is written as a URI of its own.
     #[error("the database URL must name the file by its path, for example `sqlite:path/to/file.db`, without `file:`")]
     FileUri,
-}
-
-/// The file of an SQLite database cannot be created.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot create the database file {}: {source}", path.display())]
-pub struct CreateFileError {
-    path: PathBuf,
-    source: std::io::Error,
 }
 
 impl Db {
@@ -483,32 +463,4 @@ impl<'c> Executor<'c> for &'c mut Tx {
             Transaction::Sqlite(lease) => Query::sqlite(sql, Target::Sqlite(lease)),
         }
     }
-}
-
-/// Returns true if the disk of the file has at least [`FREE_SPACE`], or if this is not known.
-fn has_space(file: &Path) -> bool {
-    rustix::fs::statvfs(file).map_or(true, |disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= FREE_SPACE)
-}
-
-/// Creates an empty file, for its owner only, if there is none. SQLite gives the files next to it the same mode.
-fn create_file(path: &Path) -> Result<(), CreateFileError> {
-    let created = match fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        // The umask may have removed permissions of the owner.
-        Ok(file) => file.set_permissions(fs::Permissions::from_mode(0o600)),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-    };
-    created.map_err(|source| CreateFileError { path: path.to_owned(), source })
-}
-
-/// Returns options with which an acknowledged write survives a power cut (`synchronous=FULL`).
-fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, UrlError> {
-    let options = SqliteConnectOptions::from_str(url).map_err(UrlError::Malformed)?;
-    if url.contains(":memory:") || url.contains("mode=memory") || options.get_filename() == Path::new("") {
-        return Err(UrlError::InMemory);
-    }
-    if options.get_filename().to_string_lossy().starts_with("file:") {
-        return Err(UrlError::FileUri);
-    }
-    Ok(options.create_if_missing(false).synchronous(SqliteSynchronous::Full).foreign_keys(true).busy_timeout(BUSY_TIMEOUT))
 }

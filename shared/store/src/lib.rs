@@ -52,16 +52,17 @@ pub mod page;
 mod pool;
 mod query;
 pub mod search_key;
-
+mod sqlite_file;
 mod statement_span;
 mod table;
 pub mod update;
 
 pub use self::{
     database_args::{DatabaseArgs, OpenError, TimeoutArgs},
-    db::{CreateFileError, Db, DbOptions, Executor, Timeouts, Tx, UrlError},
+    db::{Db, DbOptions, Executor, Timeouts, Tx, UrlError},
     error::{DriverError, Error, Result},
     order_by::OrderBy,
     query::{Parameter, Query, Row},
+    sqlite_file::CreateFileError,
     table::has_table,
 };
