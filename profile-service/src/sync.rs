@@ -77,13 +77,11 @@ impl UserSync {
             self.cursor = cursor;
             return Ok(());
         }
-        let mut tx = self.db.begin().await?;
-        let query = tx.query(
+        let query = self.db.write(
             "INSERT INTO feed_cursor (cursor_id, epoch, pos, event_id, generation, update_time) VALUES (1, '', -1, '', 0, $1)
              ON CONFLICT (cursor_id) DO NOTHING",
         );
         query.bind(self.clock.now()).execute().await?;
-        tx.commit().await?;
         self.cursor = cursor(&self.db).await?.ok_or_else(|| Error::internal("the row of feed_cursor is missing"))?;
         Ok(())
     }

@@ -210,12 +210,7 @@ impl TokenApi {
         let is_right = match credential {
             Credential::ClientSecret(secret) => clients::verify_secret(found.as_ref(), &Secret::new(secret), now),
             Credential::ClientAssertion(assertion) => match self.read_assertion(found.as_ref(), &assertion, now) {
-                Some(assertion) => {
-                    let mut tx = self.db.begin().await?;
-                    let is_first_use = assertion.use_up(&mut tx).await?;
-                    tx.commit().await?;
-                    is_first_use
-                }
+                Some(assertion) => assertion.use_up(&self.db).await?,
                 None => false,
             },
         };

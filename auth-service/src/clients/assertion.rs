@@ -8,7 +8,7 @@ use access::{
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
-use store::{Executor, Tx};
+use store::{Db, Executor, Tx};
 
 use super::Client;
 
@@ -75,8 +75,8 @@ impl Assertion {
     }
 
     /// Marks the assertion as used. Returns false if it has been used before.
-    pub async fn use_up(&self, tx: &mut Tx) -> Result<bool> {
-        let query = tx.query("INSERT INTO assertions (used, expire_time) VALUES ($1, $2) ON CONFLICT DO NOTHING");
+    pub async fn use_up(&self, db: &Db) -> Result<bool> {
+        let query = db.write("INSERT INTO assertions (used, expire_time) VALUES ($1, $2) ON CONFLICT DO NOTHING");
         Ok(query.bind(&self.used).bind(self.expire_time).execute().await? > 0)
     }
 }

@@ -205,13 +205,10 @@ impl EventLog {
         let before = self.clock.now() - retention.max(TimeDelta::seconds(token_life) + CLOCK_SKEW * 2);
         let query = self.db.query("SELECT MAX(pos) FROM outbox WHERE time < $1").bind(before);
         let (Some(low_watermark),) = query.one::<(Option<i64>,)>().await? else { return Ok(()) };
-        let mut tx = self.db.begin().await?;
-        tx.query("UPDATE feed SET floor = $1 WHERE floor < $1").bind(low_watermark).execute().await?;
-        tx.commit().await?;
+        self.db.write("UPDATE feed SET floor = $1 WHERE floor < $1").bind(low_watermark).execute().await?;
         // A second transaction, because nobody can add events while the row of `feed` is locked.
-        let mut tx = self.db.begin().await?;
-        tx.query("DELETE FROM outbox WHERE pos < (SELECT floor FROM feed)").execute().await?;
-        Ok(tx.commit().await?)
+        self.db.write("DELETE FROM outbox WHERE pos < (SELECT floor FROM feed)").execute().await?;
+        Ok(())
     }
 
     /// Returns the audit log of the same database.
