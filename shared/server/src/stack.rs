@@ -158,7 +158,8 @@ impl MakeRequestId for NewRequestId {
     #[expect(clippy::disallowed_methods, reason = "a request id is only logged")]
     fn make_request_id<B>(&mut self, _: &Request<B>) -> Option<RequestId> {
         let mut id = HeaderValue::from_maybe_shared(Uuid::now_v7().to_string()).ok()?;
-        // HPACK then leaves it out of its table, in which a value that no other response has only replaces others (RFC 7541 section 6.2.3).
+        // HPACK does not add a sensitive value to its table (RFC 7541 section 6.2.3). A value that no other response has would only replace
+        // other values there.
         id.set_sensitive(true);
         Some(RequestId::new(id))
     }
