@@ -18,7 +18,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clients import ROOT, Quickstart, Report
+from ports import free_port
 from postgres import Postgres, programs
 
 # .ci/operations.py executes these pages, on both engines.
@@ -94,12 +94,6 @@ def blocks(page):
                 found.append(Block(page, heading, match[5], code, named and named[1], match[2], match[3] or ""))
         end = match.end()
     return found
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return str(listener.getsockname()[1])
 
 
 class Reader:

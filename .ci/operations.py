@@ -19,8 +19,9 @@ from pathlib import Path
 
 import requests
 
-from blocks import Reader, blocks, free_port
+from blocks import Reader, blocks
 from clients import PASSWORD, PATIENCE, ROOT, Report
+from ports import free_port
 
 BACKUP, UPGRADE, ROTATE = (f"docs/guides/{name}.md" for name in ("backup-and-restore", "upgrade", "rotate-keys"))
 SETUP = "docs/guides/deploy.md"
