@@ -1,8 +1,7 @@
-//! The connections to the database, and transactions.
+//! The connections to the database.
 
 use std::{fmt::Write, path::Path, str::FromStr, sync::Arc, time::Duration};
 
-use access::Clock;
 use chrono::{DateTime, Utc};
 use prometheus_client::{metrics::histogram::Histogram, registry::Registry};
 use sqlx::{
@@ -15,9 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::{
     Result,
     metrics::PoolMetrics,
-    pool::{Engine, Lease, Pool, PoolSettings, PoolUse},
+    pool::{Engine, Pool, PoolSettings, PoolUse},
     query::{Query, Target},
     sqlite_file::{CreateFileError, create_file, has_space, sqlite_options},
+    transaction::{Transaction, Tx},
 };
 
 /// How long a call waits for the database before it fails with UNAVAILABLE.
@@ -25,7 +25,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a migration on SQLite waits for another process that migrates.
 const MIGRATION_BUSY_TIMEOUT: Duration = Duration::from_hours(1);
 /// The text of statements without parameters in traces. Their own text could contain values.
-const SCRIPT: &str = "SCRIPT";
+pub(crate) const SCRIPT: &str = "SCRIPT";
 /// The server reports its own timeout before the client gives up.
 const STATEMENT_MARGIN: Duration = Duration::from_secs(1);
 
@@ -96,16 +96,6 @@ impl Default for DbOptions {
     fn default() -> Self {
         Self { connections: 16, timeouts: Timeouts::default(), is_transaction_pooled: false }
     }
-}
-
-/// A transaction. It is rolled back if it is dropped without a commit.
-#[derive(Debug)]
-pub struct Tx(Transaction);
-
-#[derive(Debug)]
-enum Transaction {
-    Postgres(Lease<PgConnection>, OwnedSemaphorePermit),
-    Sqlite(Lease<SqliteConnection>),
 }
 
 /// The reason why a database URL is not accepted.
@@ -249,7 +239,7 @@ impl Db {
     /// Returns [`Error::Unavailable`](crate::Error::Unavailable) if the database cannot be reached, or if no connection becomes
     /// free within 3 seconds.
     pub async fn begin(&self) -> Result<Tx> {
-        Ok(Tx(match &self.0 {
+        let transaction = match &self.0 {
             Pools::Postgres { pool, writers, .. } => {
                 let permit = writer_permit(writers).await?;
                 let mut lease = pool.acquire().await?;
@@ -261,7 +251,8 @@ impl Db {
                 lease.begin().await?;
                 Transaction::Sqlite(lease)
             }
-        }))
+        };
+        Ok(Tx::new(transaction))
     }
 
     /// Creates a query that changes data, with the parameters `$1`, `$2`, …. It is a transaction of its own, with one round trip instead of
@@ -367,63 +358,6 @@ impl Db {
     }
 }
 
-impl Tx {
-    /// Returns the time that all replicas share: the time of PostgreSQL's server, or of `clock` on SQLite, which has one process.
-    /// A clock other than the system clock is used on both.
-    pub async fn now(&mut self, clock: &Clock) -> Result<DateTime<Utc>> {
-        if let (Transaction::Postgres(..), true) = (&self.0, clock.is_system()) {
-            // The time of the statement: `now()` is the time of the BEGIN, before the transaction waited for any lock.
-            return Ok(self.query("SELECT clock_timestamp()").one::<(DateTime<Utc>,)>().await?.0);
-        }
-        Ok(clock.now())
-    }
-
-    /// Takes a shared lock until the transaction ends. `name` says what is locked, such as `user` and an id.
-    ///
-    /// Transactions get the locks of one name in the order in which they asked for them. Row locks are different: PostgreSQL gives
-    /// `FOR KEY SHARE` to new transactions while another one waits to change the row, so that a stream of short transactions can make it
-    /// wait for ever. On SQLite the transaction itself is the lock.
-    pub async fn lock_shared(&mut self, name: &str) -> Result<()> {
-        self.lock_name("SELECT pg_advisory_xact_lock_shared(hashtextextended($1, 0))", name).await
-    }
-
-    /// Waits for the transactions that have taken a lock with this name, and makes those that ask later wait until this one ends.
-    pub async fn lock_exclusive(&mut self, name: &str) -> Result<()> {
-        self.lock_name("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", name).await
-    }
-
-    async fn lock_name(&mut self, sql: &'static str, name: &str) -> Result<()> {
-        if let Transaction::Postgres(..) = &self.0 {
-            self.query(sql).bind(name).execute().await?;
-        }
-        Ok(())
-    }
-
-    /// Runs statements without parameters.
-    pub async fn execute_raw(&mut self, sql: String) -> Result<()> {
-        let sql = AssertSqlSafe(sql).into_sql_str();
-        match &mut self.0 {
-            Transaction::Postgres(lease, _) => lease.run(SCRIPT, |connection| connection.execute_raw(sql)).await?,
-            Transaction::Sqlite(lease) => lease.run(SCRIPT, |connection| connection.execute_raw(sql)).await?,
-        }
-        Ok(())
-    }
-
-    /// Commits. The changes then survive a crash and a power cut.
-    ///
-    /// # Errors
-    ///
-    /// After [`Error::Unavailable`](crate::Error::Unavailable) it is not known whether the changes were made. On PostgreSQL, the
-    /// commit of a transaction in which a statement has failed returns [`Error::Failed`](crate::Error::Failed), and no change was
-    /// made.
-    pub async fn commit(self) -> Result<()> {
-        Ok(match self.0 {
-            Transaction::Postgres(lease, _permit) => lease.commit().await,
-            Transaction::Sqlite(lease) => lease.commit().await,
-        }?)
-    }
-}
-
 /// Waits until a write may use a connection.
 pub(crate) async fn writer_permit(writers: &Arc<Semaphore>) -> sqlx::Result<OwnedSemaphorePermit> {
     let permit = tokio::time::timeout(ACQUIRE_TIMEOUT, Arc::clone(writers).acquire_owned()).await;
@@ -448,19 +382,6 @@ impl<'c> Executor<'c> for &'c Db {
         match &self.0 {
             Pools::Postgres { pool, .. } => Query::postgres(sql, Target::PostgresPool(pool, None)),
             Pools::Sqlite { read, .. } => Query::sqlite(sql, Target::SqlitePool(read)),
-        }
-    }
-}
-
-impl<'c> Executor<'c> for &'c mut Tx {
-    fn is_sqlite(&self) -> bool {
-        matches!(self.0, Transaction::Sqlite(_))
-    }
-
-    fn query(self, sql: &'static str) -> Query<'c> {
-        match &mut self.0 {
-            Transaction::Postgres(lease, _) => Query::postgres(sql, Target::Postgres(lease)),
-            Transaction::Sqlite(lease) => Query::sqlite(sql, Target::Sqlite(lease)),
         }
     }
 }

@@ -42,6 +42,7 @@
 //! [`Db::new`] takes `sqlite:FILE` or `postgres://…`. [`TimeoutArgs`] limits the time of statements and locks on PostgreSQL, and
 //! [`DatabaseArgs`] has a switch for poolers in transaction mode.
 
+mod attached;
 pub mod batch;
 mod database_args;
 mod db;
@@ -55,14 +56,16 @@ pub mod search_key;
 mod sqlite_file;
 mod statement_span;
 mod table;
+mod transaction;
 pub mod update;
 
 pub use self::{
     database_args::{DatabaseArgs, OpenError, TimeoutArgs},
-    db::{Db, DbOptions, Executor, Timeouts, Tx, UrlError},
+    db::{Db, DbOptions, Executor, Timeouts, UrlError},
     error::{DriverError, Error, Result},
     order_by::OrderBy,
     query::{Parameter, Query, Row},
     sqlite_file::CreateFileError,
     table::has_table,
+    transaction::Tx,
 };

@@ -1,6 +1,6 @@
 //! Queries: one SQL text, bound to the driver of the engine that it runs on.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use access::Clock;
 use chrono::{DateTime, Utc};
@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     Result,
+    attached::{Attached, joined},
     db::writer_permit,
     pool::{Lease, Pool},
 };
@@ -42,6 +43,8 @@ pub struct Query<'c> {
     is_for_update: bool,
     /// True if PostgreSQL adds its time to the rows.
     is_timed: bool,
+    /// The INSERT that is sent with the query, and the number of parameters before its own.
+    attached: Option<(&'static str, usize)>,
     target: Target<'c>,
     arguments: Result<Arguments, BoxDynError>,
 }
@@ -49,9 +52,11 @@ pub struct Query<'c> {
 pub(crate) enum Target<'c> {
     /// For a write, with the limit of concurrent writes.
     PostgresPool(&'c Pool<PgConnection>, Option<&'c Arc<Semaphore>>),
-    Postgres(&'c mut Lease<PgConnection>),
+    /// A transaction, with the INSERT that it sends with its next query.
+    Postgres(&'c mut Lease<PgConnection>, &'c mut Option<Attached>),
     SqlitePool(&'c Pool<SqliteConnection>),
-    Sqlite(&'c mut Lease<SqliteConnection>),
+    /// As for PostgreSQL.
+    Sqlite(&'c mut Lease<SqliteConnection>, &'c mut Option<Attached>),
 }
 
 enum Arguments {
@@ -65,8 +70,9 @@ enum Arguments {
 /// would reach two servers.
 macro_rules! run {
     ($query:expr, $make:ident, $fetch:ident, $map:expr) => {{
-        let sql = $query.text();
-        Ok(match ($query.arguments.map_err(sqlx::Error::Encode)?, $query.target) {
+        let query = $query.with_attached();
+        let (sql, statement) = (query.text(), query.sql);
+        Ok(match (query.arguments.map_err(sqlx::Error::Encode)?, query.target) {
             (Arguments::Postgres(arguments), Target::PostgresPool(pool, writers)) => {
                 // It is dropped after the connection was given back.
                 let _permit = match writers {
@@ -76,18 +82,18 @@ macro_rules! run {
                 let mut lease = pool.acquire().await?;
                 lease.begin_single().await?;
                 let query = sqlx::$make(sql, arguments).persistent(!lease.is_transaction_pooled());
-                let found = lease.run($query.sql, |connection| query.$fetch(connection)).await.map($map)?;
+                let found = lease.run(statement, |connection| query.$fetch(connection)).await.map($map)?;
                 lease.commit_single().await.map(|()| found)
             }
-            (Arguments::Postgres(arguments), Target::Postgres(lease)) => {
+            (Arguments::Postgres(arguments), Target::Postgres(lease, _)) => {
                 let query = sqlx::$make(sql, arguments).persistent(!lease.is_transaction_pooled());
-                lease.run($query.sql, |connection| query.$fetch(connection)).await.map($map)
+                lease.run(statement, |connection| query.$fetch(connection)).await.map($map)
             }
             (Arguments::Sqlite(arguments), Target::SqlitePool(pool)) => {
-                pool.acquire().await?.run($query.sql, |connection| sqlx::$make(sql, arguments).$fetch(connection)).await.map($map)
+                pool.acquire().await?.run(statement, |connection| sqlx::$make(sql, arguments).$fetch(connection)).await.map($map)
             }
-            (Arguments::Sqlite(arguments), Target::Sqlite(lease)) => {
-                lease.run($query.sql, |connection| sqlx::$make(sql, arguments).$fetch(connection)).await.map($map)
+            (Arguments::Sqlite(arguments), Target::Sqlite(lease, _)) => {
+                lease.run(statement, |connection| sqlx::$make(sql, arguments).$fetch(connection)).await.map($map)
             }
             _ => unreachable!("a query is created with the arguments of its target"),
         }?)
@@ -96,29 +102,55 @@ macro_rules! run {
 
 impl<'c> Query<'c> {
     pub(crate) fn postgres(sql: &'static str, target: Target<'c>) -> Self {
-        Self { sql, is_for_update: false, is_timed: false, target, arguments: Ok(Arguments::Postgres(PgArguments::default())) }
+        Self::new(sql, target, Arguments::Postgres(PgArguments::default()))
     }
 
     pub(crate) fn sqlite(sql: &'static str, target: Target<'c>) -> Self {
-        Self { sql, is_for_update: false, is_timed: false, target, arguments: Ok(Arguments::Sqlite(SqliteArguments::default())) }
+        Self::new(sql, target, Arguments::Sqlite(SqliteArguments::default()))
+    }
+
+    fn new(sql: &'static str, target: Target<'c>, arguments: Arguments) -> Self {
+        Self { sql, is_for_update: false, is_timed: false, attached: None, target, arguments: Ok(arguments) }
     }
 
     /// Locks the rows that the query finds until the transaction ends. On SQLite the transaction itself is the lock. It has no
     /// effect on a query of a [`Db`](crate::Db), which is in no transaction.
     pub fn for_update(mut self) -> Self {
-        self.is_for_update = matches!(self.target, Target::Postgres(_));
+        self.is_for_update = matches!(self.target, Target::Postgres(..));
         self
     }
 
+    /// Takes the INSERT that the transaction sends with this query.
+    fn with_attached(mut self) -> Self {
+        let parameters = match &self.arguments {
+            Ok(Arguments::Postgres(arguments)) => sqlx::Arguments::len(arguments),
+            Ok(Arguments::Sqlite(arguments)) => sqlx::Arguments::len(arguments),
+            // The query does not run, so the next one sends the INSERT.
+            Err(_) => return self,
+        };
+        let attached = match &mut self.target {
+            Target::Postgres(_, attached) | Target::Sqlite(_, attached) => attached.take(),
+            Target::PostgresPool(..) | Target::SqlitePool(_) => None,
+        };
+        let Some(Attached { insert, bind }) = attached else { return self };
+        self.attached = Some((insert, parameters));
+        bind(self)
+    }
+
     fn text(&self) -> SqlStr {
+        let mut text = Cow::Borrowed(self.sql);
         if self.is_for_update {
-            return AssertSqlSafe(format!("{} FOR UPDATE", self.sql)).into_sql_str();
+            text = Cow::Owned(format!("{text} FOR UPDATE"));
+        } else if self.is_timed {
+            text = Cow::Owned(format!("SELECT clock_timestamp() AS read_time, found.* FROM ({text}) AS found"));
         }
-        if self.is_timed {
-            return AssertSqlSafe(format!("SELECT clock_timestamp() AS read_time, found.* FROM ({}) AS found", self.sql))
-                .into_sql_str();
+        if let Some((insert, parameters)) = self.attached {
+            text = Cow::Owned(joined(insert, &text, parameters, matches!(self.target, Target::Sqlite(..))));
         }
-        self.sql.into_sql_str()
+        match text {
+            Cow::Borrowed(text) => text.into_sql_str(),
+            Cow::Owned(text) => AssertSqlSafe(text).into_sql_str(),
+        }
     }
 
     /// Binds the value of the next parameter. A value that cannot be encoded makes the query fail when it runs.
@@ -166,6 +198,11 @@ impl<'c> Query<'c> {
 
     /// Runs the query and returns the number of rows that it changed.
     pub async fn execute(self) -> Result<u64> {
-        run!(self, query_with, execute, |done| done.rows_affected())
+        // SQLite counts the row of the INSERT too.
+        let inserted = match &self.target {
+            Target::Sqlite(_, attached) => u64::from(attached.is_some()),
+            _ => 0,
+        };
+        run!(self, query_with, execute, |done| done.rows_affected()).map(|rows: u64| rows.saturating_sub(inserted))
     }
 }
