@@ -1,10 +1,19 @@
 //! The bytes that are digested and sealed. Each value has its length in front of it, so that no two lists of values have the same bytes.
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Context, SHA256, digest};
+
+/// The usual size of the sealed columns of an entry, in bytes.
+const CAPACITY: usize = 512;
 
 /// A list of values as bytes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Encoder(Vec<u8>);
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self(Vec::with_capacity(CAPACITY))
+    }
+}
 
 impl Encoder {
     pub(crate) fn bytes(mut self, value: &[u8]) -> Self {
@@ -36,11 +45,16 @@ impl Encoder {
 
     /// Returns the SHA-256 of the bytes.
     pub(crate) fn digest(self) -> Vec<u8> {
-        sha256(&self.0)
+        digest(&SHA256, &self.0).as_ref().to_vec()
     }
 }
 
-/// Returns the SHA-256 of bytes.
-pub(crate) fn sha256(bytes: &[u8]) -> Vec<u8> {
-    digest(&SHA256, bytes).as_ref().to_vec()
+/// Returns the SHA-256 of what an [`Encoder`] would return for these values, without a copy of them all.
+pub(crate) fn digest_of_list(values: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
+    let mut context = Context::new(&SHA256);
+    for value in values {
+        context.update(&(value.len() as u64).to_be_bytes());
+        context.update(&value);
+    }
+    context.finish().as_ref().to_vec()
 }

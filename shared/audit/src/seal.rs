@@ -9,9 +9,9 @@ use store::{Executor, Tx};
 use uuid::Uuid;
 
 use crate::{
-    AuditKey, Event, PublishedSeal,
-    encoding::{Encoder, sha256},
-    event::columns,
+    AuditKey, PublishedSeal,
+    encoding::{Encoder, digest_of_list},
+    event::{SealedColumns, sealed_columns},
 };
 
 /// The largest number of entries in one batch.
@@ -80,15 +80,15 @@ pub async fn seal(tx: &mut Tx, clock: &Clock, key: &AuditKey) -> Result<Option<S
         "UPDATE audit_event SET seal_id = $1 WHERE event_id IN
              (SELECT event_id FROM audit_event WHERE seal_id IS NULL ORDER BY event_id LIMIT $2)
          RETURNING ",
-        columns!()
+        sealed_columns!()
     ));
     let limit = i64::try_from(BATCH_SIZE).unwrap_or(i64::MAX);
-    let events: Vec<Event> = query.bind(seal_id).bind(limit).all().await?;
-    if events.is_empty() {
+    let entries: Vec<SealedColumns> = query.bind(seal_id).bind(limit).all().await?;
+    if entries.is_empty() {
         return Ok(None);
     }
     let first_kept = last.as_ref().map_or(1, |last| last.first_kept);
-    append(tx, clock, key, last.as_ref(), events, first_kept).await.map(Some)
+    append(tx, clock, key, last.as_ref(), entries, first_kept).await.map(Some)
 }
 
 /// Returns the newest seal.
@@ -103,20 +103,20 @@ pub(crate) async fn lock(tx: &mut Tx) -> Result<Option<Seal>> {
     newest_seal(tx).await
 }
 
-/// Adds the seal after `last`, which seals these events.
+/// Adds the seal after `last`, which seals these entries.
 pub(crate) async fn append(
     tx: &mut Tx,
     clock: &Clock,
     key: &AuditKey,
     last: Option<&Seal>,
-    events: Vec<Event>,
+    entries: Vec<SealedColumns>,
     first_kept: i64,
 ) -> Result<Seal> {
     let mut seal = Seal {
         seal_id: last.map_or(0, |last| last.seal_id) + 1,
         time: tx.now(clock).await?,
-        entries: i64::try_from(events.len()).unwrap_or(i64::MAX),
-        digest: batch_digest(events),
+        entries: i64::try_from(entries.len()).unwrap_or(i64::MAX),
+        digest: batch_digest(entries),
         first_kept,
         previous: last.map_or_else(|| FIRST.to_vec(), |last| last.mac.clone()),
         key_id: key.id().to_owned(),
@@ -129,9 +129,8 @@ pub(crate) async fn append(
     Ok(seal)
 }
 
-/// Returns the digest of the sealed columns of a batch, in the order of the ids.
-pub(crate) fn batch_digest(mut events: Vec<Event>) -> Vec<u8> {
-    events.sort_by_key(|event| Uuid::from(event.event_id));
-    let encoder = events.iter().fold(Encoder::default(), |encoder, event| encoder.bytes(&event.encode()));
-    sha256(&encoder.finish())
+/// Returns the digest of a batch, in the order of the ids.
+pub(crate) fn batch_digest(mut entries: Vec<SealedColumns>) -> Vec<u8> {
+    entries.sort_by_key(|entry| Uuid::from(entry.event_id));
+    digest_of_list(entries.iter().map(SealedColumns::encode))
 }

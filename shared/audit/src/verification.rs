@@ -229,7 +229,8 @@ impl Verification {
             }
             self.erased += u64::from(event.is_erased());
         }
-        if found != seal.entries || batch_digest(events) != seal.digest {
+        let sealed = events.into_iter().map(Event::into_sealed_columns).collect();
+        if found != seal.entries || batch_digest(sealed) != seal.digest {
             self.findings.push(Finding::AlteredBatch { seal_id: seal.seal_id, sealed: seal.entries, found });
         }
         Ok(())
