@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     future::Future,
+    iter,
     ops::{Deref, DerefMut},
     pin::Pin,
 };
@@ -18,7 +19,7 @@ use crate::profiles;
 pub(crate) struct Change {
     tx: Tx,
     audit_log: AuditLog,
-    /// Absent if the owner acts.
+    /// Absent if the owner acts, and after it was recorded.
     entry: Option<Entry>,
 }
 
@@ -44,20 +45,20 @@ impl Change {
         Ok(Self { tx, audit_log: audit_log.clone(), entry: call.as_ref().map(Entry::of_call) })
     }
 
-    /// Adds the name of a field that the transaction changes, for the audit log.
-    pub(crate) fn add_field(&mut self, field: impl Into<Cow<'static, str>>) {
-        if let Some(entry) = &mut self.entry {
-            entry.fields.push(field.into());
+    /// Writes the entry in the audit log, unless the owner acts, with the names of the fields that the transaction changes. Called before the
+    /// last statement that changes something, it costs no round trip, because the entry is sent with that statement.
+    pub(crate) async fn record(&mut self, fields: impl IntoIterator<Item = impl Into<Cow<'static, str>>>) -> Result<()> {
+        if let Some(mut entry) = self.entry.take() {
+            entry.fields.extend(fields.into_iter().map(Into::into));
+            self.audit_log.record(&mut self.tx, entry).await?;
         }
+        Ok(())
     }
 
-    /// Writes the entry in the audit log, unless the owner acts, and commits it with the changes.
-    pub(crate) async fn commit(self) -> Result<()> {
-        let Self { mut tx, audit_log, entry } = self;
-        if let Some(entry) = &entry {
-            audit_log.record(&mut tx, entry).await?;
-        }
-        tx.commit().await?;
+    /// Commits the changes with the entry in the audit log. If [`record`](Self::record) was not called, the entry names no field.
+    pub(crate) async fn commit(mut self) -> Result<()> {
+        self.record(iter::empty::<&str>()).await?;
+        self.tx.commit().await?;
         if let Some(call) = AuditedCall::get() {
             call.mark_recorded();
         }
@@ -89,7 +90,7 @@ pub(crate) async fn record_read(audit_log: &AuditLog, method: &'static str, call
         target: Some(Target { kind: "user".into(), id: owner.to_string(), name: None }),
         ..Entry::by_client(method.into(), caller.client_info(), CurrentCall::get().as_ref())
     };
-    audit_log.record_alone(&entry).await
+    audit_log.record_alone(entry).await
 }
 
 /// The audit log as the guards of this service use it: refused calls of users about their own data are not recorded.

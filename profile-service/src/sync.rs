@@ -39,7 +39,7 @@ pub(crate) async fn cursor(on: impl Executor<'_>) -> store::Result<Option<Cursor
 
 /// Resets the cursor, so that the service that follows the events reads a snapshot of all users. Returns false if events were never
 /// followed. `entry` is written to the audit log.
-pub(crate) async fn request_snapshot(db: &Db, clock: &Clock, entry: &Entry) -> Result<bool> {
+pub(crate) async fn request_snapshot(db: &Db, clock: &Clock, entry: Entry) -> Result<bool> {
     let mut tx = db.begin().await?;
     let query =
         tx.query("UPDATE feed_cursor SET epoch = '', pos = -1, event_id = '', generation = generation + 1, update_time = $1");

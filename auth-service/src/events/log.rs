@@ -112,7 +112,7 @@ impl EventLog {
     /// Writes the entry in the audit log of the current call, which changes nothing else. `actor` is the one who acts.
     pub async fn record_call(&self, actor: Actor) -> Result<()> {
         let Some(call) = AuditedCall::get() else { return Ok(()) };
-        self.audit_log.record_alone(&Entry { actor, ..Entry::of_call(&call) }).await?;
+        self.audit_log.record_alone(Entry { actor, ..Entry::of_call(&call) }).await?;
         call.mark_recorded();
         Ok(())
     }

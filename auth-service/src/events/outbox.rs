@@ -130,7 +130,7 @@ impl OutboxTransaction {
         let Self { mut tx, log, events, audited } = self;
         let call = AuditedCall::get();
         if let Some(entry) = audited.into_entry(call.as_ref()) {
-            log.audit_log().record(&mut tx, &entry).await?;
+            log.audit_log().record(&mut tx, entry).await?;
         }
         if events.is_empty() {
             tx.commit().await?;

@@ -44,8 +44,8 @@ impl friend_service::Handlers for FriendApi {
         let mut tx = Change::begin(&self.db, &self.audit_log, &caller, user_id).await?;
         profiles::must_exist(&mut *tx, "user_id", user_id).await?;
         profiles::must_exist(&mut *tx, "friend_id", friend_id).await?;
+        tx.record([format!("friends.{friend_id}")]).await?;
         let since = friends::add(&mut tx, user_id, "friend_id", friend_id, self.clock.now(), &self.quotas).await?;
-        tx.add_field(format!("friends.{friend_id}"));
         tx.commit().await?;
         Ok(Friendship {
             user_id: user_id.to_string(),
@@ -58,8 +58,8 @@ impl friend_service::Handlers for FriendApi {
         let user_id = UserId::parse("user_id", &request.user_id)?;
         let friend_id = UserId::parse("friend_id", &request.friend_id)?;
         let mut tx = Change::begin(&self.db, &self.audit_log, &caller, user_id).await?;
+        tx.record([format!("friends.{friend_id}")]).await?;
         friends::remove(&mut tx, user_id, friend_id).await?;
-        tx.add_field(format!("friends.{friend_id}"));
         tx.commit().await
     }
 

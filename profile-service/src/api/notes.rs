@@ -60,8 +60,8 @@ impl note_service::Handlers for NoteApi {
         };
 
         let mut tx = Change::begin(&self.db, &self.audit_log, &caller, user_id).await?;
+        tx.record([format!("notes.{note_id}")]).await?;
         let created = notes::create(&mut tx, &note, &self.quotas).await?;
-        tx.add_field(format!("notes.{note_id}"));
         tx.commit().await?;
         Ok(message(created))
     }
@@ -144,15 +144,14 @@ impl note_service::Handlers for NoteApi {
         note.body = body.unwrap_or(note.body);
         note.visibility = visibility.unwrap_or(note.visibility);
         if note != before {
-            notes::update(&mut tx, &before, &mut note, self.clock.now(), &self.quotas).await?;
             let changed = [
                 ("title", note.title != before.title),
                 ("body", note.body != before.body),
                 ("visibility", note.visibility != before.visibility),
             ];
-            for (field, _) in changed.into_iter().filter(|(_, is_changed)| *is_changed) {
-                tx.add_field(format!("notes.{note_id}.{field}"));
-            }
+            let changed = changed.into_iter().filter_map(|(field, is_changed)| is_changed.then_some(field));
+            tx.record(changed.map(|field| format!("notes.{note_id}.{field}"))).await?;
+            notes::update(&mut tx, &before, &mut note, self.clock.now(), &self.quotas).await?;
         }
         tx.commit().await?;
         Ok(message(note))
@@ -164,8 +163,8 @@ impl note_service::Handlers for NoteApi {
         let mut tx = Change::begin(&self.db, &self.audit_log, &caller, user_id).await?;
         let note = notes::lock(&mut tx, user_id, note_id).await?.ok_or_else(|| Error::not_found("note_id"))?;
         check_etag("etag", &request.etag, note.version)?;
+        tx.record([format!("notes.{note_id}")]).await?;
         notes::delete(&mut tx, &note).await?;
-        tx.add_field(format!("notes.{note_id}"));
         tx.commit().await
     }
 

@@ -97,15 +97,13 @@ impl profile_service::Handlers for ProfileApi {
         profile.website = website.unwrap_or(profile.website);
         profile.birth_date = birth_date.unwrap_or(profile.birth_date);
         if profile != before {
-            profiles::update(&mut tx, &mut profile, now).await?;
             let changed = [
                 ("bio", profile.bio != before.bio),
                 ("website", profile.website != before.website),
                 ("birth_date", profile.birth_date != before.birth_date),
             ];
-            for (field, _) in changed.into_iter().filter(|(_, is_changed)| *is_changed) {
-                tx.add_field(field);
-            }
+            tx.record(changed.into_iter().filter_map(|(field, is_changed)| is_changed.then_some(field))).await?;
+            profiles::update(&mut tx, &mut profile, now).await?;
         }
         tx.commit().await?;
         Ok(message(profile))
@@ -130,9 +128,9 @@ impl profile_service::Handlers for ProfileApi {
         let note = notes::find(&mut *tx, reader, favorite.0, favorite.1).await?;
         note.ok_or_else(|| Error::not_found("note.note_id"))?;
         if favorites::set(&mut tx, user_id, "note.note_id", favorite).await? {
+            tx.record(["favorite_note"]).await?;
             profiles::update(&mut tx, &mut profile, self.clock.now()).await?;
             (profile.favorite_user_id, profile.favorite_note_id) = (Some(favorite.0), Some(favorite.1));
-            tx.add_field("favorite_note");
         }
         tx.commit().await?;
         Ok(message(profile))
@@ -143,9 +141,9 @@ impl profile_service::Handlers for ProfileApi {
         let mut tx = Change::begin(&self.db, &self.audit_log, &caller, user_id).await?;
         let mut profile = profiles::lock(&mut tx, reader(&caller), user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         if favorites::clear(&mut tx, user_id).await? {
+            tx.record(["favorite_note"]).await?;
             profiles::update(&mut tx, &mut profile, self.clock.now()).await?;
             (profile.favorite_user_id, profile.favorite_note_id) = (None, None);
-            tx.add_field("favorite_note");
         }
         tx.commit().await?;
         Ok(message(profile))
@@ -173,8 +171,8 @@ impl ProfileApi {
         let mut profile = profiles::lock(&mut tx, reader(&caller), user_id).await?.ok_or_else(|| Error::not_found("user_id"))?;
         if profile.is_active != is_active {
             profile.is_active = is_active;
+            tx.record(["is_active"]).await?;
             profiles::update(&mut tx, &mut profile, self.clock.now()).await?;
-            tx.add_field("is_active");
         }
         tx.commit().await?;
         Ok(message(profile))

@@ -57,7 +57,7 @@ async fn status(service: &Administration) -> Result<(), CliError> {
 async fn resync(service: &Administration) -> Result<(), CliError> {
     let actor = operating_system_user();
     let entry = Entry::of_call(&AuditedCall::command("sync resync", actor.clone()));
-    let requested = sync::request_snapshot(&service.db, &service.clock, &entry).await;
+    let requested = sync::request_snapshot(&service.db, &service.clock, entry).await;
     if !requested.map_err(|error| CliError::Failed(error.into()))? {
         return Err(CliError::NeverFollowed);
     }

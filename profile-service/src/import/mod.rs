@@ -97,7 +97,7 @@ pub(crate) async fn run(command: Command) -> Result<(), CliError> {
 /// Writes one entry to the audit log before the first row is imported, because an import commits many transactions.
 async fn record_start(db: &Db, clock: &Clock) -> Result<(), access::Error> {
     let entry = Entry::of_call(&AuditedCall::command("import django", operating_system_user()));
-    AuditLog::new(db.clone(), clock.clone()).record_alone(&entry).await
+    AuditLog::new(db.clone(), clock.clone()).record_alone(entry).await
 }
 
 impl Import {

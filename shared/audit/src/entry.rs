@@ -2,8 +2,9 @@
 
 use std::{borrow::Cow, net::IpAddr};
 
-use access::{AuditedCall, Caller, ClientInfo, Clock, CurrentCall, Error, Result, error::CODE_NAMES};
+use access::{AuditedCall, Caller, ClientInfo, CurrentCall, Error, Result, error::CODE_NAMES};
 use aws_lc_rs::rand;
+use chrono::{DateTime, Utc};
 use store::Query;
 
 use crate::event::{EventId, columns, personal_digest};
@@ -44,19 +45,20 @@ impl Actor {
         }
     }
 
-    fn columns(&self) -> (&'static str, &str, Option<&str>) {
+    /// Returns the type, the id and the name.
+    fn into_columns(self) -> (&'static str, String, Option<String>) {
         match self {
-            Self::Anonymous => ("anonymous", "", None),
-            Self::User { id, name } => ("user", id, name.as_deref()),
+            Self::Anonymous => ("anonymous", String::new(), None),
+            Self::User { id, name } => ("user", id, name),
             Self::Service(id) => ("service", id, None),
             Self::Command(user) => ("cli", user, None),
-            Self::System => ("system", "", None),
+            Self::System => ("system", String::new(), None),
         }
     }
 }
 
 /// The resource that was acted on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Target {
     /// The type, such as `user`.
     pub kind: Cow<'static, str>,
@@ -121,52 +123,84 @@ impl Entry {
     }
 }
 
-/// The statement of [`insert`].
+/// The statement that inserts [`Values`].
 pub(crate) const INSERT: &str = concat!(
     "INSERT INTO audit_event (",
     columns!(),
     ") VALUES ($1, NULL, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"
 );
 
-/// Inserts an entry with the query [`INSERT`].
-pub(crate) async fn insert(query: Query<'_>, event_id: EventId, clock: &Clock, entry: &Entry) -> Result<()> {
-    let (actor_type, actor_id, actor_name) = entry.actor.columns();
-    let (target_type, target_id, target_name) = match &entry.target {
-        Some(Target { kind, id, name }) => (kind.as_ref(), id.as_str(), name.as_deref()),
-        None => ("", "", None),
-    };
-    let address = entry.address.map(|address| address.to_string());
-    let user_agent = entry.user_agent.as_deref().filter(|text| !text.is_empty());
-    let (actor_digest, actor_salt) = salted(&[actor_name, address.as_deref(), user_agent])?;
-    let (target_digest, target_salt) = salted(&[target_name])?;
-    let keep = |value: Option<String>| value.filter(|_| !entry.is_actor_erased);
-    // The name of the target is that of the actor.
-    let is_target_erased = entry.is_actor_erased && actor_id == target_id;
-    let query = query
-        .bind(event_id)
-        // The time of this process, because the time of the database would take another statement.
-        .bind(clock.now())
-        .bind(actor_type)
-        .bind(actor_id)
-        .bind(entry.method.as_ref())
-        .bind(target_type)
-        .bind(target_id)
-        .bind(entry.outcome.as_ref())
-        .bind(entry.reason.as_ref())
-        .bind(entry.fields.join(" "))
-        .bind(entry.request_id.as_str())
-        .bind(entry.trace_id.as_deref().unwrap_or_default())
-        .bind(entry.occurrences.unwrap_or(1))
-        .bind(actor_digest)
-        .bind(target_digest)
-        .bind(actor_salt.filter(|_| !entry.is_actor_erased))
-        .bind(keep(actor_name.map(str::to_owned)))
-        .bind(keep(address))
-        .bind(keep(user_agent.map(str::to_owned)))
-        .bind(target_salt.filter(|_| !is_target_erased))
-        .bind(target_name.filter(|_| !is_target_erased));
-    query.execute().await?;
-    Ok(())
+/// The values of a row of `audit_event`.
+pub(crate) struct Values {
+    event_id: EventId,
+    time: DateTime<Utc>,
+    actor_type: &'static str,
+    actor_id: String,
+    method: Cow<'static, str>,
+    target_type: Cow<'static, str>,
+    target_id: String,
+    outcome: Cow<'static, str>,
+    reason: Cow<'static, str>,
+    fields: String,
+    request_id: String,
+    trace_id: String,
+    occurrences: i64,
+    actor_digest: Option<Vec<u8>>,
+    target_digest: Option<Vec<u8>>,
+    actor_salt: Option<Vec<u8>>,
+    actor_name: Option<String>,
+    address: Option<String>,
+    user_agent: Option<String>,
+    target_salt: Option<Vec<u8>>,
+    target_name: Option<String>,
+}
+
+impl Values {
+    /// Returns the values for an entry that is written at `time`.
+    pub(crate) fn new(event_id: EventId, time: DateTime<Utc>, entry: Entry) -> Result<Self> {
+        let (actor_type, actor_id, actor_name) = entry.actor.into_columns();
+        let target = entry.target.unwrap_or_default();
+        let address = entry.address.map(|address| address.to_string());
+        let user_agent = entry.user_agent.filter(|text| !text.is_empty());
+        let (actor_digest, actor_salt) = salted(&[actor_name.as_deref(), address.as_deref(), user_agent.as_deref()])?;
+        let (target_digest, target_salt) = salted(&[target.name.as_deref()])?;
+        let keeps_actor = !entry.is_actor_erased;
+        // The name of the target can be that of the actor.
+        let keeps_target = keeps_actor || actor_id != target.id;
+        Ok(Self {
+            event_id,
+            time,
+            actor_type,
+            actor_id,
+            method: entry.method,
+            target_type: target.kind,
+            target_id: target.id,
+            outcome: entry.outcome,
+            reason: entry.reason,
+            fields: entry.fields.join(" "),
+            request_id: entry.request_id,
+            trace_id: entry.trace_id.unwrap_or_default(),
+            occurrences: entry.occurrences.unwrap_or(1),
+            actor_digest,
+            target_digest,
+            actor_salt: actor_salt.filter(|_| keeps_actor),
+            actor_name: actor_name.filter(|_| keeps_actor),
+            address: address.filter(|_| keeps_actor),
+            user_agent: user_agent.filter(|_| keeps_actor),
+            target_salt: target_salt.filter(|_| keeps_target),
+            target_name: target.name.filter(|_| keeps_target),
+        })
+    }
+
+    /// Binds the values to the parameters of [`INSERT`].
+    pub(crate) fn bind(self, query: Query<'_>) -> Query<'_> {
+        let query = query.bind(self.event_id).bind(self.time);
+        let query = query.bind(self.actor_type).bind(self.actor_id).bind(self.method).bind(self.target_type).bind(self.target_id);
+        let query = query.bind(self.outcome).bind(self.reason).bind(self.fields).bind(self.request_id).bind(self.trace_id);
+        let query = query.bind(self.occurrences).bind(self.actor_digest).bind(self.target_digest);
+        let query = query.bind(self.actor_salt).bind(self.actor_name).bind(self.address).bind(self.user_agent);
+        query.bind(self.target_salt).bind(self.target_name)
+    }
 }
 
 /// Returns the digest of personal data and its salt, or neither if there is none.

@@ -14,12 +14,12 @@ use std::{
 
 use access::{AuditRecorder, AuditedCall, Clock, Error, IdSequence, Result, error, error::CODE_NAMES};
 use chrono::TimeDelta;
-use store::{Db, Executor, Query, Tx};
+use store::{Db, Executor, Tx};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     AuditKey, Entry, PublishedSeal,
-    entry::{INSERT, insert},
+    entry::{INSERT, Values},
     floods::Floods,
     newest_seal, prune, seal,
     seal::BATCH_SIZE,
@@ -46,7 +46,7 @@ struct State {
     clock: Clock,
     ids: IdSequence,
     floods: Mutex<Floods>,
-    /// The number of entries since the last seal, and a signal for a full batch.
+    /// The number of entries since the last seal, also those whose transactions fail, and a signal for a full batch.
     unsealed: AtomicUsize,
     is_full: Notify,
 }
@@ -64,13 +64,15 @@ impl AuditLog {
         Self(Arc::new(State { db, clock, ids, floods, unsealed, is_full }))
     }
 
-    /// Writes an entry in the transaction of the change that it describes. It is one INSERT, and locks nothing that another transaction needs.
+    /// Writes an entry in the transaction of the change that it describes. It is sent with the next query of the transaction, or before its
+    /// COMMIT if none follows. It is one INSERT, and locks nothing that another transaction needs.
     ///
     /// # Errors
     ///
-    /// Returns the error of the database. The transaction must then be rolled back.
-    pub async fn record(&self, tx: &mut Tx, entry: &Entry) -> Result<()> {
-        self.insert(tx.query(INSERT), entry).await
+    /// Returns an error if there is no randomness for a salt. An error of the database is one of that query or of the COMMIT.
+    pub async fn record(&self, tx: &mut Tx, entry: Entry) -> Result<()> {
+        let values = self.values(entry)?;
+        Ok(tx.attach(INSERT, |query| values.bind(query)).await?)
     }
 
     /// Writes an entry in a transaction of its own. It is for a call that changes nothing else.
@@ -78,21 +80,24 @@ impl AuditLog {
     /// # Errors
     ///
     /// Returns the error of the database. The call must then fail.
-    pub async fn record_alone(&self, entry: &Entry) -> Result<()> {
-        self.insert(self.0.db.write(INSERT), entry).await
-    }
-
-    async fn insert(&self, query: Query<'_>, entry: &Entry) -> Result<()> {
-        insert(query, self.0.ids.next(&self.0.clock), &self.0.clock, entry).await?;
-        if self.0.unsealed.fetch_add(1, Ordering::Relaxed) + 1 >= BATCH_SIZE {
-            self.0.is_full.notify_one();
-        }
+    pub async fn record_alone(&self, entry: Entry) -> Result<()> {
+        self.values(entry)?.bind(self.0.db.write(INSERT)).execute().await?;
         Ok(())
     }
 
+    /// Returns the values of a new row, and counts it.
+    fn values(&self, entry: Entry) -> Result<Values> {
+        // The time of this process, because the time of the database would take another statement.
+        let values = Values::new(self.0.ids.next(&self.0.clock), self.0.clock.now(), entry)?;
+        if self.0.unsealed.fetch_add(1, Ordering::Relaxed) + 1 >= BATCH_SIZE {
+            self.0.is_full.notify_one();
+        }
+        Ok(values)
+    }
+
     /// Writes an entry about a refused call in a transaction of its own, or only counts it if there were many like it.
-    pub async fn record_refused(&self, entry: &Entry) -> Result<()> {
-        let is_admitted = self.floods(|floods| floods.admit(self.0.clock.now(), entry));
+    pub async fn record_refused(&self, entry: Entry) -> Result<()> {
+        let is_admitted = self.floods(|floods| floods.admit(self.0.clock.now(), &entry));
         if !is_admitted {
             return Ok(());
         }
@@ -144,7 +149,7 @@ impl AuditLog {
     async fn write(&self, entries: &[Entry]) -> Result<()> {
         let mut tx = self.0.db.begin().await?;
         for entry in entries {
-            self.record(&mut tx, entry).await?;
+            self.record(&mut tx, entry.clone()).await?;
         }
         Ok(tx.commit().await?)
     }
@@ -158,7 +163,7 @@ impl AuditRecorder for AuditLog {
     fn record_refusal<'a>(&'a self, call: &'a AuditedCall, error: &'a Error) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(async move {
             let entry = Entry::of_call(call).refused(error);
-            if let Err(error) = self.record_refused(&entry).await {
+            if let Err(error) = self.record_refused(entry).await {
                 tracing::warn!(error = error::error_chain(&error), "cannot record a refused call in the audit log");
             }
         })

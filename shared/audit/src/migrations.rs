@@ -13,5 +13,5 @@ pub async fn record_migrations(db: &Db, operating_system_user: String, operation
     }
     let mut entry = Entry::of_call(&AuditedCall::command("migrate", operating_system_user));
     entry.fields = operations.into_iter().map(Into::into).collect();
-    AuditLog::new(db.clone(), Clock::system()).record_alone(&entry).await
+    AuditLog::new(db.clone(), Clock::system()).record_alone(entry).await
 }

@@ -36,7 +36,7 @@ impl App {
     pub(crate) async fn record(&self, entry: &Entry) {
         self.clock.advance(TimeDelta::milliseconds(1500));
         let mut tx = self.db.begin().await.expect("a transaction");
-        self.log.record(&mut tx, entry).await.expect("an entry");
+        self.log.record(&mut tx, entry.clone()).await.expect("an entry");
         tx.commit().await.expect("a commit");
     }
 

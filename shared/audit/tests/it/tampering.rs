@@ -203,7 +203,7 @@ on_both_engines! {
             writers.spawn(async move {
                 for number in 0..total / 8 {
                     let mut tx = db.begin().await.expect("a transaction");
-                    log.record(&mut tx, &entry(number as u64)).await.expect("an entry");
+                    log.record(&mut tx, entry(number as u64)).await.expect("an entry");
                     // Entries with smaller ids commit later.
                     for _ in 0..(number * 7 + writer * 3) % 11 {
                         tokio::task::yield_now().await;
@@ -244,7 +244,7 @@ on_both_engines! {
     async fn a_batch_has_at_most_1000_entries(app: App) {
         let mut tx = app.db.begin().await.expect("a transaction");
         for number in 0..=BATCH_SIZE as u64 {
-            app.log.record(&mut tx, &entry(number)).await.expect("an entry");
+            app.log.record(&mut tx, entry(number)).await.expect("an entry");
         }
         tx.commit().await.expect("a commit");
         assert_eq!([app.seal().await, app.seal().await].map(|seal| seal.map(|seal| seal.entries)), [Some(1000), Some(1)]);
