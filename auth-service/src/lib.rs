@@ -40,7 +40,7 @@ use chrono::TimeDelta;
 use django::tokens::TokenKeyError;
 use gateway::ApiDocs;
 use migrate::{OtherService, SchemaError};
-use server::{DocumentError, Health, Server};
+use server::{Health, Server};
 use sqlx::migrate::Migrator;
 use store::{Db, search_key};
 use tokio::net::TcpListener;
@@ -126,8 +126,6 @@ pub enum ServeError {
     DefaultGroup(String),
     #[error("reflection cannot read the descriptors: {0}")]
     Reflection(#[from] server::ReflectionError),
-    #[error("cannot create the OpenAPI document: {0}")]
-    Descriptors(#[from] DocumentError),
     #[error(transparent)]
     Server(#[from] server::ServerError),
 }
@@ -287,7 +285,7 @@ pub async fn serve(
         .add(audit_service::guarded(AuditApi { db: db.clone() }))
         .describe_http(http::paths())
         .merge_http(http::routes(endpoints))
-        .with_openapi("Auth service", env!("CARGO_PKG_VERSION"), page.as_ref())?;
+        .with_openapi("Auth service", env!("CARGO_PKG_VERSION"), page.as_ref());
 
     let following = token::follow(Arc::clone(&verifier), KEY_INTERVAL, || {
         let keys = Arc::clone(&keys);

@@ -17,7 +17,7 @@ use chrono::TimeDelta;
 use django::tokens::TokenKeyError;
 use gateway::ApiDocs;
 use migrate::{OtherService, SchemaError};
-use server::{DocumentError, Health, ReflectionError, Server, ServerSettings, metrics::FeedMetrics};
+use server::{Health, ReflectionError, Server, ServerSettings, metrics::FeedMetrics};
 use sqlx::migrate::Migrator;
 use store::{Db, search_key};
 use tokio::{net::TcpListener, sync::oneshot};
@@ -106,9 +106,6 @@ pub enum ServeError {
     /// gRPC reflection cannot read the descriptors.
     #[error("gRPC reflection cannot read the descriptors: {0}")]
     Reflection(#[from] ReflectionError),
-    /// The `OpenAPI` document cannot be generated from the descriptors.
-    #[error("cannot generate the OpenAPI document: {0}")]
-    Descriptors(#[from] DocumentError),
     /// The URL of the auth service, or a certificate for it, cannot be used.
     #[error(transparent)]
     Auth(#[from] AuthUrlError),
@@ -228,7 +225,7 @@ pub async fn serve(service: Service, listener: TcpListener, shutdown: impl Futur
         .add(note_service::guarded(NoteApi { db: db.clone(), audit_log: audit_log.clone(), clock: clock.clone(), quotas }))
         .add(sync_service::guarded(SyncApi { db: db.clone(), clock: clock.clone(), verifier: Arc::clone(&verifier), progress }))
         .add(audit_service::guarded(AuditApi { db: db.clone() }))
-        .with_openapi("Profile service", env!("CARGO_PKG_VERSION"), page.as_ref())?;
+        .with_openapi("Profile service", env!("CARGO_PKG_VERSION"), page.as_ref());
     let outcome = tokio::select! {
         outcome = Box::pin(server.serve(listener, check_health, shutdown)) => outcome,
         never = following => match never {},

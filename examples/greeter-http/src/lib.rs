@@ -15,6 +15,5 @@ use server::Server;
 pub fn server(verifier: Arc<Verifier>, auth_url: &str) -> Result<Server, Box<dyn Error>> {
     let api_docs = ApiDocs { auth_url: auth_url.to_owned() };
     let server = Server::new(verifier, greeter::DESCRIPTORS)?;
-    let server = server.add(greeter::guarded()).with_openapi("Greeter", env!("CARGO_PKG_VERSION"), Some(&api_docs));
-    Ok(server?)
+    Ok(server.add(greeter::guarded()).with_openapi("Greeter", env!("CARGO_PKG_VERSION"), Some(&api_docs)))
 }

@@ -65,7 +65,6 @@ mod token_calls;
 pub mod traces;
 mod unread;
 
-pub use gateway::openapi::DocumentError;
 pub use tonic_reflection::server::Error as ReflectionError;
 
 pub use self::{

@@ -6,7 +6,7 @@ use access::{CallLimit, Caller, Guarded, Result, Routes, token::Verifier, trace}
 use axum::Router;
 use gateway::{
     ApiDocs, Binding, CachePolicy, Gateway,
-    openapi::{self, About, DocumentError},
+    openapi::{self, About},
 };
 use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::oneshot};
@@ -170,15 +170,18 @@ impl Server {
     }
 
     /// Serves the `OpenAPI` document of the services that were added so far at `/openapi.json` and `/openapi.yaml`, and the API page at `/`
-    /// if there is one.
+    /// if there is one. The first request for the document creates it.
     ///
-    /// # Errors
-    ///
-    /// Returns an error that names the method or the field if an option in the protos is invalid.
-    pub fn with_openapi(self, title: &str, version: &str, api_docs: Option<&ApiDocs>) -> Result<Self, DocumentError> {
-        let about = About { title, version, services: self.routes.names(), other_paths: &self.other_paths };
-        let document = openapi::document(self.descriptors, &about)?;
-        Ok(self.merge_http(gateway::api_docs_routes(&document, api_docs)))
+    /// If an option in the protos is invalid, the document has the status 500 and a text that names the method or the field.
+    /// [`openapi::document`] returns the same error.
+    #[must_use]
+    pub fn with_openapi(self, title: &'static str, version: &'static str, api_docs: Option<&ApiDocs>) -> Self {
+        let (descriptors, services, other_paths) = (self.descriptors, self.routes.names().to_vec(), self.other_paths.clone());
+        let create = move || {
+            let about = About { title, version, services: &services, other_paths: &other_paths };
+            openapi::document(descriptors, &about)
+        };
+        self.merge_http(gateway::api_docs_routes(title, create, api_docs))
     }
 
     /// Gives the calls of these HTTP or gRPC paths, such as `/package.Service/Method`, a share of the concurrent calls of their own, so

@@ -12,8 +12,10 @@ use axum::{
     routing::get,
 };
 use flate2::read::GzDecoder;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::Value;
+
+use crate::openapi::DocumentError;
 
 /// The version of Swagger UI. It is part of the paths of its files, so that clients can cache them forever.
 const VERSION: &str = "5.35.0";
@@ -50,17 +52,20 @@ pub struct ApiDocs {
     pub auth_url: String,
 }
 
-/// Returns the routes of the `OpenAPI` document, and of the API page if there is one.
-#[expect(clippy::missing_panics_doc, reason = "it cannot panic")]
-pub fn routes(document: &Value, api_docs: Option<&ApiDocs>) -> Router {
-    let json = Bytes::from(document.to_string());
-    let yaml = serde_saphyr::to_string(document).expect("every key of a JSON document is a string");
-    let yaml = Bytes::from(yaml);
+/// Returns the routes of the `OpenAPI` document that `create` returns, and of the API page if there is one. The first request for the
+/// document creates it, because that takes a part of the time and the memory of a start, and most processes are never asked.
+///
+/// The document has the status 500 if `create` returns an error.
+pub fn routes<C>(title: &str, create: C, api_docs: Option<&ApiDocs>) -> Router
+where
+    C: FnOnce() -> Result<Value, DocumentError> + Send + 'static,
+{
+    let document = Arc::new(LazyLock::new(|| create().map(|document| Document::new(&document))));
+    let yaml = Arc::clone(&document);
     let routes = Router::new()
-        .route("/openapi.json", get(async move || file(JSON, json)))
-        .route("/openapi.yaml", get(async move || file(YAML, yaml)));
+        .route("/openapi.json", get(async move || document_file(&document, JSON, |document| &document.json)))
+        .route("/openapi.yaml", get(async move || document_file(&yaml, YAML, |document| &document.yaml)));
     let Some(api_docs) = api_docs else { return routes };
-    let title = document["info"]["title"].as_str().unwrap_or_default();
     let html = include_str!("index.html")
         .replace("{auth_url}", &escaped(api_docs.auth_url.trim_end_matches('/')))
         .replace("{title}", &escaped(title))
@@ -73,6 +78,30 @@ pub fn routes(document: &Value, api_docs: Option<&ApiDocs>) -> Router {
         .route("/explorer/explorer.css", get(async || file(CSS, include_str!("explorer.css").into())))
         .route(&format!("/explorer/{VERSION}/swagger-ui-bundle.js"), get(async |headers| asset(&headers, JAVASCRIPT, &BUNDLE)))
         .route(&format!("/explorer/{VERSION}/swagger-ui.css"), get(async |headers| asset(&headers, CSS, &STYLES)))
+}
+
+/// The document in both formats.
+struct Document {
+    json: Bytes,
+    yaml: Bytes,
+}
+
+impl Document {
+    fn new(document: &Value) -> Self {
+        let yaml = serde_saphyr::to_string(document).expect("every key of a JSON document is a string");
+        Self { json: document.to_string().into(), yaml: yaml.into() }
+    }
+}
+
+fn document_file(
+    document: &Result<Document, DocumentError>,
+    kind: HeaderValue,
+    format: fn(&Document) -> &Bytes,
+) -> Result<Response, (StatusCode, String)> {
+    match document {
+        Ok(document) => Ok(file(kind, format(document).clone())),
+        Err(error) => Err((StatusCode::INTERNAL_SERVER_ERROR, format!("the document cannot be created: {error}"))),
+    }
 }
 
 fn file(kind: HeaderValue, bytes: Bytes) -> Response {
@@ -135,7 +164,13 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
     use super::*;
+    use crate::openapi::About;
 
     #[test]
     fn gzip_is_accepted_if_the_header_names_it() {
@@ -156,6 +191,43 @@ mod tests {
         });
         let yaml = serde_saphyr::to_string(&document).expect("YAML");
         assert_eq!(serde_saphyr::from_str::<Value>(&yaml).expect("YAML that can be read"), document);
+    }
+
+    async fn get(routes: &Router, path: &str) -> (StatusCode, String) {
+        let request = http::Request::get(path).body(axum::body::Body::empty()).expect("a request");
+        let response = routes.clone().oneshot(request).await.expect("a response");
+        let status = response.status();
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        (status, String::from_utf8(body.to_vec()).expect("UTF-8"))
+    }
+
+    #[tokio::test]
+    async fn the_first_request_creates_the_document() {
+        let created = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&created);
+        let create = move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok(serde_json::json!({ "openapi": "3.1.0" }))
+        };
+        let routes = routes("Test", create, None);
+        assert_eq!(created.load(Ordering::Relaxed), 0);
+        for _ in 0..2 {
+            assert_eq!(get(&routes, "/openapi.json").await, (StatusCode::OK, r#"{"openapi":"3.1.0"}"#.to_owned()));
+            assert_eq!(get(&routes, "/openapi.yaml").await, (StatusCode::OK, "openapi: \"3.1.0\"\n".to_owned()));
+        }
+        assert_eq!(created.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_document_that_cannot_be_created_has_status_500() {
+        let create = || {
+            let other_paths = serde_json::Map::new();
+            let about = About { title: "Test", version: "1", services: &[], other_paths: &other_paths };
+            crate::openapi::document(b"not descriptors", &about)
+        };
+        let (status, body) = get(&routes("Test", create, None), "/openapi.json").await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(body.contains("the descriptors are not a valid FileDescriptorSet"), "{body}");
     }
 
     #[test]
