@@ -1,6 +1,6 @@
 //! Both services as separate processes, on databases of their own, with a user who has notes.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use bytes::Bytes;
 use http::Method;
@@ -185,12 +185,17 @@ impl Fixture {
 
 /// Starts the auth service.
 pub(crate) fn start_auth(programs: &Programs, database: &str, folder: &Path) -> Result<Process, Failure> {
+    Process::start(&mut serve_auth(programs, database, "127.0.0.1:0"), &folder.join("auth.log"), "address=")
+}
+
+/// Returns the command that serves the auth service.
+pub(crate) fn serve_auth(programs: &Programs, database: &str, address: &str) -> Command {
     let mut command = programs.command("auth-service");
-    command.args(["serve", "--listen", "127.0.0.1:0", "--audience", "profile-service", "--access-lifetime", "86400"]);
+    command.args(["serve", "--listen", address, "--audience", "profile-service", "--access-lifetime", "86400"]);
     command.args(["--permission", "profile.add_note"]);
     // Every login comes from one address, and the sessions of a benchmark are many.
     command.args(["--sessions-per-user", "0", "--database-url", database]);
-    Process::start(&mut command, &folder.join("auth.log"), "address=")
+    command
 }
 
 /// Registers a user, and logs in.

@@ -1,6 +1,6 @@
 //! Time to start, memory and size.
 
-use std::{fs, time::Duration};
+use std::{fs, net::TcpListener, time::Duration};
 
 use testing::Engine;
 
@@ -8,13 +8,17 @@ use crate::{
     Settings,
     auth_calls::issue_service_token,
     connection::{Connection, Failure, Kind, Target},
-    fixture::{Fixture, start_auth},
+    fixture::{Fixture, serve_auth, start_auth},
     process::Process,
     report::{Row, Section, median},
 };
 
 /// The time after which a service is idle.
 const SETTLED: Duration = Duration::from_secs(3);
+/// The time within which a service must answer.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// The time between two attempts to connect.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Measures what a service needs before it does anything.
 pub(crate) async fn measure(settings: &Settings) -> Result<Section, Failure> {
@@ -24,9 +28,10 @@ pub(crate) async fn measure(settings: &Settings) -> Result<Section, Failure> {
     issue_service_token(&fixture).await?;
     let mut starts = Vec::new();
     for _ in 0..settings.runs.max(3) {
-        let auth = start_auth(&programs, fixture.auth_database_url(), fixture.folder.path())?;
-        answer(&auth).await?;
-        starts.push(auth.age().as_secs_f64() * 1e3);
+        let address = free_address()?;
+        let mut command = serve_auth(&programs, fixture.auth_database_url(), &address);
+        let auth = Process::start_at(&mut command, &fixture.folder.path().join("auth.log"), address)?;
+        starts.push(first_answer(&auth).await?);
     }
     rows.push(Row::new(
         "auth service on PostgreSQL: start to first answer",
@@ -39,14 +44,16 @@ pub(crate) async fn measure(settings: &Settings) -> Result<Section, Failure> {
         let mut memory = String::new();
         for is_first in [true, false] {
             let mut command = programs.command("quickstart");
+            let address = free_address()?;
             command.current_dir(folder.path()).args(["--log-filter", "info", "--auth-listen", "127.0.0.1:0"]);
-            command.args(["--profile-listen", "127.0.0.1:0"]);
-            let process = Process::start(&mut command, &folder.path().join("log"), "address=")?;
-            answer(&process).await?;
-            // The first start creates the databases and the keys.
+            // It is the second service to serve.
+            command.args(["--profile-listen", &address]);
+            let process = Process::start_at(&mut command, &folder.path().join("log"), address)?;
+            let duration = first_answer(&process).await?;
+            tokio::time::sleep(SETTLED).await;
+            // The first start creates the databases, the keys and the superuser, whose password is hashed.
             if !is_first {
-                both.push(process.age().as_secs_f64() * 1e3);
-                tokio::time::sleep(SETTLED).await;
+                both.push(duration);
                 memory = describe_memory(&process);
             }
         }
@@ -72,10 +79,23 @@ pub(crate) async fn measure(settings: &Settings) -> Result<Section, Failure> {
     Ok(Section { title: "Start, memory and size", text: text.to_owned(), rows, plots: Vec::new() })
 }
 
-async fn answer(process: &Process) -> Result<(), Failure> {
-    let kind = Kind::Http(http::Method::GET, "/livez".to_owned());
-    Connection::open(&Target { address: process.address.clone(), kind, token: None }).await?.call(bytes::Bytes::new()).await?;
-    Ok(())
+/// Returns an address on which nothing listens.
+fn free_address() -> Result<String, Failure> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+/// Waits for the first answer, and returns the time since the start in milliseconds.
+async fn first_answer(process: &Process) -> Result<f64, Failure> {
+    let target =
+        Target { address: process.address.clone(), kind: Kind::Http(http::Method::GET, "/livez".to_owned()), token: None };
+    loop {
+        let answer = async { Connection::open(&target).await?.call(bytes::Bytes::new()).await };
+        match answer.await {
+            Ok(_) => return Ok(process.age().as_secs_f64() * 1e3),
+            Err(error) if process.age() > PATIENCE => return Err(error),
+            Err(_) => tokio::time::sleep(POLL_INTERVAL).await,
+        }
+    }
 }
 
 fn describe_memory(process: &Process) -> String {

@@ -48,6 +48,13 @@ impl Process {
         Ok(process)
     }
 
+    /// Starts a server that serves on `address`, and does not wait for it. The log of a server can be 100 milliseconds late.
+    pub(crate) fn start_at(command: &mut Command, log: &Path, address: String) -> Result<Self, Failure> {
+        command.stdin(Stdio::null()).stdout(File::create(log)?).stderr(File::options().append(true).open(log)?);
+        let began = Instant::now();
+        Ok(Self { child: command.spawn()?, address, began })
+    }
+
     /// Returns the processor time of the process and of the processes that it has started.
     pub(crate) fn cpu(&self) -> Duration {
         Duration::from_secs_f64(self.all().iter().filter_map(|pid| ticks(*pid)).sum::<f64>() / TICKS)
