@@ -49,7 +49,7 @@ macro_rules! select {
             columns!(),
             " FROM audit_event WHERE ",
             $condition,
-            " AND ($2 = '' OR target_id = $2) AND ($3 = '' OR method = $3 OR method LIKE $4 ESCAPE '!') AND ($5 = '' OR outcome = $5)
+            " AND ($3 = '' OR method = $3 OR method LIKE $4 ESCAPE '!') AND ($5 = '' OR outcome = $5)
               AND event_id > $6 AND event_id < $7 AND time >= $8 AND time < $9 ORDER BY event_id",
             $order,
             " LIMIT $10"
@@ -82,11 +82,13 @@ pub async fn list_in_order(
         (None, _) => bounds,
     };
     // Separate statements, because SQLite uses an index only for a condition that is always there.
-    let query = on.query(match (filter.actor_id.is_empty(), order) {
-        (true, Order::NewestFirst) => select!("$1 = ''", " DESC"),
-        (true, Order::OldestFirst) => select!("$1 = ''", ""),
-        (false, Order::NewestFirst) => select!("actor_id = $1", " DESC"),
-        (false, Order::OldestFirst) => select!("actor_id = $1", ""),
+    let query = on.query(match (filter.actor_id.is_empty(), filter.target_id.is_empty(), order) {
+        (true, true, Order::NewestFirst) => select!("$1 = '' AND $2 = ''", " DESC"),
+        (true, true, Order::OldestFirst) => select!("$1 = '' AND $2 = ''", ""),
+        (true, false, Order::NewestFirst) => select!("$1 = '' AND target_id = $2", " DESC"),
+        (true, false, Order::OldestFirst) => select!("$1 = '' AND target_id = $2", ""),
+        (false, _, Order::NewestFirst) => select!("actor_id = $1 AND ($2 = '' OR target_id = $2)", " DESC"),
+        (false, _, Order::OldestFirst) => select!("actor_id = $1 AND ($2 = '' OR target_id = $2)", ""),
     });
     let query = query.bind(filter.actor_id.as_str()).bind(filter.target_id.as_str());
     let query = query.bind(filter.method.as_str()).bind(pattern).bind(filter.outcome.as_str());
