@@ -107,6 +107,8 @@ on_both_engines! {
             last = auth_db.query("SELECT last FROM feed").one::<(i64,)>().await.unwrap().0;
             metric("events_position").await == Some(f64::from(i32::try_from(last).unwrap()))
                 && metric("events_at_end").await == Some(1.0)
+                // The verifier follows the events with a stream of its own.
+                && metric("revocations_fresh").await == Some(1.0)
         }).await;
         for (name, value) in [
             ("events_connected", 1.0),
