@@ -7,7 +7,7 @@ use aws_lc_rs::rand;
 use chrono::{DateTime, Utc};
 use store::Query;
 
-use crate::event::{EventId, columns, personal_digest};
+use crate::event::{Event, EventId, columns, personal_digest};
 
 /// The number of bytes of a salt.
 const SALT_BYTES: usize = 16;
@@ -123,40 +123,15 @@ impl Entry {
     }
 }
 
-/// The statement that inserts [`Values`].
+/// The statement that inserts a new [`Event`].
 pub(crate) const INSERT: &str = concat!(
     "INSERT INTO audit_event (",
     columns!(),
     ") VALUES ($1, NULL, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"
 );
 
-/// The values of a row of `audit_event`.
-pub(crate) struct Values {
-    event_id: EventId,
-    time: DateTime<Utc>,
-    actor_type: &'static str,
-    actor_id: String,
-    method: Cow<'static, str>,
-    target_type: Cow<'static, str>,
-    target_id: String,
-    outcome: Cow<'static, str>,
-    reason: Cow<'static, str>,
-    fields: String,
-    request_id: String,
-    trace_id: String,
-    occurrences: i64,
-    actor_digest: Option<Vec<u8>>,
-    target_digest: Option<Vec<u8>>,
-    actor_salt: Option<Vec<u8>>,
-    actor_name: Option<String>,
-    address: Option<String>,
-    user_agent: Option<String>,
-    target_salt: Option<Vec<u8>>,
-    target_name: Option<String>,
-}
-
-impl Values {
-    /// Returns the values for an entry that is written at `time`.
+impl Event {
+    /// Returns the row for an entry that is written at `time`.
     pub(crate) fn new(event_id: EventId, time: DateTime<Utc>, entry: Entry) -> Result<Self> {
         let (actor_type, actor_id, actor_name) = entry.actor.into_columns();
         let target = entry.target.unwrap_or_default();
@@ -169,14 +144,15 @@ impl Values {
         let keeps_target = keeps_actor || actor_id != target.id;
         Ok(Self {
             event_id,
+            seal_id: None,
             time,
-            actor_type,
+            actor_type: actor_type.to_owned(),
             actor_id,
-            method: entry.method,
-            target_type: target.kind,
+            method: entry.method.into_owned(),
+            target_type: target.kind.into_owned(),
             target_id: target.id,
-            outcome: entry.outcome,
-            reason: entry.reason,
+            outcome: entry.outcome.into_owned(),
+            reason: entry.reason.into_owned(),
             fields: entry.fields.join(" "),
             request_id: entry.request_id,
             trace_id: entry.trace_id.unwrap_or_default(),
@@ -192,7 +168,7 @@ impl Values {
         })
     }
 
-    /// Binds the values to the parameters of [`INSERT`].
+    /// Binds the columns to the parameters of [`INSERT`].
     pub(crate) fn bind(self, query: Query<'_>) -> Query<'_> {
         let query = query.bind(self.event_id).bind(self.time);
         let query = query.bind(self.actor_type).bind(self.actor_id).bind(self.method).bind(self.target_type).bind(self.target_id);

@@ -46,34 +46,6 @@ macro_rules! columns {
 }
 pub(crate) use columns;
 
-/// The sealed columns of a row: all but its seal and its personal data.
-#[derive(Debug, sqlx::FromRow)]
-pub(crate) struct SealedColumns {
-    pub(crate) event_id: EventId,
-    time: DateTime<Utc>,
-    actor_type: String,
-    actor_id: String,
-    method: String,
-    target_type: String,
-    target_id: String,
-    outcome: String,
-    reason: String,
-    fields: String,
-    request_id: String,
-    trace_id: String,
-    occurrences: i64,
-    actor_digest: Option<Vec<u8>>,
-    target_digest: Option<Vec<u8>>,
-}
-
-macro_rules! sealed_columns {
-    () => {
-        "event_id, time, actor_type, actor_id, method, target_type, target_id, outcome, reason, fields, request_id, trace_id, \
-         occurrences, actor_digest, target_digest"
-    };
-}
-pub(crate) use sealed_columns;
-
 /// The state of the personal data of an actor or of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PersonalData {
@@ -128,38 +100,7 @@ impl Event {
         json.into()
     }
 
-    pub(crate) fn into_sealed_columns(self) -> SealedColumns {
-        SealedColumns {
-            event_id: self.event_id,
-            time: self.time,
-            actor_type: self.actor_type,
-            actor_id: self.actor_id,
-            method: self.method,
-            target_type: self.target_type,
-            target_id: self.target_id,
-            outcome: self.outcome,
-            reason: self.reason,
-            fields: self.fields,
-            request_id: self.request_id,
-            trace_id: self.trace_id,
-            occurrences: self.occurrences,
-            actor_digest: self.actor_digest,
-            target_digest: self.target_digest,
-        }
-    }
-
-    pub(crate) fn actor_data(&self) -> PersonalData {
-        let values = [&self.actor_name, &self.address, &self.user_agent].map(Option::as_deref);
-        personal_data(self.actor_digest.as_deref(), self.actor_salt.as_deref(), &values)
-    }
-
-    pub(crate) fn target_data(&self) -> PersonalData {
-        personal_data(self.target_digest.as_deref(), self.target_salt.as_deref(), &[self.target_name.as_deref()])
-    }
-}
-
-impl SealedColumns {
-    /// Returns the columns as bytes.
+    /// Returns the sealed columns as bytes.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let encoder = Encoder::default()
             .bytes(Uuid::from(self.event_id).as_bytes())
@@ -176,6 +117,15 @@ impl SealedColumns {
             .text(&self.trace_id)
             .number(self.occurrences);
         encoder.optional(self.actor_digest.as_deref()).optional(self.target_digest.as_deref()).finish()
+    }
+
+    pub(crate) fn actor_data(&self) -> PersonalData {
+        let values = [&self.actor_name, &self.address, &self.user_agent].map(Option::as_deref);
+        personal_data(self.actor_digest.as_deref(), self.actor_salt.as_deref(), &values)
+    }
+
+    pub(crate) fn target_data(&self) -> PersonalData {
+        personal_data(self.target_digest.as_deref(), self.target_salt.as_deref(), &[self.target_name.as_deref()])
     }
 }
 
@@ -202,8 +152,9 @@ mod tests {
     /// A log that an earlier version has sealed must stay verifiable.
     #[test]
     fn the_bytes_of_an_entry_never_change() {
-        let entry = SealedColumns {
+        let entry = Event {
             event_id: EventId::parse("event_id", "0193c2b0-5c00-7000-8000-000000000001").expect("an id"),
+            seal_id: Some(1),
             time: DateTime::from_timestamp_micros(1_764_000_000_123_456).expect("a time"),
             actor_type: "user".into(),
             actor_id: "a".into(),
@@ -218,6 +169,12 @@ mod tests {
             occurrences: 3,
             actor_digest: Some(vec![1, 2]),
             target_digest: None,
+            actor_salt: Some(vec![3]),
+            actor_name: Some("name".into()),
+            address: None,
+            user_agent: None,
+            target_salt: None,
+            target_name: None,
         };
         let text = |bytes: &[u8]| [&[0, 0, 0, 0, 0, 0, 0, u8::try_from(bytes.len()).expect("a short text")], bytes].concat();
         let mut expected = text(&[0x01, 0x93, 0xc2, 0xb0, 0x5c, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 1]);

@@ -17,13 +17,7 @@ use chrono::TimeDelta;
 use store::{Db, Executor, Tx};
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{
-    AuditKey, Entry, PublishedSeal,
-    entry::{INSERT, Values},
-    floods::Floods,
-    newest_seal, prune, seal,
-    seal::BATCH_SIZE,
-};
+use crate::{AuditKey, Entry, Event, PublishedSeal, entry::INSERT, floods::Floods, newest_seal, prune, seal, seal::BATCH_SIZE};
 
 /// The longest time until an entry is sealed.
 const SEAL_INTERVAL: Duration = Duration::from_secs(2);
@@ -71,8 +65,8 @@ impl AuditLog {
     ///
     /// Returns an error if there is no randomness for a salt. An error of the database is one of that query or of the COMMIT.
     pub async fn record(&self, tx: &mut Tx, entry: Entry) -> Result<()> {
-        let values = self.values(entry)?;
-        Ok(tx.attach(INSERT, |query| values.bind(query)).await?)
+        let event = self.event(entry)?;
+        Ok(tx.attach(INSERT, |query| event.bind(query)).await?)
     }
 
     /// Writes an entry in a transaction of its own. It is for a call that changes nothing else.
@@ -81,18 +75,18 @@ impl AuditLog {
     ///
     /// Returns the error of the database. The call must then fail.
     pub async fn record_alone(&self, entry: Entry) -> Result<()> {
-        self.values(entry)?.bind(self.0.db.write(INSERT)).execute().await?;
+        self.event(entry)?.bind(self.0.db.write(INSERT)).execute().await?;
         Ok(())
     }
 
-    /// Returns the values of a new row, and counts it.
-    fn values(&self, entry: Entry) -> Result<Values> {
+    /// Returns the new row, and counts it.
+    fn event(&self, entry: Entry) -> Result<Event> {
         // The time of this process, because the time of the database would take another statement.
-        let values = Values::new(self.0.ids.next(&self.0.clock), self.0.clock.now(), entry)?;
+        let event = Event::new(self.0.ids.next(&self.0.clock), self.0.clock.now(), entry)?;
         if self.0.unsealed.fetch_add(1, Ordering::Relaxed) + 1 >= BATCH_SIZE {
             self.0.is_full.notify_one();
         }
-        Ok(values)
+        Ok(event)
     }
 
     /// Writes an entry about a refused call in a transaction of its own, or only counts it if there were many like it.

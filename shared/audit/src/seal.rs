@@ -9,9 +9,9 @@ use store::{Executor, Tx};
 use uuid::Uuid;
 
 use crate::{
-    AuditKey, PublishedSeal,
+    AuditKey, Event, PublishedSeal,
     encoding::{Encoder, digest_of_list},
-    event::{SealedColumns, sealed_columns},
+    event::columns,
 };
 
 /// The largest number of entries in one batch.
@@ -80,10 +80,10 @@ pub async fn seal(tx: &mut Tx, clock: &Clock, key: &AuditKey) -> Result<Option<S
         "UPDATE audit_event SET seal_id = $1 WHERE event_id IN
              (SELECT event_id FROM audit_event WHERE seal_id IS NULL ORDER BY event_id LIMIT $2)
          RETURNING ",
-        sealed_columns!()
+        columns!()
     ));
     let limit = i64::try_from(BATCH_SIZE).unwrap_or(i64::MAX);
-    let entries: Vec<SealedColumns> = query.bind(seal_id).bind(limit).all().await?;
+    let entries: Vec<Event> = query.bind(seal_id).bind(limit).all().await?;
     if entries.is_empty() {
         return Ok(None);
     }
@@ -109,7 +109,7 @@ pub(crate) async fn append(
     clock: &Clock,
     key: &AuditKey,
     last: Option<&Seal>,
-    entries: Vec<SealedColumns>,
+    entries: Vec<Event>,
     first_kept: i64,
 ) -> Result<Seal> {
     let mut seal = Seal {
@@ -129,8 +129,8 @@ pub(crate) async fn append(
     Ok(seal)
 }
 
-/// Returns the digest of a batch, in the order of the ids.
-pub(crate) fn batch_digest(mut entries: Vec<SealedColumns>) -> Vec<u8> {
+/// Returns the digest of the sealed columns of a batch, in the order of the ids.
+pub(crate) fn batch_digest(mut entries: Vec<Event>) -> Vec<u8> {
     entries.sort_by_key(|entry| Uuid::from(entry.event_id));
-    digest_of_list(entries.iter().map(SealedColumns::encode))
+    digest_of_list(entries.iter().map(Event::encode))
 }
