@@ -27,10 +27,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a server that logs `ADDRESS` after `marker`. The log is written to `log`.
     pub(crate) fn start(command: &mut Command, log: &Path, marker: &str) -> Result<Self, Failure> {
-        command.stdin(Stdio::null()).stdout(File::create(log)?).stderr(File::options().append(true).open(log)?);
-        let began = Instant::now();
-        let child = command.spawn().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
-        let mut process = Self { child, address: String::new(), began };
+        let mut process = Self::start_at(command, log, String::new())?;
         while process.address.is_empty() {
             let text = fs::read_to_string(log)?;
             if let Some((_, rest)) = text
@@ -39,7 +36,7 @@ impl Process {
                 .find_map(|line| line.split_once(marker))
             {
                 rest.split([' ', '/']).next().unwrap_or_default().clone_into(&mut process.address);
-            } else if process.child.try_wait()?.is_some() || began.elapsed() > PATIENCE {
+            } else if process.child.try_wait()?.is_some() || process.age() > PATIENCE {
                 return Err(format!("{} does not serve:\n{text}", command.get_program().display()).into());
             } else {
                 std::thread::sleep(Duration::from_millis(1));
@@ -52,7 +49,8 @@ impl Process {
     pub(crate) fn start_at(command: &mut Command, log: &Path, address: String) -> Result<Self, Failure> {
         command.stdin(Stdio::null()).stdout(File::create(log)?).stderr(File::options().append(true).open(log)?);
         let began = Instant::now();
-        Ok(Self { child: command.spawn()?, address, began })
+        let child = command.spawn().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
+        Ok(Self { child, address, began })
     }
 
     /// Returns the processor time of the process and of the processes that it has started.
