@@ -175,7 +175,8 @@ pub async fn refuse(call: AuditedCall, recorder: impl FnOnce() -> Arc<dyn AuditR
 async fn with_retries<T, F: Future<Output = Result<T>>>(work: impl Fn() -> F) -> Result<T> {
     let backoff = ExponentialBuilder::new().with_min_delay(RETRY_DELAY).with_max_times(RETRIES).with_jitter();
     let log = |error: &Error, delay| tracing::debug!(cause = error_chain(error), ?delay, "retrying the transaction");
-    work.retry(backoff).when(Error::is_retryable).notify(log).await
+    // The future of a handler has thousands of bytes. On the heap, the layers around it do not copy them.
+    (move || Box::pin(work())).retry(backoff).when(Error::is_retryable).notify(log).await
 }
 
 /// Runs work in a task of its own, so that it is not dropped with the call.
