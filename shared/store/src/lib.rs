@@ -46,6 +46,7 @@ mod attached;
 pub mod batch;
 mod database_args;
 mod db;
+mod derived_text;
 mod error;
 mod metrics;
 mod order_by;

@@ -1,11 +1,11 @@
 //! Queries: one SQL text, bound to the driver of the engine that it runs on.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use access::Clock;
 use chrono::{DateTime, Utc};
 use sqlx::{
-    AssertSqlSafe, Encode, FromRow, PgConnection, Postgres, SqlSafeStr, SqlStr, Sqlite, SqliteConnection, Type,
+    Encode, FromRow, PgConnection, Postgres, SqlStr, Sqlite, SqliteConnection, Type,
     error::BoxDynError,
     postgres::{PgArguments, PgRow},
     sqlite::{SqliteArguments, SqliteRow},
@@ -14,8 +14,9 @@ use tokio::sync::Semaphore;
 
 use crate::{
     Result,
-    attached::{Attached, joined},
+    attached::Attached,
     db::writer_permit,
+    derived_text::DerivedText,
     pool::{Lease, Pool},
 };
 
@@ -138,19 +139,8 @@ impl<'c> Query<'c> {
     }
 
     fn text(&self) -> SqlStr {
-        let mut text = Cow::Borrowed(self.sql);
-        if self.is_for_update {
-            text = Cow::Owned(format!("{text} FOR UPDATE"));
-        } else if self.is_timed {
-            text = Cow::Owned(format!("SELECT clock_timestamp() AS read_time, found.* FROM ({text}) AS found"));
-        }
-        if let Some((insert, parameters)) = self.attached {
-            text = Cow::Owned(joined(insert, &text, parameters, matches!(self.target, Target::Sqlite(..))));
-        }
-        match text {
-            Cow::Borrowed(text) => text.into_sql_str(),
-            Cow::Owned(text) => AssertSqlSafe(text).into_sql_str(),
-        }
+        let Self { sql, is_for_update, is_timed, attached, .. } = *self;
+        DerivedText { sql, is_for_update, is_timed, attached, is_sqlite: matches!(self.target, Target::Sqlite(..)) }.get()
     }
 
     /// Binds the value of the next parameter. A value that cannot be encoded makes the query fail when it runs.
