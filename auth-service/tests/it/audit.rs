@@ -296,7 +296,7 @@ on_both_engines! {
         let before = app.audit_log().await;
         let db = app.database.open();
         let mut tx = db.begin().await.expect("a transaction");
-        tx.execute_raw("ALTER TABLE audit_event RENAME TO hidden".to_owned()).await.expect("a change");
+        tx.execute_raw("ALTER TABLE audit_new_event RENAME TO hidden".to_owned()).await.expect("a change");
         tx.commit().await.expect("a commit");
         let group = CreateGroupRequest { group: Some(Group { name: "editors".to_owned(), ..Group::default() }) };
         let log = testing::ErrorLines::watch();
@@ -304,7 +304,7 @@ on_both_engines! {
         assert_eq!(refused.code(), Code::Internal);
         assert!(!log.take().is_empty());
         let mut tx = db.begin().await.expect("a transaction");
-        tx.execute_raw("ALTER TABLE hidden RENAME TO audit_event".to_owned()).await.expect("a change");
+        tx.execute_raw("ALTER TABLE hidden RENAME TO audit_new_event".to_owned()).await.expect("a change");
         tx.commit().await.expect("a commit");
         // The change needs its entry.
         assert_eq!(db.query("SELECT COUNT(*) FROM groups").one::<(i64,)>().await.expect("a count"), (0,));

@@ -125,9 +125,17 @@ impl Entry {
 
 /// The statement that inserts a new [`Event`].
 pub(crate) const INSERT: &str = concat!(
+    "INSERT INTO audit_new_event (",
+    columns!(),
+    ", sealed_columns)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22)"
+);
+
+/// The statement that inserts a new [`Event`] where entries were written before the table `audit_new_event` existed.
+pub(crate) const INSERT_MOVED: &str = concat!(
     "INSERT INTO audit_event (",
     columns!(),
-    ") VALUES ($1, NULL, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"
 );
 
 impl Event {
@@ -170,6 +178,12 @@ impl Event {
 
     /// Binds the columns to the parameters of [`INSERT`].
     pub(crate) fn bind(self, query: Query<'_>) -> Query<'_> {
+        let sealed_columns = self.encode();
+        self.bind_moved(query).bind(sealed_columns)
+    }
+
+    /// Binds the columns to the parameters of [`INSERT_MOVED`].
+    pub(crate) fn bind_moved(self, query: Query<'_>) -> Query<'_> {
         let query = query.bind(self.event_id).bind(self.time);
         let query = query.bind(self.actor_type).bind(self.actor_id).bind(self.method).bind(self.target_type).bind(self.target_id);
         let query = query.bind(self.outcome).bind(self.reason).bind(self.fields).bind(self.request_id).bind(self.trace_id);

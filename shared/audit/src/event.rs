@@ -5,12 +5,12 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::encoding::Encoder;
+use crate::{encoding::Encoder, moving::SealedColumns};
 
 /// The id of an entry.
 pub type EventId = Id<Event>;
 
-/// A row of the table `audit_event`.
+/// A row of the table `audit_event`, or of `audit_new_event` without `sealed_columns`.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 #[expect(missing_docs, reason = "`schema.sql` documents the columns")]
 pub struct Event {
@@ -38,9 +38,10 @@ pub struct Event {
     pub target_name: Option<String>,
 }
 
+/// The columns that `audit_event` and `audit_new_event` both have.
 macro_rules! columns {
     () => {
-        "event_id, seal_id, time, actor_type, actor_id, method, target_type, target_id, outcome, reason, fields, request_id, trace_id, \
+        "event_id, time, actor_type, actor_id, method, target_type, target_id, outcome, reason, fields, request_id, trace_id, \
          occurrences, actor_digest, target_digest, actor_salt, actor_name, address, user_agent, target_salt, target_name"
     };
 }
@@ -117,6 +118,11 @@ impl Event {
             .text(&self.trace_id)
             .number(self.occurrences);
         encoder.optional(self.actor_digest.as_deref()).optional(self.target_digest.as_deref()).finish()
+    }
+
+    /// Returns the sealed columns with the id.
+    pub(crate) fn sealed_columns(&self) -> SealedColumns {
+        (self.event_id.into(), self.encode())
     }
 
     pub(crate) fn actor_data(&self) -> PersonalData {

@@ -1,12 +1,13 @@
 //! An audit log in the database of a service: who did what to whom, when, from where, and with what outcome.
 //!
 //! An entry is a row that is written in the transaction of the change that it describes ([`AuditLog::record`]), so that no change is acknowledged
-//! without its entry. Every few seconds one replica seals the entries that were committed since ([`seal`]): an HMAC over the batch and over the
-//! seal before it. [`verify`] finds every sealed entry that was altered, inserted or removed since.
+//! without its entry. Every few seconds one replica moves the entries that were committed since to the table with the indexes, and seals them
+//! ([`seal`]): an HMAC over the batch and over the seal before it. [`verify`] finds every sealed entry that was altered, inserted or removed since.
 //!
 //! # Use it in a service
 //!
-//! 1. Copy the tables of [`SCHEMA`] into the `schema.sql` of the service and run `makemigrations`. A test compares the two texts.
+//! 1. Copy the tables of [`SCHEMA`] into the `schema.sql` of the service and run `makemigrations`. A test compares the two texts. For logical
+//!    replication of PostgreSQL, add `ALTER TABLE audit_new_event REPLICA IDENTITY FULL` to the migration, because the table has no key.
 //! 2. Create one [`AuditLog`] and run [`AuditLog::keep`] beside the server. It writes the counting entries of floods, seals, publishes the
 //!    newest seal in the log, and applies the retention. It needs an [`AuditKey`], which is derived from a secret of at least 32 bytes.
 //! 3. Set `audit: true` in the access rule of a method, with `audit_target` if a field of the request names what the method acts on. The
@@ -37,6 +38,7 @@ mod key;
 mod list;
 mod log;
 mod migrations;
+mod moving;
 mod publication;
 mod retention;
 mod seal;

@@ -45,9 +45,24 @@ pub enum Order {
 macro_rules! select {
     ($condition:literal, $order:literal) => {
         concat!(
-            "SELECT ",
+            "SELECT * FROM (SELECT seal_id, ",
+            select!("audit_event", $condition, $order),
+            ") AS moved
+             UNION ALL
+             SELECT * FROM (SELECT CAST(NULL AS BIGINT) AS seal_id, ",
+            select!("audit_new_event", $condition, $order),
+            ") AS new
+             ORDER BY event_id",
+            $order,
+            " LIMIT $10"
+        )
+    };
+    ($table:literal, $condition:literal, $order:literal) => {
+        concat!(
             columns!(),
-            " FROM audit_event WHERE ",
+            " FROM ",
+            $table,
+            " WHERE ",
             $condition,
             " AND ($3 = '' OR method = $3 OR method LIKE $4 ESCAPE '!') AND ($5 = '' OR outcome = $5)
               AND event_id > $6 AND event_id < $7 AND time >= $8 AND time < $9 ORDER BY event_id",

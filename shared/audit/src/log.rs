@@ -17,7 +17,14 @@ use chrono::TimeDelta;
 use store::{Db, Executor, Tx};
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{AuditKey, Entry, Event, PublishedSeal, entry::INSERT, floods::Floods, newest_seal, prune, seal, seal::BATCH_SIZE};
+use crate::{
+    AuditKey, Entry, Event, PublishedSeal,
+    entry::{INSERT, INSERT_MOVED},
+    floods::Floods,
+    moving::move_without_seal,
+    newest_seal, prune, seal,
+    seal::BATCH_SIZE,
+};
 
 /// The longest time until an entry is sealed.
 const SEAL_INTERVAL: Duration = Duration::from_secs(2);
@@ -79,6 +86,12 @@ impl AuditLog {
         Ok(())
     }
 
+    /// As [`record_alone`](Self::record_alone), in a database without the table `audit_new_event`.
+    pub(crate) async fn record_moved(&self, entry: Entry) -> Result<()> {
+        self.event(entry)?.bind_moved(self.0.db.write(INSERT_MOVED)).execute().await?;
+        Ok(())
+    }
+
     /// Returns the new row, and counts it.
     fn event(&self, entry: Entry) -> Result<Event> {
         // The time of this process, because the time of the database would take another statement.
@@ -106,7 +119,7 @@ impl AuditLog {
     }
 
     /// Seals the entries, writes the newest seal to the log every minute, and deletes the entries that are older than `retention`. Without a
-    /// key it only writes the counting entries of floods. It never returns. Every replica runs it.
+    /// key it only moves entries to where lists find them, and writes the counting entries of floods. It never returns. Every replica runs it.
     pub async fn keep(&self, key: Option<AuditKey>, retention: Option<TimeDelta>) -> Infallible {
         let mut keeper =
             Keeper { log: self, key, retention, published: None, publish_at: Instant::now(), prune_at: Instant::now() };
@@ -188,14 +201,16 @@ impl Keeper<'_> {
         self.log.write_counted(false).await?;
         let state = &*self.log.0;
         state.unsealed.store(0, Ordering::Relaxed);
-        let Some(key) = &self.key else { return Ok(()) };
         // A read, so that an idle service does not write.
-        let unsealed = "SELECT 1 FROM audit_event WHERE seal_id IS NULL LIMIT 1";
-        while state.db.query(unsealed).optional::<(i32,)>().await?.is_some() {
+        while self.has_work().await? {
             let mut tx = state.db.begin().await?;
-            seal(&mut tx, &state.clock, key).await?;
+            match &self.key {
+                Some(key) => drop(seal(&mut tx, &state.clock, key).await?),
+                None => move_without_seal(&mut tx).await?,
+            }
             tx.commit().await?;
         }
+        let Some(key) = &self.key else { return Ok(()) };
         if self.prune_at <= Instant::now() {
             self.prune(key).await?;
             self.prune_at = Instant::now() + RETENTION_INTERVAL;
@@ -205,6 +220,17 @@ impl Keeper<'_> {
             self.publish_at = Instant::now() + PUBLICATION_INTERVAL;
         }
         Ok(())
+    }
+
+    /// Returns true if there are entries to move or to seal.
+    async fn has_work(&self) -> Result<bool> {
+        let statement = match self.key {
+            Some(_) => {
+                "SELECT 1 WHERE EXISTS (SELECT 1 FROM audit_new_event) OR EXISTS (SELECT 1 FROM audit_event WHERE seal_id IS NULL)"
+            }
+            None => "SELECT 1 WHERE EXISTS (SELECT 1 FROM audit_new_event)",
+        };
+        Ok(self.log.0.db.query(statement).optional::<(i32,)>().await?.is_some())
     }
 
     async fn prune(&self, key: &AuditKey) -> Result<()> {

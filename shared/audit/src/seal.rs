@@ -6,18 +6,18 @@
 use access::{Clock, Result};
 use chrono::{DateTime, Utc};
 use store::{Executor, Tx};
-use uuid::Uuid;
 
 use crate::{
     AuditKey, Event, PublishedSeal,
     encoding::{Encoder, digest_of_list},
     event::columns,
+    moving::{SealedColumns, move_entries},
 };
 
 /// The largest number of entries in one batch.
 pub const BATCH_SIZE: usize = 1000;
-/// The lock of the transaction that seals.
-const LOCK: &str = "audit seal";
+/// The lock of the transaction that moves and seals entries.
+pub(crate) const LOCK: &str = "audit seal";
 /// The MAC before the first seal.
 pub(crate) const FIRST: [u8; 32] = [0; 32];
 
@@ -76,19 +76,28 @@ impl Seal {
 pub async fn seal(tx: &mut Tx, clock: &Clock, key: &AuditKey) -> Result<Option<Seal>> {
     let last = lock(tx).await?;
     let seal_id = last.as_ref().map_or(0, |last| last.seal_id) + 1;
-    let query = tx.query(concat!(
-        "UPDATE audit_event SET seal_id = $1 WHERE event_id IN
-             (SELECT event_id FROM audit_event WHERE seal_id IS NULL ORDER BY event_id LIMIT $2)
-         RETURNING ",
-        columns!()
-    ));
-    let limit = i64::try_from(BATCH_SIZE).unwrap_or(i64::MAX);
-    let entries: Vec<Event> = query.bind(seal_id).bind(limit).all().await?;
+    let mut entries = move_entries(tx, seal_id).await?;
+    if entries.is_empty() {
+        entries = take_moved(tx, seal_id).await?;
+    }
     if entries.is_empty() {
         return Ok(None);
     }
     let first_kept = last.as_ref().map_or(1, |last| last.first_kept);
     append(tx, clock, key, last.as_ref(), entries, first_kept).await.map(Some)
+}
+
+/// Adds entries that were moved without a seal to a batch: there was no key, or an earlier version of the service wrote them.
+async fn take_moved(tx: &mut Tx, seal_id: i64) -> Result<Vec<SealedColumns>> {
+    let query = tx.query(concat!(
+        "UPDATE audit_event SET seal_id = $1 WHERE event_id IN
+             (SELECT event_id FROM audit_event WHERE seal_id IS NULL ORDER BY event_id LIMIT $2)
+         RETURNING seal_id, ",
+        columns!()
+    ));
+    let limit = i64::try_from(BATCH_SIZE).unwrap_or(i64::MAX);
+    let entries: Vec<Event> = query.bind(seal_id).bind(limit).all().await?;
+    Ok(entries.iter().map(Event::sealed_columns).collect())
 }
 
 /// Returns the newest seal.
@@ -109,7 +118,7 @@ pub(crate) async fn append(
     clock: &Clock,
     key: &AuditKey,
     last: Option<&Seal>,
-    entries: Vec<Event>,
+    entries: Vec<SealedColumns>,
     first_kept: i64,
 ) -> Result<Seal> {
     let mut seal = Seal {
@@ -129,8 +138,8 @@ pub(crate) async fn append(
     Ok(seal)
 }
 
-/// Returns the digest of the sealed columns of a batch, in the order of the ids.
-pub(crate) fn batch_digest(mut entries: Vec<Event>) -> Vec<u8> {
-    entries.sort_by_key(|entry| Uuid::from(entry.event_id));
-    digest_of_list(entries.iter().map(Event::encode))
+/// Returns the digest of the entries of a batch, in the order of their ids.
+pub(crate) fn batch_digest(mut entries: Vec<SealedColumns>) -> Vec<u8> {
+    entries.sort_unstable();
+    digest_of_list(entries.into_iter().map(|(_, columns)| columns))
 }

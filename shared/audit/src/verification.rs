@@ -160,7 +160,10 @@ async fn verify_once(db: &Db, keys: &AuditKeys, published: &[PublishedSeal]) -> 
     }
     // Entries that were sealed in the meantime are not verified either.
     let newest = verification.newest.as_ref().map_or(0, PublishedSeal::seal_id);
-    let query = db.query("SELECT COUNT(*) FROM audit_event WHERE seal_id IS NULL OR seal_id > $1").bind(newest);
+    let query = db.query(
+        "SELECT (SELECT COUNT(*) FROM audit_event WHERE seal_id IS NULL OR seal_id > $1) + (SELECT COUNT(*) FROM audit_new_event)",
+    );
+    let query = query.bind(newest);
     let (unsealed,): (i64,) = query.one().await?;
     verification.unsealed = unsealed.unsigned_abs();
     Ok(verification)
@@ -219,7 +222,7 @@ impl Verification {
     }
 
     async fn check_batch(&mut self, db: &Db, seal: &Seal) -> Result<()> {
-        let query = db.query(concat!("SELECT ", columns!(), " FROM audit_event WHERE seal_id = $1"));
+        let query = db.query(concat!("SELECT seal_id, ", columns!(), " FROM audit_event WHERE seal_id = $1"));
         let events: Vec<Event> = query.bind(seal.seal_id).all().await?;
         let found = i64::try_from(events.len()).unwrap_or(i64::MAX);
         self.entries += found.unsigned_abs();
@@ -229,7 +232,7 @@ impl Verification {
             }
             self.erased += u64::from(event.is_erased());
         }
-        if found != seal.entries || batch_digest(events) != seal.digest {
+        if found != seal.entries || batch_digest(events.iter().map(Event::sealed_columns).collect()) != seal.digest {
             self.findings.push(Finding::AlteredBatch { seal_id: seal.seal_id, sealed: seal.entries, found });
         }
         Ok(())

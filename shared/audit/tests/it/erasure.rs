@@ -1,7 +1,7 @@
 //! Erasure and retention leave a log that can be verified.
 
 use access::UserId;
-use audit::{Actor, Entry, Filter, Finding, erase, list, prune};
+use audit::{Actor, Entry, Filter, Finding, erase, erase_users, list, prune};
 use chrono::TimeDelta;
 use testing::on_both_engines;
 
@@ -51,6 +51,30 @@ on_both_engines! {
         app.execute("UPDATE audit_event SET actor_salt = NULL, address = NULL WHERE request_id = 'request-5'").await;
         let findings = app.verify(&[]).await.findings;
         assert_eq!(findings, [Finding::AlteredPersonalData(find("request-5").event_id)]);
+    }
+
+    async fn an_entry_that_is_being_moved_is_erased(app: App) {
+        app.record(&entry(1)).await;
+        let columns = "event_id, time, actor_type, actor_id, method, target_type, target_id, outcome, reason, fields, request_id, trace_id,
+            occurrences, actor_digest, target_digest, actor_salt, actor_name, address, user_agent, target_salt, target_name";
+        // The steps of the transaction that seals.
+        let mut moving = app.db.begin().await.expect("a transaction");
+        moving.lock_exclusive("audit seal").await.expect("a lock");
+        let copy = format!("INSERT INTO audit_event ({columns}) SELECT {columns} FROM audit_new_event");
+        moving.execute_raw(copy).await.expect("a copy");
+        let (db, user_id) = (app.database.open(), UserId::parse("user_id", &user_id(1)).expect("an id"));
+        let erasing = tokio::spawn(async move { erase_users(&db, vec![user_id]).await });
+        // On SQLite, the transaction of the erasure does not begin before the other one ends.
+        let waiting = "SELECT COUNT(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        while !app.db.is_sqlite() && app.count(waiting).await == 0 {
+            assert!(!erasing.is_finished(), "the erasure does not wait for the move");
+            tokio::task::yield_now().await;
+        }
+        moving.execute_raw("DELETE FROM audit_new_event".to_owned()).await.expect("a deletion");
+        moving.commit().await.expect("a commit");
+        erasing.await.expect("no panic").expect("an erasure");
+        assert_eq!(app.count("SELECT COUNT(*) FROM audit_event WHERE address IS NULL").await, 1);
     }
 
     async fn an_entry_can_be_erased_from_the_beginning(app: App) {

@@ -16,6 +16,10 @@ on_both_engines! {
     async fn a_list_is_filtered_and_has_pages(app: App) {
         for number in 0..5 {
             app.record(&entry(number)).await;
+            // Some of the entries are sealed.
+            if number == 2 {
+                app.seal().await.expect("a seal");
+            }
         }
         let other = Entry {
             actor: Actor::Command("root".to_owned()),

@@ -4,4 +4,5 @@
 mod app;
 mod erasure;
 mod lists;
+mod migrations;
 mod tampering;

@@ -53,7 +53,7 @@ const ENTRY_CHANGES: &[&str] = &[
 /// The statements that change a value in one column of a seal.
 const SEAL_CHANGES: &[&str] = &[
     "seal_id = 50",
-    "time = (SELECT MAX(time) FROM audit_event)",
+    "time = (SELECT MAX(time) FROM audit_new_event)",
     "entries = entries + 1",
     "digest = previous",
     "first_kept = first_kept + 1",
@@ -66,7 +66,8 @@ impl App {
     /// Keeps a copy of the rows for [`App::restore`].
     async fn save(&self) {
         self.execute(
-            "CREATE TABLE saved_event AS SELECT * FROM audit_event; CREATE TABLE saved_seal AS SELECT * FROM audit_seal",
+            "CREATE TABLE saved_event AS SELECT * FROM audit_event; CREATE TABLE saved_seal AS SELECT * FROM audit_seal;
+             CREATE TABLE saved_new_event AS SELECT * FROM audit_new_event",
         )
         .await;
     }
@@ -74,7 +75,8 @@ impl App {
     async fn restore(&self) {
         self.execute(
             "DELETE FROM audit_event; INSERT INTO audit_event SELECT * FROM saved_event;
-             DELETE FROM audit_seal; INSERT INTO audit_seal SELECT * FROM saved_seal",
+             DELETE FROM audit_seal; INSERT INTO audit_seal SELECT * FROM saved_seal;
+             DELETE FROM audit_new_event; INSERT INTO audit_new_event SELECT * FROM saved_new_event",
         )
         .await;
         assert_eq!(self.verify(&[]).await.findings, []);
@@ -124,6 +126,18 @@ on_both_engines! {
         app.finds_with("UPDATE audit_event SET actor_salt = $1 WHERE request_id = 'request-4'", vec![0_u8; 16]).await;
     }
 
+    async fn an_entry_that_is_altered_before_it_is_sealed_is_found(app: App) {
+        app.three_batches().await;
+        app.save().await;
+        let columns = ENTRY_CHANGES.iter().filter(|change| !change.starts_with("seal_id"));
+        for change in columns.chain(&["sealed_columns = actor_digest", "sealed_columns = sealed_columns || actor_digest"]) {
+            app.execute(&format!("UPDATE audit_new_event SET {change}")).await;
+            assert_eq!(app.seal().await.expect("a seal").entries, 1);
+            assert!(!app.verify(&[]).await.is_intact(), "not found: {change}");
+            app.restore().await;
+        }
+    }
+
     async fn every_removed_entry_and_seal_is_found(app: App) {
         let published = app.three_batches().await;
         app.save().await;
@@ -162,7 +176,7 @@ on_both_engines! {
         for seal_id in 0..=4 {
             app.finds(&format!(
                 "INSERT INTO audit_event (event_id, seal_id, {columns})
-                 SELECT {new_id}, {seal_id}, {columns} FROM audit_event WHERE request_id = 'request-9'"
+                 SELECT {new_id}, {seal_id}, {columns} FROM audit_new_event WHERE request_id = 'request-9'"
             ))
             .await;
         }
@@ -239,6 +253,40 @@ on_both_engines! {
         let verification = app.verify(&[]).await;
         let written = (total / 8 - total / 80) * 8;
         assert_eq!((verification.findings, verification.entries, verification.unsealed), (vec![], written as u64, 0));
+    }
+
+    async fn entries_that_an_earlier_version_wrote_are_sealed(app: App) {
+        app.three_batches().await;
+        let columns = "event_id, time, actor_type, actor_id, method, target_type, target_id, outcome, reason, fields, request_id, trace_id,
+            occurrences, actor_digest, target_digest, actor_salt, actor_name, address, user_agent, target_salt, target_name";
+        let earlier = format!("INSERT INTO audit_event ({columns}) SELECT {columns} FROM audit_new_event; DELETE FROM audit_new_event");
+        app.execute(&earlier).await;
+        app.record(&entry(10)).await;
+        assert_eq!([app.seal().await, app.seal().await].map(|seal| seal.map(|seal| seal.entries)), [Some(1), Some(1)]);
+        assert_eq!(app.seal().await, None);
+        let verification = app.verify(&[]).await;
+        assert_eq!((verification.findings, verification.entries, verification.unsealed), (vec![], 11, 0));
+    }
+
+    async fn without_a_key_entries_are_moved_and_can_be_sealed_later(app: App) {
+        let mut tx = app.db.begin().await.expect("a transaction");
+        for number in 0..=BATCH_SIZE as u64 {
+            app.log.record(&mut tx, entry(number)).await.expect("an entry");
+        }
+        tx.commit().await.expect("a commit");
+        // A full batch is moved at once.
+        let log = app.log.clone();
+        let keeper = tokio::spawn(async move { log.keep(None, None).await });
+        while app.count("SELECT COUNT(*) FROM audit_new_event").await > 0 {
+            tokio::task::yield_now().await;
+        }
+        keeper.abort();
+        assert!(keeper.await.expect_err("an endless task").is_cancelled());
+        assert_eq!(app.count("SELECT COUNT(*) FROM audit_event WHERE seal_id IS NULL").await, 1001);
+        assert_eq!((app.verify(&[]).await.unsealed, app.count("SELECT COUNT(*) FROM audit_seal").await), (1001, 0));
+        assert_eq!([app.seal().await, app.seal().await].map(|seal| seal.map(|seal| seal.entries)), [Some(1000), Some(1)]);
+        let verification = app.verify(&[]).await;
+        assert_eq!((verification.findings, verification.entries, verification.unsealed), (vec![], 1001, 0));
     }
 
     async fn a_batch_has_at_most_1000_entries(app: App) {
