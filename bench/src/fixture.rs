@@ -75,6 +75,8 @@ impl Fixture {
         command.args(["serve", "--listen", "127.0.0.1:0", "--database-url", databases[1]]);
         command.args(["--auth-url", &format!("http://{}", auth.address), "--client-id", "profile-service"]);
         command.arg("--client-secret-file").arg(&secret_file);
+        // A long load creates more notes than a user may have.
+        command.args(["--notes-per-user", "0", "--note-bytes-per-user", "0"]);
         let audit_key_file = folder.path().join("audit-key");
         fs::write(&audit_key_file, AUDIT_KEY)?;
         command.arg("--audit-key-file").arg(&audit_key_file);

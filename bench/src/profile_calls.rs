@@ -27,7 +27,7 @@ pub(crate) const CREATE_NOTE: &str = "/profiles.v1.NoteService/CreateNote";
 /// The calls at the same time.
 const WORKERS: usize = 32;
 /// How many times as many runs as elsewhere compare calls with and without an entry in the audit log.
-const PAIRS: usize = 3;
+const PAIRS: usize = 6;
 
 /// Compares `GetProfile` with a service that has nothing but tonic and the same query.
 pub(crate) async fn compare_with_bare_tonic(settings: &Settings) -> Result<Section, Failure> {
