@@ -5,18 +5,23 @@ use std::{
     borrow::Cow,
     collections::HashMap,
     fmt::Write,
-    hash::{Hash, Hasher},
     sync::{Arc, LazyLock, PoisonError, RwLock},
 };
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 /// The texts that were derived. Their number is bounded, because the texts that they come from are constants of the program.
-static TEXTS: LazyLock<RwLock<HashMap<DerivedText, Arc<str>>>> = LazyLock::new(RwLock::default);
+static TEXTS: LazyLock<RwLock<HashMap<Key, Arc<str>>>> = LazyLock::new(RwLock::default);
 
-/// The source of a derived text.
+/// The address and the length of a constant, which are compared in less time than its bytes.
+type Place = (usize, usize);
+/// A value that differs between texts that differ.
+type Key = (Place, bool, bool, Option<(Place, usize)>, bool);
+
+/// A text and what is added to it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DerivedText {
+    /// The text of the caller.
     pub(crate) sql: &'static str,
     /// True if PostgreSQL locks the rows.
     pub(crate) is_for_update: bool,
@@ -28,14 +33,21 @@ pub(crate) struct DerivedText {
 }
 
 impl DerivedText {
+    /// Returns the text of a caller without changes.
+    pub(crate) fn new(sql: &'static str, is_sqlite: bool) -> Self {
+        Self { sql, is_for_update: false, is_timed: false, attached: None, is_sqlite }
+    }
+
+    /// Returns the text.
     pub(crate) fn get(self) -> SqlStr {
         if !self.is_for_update && !self.is_timed && self.attached.is_none() {
             return self.sql.into_sql_str();
         }
-        let found = TEXTS.read().unwrap_or_else(PoisonError::into_inner).get(&self).cloned();
+        let key = self.key();
+        let found = TEXTS.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         let text = found.unwrap_or_else(|| {
             let mut texts = TEXTS.write().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(texts.entry(self).or_insert_with(|| self.derive().into()))
+            Arc::clone(texts.entry(key).or_insert_with(|| self.derive().into()))
         });
         AssertSqlSafe(text).into_sql_str()
     }
@@ -53,30 +65,15 @@ impl DerivedText {
         }
     }
 
-    /// Returns a value that differs between different texts. A constant is known by its place in memory, which takes less time than to compare it.
-    fn key(self) -> impl Hash + Eq {
-        let place = |text: &'static str| (text.as_ptr(), text.len());
+    fn key(self) -> Key {
+        let place = |text: &'static str| (text.as_ptr().addr(), text.len());
         let attached = self.attached.map(|(insert, parameters)| (place(insert), parameters));
         (place(self.sql), self.is_for_update, self.is_timed, attached, self.is_sqlite)
     }
 }
 
-impl PartialEq for DerivedText {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-
-impl Eq for DerivedText {}
-
-impl Hash for DerivedText {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.key().hash(state);
-    }
-}
-
 /// Returns the SQL of both statements. The parameters of the INSERT follow the `parameters` of the other statement.
-pub(crate) fn joined(insert: &str, sql: &str, parameters: usize, is_sqlite: bool) -> String {
+fn joined(insert: &str, sql: &str, parameters: usize, is_sqlite: bool) -> String {
     let mut joined = String::with_capacity(insert.len() + sql.len() + 64);
     joined.push_str(if is_sqlite { "" } else { "WITH attached AS (" });
     let mut parts = insert.split('$');
@@ -100,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_text_is_created_once() {
-        let plain = DerivedText { sql: SQL, is_for_update: false, is_timed: false, attached: None, is_sqlite: false };
+        let plain = DerivedText::new(SQL, false);
         let locked = DerivedText { is_for_update: true, ..plain };
         assert_eq!((plain.get().as_str(), locked.get().as_str()), (SQL, "SELECT name FROM things WHERE id = $1 FOR UPDATE"));
         assert!(std::ptr::eq(locked.get().as_str(), locked.get().as_str()));

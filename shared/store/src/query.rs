@@ -5,7 +5,7 @@ use std::sync::Arc;
 use access::Clock;
 use chrono::{DateTime, Utc};
 use sqlx::{
-    Encode, FromRow, PgConnection, Postgres, SqlStr, Sqlite, SqliteConnection, Type,
+    Encode, FromRow, PgConnection, Postgres, Sqlite, SqliteConnection, Type,
     error::BoxDynError,
     postgres::{PgArguments, PgRow},
     sqlite::{SqliteArguments, SqliteRow},
@@ -39,13 +39,7 @@ struct TimedRow<T> {
 /// A query and its parameters.
 #[must_use = "a query does nothing until it is run"]
 pub struct Query<'c> {
-    sql: &'static str,
-    /// True if PostgreSQL locks the rows.
-    is_for_update: bool,
-    /// True if PostgreSQL adds its time to the rows.
-    is_timed: bool,
-    /// The INSERT that is sent with the query, and the number of parameters before its own.
-    attached: Option<(&'static str, usize)>,
+    text: DerivedText,
     target: Target<'c>,
     arguments: Result<Arguments, BoxDynError>,
 }
@@ -72,7 +66,7 @@ enum Arguments {
 macro_rules! run {
     ($query:expr, $make:ident, $fetch:ident, $map:expr) => {{
         let query = $query.with_attached();
-        let (sql, statement) = (query.text(), query.sql);
+        let (sql, statement) = (query.text.get(), query.text.sql);
         Ok(match (query.arguments.map_err(sqlx::Error::Encode)?, query.target) {
             (Arguments::Postgres(arguments), Target::PostgresPool(pool, writers)) => {
                 // It is dropped after the connection was given back.
@@ -103,21 +97,17 @@ macro_rules! run {
 
 impl<'c> Query<'c> {
     pub(crate) fn postgres(sql: &'static str, target: Target<'c>) -> Self {
-        Self::new(sql, target, Arguments::Postgres(PgArguments::default()))
+        Self { text: DerivedText::new(sql, false), target, arguments: Ok(Arguments::Postgres(PgArguments::default())) }
     }
 
     pub(crate) fn sqlite(sql: &'static str, target: Target<'c>) -> Self {
-        Self::new(sql, target, Arguments::Sqlite(SqliteArguments::default()))
-    }
-
-    fn new(sql: &'static str, target: Target<'c>, arguments: Arguments) -> Self {
-        Self { sql, is_for_update: false, is_timed: false, attached: None, target, arguments: Ok(arguments) }
+        Self { text: DerivedText::new(sql, true), target, arguments: Ok(Arguments::Sqlite(SqliteArguments::default())) }
     }
 
     /// Locks the rows that the query finds until the transaction ends. On SQLite the transaction itself is the lock. It has no
     /// effect on a query of a [`Db`](crate::Db), which is in no transaction.
     pub fn for_update(mut self) -> Self {
-        self.is_for_update = matches!(self.target, Target::Postgres(..));
+        self.text.is_for_update = matches!(self.target, Target::Postgres(..));
         self
     }
 
@@ -134,13 +124,8 @@ impl<'c> Query<'c> {
             Target::PostgresPool(..) | Target::SqlitePool(_) => None,
         };
         let Some(Attached { insert, bind }) = attached else { return self };
-        self.attached = Some((insert, parameters));
+        self.text.attached = Some((insert, parameters));
         bind(self)
-    }
-
-    fn text(&self) -> SqlStr {
-        let Self { sql, is_for_update, is_timed, attached, .. } = *self;
-        DerivedText { sql, is_for_update, is_timed, attached, is_sqlite: matches!(self.target, Target::Sqlite(..)) }.get()
     }
 
     /// Binds the value of the next parameter. A value that cannot be encoded makes the query fail when it runs.
@@ -174,8 +159,8 @@ impl<'c> Query<'c> {
     /// Returns the row, if there is one, and the time of the read as [`Tx::now`](crate::Tx::now) would return it, without a second
     /// statement.
     pub async fn optional_with_time<T: Row>(mut self, clock: &Clock) -> Result<Option<(T, DateTime<Utc>)>> {
-        self.is_timed = matches!(self.arguments, Ok(Arguments::Postgres(_))) && clock.is_system();
-        if self.is_timed {
+        self.text.is_timed = matches!(self.arguments, Ok(Arguments::Postgres(_))) && clock.is_system();
+        if self.text.is_timed {
             return Ok(self.optional::<TimedRow<T>>().await?.map(|timed| (timed.row, timed.read_time)));
         }
         Ok(self.optional().await?.map(|row| (row, clock.now())))
