@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use audit::{Actor, AuditKey, AuditKeys, AuditLog, Entry, PublishedSeal, SCHEMA, Seal, Target, Verification, seal, verify};
+use audit::{
+    Actor, AuditKey, AuditKeys, AuditLog, BATCH_SIZE, Entry, PublishedSeal, SCHEMA, Seal, Target, Verification, seal, verify,
+};
 use chrono::{DateTime, TimeDelta};
 use store::{Db, Executor};
 use testing::{Engine, TestClock, TestDatabase};
@@ -40,6 +42,15 @@ impl App {
         tx.commit().await.expect("a commit");
     }
 
+    /// Records one entry more than a batch has, in one transaction.
+    pub(crate) async fn record_1001(&self) {
+        let mut tx = self.db.begin().await.expect("a transaction");
+        for number in 0..=BATCH_SIZE as u64 {
+            self.log.record(&mut tx, entry(number)).await.expect("an entry");
+        }
+        tx.commit().await.expect("a commit");
+    }
+
     pub(crate) async fn seal(&self) -> Option<Seal> {
         let mut tx = self.db.begin().await.expect("a transaction");
         let sealed = seal(&mut tx, &self.clock, &self.key).await.expect("a seal");
@@ -67,6 +78,16 @@ impl App {
         self.record(&entry(9)).await;
         seals
     }
+}
+
+/// The columns of an entry after its id.
+pub(crate) const COLUMNS: &str =
+    "time, actor_type, actor_id, method, target_type, target_id, outcome, reason, fields, request_id, trace_id,
+    occurrences, actor_digest, target_digest, actor_salt, actor_name, address, user_agent, target_salt, target_name";
+
+/// Returns the statement that copies the new entries to the table of the others, without a seal.
+pub(crate) fn copy_new_entries() -> String {
+    format!("INSERT INTO audit_event (event_id, {COLUMNS}) SELECT event_id, {COLUMNS} FROM audit_new_event")
 }
 
 /// Returns an entry in which each column has a value.

@@ -5,7 +5,7 @@ use audit::{Actor, Entry, Filter, Finding, erase, erase_users, list, prune};
 use chrono::TimeDelta;
 use testing::on_both_engines;
 
-use crate::app::{App, entry, user_id};
+use crate::app::{App, copy_new_entries, entry, user_id};
 
 impl App {
     async fn erase(&self, user: &str) -> u64 {
@@ -55,13 +55,10 @@ on_both_engines! {
 
     async fn an_entry_that_is_being_moved_is_erased(app: App) {
         app.record(&entry(1)).await;
-        let columns = "event_id, time, actor_type, actor_id, method, target_type, target_id, outcome, reason, fields, request_id, trace_id,
-            occurrences, actor_digest, target_digest, actor_salt, actor_name, address, user_agent, target_salt, target_name";
         // The steps of the transaction that seals.
         let mut moving = app.db.begin().await.expect("a transaction");
         moving.lock_exclusive("audit seal").await.expect("a lock");
-        let copy = format!("INSERT INTO audit_event ({columns}) SELECT {columns} FROM audit_new_event");
-        moving.execute_raw(copy).await.expect("a copy");
+        moving.execute_raw(copy_new_entries()).await.expect("a copy");
         let (db, user_id) = (app.database.open(), UserId::parse("user_id", &user_id(1)).expect("an id"));
         let erasing = tokio::spawn(async move { erase_users(&db, vec![user_id]).await });
         // On SQLite, the transaction of the erasure does not begin before the other one ends.

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use audit::{AuditKey, AuditKeys, BATCH_SIZE, Finding, seal, verify};
+use audit::{AuditKey, AuditKeys, Finding, seal, verify};
 use chrono::{DateTime, Utc};
 use store::{Executor, Parameter};
 use testing::{on_both_engines, rounds};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use crate::app::{App, entry};
+use crate::app::{App, COLUMNS, copy_new_entries, entry};
 
 /// The statements that change a value in one column of one sealed entry.
 const ENTRY_CHANGES: &[&str] = &[
@@ -170,13 +170,11 @@ on_both_engines! {
     async fn every_inserted_entry_and_seal_is_found(app: App) {
         app.three_batches().await;
         app.save().await;
-        let columns = "time, actor_type, actor_id, method, target_type, target_id, outcome, reason, fields, request_id, trace_id,
-            occurrences, actor_digest, target_digest, actor_salt, actor_name, address, user_agent, target_salt, target_name";
         let new_id = if app.db.is_sqlite() { "randomblob(16)" } else { "gen_random_uuid()" };
         for seal_id in 0..=4 {
             app.finds(&format!(
-                "INSERT INTO audit_event (event_id, seal_id, {columns})
-                 SELECT {new_id}, {seal_id}, {columns} FROM audit_new_event WHERE request_id = 'request-9'"
+                "INSERT INTO audit_event (event_id, seal_id, {COLUMNS})
+                 SELECT {new_id}, {seal_id}, {COLUMNS} FROM audit_new_event WHERE request_id = 'request-9'"
             ))
             .await;
         }
@@ -257,10 +255,7 @@ on_both_engines! {
 
     async fn entries_that_an_earlier_version_wrote_are_sealed(app: App) {
         app.three_batches().await;
-        let columns = "event_id, time, actor_type, actor_id, method, target_type, target_id, outcome, reason, fields, request_id, trace_id,
-            occurrences, actor_digest, target_digest, actor_salt, actor_name, address, user_agent, target_salt, target_name";
-        let earlier = format!("INSERT INTO audit_event ({columns}) SELECT {columns} FROM audit_new_event; DELETE FROM audit_new_event");
-        app.execute(&earlier).await;
+        app.execute(&format!("{}; DELETE FROM audit_new_event", copy_new_entries())).await;
         app.record(&entry(10)).await;
         assert_eq!([app.seal().await, app.seal().await].map(|seal| seal.map(|seal| seal.entries)), [Some(1), Some(1)]);
         assert_eq!(app.seal().await, None);
@@ -269,11 +264,7 @@ on_both_engines! {
     }
 
     async fn without_a_key_entries_are_moved_and_can_be_sealed_later(app: App) {
-        let mut tx = app.db.begin().await.expect("a transaction");
-        for number in 0..=BATCH_SIZE as u64 {
-            app.log.record(&mut tx, entry(number)).await.expect("an entry");
-        }
-        tx.commit().await.expect("a commit");
+        app.record_1001().await;
         // A full batch is moved at once.
         let log = app.log.clone();
         let keeper = tokio::spawn(async move { log.keep(None, None).await });
@@ -290,11 +281,7 @@ on_both_engines! {
     }
 
     async fn a_batch_has_at_most_1000_entries(app: App) {
-        let mut tx = app.db.begin().await.expect("a transaction");
-        for number in 0..=BATCH_SIZE as u64 {
-            app.log.record(&mut tx, entry(number)).await.expect("an entry");
-        }
-        tx.commit().await.expect("a commit");
+        app.record_1001().await;
         assert_eq!([app.seal().await, app.seal().await].map(|seal| seal.map(|seal| seal.entries)), [Some(1000), Some(1)]);
         assert_eq!(app.seal().await, None);
         assert_eq!(app.verify(&[]).await.entries, 1001);
