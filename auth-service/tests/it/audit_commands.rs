@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Write},
     process::{Output, Stdio},
 };
 
@@ -15,7 +15,7 @@ use tokio::task::yield_now;
 
 use crate::{
     app::{App, PASSWORD},
-    starting::{assert_fails, process},
+    starting::{Fresh, assert_fails, process},
 };
 
 impl App {
@@ -172,5 +172,30 @@ on_both_engines! {
         let output = app.command(&["audit", "verify", "--published", &seal], "");
         assert_eq!(output.status.code(), Some(1));
         assert!(String::from_utf8_lossy(&output.stdout).contains("published seal"), "{output:?}");
+    }
+
+    async fn the_service_writes_the_newest_seal_to_its_log(app: Fresh) {
+        app.migrated().await;
+        let master_key = MasterKey::generate();
+        let mut serving = app.serve(&master_key).stderr(Stdio::piped()).spawn().expect("a process");
+        // The first signing key has an entry.
+        let mut lines = BufReader::new(serving.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+        let line = lines.find(|line| line.contains("audit_seal="));
+        serving.kill().expect("a kill");
+        serving.wait().expect("an end");
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = folder.path().join("log").display().to_string();
+        fs::write(&log, line.expect("a seal in the log")).expect("a write");
+        let verify = || {
+            let mut command = process(&["audit", "verify", "--log", &log, "--database-url", app.0.url()]);
+            command.env("MASTER_KEY", &master_key).stdout(Stdio::piped()).output().expect("a process")
+        };
+        let verified = verify();
+        assert!(verified.status.success(), "{verified:?}");
+        app.execute("DELETE FROM audit_event").await;
+        app.execute("DELETE FROM audit_seal").await;
+        let truncated = verify();
+        assert_eq!(truncated.status.code(), Some(1), "{truncated:?}");
+        assert!(String::from_utf8_lossy(&truncated.stdout).contains("the log ends before the published seal"), "{truncated:?}");
     }
 }

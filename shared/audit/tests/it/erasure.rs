@@ -107,6 +107,24 @@ on_both_engines! {
         assert_eq!(app.count("SELECT COUNT(*) FROM audit_event").await, 0);
     }
 
+    async fn the_service_seals_and_applies_the_retention(app: App) {
+        app.three_batches().await;
+        app.clock.advance(TimeDelta::days(40));
+        // A full batch is sealed at once.
+        app.record_1001().await;
+        let (log, key) = (app.log.clone(), app.key.clone());
+        let keeper = tokio::spawn(async move { log.keep(Some(key), Some(TimeDelta::days(30))).await });
+        while app.count("SELECT COUNT(*) FROM audit_event WHERE seal_id <= 3 OR seal_id IS NULL").await > 0
+            || app.count("SELECT COUNT(*) FROM audit_new_event").await > 0
+        {
+            tokio::task::yield_now().await;
+        }
+        keeper.abort();
+        assert!(keeper.await.expect_err("an endless task").is_cancelled());
+        let verification = app.verify(&[]).await;
+        assert_eq!((verification.findings, verification.entries, verification.first_kept), (vec![], 1002, 4));
+    }
+
     async fn a_deletion_that_retention_did_not_make_is_found(app: App) {
         app.three_batches().await;
         app.clock.advance(TimeDelta::days(40));
