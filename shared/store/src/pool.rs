@@ -24,6 +24,8 @@ use crate::{error::sqlite_code, statement_span};
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest time that it may take to establish a connection, to test an idle one, or to roll back a transaction.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The time between two attempts to open an SQLite file that another process has locked.
+const BUSY_INTERVAL: Duration = Duration::from_millis(10);
 /// The upper bounds of the buckets of waiting times, in seconds.
 const WAIT_BUCKETS: [f64; 9] = [0.0001, 0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5];
 const TEST_TIMEOUT: Duration = Duration::from_secs(1);
@@ -115,7 +117,12 @@ impl<C: Engine> Manager for Opener<C> {
     type Error = sqlx::Error;
 
     async fn create(&self) -> sqlx::Result<Pooled<C>> {
-        Ok(Pooled { connection: Box::pin(self.options.connect()).await?, used: Instant::now() })
+        loop {
+            match Box::pin(self.options.connect()).await {
+                Err(error) if is_busy(&error) => tokio::time::sleep(BUSY_INTERVAL).await,
+                connected => return Ok(Pooled { connection: connected?, used: Instant::now() }),
+            }
+        }
     }
 
     async fn recycle(&self, pooled: &mut Pooled<C>, _: &Metrics) -> RecycleResult<sqlx::Error> {
@@ -358,6 +365,12 @@ impl<C: Engine> Drop for Lease<C> {
             });
         }
     }
+}
+
+/// Returns true if another process has locked an SQLite file: BUSY. SQLite waits for such a lock itself, except when two connections
+/// switch a new file to the write-ahead log at the same time: then one of them fails at once.
+fn is_busy(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(sqlite_code) == Some(5)
 }
 
 /// Returns true if SQLite could not write: FULL, IOERR or READONLY.

@@ -5,8 +5,10 @@ use std::{
     future::Future,
     pin::pin,
     task::{Context, Waker},
+    time::Duration,
 };
 
+use sqlx::{Connection, Executor as _, SqliteConnection};
 use store::{Db, DbOptions, Executor, Timeouts, UrlError};
 use testing::{Engine, TestDatabase, on_both_engines};
 use tokio::task::JoinSet;
@@ -104,6 +106,24 @@ on_both_engines! {
         let (name,): (String,) = database.db.query("SELECT name FROM things").one().await.expect("the row");
         assert_eq!(name, "50");
     }
+}
+
+#[tokio::test]
+async fn a_new_sqlite_file_is_opened_once_another_process_does_not_lock_it_any_more() {
+    // The file does not use the write-ahead log yet.
+    let place = TestDatabase::new(Engine::Sqlite).await;
+    let mut other = SqliteConnection::connect(place.url()).await.expect("a connection");
+    other.execute("BEGIN IMMEDIATE; CREATE TABLE things (name TEXT)").await.expect("a lock");
+
+    let db = place.open();
+    let mut beginning = pin!(db.begin());
+    let waiting = tokio::time::timeout(Duration::from_millis(200), &mut beginning).await;
+    assert!(waiting.is_err(), "it waits for the other process, or has not begun: {waiting:?}");
+    other.execute("COMMIT").await.expect("a commit");
+
+    let mut tx = beginning.await.expect("a transaction");
+    tx.query("INSERT INTO things (name) VALUES ('written')").execute().await.expect("a statement");
+    tx.commit().await.expect("a commit");
 }
 
 #[test]
