@@ -20,8 +20,9 @@ use tonic::transport::Channel;
 use crate::running::Running;
 
 const PASSWORD: &str = "correct horse battery staple";
-/// The largest growth of the process: the memory for unread responses, and what the transport and the allocator need beside it.
-const GROWTH_LIMIT: u64 = 64 << 20;
+/// The largest growth of the process: 32 MiB of unread responses in each of the two services, and as much again for the transport and for
+/// freed memory that the allocator keeps for a while. The JSON responses alone would take more than a gigabyte.
+const GROWTH_LIMIT: u64 = 128 << 20;
 const STREAMS: usize = 100;
 
 /// A connection whose client never reads a byte of a response body.
