@@ -6,7 +6,7 @@ use store::{Db, Executor, Tx};
 
 use crate::{
     permissions::{Catalogue, Rights, RightsRow, rights_columns},
-    sessions::Session,
+    sessions::{self, Session},
     users::{self, User},
 };
 
@@ -74,6 +74,34 @@ pub(crate) async fn find_with_time(
     let query = tx.query(concat!("SELECT ", users::columns!(), ", ", rights_columns!(), " FROM users WHERE user_id = $1"));
     let found = query.bind(user_id).optional_with_time::<IdentityRow>(clock).await?;
     Ok(found.map(|(row, time)| (row.identity(catalogue), time)))
+}
+
+/// Returns the session with this id, its user, and the time of the read: see [`Tx::now`].
+pub(crate) async fn find_by_session(
+    db: &Db,
+    clock: &Clock,
+    catalogue: &Catalogue,
+    session_id: SessionId,
+) -> Result<Option<(Session, Identity, DateTime<Utc>)>> {
+    let query = db.query(concat!(
+        "SELECT ",
+        users::columns!(),
+        ", ",
+        rights_columns!(),
+        ", session.* FROM (SELECT user_id AS owner_id, ",
+        sessions::own_columns!(),
+        " FROM sessions WHERE session_id = $1) AS session JOIN users ON users.user_id = owner_id"
+    ));
+    let found = query.bind(session_id).optional_with_time::<OfSession>(clock).await?;
+    Ok(found.map(|(OfSession { row, session }, time)| (session, row.identity(catalogue), time)))
+}
+
+#[derive(sqlx::FromRow)]
+struct OfSession {
+    #[sqlx(flatten)]
+    row: IdentityRow,
+    #[sqlx(flatten)]
+    session: Session,
 }
 
 #[derive(sqlx::FromRow)]

@@ -24,11 +24,12 @@ pub async fn add(tx: &mut Tx, user_id: UserId, client: &ClientInfo, now: DateTim
     Ok(())
 }
 
-/// Stores that the session was refreshed from the network of the client, unless the row is at most a day old.
-pub async fn add_refresh(tx: &mut Tx, session: &Session, client: &ClientInfo, now: DateTime<Utc>) -> Result<()> {
+/// Returns true if [`add`] is due when the session is refreshed from the network of the client: the stored row, if there is one, can be
+/// older than a day.
+pub fn must_add(session: &Session, client: &ClientInfo, now: DateTime<Utc>) -> bool {
     let is_first_of_day = session.rotated_at.date_naive() < now.date_naive();
     let opened_from = session.address.parse().ok().map(rate_limit_key);
-    if is_first_of_day || network(client) != opened_from { add(tx, session.user_id, client, now).await } else { Ok(()) }
+    is_first_of_day || network(client) != opened_from
 }
 
 /// Returns the network of the client if the user has had a session from it.

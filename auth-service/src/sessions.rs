@@ -1,13 +1,14 @@
 //! Sessions: a chain of refresh tokens of which only the last one is valid (RFC 9700 section 4.14.2).
 //!
-//! [`judge`] decides what happens to a presented refresh token. It is a pure function; the caller locks the row around it.
+//! [`judge`] decides what happens to a presented refresh token. It is a pure function. For all verdicts except `Rotate`, the caller locks
+//! the row around it.
 
 use access::{ClientInfo, Clock, Error, Result, SessionId, UserId};
 use aws_lc_rs::digest;
 use chrono::{DateTime, TimeDelta, Utc};
 use server::config;
 use store::{
-    Executor, Tx,
+    Executor, Query, Tx,
     page::{TimeCursor, before},
 };
 use uuid::Uuid;
@@ -48,6 +49,7 @@ pub struct Session {
     pub absolute_expires_at: DateTime<Utc>,
     pub user_agent: String,
     pub address: String,
+    #[sqlx(rename = "session_create_time")]
     pub create_time: DateTime<Utc>,
 }
 
@@ -224,10 +226,18 @@ fn slot(generation: i64) -> std::ops::Range<usize> {
     index * 32..(index + 1) * 32
 }
 
+/// The columns of [`Session`] without `user_id`. None of them has the name of a column of `users`.
+macro_rules! own_columns {
+    () => {
+        "session_id, client_id, gen, kid, rotated_at, replays, request_hashes, status, idle_expires_at, absolute_expires_at, \
+         user_agent, address, create_time AS session_create_time"
+    };
+}
+pub(crate) use own_columns;
+
 macro_rules! columns {
     () => {
-        "session_id, user_id, client_id, gen, kid, rotated_at, replays, request_hashes, status, idle_expires_at, \
-         absolute_expires_at, user_agent, address, create_time"
+        concat!("user_id, ", own_columns!())
     };
 }
 
@@ -349,23 +359,15 @@ pub async fn lock(tx: &mut Tx, session_id: SessionId) -> Result<Option<Session>>
     Ok(query.bind(session_id).for_update().optional().await?)
 }
 
-/// Moves the locked session to its next generation, whose refresh token the key `kid` signs.
-pub async fn rotate(
-    tx: &mut Tx,
-    old: &Session,
-    presented: Presented,
-    kid: &str,
-    now: DateTime<Utc>,
-    lifetime: Lifetime,
-) -> Result<Session> {
-    let new = old.rotated(presented, kid, now, lifetime);
-    let query = tx.query(
+/// Stores the next generation of a session, unless the session was rotated or ended since it was read. Returns false then.
+pub async fn store_rotated<'c>(query: impl FnOnce(&'static str) -> Query<'c>, rotated: &Session) -> Result<bool> {
+    let query = query(
         "UPDATE sessions SET gen = $2, kid = $3, rotated_at = $4, replays = $5, request_hashes = $6, idle_expires_at = $7
-         WHERE session_id = $1",
+         WHERE session_id = $1 AND gen = $2 - 1 AND status = 'ACTIVE'",
     );
-    let query = query.bind(new.session_id).bind(new.generation).bind(&new.kid).bind(new.rotated_at).bind(new.replays);
-    query.bind(&new.request_hashes).bind(new.idle_expires_at).execute().await?;
-    Ok(new)
+    let query = query.bind(rotated.session_id).bind(rotated.generation).bind(&rotated.kid).bind(rotated.rotated_at);
+    let query = query.bind(rotated.replays).bind(&rotated.request_hashes).bind(rotated.idle_expires_at);
+    Ok(query.execute().await? == 1)
 }
 
 /// Counts a replay of the locked session.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use access::{AuditRecorder, AuditedCall, Caller, ClientInfo, Clock, CurrentCall, Error, Result, proto::access::v1::Actor};
 use audit::{Actor as AuditActor, Entry};
 use chrono::{DateTime, TimeDelta, Utc};
-use store::Db;
+use store::{Db, Executor};
 use uuid::Uuid;
 
 use super::{timestamp, users::user_message};
@@ -25,7 +25,7 @@ use crate::{
         LogoutRequest, Reason, RefreshRequest, RefreshResponse, issue_service_token_request::Credential, token_service,
     },
     sessions::{self, Lifetime, Presented, Session, Verdict},
-    tokens::{self, RefreshToken, Tokens},
+    tokens::{self, RefreshClaims, RefreshToken, Tokens},
     users,
 };
 
@@ -137,6 +137,11 @@ impl TokenApi {
         let token = self.tokens.read_refresh_token(&request.refresh_token)?;
 
         let kid = self.tokens.kid()?;
+        if let RefreshToken::Ours(claims) = &token
+            && let Some(response) = self.rotate_unlocked(claims, request_id, &kid, &client).await?
+        {
+            return Ok(response);
+        }
         let mut change = self.event_log.begin().await?;
         let (session, generation) = match token {
             RefreshToken::Ours(claims) => {
@@ -167,8 +172,12 @@ impl TokenApi {
         let verdict = sessions::judge(&session, user.is_active, presented, now, self.strict);
         let outcome = match verdict {
             Verdict::Rotate => {
-                known_networks::add_refresh(&mut change, &session, &client, now).await?;
-                Ok(sessions::rotate(&mut change, &session, presented, &kid, now, self.lifetime).await?)
+                if known_networks::must_add(&session, &client, now) {
+                    known_networks::add(&mut change, session.user_id, &client, now).await?;
+                }
+                let rotated = session.rotated(presented, &kid, now, self.lifetime);
+                let is_stored = sessions::store_rotated(|sql| change.query(sql), &rotated).await?;
+                is_stored.then_some(rotated).ok_or_else(|| Error::internal("a locked session has changed"))
             }
             Verdict::Replay => {
                 sessions::count_replay(&mut change, session.session_id).await?;
@@ -198,6 +207,32 @@ impl TokenApi {
         change.commit().await?;
 
         self.response(&user, &rights, &outcome?, now).await
+    }
+
+    /// Rotates a session with two statements and without a lock: the second one changes nothing if the session has changed since the first
+    /// one. Returns `None` then, and if anything else than this rotation is due. The caller decides again under the lock.
+    async fn rotate_unlocked(
+        &self,
+        claims: &RefreshClaims,
+        request_id: Option<Uuid>,
+        kid: &str,
+        client: &ClientInfo,
+    ) -> Result<Option<RefreshResponse>> {
+        let found = identity::find_by_session(&self.db, &self.clock, &self.catalogue, claims.sid).await?;
+        let Some((session, Identity { user, rights }, now)) = found else { return Ok(None) };
+        let presented = Presented::new(claims.generation, request_id);
+        let is_plain_rotation = session.client_id == claims.client_id
+            && sessions::judge(&session, user.is_active, presented, now, self.strict) == Verdict::Rotate
+            && !known_networks::must_add(&session, client, now);
+        if !is_plain_rotation {
+            return Ok(None);
+        }
+        // Whoever deactivates the user or withdraws the key ends the session in the same transaction.
+        let rotated = session.rotated(presented, kid, now, self.lifetime);
+        if !sessions::store_rotated(|sql| self.db.write(sql), &rotated).await? {
+            return Ok(None);
+        }
+        self.response(&user, &rights, &rotated, now).await.map(Some)
     }
 
     async fn sign_in_client(&self, request: IssueServiceTokenRequest) -> Result<IssueServiceTokenResponse> {

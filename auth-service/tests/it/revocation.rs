@@ -8,10 +8,11 @@ use std::sync::{
 use auth_service::{
     Settings,
     proto::{
-        ListSessionsRequest, LoginRequest, RefreshRequest, RefreshResponse, RevokeAllSessionsRequest, RevokeSessionRequest,
-        Session, WhoAmIRequest, token_service_client::TokenServiceClient,
+        ActivateKeyRequest, ChangePasswordRequest, CreateKeyRequest, DeactivateUserRequest, DeleteUserRequest,
+        ListSessionsRequest, LoginRequest, RefreshRequest, RefreshResponse, RetireKeyRequest, RevokeAllSessionsRequest,
+        RevokeSessionRequest, Session, WhoAmIRequest, token_service_client::TokenServiceClient,
     },
-    sessions,
+    sessions::{self, Presented},
 };
 use chrono::TimeDelta;
 use testing::on_both_engines;
@@ -305,5 +306,42 @@ on_both_engines! {
             assert_eq!(last, then, "the session moved after Revoke had returned");
         }
         assert_goes_on(&app, &alice, true).await;
+    }
+    async fn a_session_that_changes_after_it_was_read_is_not_rotated(app: App) {
+        let root = app.superuser("root").await;
+        for change in ["rotation", "revocation", "password", "deactivation", "deletion", "withdrawal"] {
+            let actor = app.user(change).await;
+            let user_id = actor.user.user_id.clone();
+            let factory = SessionFactory::new(&app, &actor).await;
+            let (session_id, token) = factory.create().await;
+            let find = || async { sessions::find(&factory.db, session_id).await.expect("a query") };
+            let read = find().await.expect("a session");
+            match change {
+                "rotation" => drop(refresh(app.server.channel(), &token).await.expect("a rotation")),
+                "revocation" => drop(root.sessions().revoke_session(revoke(&user_id, &session_id.to_string())).await.expect("an end")),
+                "password" => {
+                    let new_password = format!("{PASSWORD} again");
+                    let request = ChangePasswordRequest { user_id: "me".to_owned(), old_password: PASSWORD.to_owned(), new_password };
+                    actor.users().change_password(request).await.expect("a change");
+                }
+                "deactivation" => drop(root.users().deactivate_user(DeactivateUserRequest { user_id }).await.expect("a change")),
+                "deletion" => {
+                    let request = DeleteUserRequest { user_id, etag: String::new() };
+                    root.users().delete_user(request).await.expect("a deletion");
+                }
+                _ => {
+                    let made = root.keys().create_key(CreateKeyRequest::default()).await.expect("a key").into_inner();
+                    let request = ActivateKeyRequest { key_id: made.key_id, force: true };
+                    root.keys().activate_key(request).await.expect("an active key");
+                    let request = RetireKeyRequest { key_id: read.kid.clone(), withdraw: true };
+                    root.keys().retire_key(request).await.expect("a key that is gone");
+                }
+            }
+            let changed = find().await;
+            let lifetime = Settings::default().session_lifetime;
+            let rotated = read.rotated(Presented::new(read.generation, None), &read.kid, app.clock.now(), lifetime);
+            let is_stored = sessions::store_rotated(|sql| factory.db.write(sql), &rotated).await.expect("a query");
+            assert!(!is_stored && find().await == changed, "{change}");
+        }
     }
 }

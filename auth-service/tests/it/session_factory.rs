@@ -13,6 +13,7 @@ use auth_service::{
 };
 use chrono::TimeDelta;
 use store::Db;
+use tonic::transport::server::TcpConnectInfo;
 
 use crate::app::{Actor, App};
 
@@ -54,10 +55,18 @@ impl SessionFactory {
         let kid = self.tokens.kid().expect("a key");
         let lifetime = Settings::default().session_lifetime;
         let mut tx = self.db.begin().await.expect("a transaction");
-        let created = sessions::create(&mut tx, &self.clock, self.user.user_id, &kid, &ClientInfo::default(), lifetime).await;
+        let created = sessions::create(&mut tx, &self.clock, self.user.user_id, &kid, &local_client(), lifetime).await;
         tx.commit().await.expect("a commit");
         let session = created.expect("a session");
         let issued = self.tokens.issue(&self.user, &self.rights, &session, session.rotated_at).await.expect("tokens");
         (session.session_id, issued.refresh_token)
     }
+}
+
+/// Returns the client of the tests. A refresh from another network than that of the session would take a lock.
+fn local_client() -> ClientInfo {
+    let mut request = http::Request::new(());
+    let remote_addr = Some(([127, 0, 0, 1], 1).into());
+    request.extensions_mut().insert(TcpConnectInfo { local_addr: None, remote_addr });
+    ClientInfo::from_request(&request, &[])
 }
