@@ -20,6 +20,7 @@ async fn send(request: http::request::Builder, body: impl Into<Bytes>) -> (Statu
     let verifier = Arc::new(Verifier::new("https://auth.example.test", "test", Clock::system()));
     let routes = Router::new()
         .route("/large", get(async || "a".repeat(10_000)))
+        .route("/small", get(async || "a".repeat(4000)))
         .route("/panic", get(async || -> &'static str { panic!("on purpose") }))
         .route("/echo", post(async |body: Bytes| body));
     let gateway = Gateway::new([], routes, CachePolicy::new());
@@ -68,6 +69,12 @@ async fn only_a_short_and_plain_request_id_is_kept() {
         assert_eq!(headers[REQUEST_ID] == given, is_kept, "{given}");
         assert!(!headers[REQUEST_ID].is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_small_response_is_not_compressed() {
+    let (_, headers, body) = send(Request::get("/small").header(header::ACCEPT_ENCODING, "gzip"), "").await;
+    assert_eq!((headers.get(header::CONTENT_ENCODING), body.len()), (None, 4000));
 }
 
 #[tokio::test]
