@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    io,
+    io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
@@ -23,6 +23,7 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::{
     connections::{ConnectionPermit, Connections, OpenConnection},
+    joined_writes::JoinedWrites,
     tls::{self, ReloadingTls},
 };
 
@@ -123,16 +124,47 @@ enum Transport {
 /// Calls a method of the stream of a transport.
 macro_rules! on_stream {
     ($transport:expr, $method:ident($($argument:expr),*)) => {
-        match $transport {
+        match $transport.get_mut() {
             Transport::Plain(stream) => Pin::new(stream).$method($($argument),*),
             Transport::Tls(stream) => Pin::new(stream.as_mut()).$method($($argument),*),
         }
     };
 }
 
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        on_stream!(self, poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        on_stream!(self, poll_write(context, buffer))
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, context: &mut Context<'_>, buffers: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        on_stream!(self, poll_write_vectored(context, buffers))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_stream!(self, poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_stream!(self, poll_shutdown(context))
+    }
+}
+
 /// A connection. Reading fails if the first bytes do not arrive in time, and when the connection has to be closed.
 pub(crate) struct Connection {
-    transport: Transport,
+    stream: JoinedWrites<Transport>,
     /// The timer, and the number of bytes that were read. It is `None` once the preface is complete.
     preface: Option<(Pin<Box<Sleep>>, usize)>,
     permit: ConnectionPermit,
@@ -152,12 +184,12 @@ impl Connected for Connection {
     type ConnectInfo = ConnectInfo;
 
     fn connect_info(&self) -> ConnectInfo {
-        let stream = match &self.transport {
-            Transport::Plain(stream) => stream,
-            Transport::Tls(stream) => stream.get_ref().0,
+        let (stream, certificates) = match self.stream.get_ref() {
+            Transport::Plain(stream) => (stream, None),
+            Transport::Tls(stream) => (stream.get_ref().0, stream.get_ref().1.peer_certificates()),
         };
-        let tls = if let Transport::Tls(stream) = &self.transport { stream.get_ref().1.peer_certificates() } else { None };
-        let certificate_names = tls.and_then(|certificates| certificates.first()).map(tls::certificate_names).unwrap_or_default();
+        let certificate_names =
+            certificates.and_then(|certificates| certificates.first()).map(tls::certificate_names).unwrap_or_default();
         ConnectInfo {
             tcp: stream.connect_info(),
             connection: Arc::clone(self.permit.connection()),
@@ -170,10 +202,10 @@ impl Connection {
     fn new(transport: Transport, permit: ConnectionPermit) -> Self {
         let preface = Some((Box::pin(tokio::time::sleep(PREFACE_TIMEOUT)), 0));
         let closing = Box::pin(permit.connection().closing());
-        Self { transport, preface, permit, closing }
+        Self { stream: JoinedWrites::new(transport), preface, permit, closing }
     }
 
-    /// Returns the result of a read or a write, or an error if the connection has to be closed.
+    /// Returns the result of a read, a write or a flush, or an error if the connection has to be closed.
     fn unless_closing<T>(&mut self, context: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         // The flag is read after the future was polled, because the future misses what happened before.
         let is_notified = result.is_pending() && self.closing.as_mut().poll(context).is_ready();
@@ -188,7 +220,7 @@ impl Connection {
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = on_stream!(&mut self.transport, poll_read(context, buffer));
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
         let read = self.unless_closing(context, read);
         let Some((timeout, length)) = &mut self.preface else { return read };
         *length += buffer.filled().len() - before;
@@ -205,31 +237,29 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        let written = on_stream!(&mut self.transport, poll_write(context, buffer));
+        let written = Pin::new(&mut self.stream).poll_write(context, buffer);
         self.unless_closing(context, written)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(&mut self.transport, poll_flush(context))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on_stream!(&mut self.transport, poll_shutdown(context))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match &self.transport {
-            Transport::Plain(stream) => stream.is_write_vectored(),
-            Transport::Tls(stream) => stream.is_write_vectored(),
-        }
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
+        buffers: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = on_stream!(&mut self.transport, poll_write_vectored(context, buffers));
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
         self.unless_closing(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        self.unless_closing(context, flushed)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -49,6 +49,7 @@ mod drain;
 mod error_format;
 pub mod health;
 mod health_service;
+mod joined_writes;
 mod limits;
 mod log_format;
 mod log_writer;
