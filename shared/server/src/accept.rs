@@ -205,7 +205,7 @@ impl Connection {
         Self { stream: JoinedWrites::new(transport), preface, permit, closing }
     }
 
-    /// Returns the result of a read, a write or a flush, or an error if the connection has to be closed.
+    /// Returns the result of an operation on the stream, or an error if the connection has to be closed.
     fn unless_closing<T>(&mut self, context: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         // The flag is read after the future was polled, because the future misses what happened before.
         let is_notified = result.is_pending() && self.closing.as_mut().poll(context).is_ready();
@@ -260,6 +260,7 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let shut_down = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.unless_closing(context, shut_down)
     }
 }

@@ -1,7 +1,7 @@
-//! Writes a response over HTTP/2 at once, although `h2` writes it in two parts.
+//! Writes the body and the trailers of a response over HTTP/2 together, although `h2` writes them separately.
 //!
 //! `h2` writes and flushes a body of 256 bytes or more before it encodes the trailers. On a socket that sends without delay, the few bytes
-//! of the trailers would cost a system call, a packet and a wake-up of the client of their own.
+//! of the trailers would cost a second system call and a second packet, and would wake the client a second time.
 
 use std::{
     io::{self, IoSlice},
@@ -14,18 +14,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The first bytes of a connection with HTTP/2 (RFC 9113 section 3.4). HTTP/1.1 has no method `PRI`.
 const PREFACE_START: &[u8] = b"PRI ";
-/// The most bytes that are held. A larger part of a response is written at once.
+/// The largest number of bytes that are held. A larger write is not held.
 const LIMIT: usize = 16 << 10;
-/// The usual length of trailers, in bytes.
+/// The room that is reserved for trailers, in bytes.
 const TRAILERS: usize = 64;
 
 /// A stream that holds the body of a response until its trailers follow.
 ///
-/// A flush writes what is held, except the flush that immediately follows a body. That one leaves it for the trailers, and wakes the task
-/// of the connection, whose next read writes it in any case.
+/// A flush that immediately follows a body does not write it. It wakes the task of the connection, whose next read or flush writes what is
+/// held. Every other flush writes what is held.
 pub(crate) struct JoinedWrites<S> {
     stream: S,
-    /// It is `None` before the first bytes were read.
+    /// It is `None` before the first bytes were read. A preface whose first four bytes arrive in pieces is taken for HTTP/1.1, so that
+    /// nothing is held.
     is_http2: Option<bool>,
     held: Vec<u8>,
     /// The bytes of `held` that the stream has accepted.
@@ -43,14 +44,14 @@ impl<S> JoinedWrites<S> {
         &self.stream
     }
 
-    /// Holds a write if it is a body, or if it follows one. Returns false if it must be written at once, after what is held.
+    /// Holds a write if it is a body, or if it follows one. Returns false if it must be written now, after what is held.
     fn hold(&mut self, buffers: &[IoSlice<'_>], length: usize) -> bool {
         // `h2` passes a body beside the frames before it. All other frames are in one buffer.
         let is_body = buffers.len() > 1;
         if self.is_http2 != Some(true) || (!is_body && self.held.is_empty()) || self.held.len() + length > LIMIT {
             return false;
         }
-        self.held.reserve(length + if is_body { TRAILERS } else { 0 });
+        self.held.reserve_exact(length + if is_body { TRAILERS } else { 0 });
         for buffer in buffers {
             self.held.extend_from_slice(buffer);
         }
@@ -135,6 +136,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for JoinedWrites<S> {
 #[cfg(test)]
 mod tests {
     use std::{
+        future::poll_fn,
         sync::{
             Arc,
             atomic::{AtomicUsize, Ordering::SeqCst},
@@ -145,7 +147,7 @@ mod tests {
     use bytes::Bytes;
     use h2::{RecvStream, server::SendResponse};
     use http::{HeaderMap, Request, Response};
-    use tokio::io::DuplexStream;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::*;
 
@@ -186,9 +188,10 @@ mod tests {
         }
     }
 
-    /// Serves HTTP/2 with `respond`, sends one request, and returns the body of the response and the number of writes.
-    async fn call(respond: fn(SendResponse<Bytes>)) -> (RecvStream, Arc<AtomicUsize>) {
-        let (near, far) = tokio::io::duplex(64 << 10);
+    /// Serves HTTP/2 with `respond` over a pipe with room for `room` bytes, sends one request, and returns the body of the response and the
+    /// number of writes.
+    async fn call(room: usize, respond: fn(SendResponse<Bytes>)) -> (RecvStream, Arc<AtomicUsize>) {
+        let (near, far) = tokio::io::duplex(room);
         let writes = Arc::new(AtomicUsize::new(0));
         let served = JoinedWrites::new(Counted(far, Arc::clone(&writes)));
         tokio::spawn(async move {
@@ -217,8 +220,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_response_is_written_at_once() {
-        let (mut body, writes) = within_time(call(|mut response| {
+    async fn a_body_and_its_trailers_are_one_write() {
+        let (mut body, writes) = within_time(call(64 << 10, |mut response| {
             let mut body = response.send_response(Response::new(()), false).expect("an open stream");
             body.send_data(Bytes::from(vec![b'x'; 5000]), false).expect("an open stream");
             body.send_trailers(HeaderMap::new()).expect("an open stream");
@@ -231,7 +234,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_message_of_a_stream_is_not_held_until_the_next_one() {
-        let (mut body, _) = within_time(call(|mut response| {
+        let (mut body, _) = within_time(call(64 << 10, |mut response| {
             let mut body = response.send_response(Response::new(()), false).expect("an open stream");
             body.send_data(Bytes::from(vec![b'x'; 5000]), false).expect("an open stream");
             // The stream stays open.
@@ -242,17 +245,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_large_response_arrives_completely() {
-        let (mut body, _) = within_time(call(|mut response| {
-            let mut body = response.send_response(Response::new(()), false).expect("an open stream");
-            body.send_data(Bytes::from(vec![b'x'; 60_000]), false).expect("an open stream");
-            body.send_trailers(HeaderMap::new()).expect("an open stream");
-        }))
-        .await;
-        let mut received = 0;
-        while let Some(data) = within_time(body.data()).await {
-            received += data.expect("a body").len();
+    async fn a_response_arrives_completely_if_the_stream_accepts_few_bytes_at_a_time() {
+        for room in [10, 1000, 64 << 10] {
+            let (mut body, _) = within_time(call(room, |mut response| {
+                let mut body = response.send_response(Response::new(()), false).expect("an open stream");
+                for length in [300, 15_000, 1, 15_000, 17_000] {
+                    body.send_data(Bytes::from(vec![b'x'; length]), false).expect("an open stream");
+                }
+                body.send_trailers(HeaderMap::new()).expect("an open stream");
+            }))
+            .await;
+            let mut received = 0;
+            while let Some(data) = within_time(body.data()).await {
+                received += data.expect("a body").len();
+            }
+            assert_eq!((received, within_time(body.trailers()).await.expect("trailers")), (47_301, Some(HeaderMap::new())));
         }
-        assert_eq!((received, within_time(body.trailers()).await.expect("trailers")), (60_000, Some(HeaderMap::new())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shutdown_writes_what_is_held() {
+        let (mut near, far) = tokio::io::duplex(64 << 10);
+        let mut joined = JoinedWrites { is_http2: Some(true), ..JoinedWrites::new(far) };
+        let held = poll_fn(|context| {
+            Pin::new(&mut joined).poll_write_vectored(context, &[IoSlice::new(b"head "), IoSlice::new(b"and body")])
+        });
+        assert_eq!(within_time(held).await.expect("room"), 13);
+        within_time(joined.shutdown()).await.expect("a shutdown");
+        let mut received = String::new();
+        within_time(near.read_to_string(&mut received)).await.expect("text");
+        assert_eq!(received, "head and body");
     }
 }
