@@ -117,9 +117,11 @@ impl<C: Engine> Manager for Opener<C> {
     type Error = sqlx::Error;
 
     async fn create(&self) -> sqlx::Result<Pooled<C>> {
+        let began = Instant::now();
         loop {
             match Box::pin(self.options.connect()).await {
-                Err(error) if is_busy(&error) => tokio::time::sleep(BUSY_INTERVAL).await,
+                // The last error is returned before the pool gives up.
+                Err(error) if is_busy(&error) && began.elapsed() < CONNECT_TIMEOUT / 2 => tokio::time::sleep(BUSY_INTERVAL).await,
                 connected => return Ok(Pooled { connection: connected?, used: Instant::now() }),
             }
         }
