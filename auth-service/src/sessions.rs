@@ -1,7 +1,7 @@
 //! Sessions: a chain of refresh tokens of which only the last one is valid (RFC 9700 section 4.14.2).
 //!
-//! [`judge`] decides what happens to a presented refresh token. It is a pure function. For all verdicts except `Rotate`, the caller locks
-//! the row around it.
+//! [`judge`] decides what happens to a presented refresh token. It is a pure function. A caller acts on a verdict other than `Rotate` only if
+//! it locked the row before it read the session.
 
 use access::{ClientInfo, Clock, Error, Result, SessionId, UserId};
 use aws_lc_rs::digest;

@@ -227,7 +227,7 @@ impl TokenApi {
         if !is_plain_rotation {
             return Ok(None);
         }
-        // A deactivation of the user and a withdrawal of the key end the session in their own transaction.
+        // A deactivation of the user, and a withdrawal of the key of this token, end the session in their own transaction.
         let rotated = session.rotated(presented, kid, now, self.lifetime);
         if !sessions::store_rotated(|sql| self.db.write(sql), &rotated).await? {
             return Ok(None);

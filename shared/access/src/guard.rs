@@ -36,8 +36,8 @@ const RETRIES: usize = 5;
 /// The delay before the first of them. It doubles, and jitter adds up to as much again, so that two transactions that conflicted once
 /// do not conflict again.
 const RETRY_DELAY: Duration = Duration::from_millis(5);
-/// The size of the smallest response that is compressed, in bytes. A smaller one fits into three packets, and compressing it would cost
-/// a third of the processor time of a read. Responses with tokens, which hardly become smaller, are below it.
+/// The size of the smallest response that is compressed, in bytes. A smaller one fits into about three packets, and its
+/// compression would take a quarter of the processor time of a read. Most responses with tokens, which hardly become smaller, are below it.
 const COMPRESSION_MINIMUM: usize = 4096;
 
 /// Authorizes and validates a request to a handler that needs a caller, and replaces `me` in its owner field by the caller's id.
