@@ -21,6 +21,7 @@ use crate::{
     AuditRecorder, AuditedCall, Caller, ClientInfo, CurrentCall, Error, Result,
     client_presence::WaitingClient,
     error::{ErrorReason, Reason, error_chain},
+    limits::COMPRESSION_MINIMUM,
     validate::{self, Validate, Violations},
 };
 
@@ -36,9 +37,6 @@ const RETRIES: usize = 5;
 /// The delay before the first of them. It doubles, and jitter adds up to as much again, so that two transactions that conflicted once
 /// do not conflict again.
 const RETRY_DELAY: Duration = Duration::from_millis(5);
-/// The size of the smallest response that is compressed, in bytes. A smaller one fits into about three packets, and its
-/// compression would take a quarter of the processor time of a read. Most responses with tokens, which hardly become smaller, are below it.
-const COMPRESSION_MINIMUM: usize = 4096;
 
 /// Authorizes and validates a request to a handler that needs a caller, and replaces `me` in its owner field by the caller's id.
 /// `check` adds the violations that no rule of the proto expresses.
@@ -217,7 +215,7 @@ pub async fn run_cancellable<T, F: Future<Output = Result<T>> + Send>(
 
 /// Keeps a small response from being compressed, which would cost more than it saves. A large one is compressed if the client accepts it.
 pub fn compressed_if_large<T: prost::Message>(response: Response<T>) -> Response<T> {
-    if response.get_ref().encoded_len() < COMPRESSION_MINIMUM { uncompressed(response) } else { response }
+    if response.get_ref().encoded_len() < usize::from(COMPRESSION_MINIMUM) { uncompressed(response) } else { response }
 }
 
 /// Keeps the messages of a response from being compressed.

@@ -5,7 +5,7 @@ use std::{any::Any, convert::Infallible, sync::Arc};
 use access::{
     ClientInfo, GuardedRoutes,
     error::{Reason, status},
-    limits::MESSAGE_LIMIT,
+    limits::{COMPRESSION_MINIMUM, MESSAGE_LIMIT},
     trace::Tracer,
 };
 use axum::{extract, middleware};
@@ -41,8 +41,6 @@ const REQUEST_ID_LIMIT: usize = 64;
 /// The largest body of a request on the wire, in bytes. It is the limit of a message plus the largest overhead of gzip, so that a
 /// body without compression always reaches the limit of the gateway first.
 const WIRE_LIMIT: usize = MESSAGE_LIMIT + MESSAGE_LIMIT / 64;
-/// The smallest response body that is compressed, in bytes: as for gRPC.
-const COMPRESSION_MINIMUM: u16 = 4096;
 /// A service behind the stack, or a part of it.
 pub(crate) type HttpService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
