@@ -4,13 +4,12 @@
 
 use std::fmt;
 
-use crate::Query;
+use crate::query::Arguments;
 
 /// An INSERT that waits for the next statement.
 pub(crate) struct Attached {
     pub(crate) insert: &'static str,
-    /// Binds its parameters.
-    pub(crate) bind: Box<dyn FnOnce(Query<'_>) -> Query<'_> + Send>,
+    pub(crate) arguments: Arguments,
 }
 
 impl fmt::Debug for Attached {

@@ -4,7 +4,6 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
-    fmt::Write,
     sync::{Arc, LazyLock, PoisonError, RwLock},
 };
 
@@ -27,7 +26,7 @@ pub(crate) struct DerivedText {
     pub(crate) is_for_update: bool,
     /// True if PostgreSQL adds its time to the rows.
     pub(crate) is_timed: bool,
-    /// The INSERT that is sent with the query, and the number of parameters before its own.
+    /// The INSERT that is sent with the query, and the number of its parameters.
     pub(crate) attached: Option<(&'static str, usize)>,
     pub(crate) is_sqlite: bool,
 }
@@ -72,21 +71,34 @@ impl DerivedText {
     }
 }
 
-/// Returns the SQL of both statements. The parameters of the INSERT follow the `parameters` of the other statement.
+/// Returns the SQL of both statements. The parameters of the INSERT come first, so those of `sql` get greater numbers.
+///
+/// # Panics
+///
+/// Panics if the INSERT does not name each of its parameters once and in order, or if one of the texts contains a `$` that is no parameter.
 fn joined(insert: &str, sql: &str, parameters: usize, is_sqlite: bool) -> String {
-    let mut joined = String::with_capacity(insert.len() + sql.len() + 64);
-    joined.push_str(if is_sqlite { "" } else { "WITH attached AS (" });
-    let mut parts = insert.split('$');
-    joined.push_str(parts.next().unwrap_or_default());
+    let mut numbers = Vec::new();
+    // The driver looks up the name of each parameter that has one, in a list of all names.
+    let unnamed = with_parameters(insert, |number| {
+        numbers.push(number);
+        "?".to_owned()
+    });
+    assert!(numbers.into_iter().eq(1..=parameters), "an attached INSERT names each of its parameters once and in order");
+    let sql = with_parameters(sql, |number| format!("${}", number + parameters));
+    if is_sqlite { format!("{unnamed}; {sql}") } else { format!("WITH attached AS ({insert}) {sql}") }
+}
+
+/// Replaces the parameters `$1`, `$2`, … of a statement.
+fn with_parameters(sql: &str, mut replacement: impl FnMut(usize) -> String) -> String {
+    let mut parts = sql.split('$');
+    let mut replaced = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let digits = part.bytes().take_while(u8::is_ascii_digit).count();
-        let number: usize = part[..digits].parse().expect("a parameter is `$` and a number");
-        // Writing to a String cannot fail.
-        let _ = write!(joined, "${}{}", number + parameters, &part[digits..]);
+        let number = part[..digits].parse().expect("a parameter is `$` and a number");
+        replaced.push_str(&replacement(number));
+        replaced.push_str(&part[digits..]);
     }
-    joined.push_str(if is_sqlite { "; " } else { ") " });
-    joined.push_str(sql);
-    joined
+    replaced
 }
 
 #[cfg(test)]
@@ -104,16 +116,27 @@ mod tests {
         let timed = DerivedText { is_timed: true, ..plain };
         assert!(timed.get().as_str().starts_with("SELECT clock_timestamp() AS read_time, found.* FROM (SELECT name"));
         let attached = DerivedText { attached: Some(("INSERT INTO entries VALUES ($1)", 1)), ..locked };
-        let with = "WITH attached AS (INSERT INTO entries VALUES ($2)) SELECT name FROM things WHERE id = $1 FOR UPDATE";
+        let with = "WITH attached AS (INSERT INTO entries VALUES ($1)) SELECT name FROM things WHERE id = $2 FOR UPDATE";
         assert_eq!(attached.get().as_str(), with);
     }
 
     #[test]
-    fn the_parameters_of_the_insert_follow_those_of_the_statement() {
+    fn the_parameters_of_the_insert_come_first() {
         let insert = "INSERT INTO entries (a, b, c) VALUES ($1, NULL, $2)";
         let sql = "UPDATE things SET name = $2 WHERE id = $1";
-        let shifted = "INSERT INTO entries (a, b, c) VALUES ($3, NULL, $4)";
-        assert_eq!(joined(insert, sql, 2, false), format!("WITH attached AS ({shifted}) {sql}"));
-        assert_eq!(joined(insert, sql, 2, true), format!("{shifted}; {sql}"));
+        let shifted = "UPDATE things SET name = $4 WHERE id = $3";
+        assert_eq!(joined(insert, sql, 2, false), format!("WITH attached AS ({insert}) {shifted}"));
+        assert_eq!(joined(insert, sql, 2, true), format!("INSERT INTO entries (a, b, c) VALUES (?, NULL, ?); {shifted}"));
+    }
+
+    #[test]
+    fn an_insert_with_another_number_or_order_of_parameters_is_refused() {
+        for (values, parameters) in [("$1, $2", 1), ("$1", 2), ("$2, $1", 2), ("$1, $1", 2)] {
+            for is_sqlite in [false, true] {
+                let insert = format!("INSERT INTO entries VALUES ({values})");
+                let refused = std::panic::catch_unwind(|| joined(&insert, SQL, parameters, is_sqlite));
+                assert!(refused.is_err(), "{values} with {parameters} values");
+            }
+        }
     }
 }

@@ -54,9 +54,20 @@ pub(crate) enum Target<'c> {
     Sqlite(&'c mut Lease<SqliteConnection>, &'c mut Option<Attached>),
 }
 
-enum Arguments {
+/// The values of parameters.
+#[derive(Clone)]
+pub(crate) enum Arguments {
     Postgres(PgArguments),
     Sqlite(SqliteArguments),
+}
+
+impl Arguments {
+    fn len(&self) -> usize {
+        match self {
+            Self::Postgres(arguments) => sqlx::Arguments::len(arguments),
+            Self::Sqlite(arguments) => sqlx::Arguments::len(arguments),
+        }
+    }
 }
 
 /// Runs a query on its target. `$map` is applied to the result of either driver.
@@ -65,9 +76,13 @@ enum Arguments {
 /// would reach two servers.
 macro_rules! run {
     ($query:expr, $make:ident, $fetch:ident, $map:expr) => {{
-        let query = $query.with_attached();
+        let mut query = $query;
         let (sql, statement) = (query.text.get(), query.text.sql);
-        Ok(match (query.arguments.map_err(sqlx::Error::Encode)?, query.target) {
+        let arguments = query.arguments.map_err(sqlx::Error::Encode)?;
+        if let Target::Postgres(_, attached) | Target::Sqlite(_, attached) = &mut query.target {
+            **attached = None;
+        }
+        Ok(match (arguments, query.target) {
             (Arguments::Postgres(arguments), Target::PostgresPool(pool, writers)) => {
                 // It is dropped after the connection was given back.
                 let _permit = match writers {
@@ -97,11 +112,34 @@ macro_rules! run {
 
 impl<'c> Query<'c> {
     pub(crate) fn postgres(sql: &'static str, target: Target<'c>) -> Self {
-        Self { text: DerivedText::new(sql, false), target, arguments: Ok(Arguments::Postgres(PgArguments::default())) }
+        Self::new(sql, target, Arguments::Postgres(PgArguments::default()))
     }
 
     pub(crate) fn sqlite(sql: &'static str, target: Target<'c>) -> Self {
-        Self { text: DerivedText::new(sql, true), target, arguments: Ok(Arguments::Sqlite(SqliteArguments::default())) }
+        Self::new(sql, target, Arguments::Sqlite(SqliteArguments::default()))
+    }
+
+    /// Creates a query. The parameters of an INSERT that the transaction sends with it come first.
+    fn new(sql: &'static str, target: Target<'c>, none: Arguments) -> Self {
+        let mut text = DerivedText::new(sql, matches!(none, Arguments::Sqlite(_)));
+        let attached = match &target {
+            Target::Postgres(_, attached) | Target::Sqlite(_, attached) => attached.as_ref(),
+            Target::PostgresPool(..) | Target::SqlitePool(_) => None,
+        };
+        // The INSERT stays attached until the query runs.
+        text.attached = attached.map(|attached| (attached.insert, attached.arguments.len()));
+        let arguments = Ok(attached.map_or(none, |attached| attached.arguments.clone()));
+        Self { text, target, arguments }
+    }
+
+    /// Replaces the values of the parameters.
+    pub(crate) fn with_arguments(self, arguments: Arguments) -> Self {
+        Self { arguments: Ok(arguments), ..self }
+    }
+
+    /// Returns the values of the parameters.
+    pub(crate) fn into_arguments(self) -> Result<Arguments> {
+        Ok(self.arguments.map_err(sqlx::Error::Encode)?)
     }
 
     /// Locks the rows that the query finds until the transaction ends. On SQLite the transaction itself is the lock. It has no
@@ -109,23 +147,6 @@ impl<'c> Query<'c> {
     pub fn for_update(mut self) -> Self {
         self.text.is_for_update = matches!(self.target, Target::Postgres(..));
         self
-    }
-
-    /// Takes the INSERT that the transaction sends with this query.
-    fn with_attached(mut self) -> Self {
-        let parameters = match &self.arguments {
-            Ok(Arguments::Postgres(arguments)) => sqlx::Arguments::len(arguments),
-            Ok(Arguments::Sqlite(arguments)) => sqlx::Arguments::len(arguments),
-            // The query does not run, so the next one sends the INSERT.
-            Err(_) => return self,
-        };
-        let attached = match &mut self.target {
-            Target::Postgres(_, attached) | Target::Sqlite(_, attached) => attached.take(),
-            Target::PostgresPool(..) | Target::SqlitePool(_) => None,
-        };
-        let Some(Attached { insert, bind }) = attached else { return self };
-        self.text.attached = Some((insert, parameters));
-        bind(self)
     }
 
     /// Binds the value of the next parameter. A value that cannot be encoded makes the query fail when it runs.

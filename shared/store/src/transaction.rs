@@ -66,26 +66,28 @@ impl Tx {
     }
 
     /// Sends an INSERT together with the next query of the transaction, so that it costs no round trip of its own. If no query follows, it is
-    /// sent before the COMMIT. `bind` binds its parameters `$1`, `$2`, …. The query must not begin with WITH, and must not depend on the row.
+    /// sent before the COMMIT. `bind` binds its parameters `$1`, `$2`, …, each of which the INSERT names once, in this order. The query must
+    /// not begin with WITH, and must not depend on the row. Neither text may contain a `$` that is no parameter.
     ///
     /// # Errors
     ///
-    /// An error of the INSERT is an error of the query that it is sent with. If another INSERT was attached before and has not been sent, it
-    /// is sent first, and its error is returned.
-    pub async fn attach(
-        &mut self,
-        insert: &'static str,
-        bind: impl FnOnce(Query<'_>) -> Query<'_> + Send + 'static,
-    ) -> Result<()> {
+    /// Returns an error if a value cannot be encoded. An error of the INSERT is an error of the query that it is sent with. If another INSERT
+    /// was attached before and has not been sent, it is sent first, and its error is returned.
+    ///
+    /// # Panics
+    ///
+    /// The query panics when it runs if a text contains another `$`, or if the INSERT names its parameters in another way.
+    pub async fn attach(&mut self, insert: &'static str, bind: impl FnOnce(Query<'_>) -> Query<'_> + Send) -> Result<()> {
         self.send_attached().await?;
-        self.attached = Some(Attached { insert, bind: Box::new(bind) });
+        let arguments = bind(self.query(insert)).into_arguments()?;
+        self.attached = Some(Attached { insert, arguments });
         Ok(())
     }
 
     /// Sends the attached INSERT alone.
     async fn send_attached(&mut self) -> Result<()> {
-        if let Some(Attached { insert, bind }) = self.attached.take() {
-            bind(self.query(insert)).execute().await?;
+        if let Some(Attached { insert, arguments }) = self.attached.take() {
+            self.query(insert).with_arguments(arguments).execute().await?;
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ impl Database {
 }
 
 async fn attach(tx: &mut Tx, name: &'static str) {
-    let insert = "INSERT INTO entries (note, name) VALUES ($2, $1)";
+    let insert = "INSERT INTO entries (name, note) VALUES ($1, $2)";
     tx.attach(insert, move |query| query.bind(name).bind("it's $1; --")).await.expect("nothing was attached before");
 }
 
@@ -58,6 +58,16 @@ on_both_engines! {
         assert_eq!(names.expect("two rows"), [("two".to_owned(),), ("three".to_owned(),)]);
         tx.commit().await.expect("a commit");
         assert_eq!(database.entries().await, ["a", "b", "c", "d", "e", "f"].map(entry));
+    }
+
+    async fn a_query_that_does_not_run_does_not_take_it(database: Database) {
+        let mut tx = database.begin().await;
+        attach(&mut tx, "one").await;
+        drop(tx.query("INSERT INTO things (name) VALUES ($1)").bind("not run"));
+        tx.query("INSERT INTO things (name) VALUES ($1)").bind("run").execute().await.expect("a row");
+        tx.commit().await.expect("a commit");
+        assert_eq!(database.entries().await, [entry("one")]);
+        assert_eq!(database.db.query("SELECT name FROM things").all::<(String,)>().await.expect("a row"), [("run".to_owned(),)]);
     }
 
     async fn it_is_made_without_a_next_query(database: Database) {
