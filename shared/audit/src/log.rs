@@ -26,6 +26,8 @@ use crate::{
     seal::BATCH_SIZE,
 };
 
+/// The number of new entries that are sealed without waiting. It leaves room in the batch for entries that are committed meanwhile.
+const FULL: usize = BATCH_SIZE * 9 / 10;
 /// The longest time until an entry is sealed.
 const SEAL_INTERVAL: Duration = Duration::from_secs(2);
 /// The shortest time between two runs by the clock of the log, which can stand still in a test. It is shorter than the interval, because the
@@ -96,7 +98,7 @@ impl AuditLog {
     fn event(&self, entry: Entry) -> Result<Event> {
         // The time of this process, because the time of the database would take another statement.
         let event = Event::new(self.0.ids.next(&self.0.clock), self.0.clock.now(), entry)?;
-        if self.0.unsealed.fetch_add(1, Ordering::Relaxed) + 1 >= BATCH_SIZE {
+        if self.0.unsealed.fetch_add(1, Ordering::Relaxed) + 1 >= FULL {
             self.0.is_full.notify_one();
         }
         Ok(event)

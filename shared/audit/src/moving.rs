@@ -27,11 +27,17 @@ pub(crate) async fn move_entries(tx: &mut Tx, seal_id: i64) -> Result<Vec<Sealed
         columns!(),
         " FROM audit_new_event LIMIT $2"
     ));
-    let moved = query.bind(seal_id).bind(i64::try_from(BATCH_SIZE).unwrap_or(i64::MAX)).execute().await?;
+    let limit = BATCH_SIZE as u64;
+    let moved = query.bind(seal_id).bind(limit.cast_signed()).execute().await?;
     if moved == 0 {
         return Ok(Vec::new());
     }
-    // More entries may have been committed since.
+    // On SQLite no other transaction can have added entries since, and a DELETE without a condition frees whole pages.
+    if tx.is_sqlite() && moved < limit {
+        let entries = tx.query("SELECT event_id, sealed_columns FROM audit_new_event").all().await?;
+        tx.query("DELETE FROM audit_new_event").execute().await?;
+        return Ok(entries);
+    }
     let query = tx.query(
         "DELETE FROM audit_new_event WHERE event_id IN (SELECT event_id FROM audit_event WHERE seal_id = $1)
          RETURNING event_id, sealed_columns",
