@@ -113,13 +113,20 @@ pub(crate) async fn find_many(db: &Db, reader: Option<UserId>, user_id: UserId, 
     Ok(notes)
 }
 
-/// Creates a note. If a note with the same id and the same content exists, it is returned, so that the call can be retried.
+/// The outcome of [`insert`].
+pub(crate) enum Inserted {
+    /// The note is new. [`count`] must follow.
+    New(Note),
+    /// A note with the same id and the same content existed.
+    Existing(Note),
+}
+
+/// Inserts a note, unless a note with the same id and the same content exists, so that a call can be retried.
 ///
 /// # Errors
 ///
-/// Returns ALREADY_EXISTS if a note with this id has other content, NOT_FOUND if the owner has no profile, and RESOURCE_EXHAUSTED if the
-/// note would exceed a quota.
-pub(crate) async fn create(tx: &mut Tx, note: &Note, quotas: &Quotas) -> Result<Note> {
+/// Returns ALREADY_EXISTS if a note with this id has other content, and NOT_FOUND if the owner has no profile.
+pub(crate) async fn insert(tx: &mut Tx, note: &Note) -> Result<Inserted> {
     // It waits for a transaction that is creating the same note.
     let query = tx.query(concat!(
         "INSERT INTO notes (",
@@ -133,17 +140,25 @@ pub(crate) async fn create(tx: &mut Tx, note: &Note, quotas: &Quotas) -> Result<
     let inserted =
         inserted.map_err(|error| if error.is_foreign_key_violation() { Error::not_found("user_id") } else { error.into() })?;
     if let Some(inserted) = inserted {
-        quotas::add_note_bytes(tx, note.user_id, note.bytes(), quotas).await?;
-        quotas::check_notes(tx, note.user_id, quotas).await?;
-        return Ok(inserted);
+        return Ok(Inserted::New(inserted));
     }
     // If another transaction has deleted the note since, the caller may choose to try again.
     let stored = lock(tx, note.user_id, note.note_id).await?;
     if let Some(stored) = stored.filter(|stored| stored.has_content_of(note)) {
-        return Ok(stored);
+        return Ok(Inserted::Existing(stored));
     }
     let description = "a note with this id exists with another title, body or visibility; choose another id";
     Err(Error::already_exists(Reason::AlreadyExists, Violation::new("note_id", "note_id.same_content", description)))
+}
+
+/// Counts a new note for the quotas of its owner.
+///
+/// # Errors
+///
+/// Returns RESOURCE_EXHAUSTED if the note exceeds a quota.
+pub(crate) async fn count(tx: &mut Tx, note: &Note, quotas: &Quotas) -> Result<()> {
+    quotas::add_note_bytes(tx, note.user_id, note.bytes(), quotas).await?;
+    quotas::check_notes(tx, note.user_id, quotas).await
 }
 
 /// Returns the note, if it exists, and locks it until the transaction ends.

@@ -9,7 +9,7 @@ use store::Tx;
 
 use super::{Import, MESSAGE_LIMIT, NoteSection};
 use crate::{
-    notes::{self, Note},
+    notes::{self, Inserted, Note},
     profiles, proto,
     quotas::Quotas,
 };
@@ -40,8 +40,12 @@ impl Import {
             if profiles::user_version(&mut *note.tx, owner.id).await?.is_none() {
                 return Ok(RowOutcome::skipped("the owner has no profile"));
             }
-            let create = async |tx: &mut Tx| match notes::create(tx, &new, &Quotas::UNLIMITED).await {
-                Ok(_) => Ok(RowOutcome::Imported),
+            let create = async |tx: &mut Tx| match notes::insert(tx, &new).await {
+                Ok(Inserted::New(created)) => {
+                    notes::count(tx, &created, &Quotas::UNLIMITED).await?;
+                    Ok(RowOutcome::Imported)
+                }
+                Ok(Inserted::Existing(_)) => Ok(RowOutcome::Imported),
                 // A user who knows the note's key in Django can compute the id, and may have created another note with it.
                 Err(Error::AlreadyExists(..)) => Ok(RowOutcome::skipped("another note has the id")),
                 Err(error) => Err(error.into()),
