@@ -259,8 +259,8 @@ impl Db {
     /// three: when it has run, its changes survive a crash and a power cut.
     pub fn write(&self, sql: &'static str) -> Query<'_> {
         match &self.0 {
-            Pools::Postgres { pool, writers, .. } => Query::postgres(sql, Target::PostgresPool(pool, Some(writers))),
-            Pools::Sqlite { write, .. } => Query::sqlite(sql, Target::SqlitePool(write)),
+            Pools::Postgres { pool, writers, .. } => Query::new(sql, Target::PostgresPool(pool, Some(writers))),
+            Pools::Sqlite { write, .. } => Query::new(sql, Target::SqlitePool(write)),
         }
     }
 
@@ -380,8 +380,8 @@ impl<'c> Executor<'c> for &'c Db {
 
     fn query(self, sql: &'static str) -> Query<'c> {
         match &self.0 {
-            Pools::Postgres { pool, .. } => Query::postgres(sql, Target::PostgresPool(pool, None)),
-            Pools::Sqlite { read, .. } => Query::sqlite(sql, Target::SqlitePool(read)),
+            Pools::Postgres { pool, .. } => Query::new(sql, Target::PostgresPool(pool, None)),
+            Pools::Sqlite { read, .. } => Query::new(sql, Target::SqlitePool(read)),
         }
     }
 }

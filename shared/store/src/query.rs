@@ -111,21 +111,15 @@ macro_rules! run {
 }
 
 impl<'c> Query<'c> {
-    pub(crate) fn postgres(sql: &'static str, target: Target<'c>) -> Self {
-        Self::new(sql, target, Arguments::Postgres(PgArguments::default()))
-    }
-
-    pub(crate) fn sqlite(sql: &'static str, target: Target<'c>) -> Self {
-        Self::new(sql, target, Arguments::Sqlite(SqliteArguments::default()))
-    }
-
     /// Creates a query. The parameters of an INSERT that the transaction sends with it come first.
-    fn new(sql: &'static str, target: Target<'c>, none: Arguments) -> Self {
-        let mut text = DerivedText::new(sql, matches!(none, Arguments::Sqlite(_)));
-        let attached = match &target {
-            Target::Postgres(_, attached) | Target::Sqlite(_, attached) => attached.as_ref(),
-            Target::PostgresPool(..) | Target::SqlitePool(_) => None,
+    pub(crate) fn new(sql: &'static str, target: Target<'c>) -> Self {
+        let (none, attached) = match &target {
+            Target::PostgresPool(..) => (Arguments::Postgres(PgArguments::default()), None),
+            Target::Postgres(_, attached) => (Arguments::Postgres(PgArguments::default()), attached.as_ref()),
+            Target::SqlitePool(_) => (Arguments::Sqlite(SqliteArguments::default()), None),
+            Target::Sqlite(_, attached) => (Arguments::Sqlite(SqliteArguments::default()), attached.as_ref()),
         };
+        let mut text = DerivedText::new(sql, matches!(none, Arguments::Sqlite(_)));
         // The INSERT stays attached until the query runs.
         text.attached = attached.map(|attached| (attached.insert, attached.arguments.len()));
         let arguments = Ok(attached.map_or(none, |attached| attached.arguments.clone()));

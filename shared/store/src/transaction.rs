@@ -125,8 +125,8 @@ impl<'c> Executor<'c> for &'c mut Tx {
 
     fn query(self, sql: &'static str) -> Query<'c> {
         match &mut self.transaction {
-            Transaction::Postgres(lease, _) => Query::postgres(sql, Target::Postgres(lease, &mut self.attached)),
-            Transaction::Sqlite(lease) => Query::sqlite(sql, Target::Sqlite(lease, &mut self.attached)),
+            Transaction::Postgres(lease, _) => Query::new(sql, Target::Postgres(lease, &mut self.attached)),
+            Transaction::Sqlite(lease) => Query::new(sql, Target::Sqlite(lease, &mut self.attached)),
         }
     }
 }
