@@ -27,13 +27,12 @@ pub(crate) async fn move_entries(tx: &mut Tx, seal_id: i64) -> Result<Vec<Sealed
         columns!(),
         " FROM audit_new_event LIMIT $2"
     ));
-    let limit = BATCH_SIZE as u64;
-    let moved = query.bind(seal_id).bind(limit.cast_signed()).execute().await?;
+    let moved = query.bind(seal_id).bind(i64::try_from(BATCH_SIZE).unwrap_or(i64::MAX)).execute().await?;
     if moved == 0 {
         return Ok(Vec::new());
     }
     // On SQLite no other transaction can have added entries since, and a DELETE without a condition frees whole pages.
-    if tx.is_sqlite() && moved < limit {
+    if tx.is_sqlite() && moved < BATCH_SIZE as u64 {
         let entries = tx.query("SELECT event_id, sealed_columns FROM audit_new_event").all().await?;
         tx.query("DELETE FROM audit_new_event").execute().await?;
         return Ok(entries);
