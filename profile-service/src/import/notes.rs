@@ -41,11 +41,12 @@ impl Import {
                 return Ok(RowOutcome::skipped("the owner has no profile"));
             }
             let create = async |tx: &mut Tx| match notes::insert(tx, &new).await {
-                Ok(Inserted::New(created)) => {
-                    notes::count(tx, &created, &Quotas::UNLIMITED).await?;
+                Ok(inserted) => {
+                    if let Inserted::New(created) = inserted {
+                        notes::count(tx, &created, &Quotas::UNLIMITED).await?;
+                    }
                     Ok(RowOutcome::Imported)
                 }
-                Ok(Inserted::Existing(_)) => Ok(RowOutcome::Imported),
                 // A user who knows the note's key in Django can compute the id, and may have created another note with it.
                 Err(Error::AlreadyExists(..)) => Ok(RowOutcome::skipped("another note has the id")),
                 Err(error) => Err(error.into()),
